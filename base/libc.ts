@@ -1,0 +1,195 @@
+import { createRequire } from 'node:module';
+import type koffi from 'koffi';
+import { assert } from './assert.ts';
+import { ShoalError } from './errors.ts';
+
+/**
+ * The system calls that Node has no name for. All FFI of the program's C library stands in this file. Calls are
+ * synchronous and run on the main thread; `setns` must never be used on another.
+ */
+type Koffi = typeof koffi;
+
+interface Libc {
+  koffi: Koffi;
+  setns: (fd: number, kind: number) => number;
+  mount: (source: string | null, target: string, type: string | null, flags: number, data: string | null) => number;
+  umount2: (target: string, flags: number) => number;
+  socket: (domain: number, type: number, protocol: number) => number;
+  bind: (fd: number, address: Uint8Array, length: number) => number;
+  connect: (fd: number, address: Uint8Array, length: number) => number;
+  listen: (fd: number, backlog: number) => number;
+  send: (fd: number, data: Uint8Array, length: number, flags: number) => number;
+  recv: (fd: number, data: Uint8Array, length: number, flags: number) => number;
+  setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number;
+  open: (path: string, flags: number, mode: number) => number;
+  close: (fd: number) => number;
+}
+
+let loaded: Libc | undefined;
+
+/** Loads the library at first use, so that a client start never pays for it. */
+function libc(): Libc {
+  if (loaded !== undefined) return loaded;
+  assert(process.platform === 'linux', 'these system calls are Linux ones');
+  const require = createRequire(import.meta.url);
+  const ffi = require('koffi') as Koffi;
+  const lib = ffi.load('libc.so.6');
+  loaded = {
+    koffi: ffi,
+    setns: lib.func('int setns(int fd, int nstype)'),
+    mount: lib.func(
+      'int mount(const char *src, const char *tgt, const char *type, unsigned long flags, const char *data)',
+    ),
+    umount2: lib.func('int umount2(const char *target, int flags)'),
+    socket: lib.func('int socket(int domain, int type, int protocol)'),
+    bind: lib.func('int bind(int fd, const uint8_t *addr, uint32_t len)'),
+    connect: lib.func('int connect(int fd, const uint8_t *addr, uint32_t len)'),
+    listen: lib.func('int listen(int fd, int backlog)'),
+    send: lib.func('ssize_t send(int fd, const uint8_t *buf, size_t len, int flags)'),
+    recv: lib.func('ssize_t recv(int fd, _Out_ uint8_t *buf, size_t len, int flags)'),
+    setsockopt: lib.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t len)'),
+    open: lib.func('int open(const char *path, int flags, int mode)'),
+    close: lib.func('int close(int fd)'),
+  };
+  return loaded;
+}
+
+/** A failed system call: `errno` by number and name. */
+export class SystemCallError extends ShoalError {
+  readonly errno: number;
+  constructor(call: string, errno: number, name: string, detail: string) {
+    super('Internal', `${call} ${detail}: ${name}`);
+    this.errno = errno;
+  }
+}
+
+function check(call: string, result: number, detail: string): number {
+  if (result >= 0) return result;
+  const { koffi: ffi } = libc();
+  const errno = ffi.errno();
+  const names = ffi.os.errno as Record<string, number>;
+  const name = Object.keys(names).find((key) => names[key] === errno) ?? `errno ${errno}`;
+  throw new SystemCallError(call, errno, name, detail);
+}
+
+export const CLONE_NEWNET = 0x40000000;
+export const AF_UNIX = 1;
+export const AF_INET = 2;
+export const AF_INET6 = 10;
+export const AF_NETLINK = 16;
+export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
+export const SOCK_RAW = 3;
+export const SOCK_SEQPACKET = 5;
+export const SOCK_NONBLOCK = 0o4000;
+export const SOCK_CLOEXEC = 0o2000000;
+const O_RDONLY = 0;
+const O_CLOEXEC = 0o2000000;
+
+export function openReadOnly(path: string): number {
+  return check('open', libc().open(path, O_RDONLY | O_CLOEXEC, 0), path);
+}
+
+export function closeFd(fd: number): void {
+  check('close', libc().close(fd), String(fd));
+}
+
+/** Mount flags of mount(2). */
+export const MS = {
+  RDONLY: 1,
+  NOSUID: 2,
+  NODEV: 4,
+  NOEXEC: 8,
+  REMOUNT: 32,
+  BIND: 4096,
+  REC: 16384,
+  PRIVATE: 1 << 18,
+  SLAVE: 1 << 19,
+  SHARED: 1 << 20,
+} as const;
+
+/** mount(2). @throws SystemCallError */
+export function mount(
+  source: string | null,
+  target: string,
+  type: string | null,
+  flags: number,
+  data: string | null,
+): void {
+  check('mount', libc().mount(source, target, type, flags, data), `${type ?? 'bind'} at ${target}`);
+}
+
+export const MNT_DETACH = 2;
+
+/** umount2(2). @throws SystemCallError */
+export function unmount(target: string, flags: number = MNT_DETACH): void {
+  check('umount2', libc().umount2(target, flags), target);
+}
+
+/**
+ * Runs `inside` (synchronously) with this thread in the network namespace that `path` names, then returns to the former
+ * one. Sockets made inside stay in that namespace for life.
+ */
+export function inNetworkNamespace<T>(path: string, inside: () => T): T {
+  const back = openReadOnly('/proc/self/ns/net');
+  try {
+    const there = openReadOnly(path);
+    try {
+      check('setns', libc().setns(there, CLONE_NEWNET), path);
+    } finally {
+      closeFd(there);
+    }
+    try {
+      return inside();
+    } finally {
+      // Being left in a foreign namespace would misdirect everything that follows.
+      check('setns', libc().setns(back, CLONE_NEWNET), 'back to the own namespace');
+    }
+  } finally {
+    closeFd(back);
+  }
+}
+
+/** socket(2), bind(2), connect(2), listen(2), send(2), recv(2) on raw descriptors; the caller closes them. */
+export const sockets = {
+  open: (domain: number, type: number, protocol = 0): number =>
+    check('socket', libc().socket(domain, type | SOCK_CLOEXEC, protocol), `domain ${domain}`),
+  bind: (fd: number, address: Uint8Array): void => {
+    check('bind', libc().bind(fd, address, address.length), `fd ${fd}`);
+  },
+  connect: (fd: number, address: Uint8Array): void => {
+    check('connect', libc().connect(fd, address, address.length), `fd ${fd}`);
+  },
+  listen: (fd: number, backlog: number): void => {
+    check('listen', libc().listen(fd, backlog), `fd ${fd}`);
+  },
+  setOption: (fd: number, level: number, name: number, value: Uint8Array): void => {
+    check('setsockopt', libc().setsockopt(fd, level, name, value, value.length), `fd ${fd}`);
+  },
+  send: (fd: number, data: Uint8Array, flags = 0): number =>
+    check('send', libc().send(fd, data, data.length, flags), `fd ${fd}`),
+  /** Reads one datagram into `into`; returns its length. */
+  receive: (fd: number, into: Uint8Array, flags = 0): number =>
+    check('recv', libc().recv(fd, into, into.length, flags), `fd ${fd}`),
+};
+
+/** A sockaddr_in for bind and connect. */
+export function socketAddress4(address: string, port: number): Uint8Array {
+  const bytes = new Uint8Array(16);
+  new DataView(bytes.buffer).setUint16(0, AF_INET, true);
+  new DataView(bytes.buffer).setUint16(2, port, false);
+  address.split('.').forEach((part, i) => {
+    bytes[4 + i] = Number(part);
+  });
+  return bytes;
+}
+
+/** A sockaddr_un for a path of at most 107 bytes. */
+export function socketAddressUnix(path: string): Uint8Array {
+  const name = Buffer.from(path);
+  assert(name.length <= 107, `a unix socket path has at most 107 bytes: ${path}`);
+  const bytes = new Uint8Array(2 + name.length + 1);
+  new DataView(bytes.buffer).setUint16(0, AF_UNIX, true);
+  bytes.set(name, 2);
+  return bytes;
+}

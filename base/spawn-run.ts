@@ -1,0 +1,82 @@
+import { spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { ShoalError } from './errors.ts';
+import { SPAWN_OUTPUT_MAX_BYTES, type SpawnRequest, type SpawnResult } from './spawn.ts';
+
+const DEFAULT_TIMEOUT_MS = 120_000;
+
+class Collector {
+  #chunks: Buffer[] = [];
+  #size = 0;
+  truncated = false;
+
+  add(chunk: Buffer): void {
+    const room = SPAWN_OUTPUT_MAX_BYTES - this.#size;
+    if (chunk.length > room) this.truncated = true;
+    if (room <= 0) return;
+    const kept = chunk.length > room ? chunk.subarray(0, room) : chunk;
+    this.#chunks.push(kept);
+    this.#size += kept.length;
+  }
+
+  bytes(): Buffer {
+    return Buffer.concat(this.#chunks);
+  }
+}
+
+function startError(file: string, error: NodeJS.ErrnoException): ShoalError {
+  if (error.code === 'ENOENT') return new ShoalError('NotFound', `${file}: program not found; install it or fix PATH`);
+  return new ShoalError('Internal', `cannot start ${file}: ${error.message}`);
+}
+
+/** Runs one program as a child of this process. See `Spawner.run`. */
+export function runProgram(request: SpawnRequest): Promise<SpawnResult> {
+  const opened: number[] = [];
+  const open = (path: string, flags: string): number => {
+    const fd = openSync(path, flags);
+    opened.push(fd);
+    return fd;
+  };
+  return new Promise<SpawnResult>((resolve, reject) => {
+    const child = spawn(request.file, request.args, {
+      env: request.env ?? process.env,
+      ...(request.cwd === undefined ? {} : { cwd: request.cwd }),
+      stdio: [
+        request.stdinFile === undefined
+          ? request.stdin === undefined
+            ? 'ignore'
+            : 'pipe'
+          : open(request.stdinFile, 'r'),
+        request.stdoutFile === undefined ? 'pipe' : open(request.stdoutFile, 'w'),
+        'pipe',
+      ],
+    });
+    const stdout = new Collector();
+    const stderr = new Collector();
+    let timedOut = false;
+    const timer = setTimeout(() => {
+      timedOut = true;
+      child.kill('SIGKILL');
+    }, request.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+    child.stdout?.on('data', (chunk: Buffer) => stdout.add(chunk));
+    child.stderr?.on('data', (chunk: Buffer) => stderr.add(chunk));
+    child.on('error', (error) => {
+      clearTimeout(timer);
+      reject(startError(request.file, error));
+    });
+    child.on(request.leavesDaemon === true ? 'exit' : 'close', (code, signal) => {
+      clearTimeout(timer);
+      if (request.leavesDaemon === true) {
+        child.stdout?.destroy();
+        child.stderr?.destroy();
+      }
+      const truncated = stdout.truncated || stderr.truncated;
+      resolve({ code, signal, stdout: stdout.bytes(), stderr: stderr.bytes(), truncated, timedOut });
+    });
+    // A program may end before it has read its input.
+    child.stdin?.on('error', () => undefined);
+    if (request.stdin !== undefined) child.stdin?.end(request.stdin);
+  }).finally(() => {
+    for (const fd of opened) closeSync(fd);
+  });
+}

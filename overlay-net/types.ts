@@ -1,0 +1,94 @@
+/** A port as a user published it. */
+export interface PublishedPort {
+  protocol: 'tcp' | 'udp' | 'sctp';
+  targetPort: number;
+  /** 0 lets the host choose one. */
+  publishedPort: number;
+  /** Address to bind to; empty means all. */
+  hostIp: string;
+}
+
+/** One interface that a container shall have. */
+export interface EndpointSpec {
+  /** Network id: an overlay for which a table was given, or a local network created here (for instance 'bridge'). */
+  networkId: string;
+  /** Address with mask; empty lets a local network choose one. */
+  address: string;
+  mac: string;
+  aliases: readonly string[];
+}
+
+/** The network side of one container. */
+export interface SandboxSpec {
+  /** Container id (64 hexadecimal digits). */
+  id: string;
+  /** Task id when the container belongs to one; its name on networks comes from the tables. */
+  taskId?: string;
+  /** Names under which the container is known on local networks. */
+  names: readonly string[];
+  endpoints: readonly EndpointSpec[];
+  /** Ports published by this host only (mode=host, or docker run -p). */
+  ports: readonly PublishedPort[];
+  /** Resolvers to forward to; empty means the host's. */
+  dns: readonly string[];
+}
+
+/** One endpoint as it was made. */
+export interface EndpointResult {
+  networkId: string;
+  networkName: string;
+  interfaceName: string;
+  address: string;
+  gateway: string;
+  mac: string;
+}
+
+export interface SandboxResult {
+  /** Path that holds the network namespace; stays while the sandbox lives, across daemon restarts. */
+  namespacePath: string;
+  endpoints: EndpointResult[];
+  /** Published ports with the host port that was chosen. */
+  ports: PublishedPort[];
+}
+
+/** A network of this host alone. */
+export interface LocalNetwork {
+  id: string;
+  name: string;
+  driver: 'bridge' | 'host' | 'null';
+  subnet: string;
+  gateway: string;
+  internal: boolean;
+  createdMs: number;
+  labels: Readonly<Record<string, string>>;
+  options: Readonly<Record<string, string>>;
+}
+
+/** Networks of one host: what the engine and the executor use. Implemented by `HostNetwork`. */
+export interface HostNetworks {
+  /** Creates what every host has (default bridge), takes over what an earlier life left, repairs it. */
+  start(): Promise<void>;
+  /** Ends loops and sockets; everything in the kernel stays, so that containers go on. */
+  stop(): Promise<void>;
+  /** Removes everything of this host from the kernel. */
+  destroy(): Promise<void>;
+  /** Makes (or takes over) a container's namespace with all its interfaces. */
+  createSandbox(spec: SandboxSpec): Promise<SandboxResult>;
+  /** The container is about to stop: no new connections are sent to it by this host. */
+  drainSandbox(id: string): Promise<void>;
+  removeSandbox(id: string): Promise<void>;
+  /** Sandboxes not in `ids` are removed. */
+  keepSandboxes(ids: ReadonlySet<string>): Promise<void>;
+  /** This host's tunnel end point; until it is set, overlays stay local. */
+  setUnderlay(underlay: { vtep: string; dataPathPort: number; nodeId: string }): Promise<void>;
+  /** Replaces what is known of one overlay network (see proto NetworkTable). */
+  setTable(table: import('../proto/index.ts').NetworkTable): Promise<void>;
+  removeTable(networkId: string): Promise<void>;
+  /** Waits until the table of a network is known and its links stand. @throws ShoalError Unavailable after timeoutMs. */
+  waitForNetwork(networkId: string, timeoutMs: number, signal?: AbortSignal): Promise<void>;
+  localNetworks(): LocalNetwork[];
+  createLocalNetwork(
+    network: Pick<LocalNetwork, 'name' | 'subnet' | 'gateway' | 'internal' | 'labels' | 'options'>,
+  ): Promise<LocalNetwork>;
+  removeLocalNetwork(id: string): Promise<void>;
+}

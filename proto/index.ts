@@ -1,0 +1,5 @@
+export * from './gen/types.ts';
+export * from './message.ts';
+export * from './service.ts';
+export * from './task-state.ts';
+export * from './time.ts';
