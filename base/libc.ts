@@ -67,7 +67,7 @@ function check(call: string, result: number, detail: string): number {
   if (result >= 0) return result;
   const { koffi: ffi } = libc();
   const errno = ffi.errno();
-  const names = ffi.os.errno as Record<string, number>;
+  const names = ffi.os.errno;
   const name = Object.keys(names).find((key) => names[key] === errno) ?? `errno ${errno}`;
   throw new SystemCallError(call, errno, name, detail);
 }

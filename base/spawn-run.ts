@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { ShoalError } from './errors.ts';
-import { SPAWN_OUTPUT_MAX_BYTES, type SpawnRequest, type SpawnResult } from './spawn.ts';
+import { SPAWN_OUTPUT_MAX_BYTES, type SpawnRequest, type SpawnResult } from './spawn-types.ts';
 
 const DEFAULT_TIMEOUT_MS = 120_000;
 

@@ -2,38 +2,9 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { must } from './assert.ts';
 import { ShoalError } from './errors.ts';
 import { runProgram } from './spawn-run.ts';
+import type { SpawnRequest, SpawnResult } from './spawn-types.ts';
 
-/** Output kept of one program, per stream, bytes; what is beyond is dropped and `truncated` is set. */
-export const SPAWN_OUTPUT_MAX_BYTES = 8 * 1024 * 1024;
-
-/** One program to run to its end. */
-export interface SpawnRequest {
-  file: string;
-  args: readonly string[];
-  /** Whole environment; default: the caller's own. */
-  env?: Readonly<Record<string, string>>;
-  cwd?: string;
-  /** Bytes given on standard input (empty by default). */
-  stdin?: Uint8Array | string;
-  /** A file opened as standard input, instead of `stdin`. */
-  stdinFile?: string;
-  /** A file that receives standard output (created or truncated), instead of collecting it. */
-  stdoutFile?: string;
-  /** Do not wait for output pipes to close, only for the process to exit: for programs that leave a daemon behind. */
-  leavesDaemon?: boolean;
-  /** Kill by SIGKILL after this time, ms; default 120 000. */
-  timeoutMs?: number;
-}
-
-export interface SpawnResult {
-  /** Exit code, or null when a signal ended it. */
-  code: number | null;
-  signal: string | null;
-  stdout: Buffer;
-  stderr: Buffer;
-  truncated: boolean;
-  timedOut: boolean;
-}
+export * from './spawn-types.ts';
 
 /** Runs programs. The daemon's implementation is a small helper process; see `startSpawnHelper`. */
 export interface Spawner {
