@@ -23,6 +23,8 @@ interface Libc {
   setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number;
   open: (path: string, flags: number, mode: number) => number;
   close: (fd: number) => number;
+  lsetxattr: (path: string, name: string, value: Uint8Array, size: number, flags: number) => number;
+  mknod: (path: string, mode: number, device: number) => number;
 }
 
 let loaded: Libc | undefined;
@@ -50,6 +52,10 @@ function libc(): Libc {
     setsockopt: lib.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t len)'),
     open: lib.func('int open(const char *path, int flags, int mode)'),
     close: lib.func('int close(int fd)'),
+    lsetxattr: lib.func(
+      'int lsetxattr(const char *path, const char *name, const uint8_t *value, size_t size, int flags)',
+    ),
+    mknod: lib.func('int mknod(const char *path, unsigned int mode, uint64_t dev)'),
   };
   return loaded;
 }
@@ -124,6 +130,19 @@ export const MNT_DETACH = 2;
 /** umount2(2). @throws SystemCallError */
 export function unmount(target: string, flags: number = MNT_DETACH): void {
   check('umount2', libc().umount2(target, flags), target);
+}
+
+/** lsetxattr(2): sets an extended attribute, not following a symbolic link. @throws SystemCallError */
+export function setExtendedAttribute(path: string, name: string, value: string): void {
+  const bytes = Buffer.from(value);
+  check('lsetxattr', libc().lsetxattr(path, name, bytes, bytes.length, 0), `${name} of ${path}`);
+}
+
+const S_IFCHR = 0o020000;
+
+/** mknod(2) of the character device 0/0, which overlayfs reads as "removed in this layer". @throws SystemCallError */
+export function makeWhiteoutDevice(path: string): void {
+  check('mknod', libc().mknod(path, S_IFCHR, 0), path);
 }
 
 /**
