@@ -12,6 +12,7 @@ type Koffi = typeof koffi;
 interface Libc {
   koffi: Koffi;
   setns: (fd: number, kind: number) => number;
+  unshare: (flags: number) => number;
   mount: (source: string | null, target: string, type: string | null, flags: number, data: string | null) => number;
   umount2: (target: string, flags: number) => number;
   socket: (domain: number, type: number, protocol: number) => number;
@@ -39,6 +40,7 @@ function libc(): Libc {
   loaded = {
     koffi: ffi,
     setns: lib.func('int setns(int fd, int nstype)'),
+    unshare: lib.func('int unshare(int flags)'),
     mount: lib.func(
       'int mount(const char *src, const char *tgt, const char *type, unsigned long flags, const char *data)',
     ),
@@ -47,8 +49,8 @@ function libc(): Libc {
     bind: lib.func('int bind(int fd, const uint8_t *addr, uint32_t len)'),
     connect: lib.func('int connect(int fd, const uint8_t *addr, uint32_t len)'),
     listen: lib.func('int listen(int fd, int backlog)'),
-    send: lib.func('ssize_t send(int fd, const uint8_t *buf, size_t len, int flags)'),
-    recv: lib.func('ssize_t recv(int fd, _Out_ uint8_t *buf, size_t len, int flags)'),
+    send: lib.func('intptr_t send(int fd, const uint8_t *buf, size_t len, int flags)'),
+    recv: lib.func('intptr_t recv(int fd, _Out_ uint8_t *buf, size_t len, int flags)'),
     setsockopt: lib.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t len)'),
     open: lib.func('int open(const char *path, int flags, int mode)'),
     close: lib.func('int close(int fd)'),
@@ -162,6 +164,25 @@ export function inNetworkNamespace<T>(path: string, inside: () => T): T {
       return inside();
     } finally {
       // Being left in a foreign namespace would misdirect everything that follows.
+      check('setns', libc().setns(back, CLONE_NEWNET), 'back to the own namespace');
+    }
+  } finally {
+    closeFd(back);
+  }
+}
+
+/**
+ * Makes a new network namespace and binds it to `path` (an existing file), so that it lives until `unmount(path)` and
+ * the end of its last user. This thread is back in its former namespace afterwards.
+ * @throws SystemCallError
+ */
+export function createNetworkNamespace(path: string): void {
+  const back = openReadOnly('/proc/thread-self/ns/net');
+  try {
+    check('unshare', libc().unshare(CLONE_NEWNET), 'network namespace');
+    try {
+      mount('/proc/thread-self/ns/net', path, null, MS.BIND, null);
+    } finally {
       check('setns', libc().setns(back, CLONE_NEWNET), 'back to the own namespace');
     }
   } finally {
