@@ -39,11 +39,22 @@ export function grpcMethod<Request, Response>(
   };
 }
 
+/** What every method has, whatever its messages. */
+export interface AnyMethod {
+  readonly path: string;
+  readonly request: unknown;
+  readonly response: unknown;
+  readonly requestStream: boolean;
+  readonly responseStream: boolean;
+}
+
 /** The grpc-js definition of a whole service, for `Server.addService`. */
-export function grpcService<Methods extends Record<string, MethodDescription<never, never>>>(
+export function grpcService<Methods extends Readonly<Record<string, AnyMethod>>>(
   methods: Methods,
-): { [Name in keyof Methods]: GrpcMethod<never, never> } {
-  return Object.fromEntries(Object.entries(methods).map(([name, method]) => [name, grpcMethod(method)])) as never;
+): { [Name in keyof Methods]: GrpcMethod<RequestOf<Methods[Name]>, ResponseOf<Methods[Name]>> } {
+  return Object.fromEntries(
+    Object.entries(methods).map(([name, method]) => [name, grpcMethod(method as MethodDescription<unknown, unknown>)]),
+  ) as never;
 }
 
 /** Request type of a generated method. */
