@@ -1,1 +1,1 @@
-export {};
+export { nodeMatches, parseConstraints, type Constraint } from './constraint.ts';

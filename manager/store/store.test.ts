@@ -1,0 +1,227 @@
+import { describe, expect, it } from 'vitest';
+import { silentLogger, VirtualClock } from '../../base/index.ts';
+import { Service, TaskState, timestampToMs, type Task } from '../../proto/index.ts';
+import { createStore, NO_LEADER_MESSAGE } from './store.ts';
+import { aNode, aService, aTask, createMemoryStore } from './testing.ts';
+import { TRANSACTION_BYTES_MAX } from './transaction.ts';
+
+function edit(service: Service | undefined, change: (copy: Service) => void): Service {
+  const copy = Service.clone(service as Service);
+  change(copy);
+  return copy;
+}
+
+describe('updates', () => {
+  it('commit all writes as one entry, with times of the proposer and the version of the entry', async () => {
+    const clock = new VirtualClock(5000);
+    const store = createMemoryStore({ clock });
+    await store.update((tx) => {
+      tx.create('service', aService('s1'));
+      tx.create('task', aTask('t1', { service_id: 's1' }));
+    });
+    expect(store.entries).toHaveLength(1);
+    const service = store.view().get('service', 's1');
+    expect(service?.meta?.version?.index).toBe(1);
+    expect(timestampToMs(service?.meta?.created_at)).toBe(5000);
+    clock.advance(1000);
+    await store.update((tx) =>
+      tx.update(
+        'service',
+        edit(tx.get('service', 's1'), (s) => (s.pending_delete = true)),
+      ),
+    );
+    const after = store.view().get('service', 's1');
+    expect(after?.meta?.version?.index).toBe(2);
+    expect(timestampToMs(after?.meta?.created_at)).toBe(5000);
+    expect(timestampToMs(after?.meta?.updated_at)).toBe(6000);
+  });
+
+  it('let reads see own writes, through every index', async () => {
+    const store = createMemoryStore();
+    await store.seed({ task: [aTask('t1', { service_id: 's1', slot: 1, node_id: 'n1' })] });
+    const seen = await store.update((tx) => {
+      tx.create('task', aTask('t2', { service_id: 's1', slot: 2, node_id: 'n1' }));
+      tx.remove('task', 't1');
+      const ids = (tasks: Task[]): string[] => tasks.map((task) => task.id);
+      return [
+        ids(tx.tasksByService('s1')),
+        ids(tx.tasksByNode('n1')),
+        ids(tx.tasksBySlot('s1', 1)),
+        ids(tx.list('task')),
+      ];
+    });
+    expect(seen).toEqual([['t2'], ['t2'], [], ['t2']]);
+  });
+
+  it('refuse names and ids that are taken, stale versions and missing objects, and write nothing then', async () => {
+    const store = createMemoryStore();
+    await store.seed({ service: [aService('web')] });
+    const stale = store.view().get('service', 'web') as Service;
+    const twin = aService('other', { spec: { annotations: { name: 'web' } } });
+    await expect(
+      store.update((tx) => {
+        tx.create('node', aNode('n1'));
+        tx.create('service', twin);
+      }),
+    ).rejects.toMatchObject({
+      code: 'AlreadyExists',
+      message: 'name conflicts with an existing object: service web already exists',
+    });
+    expect(store.view().get('node', 'n1')).toBeUndefined();
+    await store.update((tx) => tx.update('service', stale));
+    await expect(store.update((tx) => tx.update('service', stale))).rejects.toMatchObject({
+      code: 'Unknown',
+      message: 'update out of sequence',
+    });
+    await expect(store.update((tx) => tx.remove('task', 'none'))).rejects.toMatchObject({ code: 'NotFound' });
+    await expect(store.update((tx) => tx.create('service', aService('web')))).rejects.toMatchObject({
+      code: 'AlreadyExists',
+    });
+  });
+
+  it('allow a second write of the same object in one transaction', async () => {
+    const store = createMemoryStore();
+    await store.seed({ service: [aService('web')] });
+    await store.update((tx) => {
+      const copy = Service.clone(tx.get('service', 'web') as Service);
+      tx.update('service', copy);
+      tx.update('service', { ...copy, pending_delete: true });
+    });
+    expect(store.view().get('service', 'web')?.pending_delete).toBe(true);
+  });
+
+  it('are refused without a leader, in the words of Docker', async () => {
+    const store = createMemoryStore();
+    store.setLeader(false);
+    await expect(store.update(() => 1)).rejects.toMatchObject({ code: 'Unavailable', message: NO_LEADER_MESSAGE });
+  });
+
+  it('refuse a transaction that is too large', async () => {
+    const store = createMemoryStore();
+    const image = 'x'.repeat(TRANSACTION_BYTES_MAX);
+    const large = aService('s', { spec: { annotations: { name: 's' }, task: { container: { image } } } });
+    await expect(store.update((tx) => tx.create('service', large))).rejects.toMatchObject({
+      code: 'ResourceExhausted',
+    });
+    expect(store.currentIndex).toBe(0);
+  });
+});
+
+describe('group commit', () => {
+  it('puts updates that wait into one entry; each sees the former, and a failing one loses only its own', async () => {
+    const store = createMemoryStore();
+    store.hold();
+    const first = store.update((tx) => tx.create('service', aService('a')));
+    await Promise.resolve();
+    const second = store.update((tx) => tx.create('service', aService('b')));
+    const third = store.update((tx) => {
+      tx.create('service', aService('c'));
+      throw new Error('no');
+    });
+    const fourth = store.update((tx) => [tx.get('service', 'b') !== undefined, tx.get('service', 'c') !== undefined]);
+    store.release();
+    await first;
+    await second;
+    await expect(third).rejects.toThrow('no');
+    expect(await fourth).toEqual([true, false]);
+    expect(store.entries).toHaveLength(2);
+    expect(store.view().get('service', 'c')).toBeUndefined();
+  });
+
+  it('lets no request with a version read before pass over a waiting change', async () => {
+    const store = createMemoryStore();
+    await store.seed({ service: [aService('web')] });
+    const read = store.view().get('service', 'web') as Service;
+    const one = store.update((tx) =>
+      tx.update(
+        'service',
+        edit(read, (s) => (s.pending_delete = true)),
+      ),
+    );
+    const two = store.update((tx) =>
+      tx.update(
+        'service',
+        edit(read, (s) => (s.pending_delete = false)),
+      ),
+    );
+    await one;
+    await expect(two).rejects.toMatchObject({ message: 'update out of sequence' });
+    expect(store.view().get('service', 'web')?.pending_delete).toBe(true);
+  });
+
+  it('drops an entry whose proposer had not seen a change that came through after all', async () => {
+    const store = createMemoryStore();
+    await store.seed({ service: [aService('web')] });
+    store.failNext('doubt');
+    const set = (value: boolean): Promise<void> =>
+      store.update((tx) =>
+        tx.update(
+          'service',
+          edit(tx.get('service', 'web'), (s) => (s.pending_delete = value)),
+        ),
+      );
+    const results = await Promise.allSettled([set(true)]);
+    expect(results[0]?.status).toBe('rejected');
+    store.hold();
+    const late = set(false);
+    await new Promise((resolve) => setImmediate(resolve));
+    store.release();
+    // Either it was built on the change, or it is dropped: never a silent overwrite.
+    await late.catch((error: unknown) => expect(error).toMatchObject({ code: 'Aborted' }));
+    expect(store.entries).toHaveLength(3);
+    expect(() => store.apply(store.entries)).not.toThrow();
+  });
+});
+
+describe('the watch', () => {
+  it('tells the changes of each entry with the old object, and of a restore', async () => {
+    const store = createMemoryStore();
+    const watch = store.watch();
+    await store.seed({ task: [aTask('t1')] });
+    await store.update((tx) => {
+      const task = tx.get('task', 't1') as Task;
+      tx.update('task', { ...task, desired_state: TaskState.SHUTDOWN });
+    });
+    await store.update((tx) => tx.remove('task', 't1'));
+    const copy = createMemoryStore();
+    await copy.seed({ node: [aNode('n1')] });
+    store.restore(copy.snapshot(), 9);
+    const events = watch.drain();
+    expect(events.map((commit) => commit.changes.map((change) => change.action))).toEqual([
+      ['create'],
+      ['update'],
+      ['remove'],
+      [],
+    ]);
+    expect(events[1]?.changes[0]?.old).toMatchObject({ desired_state: TaskState.RUNNING });
+    expect(events[3]).toMatchObject({ reset: true, index: 9 });
+    expect(store.currentIndex).toBe(9);
+    expect(store.stateHash()).toBe(copy.stateHash());
+  });
+
+  it('hands out frozen objects when asked', async () => {
+    const store = createMemoryStore();
+    await store.seed({ service: [aService('web')] });
+    const shared = store.view().get('service', 'web') as Service;
+    expect(() => (shared.pending_delete = true)).toThrow(TypeError);
+  });
+});
+
+describe('the raft side', () => {
+  it('skips entries applied before, and entries without data', async () => {
+    const leader = createMemoryStore();
+    await leader.seed({ service: [aService('web')] });
+    const replica = createStore({
+      proposer: { isLeader: () => false, propose: () => Promise.reject(new Error('not the leader')) },
+      clock: new VirtualClock(),
+      log: silentLogger,
+    });
+    replica.apply([{ index: 1, data: new Uint8Array(0) }]);
+    const data = leader.entries[0]?.data as Uint8Array;
+    replica.apply([{ index: 2, data }]);
+    replica.apply([{ index: 2, data }]);
+    replica.apply([{ index: 3, data }]);
+    expect(replica.currentIndex).toBe(3);
+    expect(replica.view().get('service', 'web')?.meta?.version?.index).toBe(2);
+  });
+});
