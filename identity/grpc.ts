@@ -57,7 +57,7 @@ export function callUnary<Request, Response>(
       (error, response) => {
         signal?.removeEventListener('abort', onAbort);
         if (signal?.aborted === true) reject(abortReason(signal));
-        else if (error !== null) reject(fromServiceError(error) as Error);
+        else if (error !== null) reject(fromServiceError(error));
         else resolve(response as Response);
       },
     );

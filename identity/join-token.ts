@@ -38,7 +38,7 @@ export function parseJoinToken(text: string): JoinToken {
     digest?.length === DIGEST_LENGTH &&
     secret?.length === SECRET_LENGTH;
   if (!wellFormed) throw new ShoalError('InvalidArgument', 'invalid join token');
-  return { digest: digest as string, secret: secret as string };
+  return { digest, secret };
 }
 
 /**
