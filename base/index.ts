@@ -2,6 +2,7 @@ export * from './assert.ts';
 export * from './clock.ts';
 export * from './errors.ts';
 export * from './files.ts';
+export * from './http.ts';
 export * from './ids.ts';
 export * from './libc.ts';
 export * from './log.ts';

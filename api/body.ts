@@ -1,0 +1,69 @@
+import { createWriteStream } from 'node:fs';
+import { pipeline } from 'node:stream/promises';
+import { invalidArgument, errorMessage } from '../base/index.ts';
+import type { JsonObject } from './ports.ts';
+import type { RequestContext } from './router.ts';
+
+/** Largest JSON body that is read, bytes. */
+const JSON_MAX_BYTES = 16 * 1024 * 1024;
+
+/** Reads the body as a JSON object; an empty body gives {}. @throws ShoalError InvalidArgument */
+export async function readJson({ request }: RequestContext): Promise<JsonObject> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > JSON_MAX_BYTES) throw invalidArgument(`request body is larger than ${JSON_MAX_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  if (size === 0) return {};
+  const type = request.headers['content-type'];
+  if (type !== undefined && !type.startsWith('application/json')) {
+    throw invalidArgument(`unsupported Content-Type header (${type}): must be 'application/json'`);
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch (error) {
+    throw invalidArgument(`invalid JSON: ${errorMessage(error)}`);
+  }
+  if (value === null) return {};
+  if (typeof value !== 'object' || Array.isArray(value)) throw invalidArgument('invalid JSON: an object is expected');
+  return value as JsonObject;
+}
+
+/** Copies the body into a file. */
+export async function saveBody({ request, signal }: RequestContext, path: string): Promise<void> {
+  await pipeline(request, createWriteStream(path), { signal });
+}
+
+/** A boolean of the query in Docker's reading: absent, empty, 0, no, false and none are false. */
+export function queryBool(query: URLSearchParams, name: string): boolean {
+  const value = (query.get(name) ?? '').trim().toLowerCase();
+  return !['', '0', 'no', 'false', 'none'].includes(value);
+}
+
+/** A whole number of the query, or undefined when absent. @throws ShoalError InvalidArgument */
+export function queryInt(query: URLSearchParams, name: string): number | undefined {
+  const text = query.get(name);
+  if (text === null || text === '') return undefined;
+  const value = Number(text);
+  if (!Number.isSafeInteger(value)) throw invalidArgument(`invalid value for ${name}: ${text}`);
+  return value;
+}
+
+/** Unix seconds with fraction, or RFC 3339, as ms; undefined when absent or 0. @throws ShoalError InvalidArgument */
+export function queryTimeMs(query: URLSearchParams, name: string): number | undefined {
+  const text = query.get(name);
+  if (text === null || text === '' || text === '0') return undefined;
+  const ms = /^\d+(\.\d+)?$/.test(text) ? Number(text) * 1000 : Date.parse(text);
+  if (Number.isNaN(ms)) throw invalidArgument(`invalid value for ${name}: ${text}`);
+  return ms;
+}
+
+/** Index of ?version=, required for updates. @throws ShoalError InvalidArgument in Docker's words */
+export function queryVersion(query: URLSearchParams, what: string): number {
+  const text = query.get('version') ?? '';
+  if (!/^\d+$/.test(text)) throw invalidArgument(`invalid ${what} version '${text}': must be a number`);
+  return Number(text);
+}

@@ -1,0 +1,304 @@
+import type {
+  ControlService,
+  RequestOf,
+  ResponseOf,
+  SubscribeLogsMessage,
+  SubscribeLogsRequest,
+} from '../proto/index.ts';
+
+/** What the routes need of the daemon. Structural: the daemon passes engine objects that have these members. */
+export interface Ports {
+  system: SystemPort;
+  engine: EnginePort;
+  swarm: SwarmPort;
+}
+
+export type JsonObject = Record<string, unknown>;
+
+export interface SystemPort {
+  /** Our own version, numeric. */
+  version: string;
+  gitCommit: string;
+  /** Facts of GET /info that no other port has, under their Docker names. */
+  info(): Promise<JsonObject>;
+  /** Past events in order, then new ones until `signal` aborts. `untilMs` ends the stream. */
+  events(query: { sinceMs?: number; untilMs?: number }, signal: AbortSignal): AsyncIterable<EventFacts>;
+  /** A path in a directory for upload files; the caller removes the file. */
+  temporaryFile(): string;
+}
+
+export interface EventFacts {
+  type: string;
+  action: string;
+  actorId: string;
+  attributes: Readonly<Record<string, string>>;
+  scope: 'local' | 'swarm';
+  timeMs: number;
+}
+
+export interface SwarmState {
+  nodeId: string;
+  nodeAddr: string;
+  localNodeState: 'inactive' | 'pending' | 'active' | 'error' | 'locked';
+  controlAvailable: boolean;
+  error: string;
+  remoteManagers: { nodeId: string; addr: string }[];
+}
+
+export interface SwarmInitRequest {
+  listenAddr: string;
+  advertiseAddr: string;
+  dataPathAddr: string;
+  dataPathPort: number;
+  forceNewCluster: boolean;
+  autoLockManagers: boolean;
+  availability: string;
+  defaultAddrPool: string[];
+  subnetSize: number;
+  /** ClusterSpec as sent, in Docker's JSON; absent parts take defaults. */
+  spec: JsonObject;
+}
+
+export interface SwarmJoinRequest {
+  listenAddr: string;
+  advertiseAddr: string;
+  dataPathAddr: string;
+  remoteAddrs: string[];
+  joinToken: string;
+  availability: string;
+}
+
+export type ControlMethod = keyof typeof ControlService;
+export type ControlRequest<M extends ControlMethod> = RequestOf<(typeof ControlService)[M]>;
+export type ControlResponse<M extends ControlMethod> = ResponseOf<(typeof ControlService)[M]>;
+
+export interface SwarmPort {
+  state(): SwarmState;
+  /** Resolves with the node's id. */
+  init(request: SwarmInitRequest): Promise<string>;
+  join(request: SwarmJoinRequest): Promise<void>;
+  leave(force: boolean): Promise<void>;
+  /**
+   * Runs a call on the leader.
+   * @throws ShoalError Unavailable with Docker's words when this node is no manager, or there is no leader.
+   */
+  call<M extends ControlMethod>(method: M, request: ControlRequest<M>): Promise<ControlResponse<M>>;
+  subscribeLogs(request: SubscribeLogsRequest, signal: AbortSignal): AsyncIterable<SubscribeLogsMessage>;
+  /** Subject and public key (both DER) of the root certificate that signs nodes. */
+  issuer(): { subject: Uint8Array; publicKey: Uint8Array };
+  unlockKey(): Promise<string>;
+  unlock(key: string): Promise<void>;
+}
+
+export interface ProgressFacts {
+  status?: string;
+  id?: string;
+  progressDetail?: { current?: number; total?: number };
+  stream?: string;
+  error?: string;
+}
+
+export interface ImageFacts {
+  id: string;
+  repoTags: string[];
+  repoDigests: string[];
+  createdMs: number;
+  sizeBytes: number;
+  architecture: string;
+  os: string;
+  variant: string;
+  diffIds: string[];
+  config: object;
+  history: { created?: string; created_by?: string; comment?: string; empty_layer?: boolean }[];
+  author: string;
+  comment: string;
+}
+
+export interface AuthFacts {
+  username?: string;
+  password?: string;
+  identityToken?: string;
+  registryToken?: string;
+}
+
+export interface ImagesPort {
+  get(reference: string): ImageFacts;
+  list(): ImageFacts[];
+  pull(
+    reference: string,
+    options: { auth?: AuthFacts; platform?: string; report?: (p: ProgressFacts) => void; signal: AbortSignal },
+  ): Promise<ImageFacts>;
+  load(archivePath: string, report: (p: ProgressFacts) => void): Promise<void>;
+  importArchive(
+    archivePath: string,
+    options: { repository: string; tag: string; message: string; changes: readonly string[] },
+  ): Promise<ImageFacts>;
+  tag(reference: string, repository: string, tag: string): Promise<void>;
+  remove(reference: string, options: { force: boolean }): Promise<{ untagged: string[]; deleted: string[] }>;
+  push(
+    reference: string,
+    options: { auth?: AuthFacts; report: (p: ProgressFacts) => void; signal: AbortSignal },
+  ): Promise<void>;
+  distribution(reference: string, auth: AuthFacts | undefined, signal: AbortSignal): Promise<DistributionFacts>;
+}
+
+export interface DistributionFacts {
+  mediaType: string;
+  digest: string;
+  size: number;
+  platforms: { architecture: string; os: string; variant?: string }[];
+}
+
+export interface PortFacts {
+  protocol: string;
+  targetPort: number;
+  publishedPort: number;
+  hostIp: string;
+}
+
+export interface ContainerFacts {
+  id: string;
+  config: {
+    name: string;
+    image: string;
+    env: readonly string[];
+    labels: Readonly<Record<string, string>>;
+    tty: boolean;
+    openStdin: boolean;
+    readOnlyRootfs: boolean;
+    hostname?: string;
+    user?: string;
+    workingDir?: string;
+    entrypoint?: readonly string[];
+    cmd?: readonly string[];
+    stopSignal?: string;
+    autoRemove: boolean;
+    privileged: boolean;
+    capAdd: readonly string[];
+    capDrop: readonly string[];
+    resources: { memoryBytes?: number; nanoCpus?: number; pidsLimit?: number };
+    restart: { name: string; maximumRetryCount: number };
+    logDriver: { type: string; config: Readonly<Record<string, string>> };
+    network: { mode: string };
+  };
+  imageId: string;
+  createdMs: number;
+  state: string;
+  pid: number;
+  exitCode: number;
+  oomKilled: boolean;
+  error: string;
+  startedMs: number;
+  finishedMs: number;
+  restartCount: number;
+  health?: string;
+  endpoints: readonly {
+    networkId: string;
+    networkName: string;
+    address: string;
+    gateway: string;
+    mac: string;
+  }[];
+  ports: readonly PortFacts[];
+  mounts: readonly {
+    type: string;
+    name?: string;
+    source: string;
+    destination: string;
+    driver?: string;
+    readOnly: boolean;
+    propagation: string;
+  }[];
+  logPath: string;
+  path: string;
+  args: readonly string[];
+}
+
+export interface LogLineFacts {
+  stream: 'stdout' | 'stderr';
+  time: string;
+  data: Uint8Array;
+}
+
+export interface LogQueryFacts {
+  stdout: boolean;
+  stderr: boolean;
+  follow: boolean;
+  tail?: number;
+  sinceMs?: number;
+  untilMs?: number;
+}
+
+export interface ContainersPort {
+  start(reference: string): Promise<void>;
+  stop(reference: string, options: { signal?: string; graceMs?: number }): Promise<void>;
+  kill(reference: string, signal: string): Promise<void>;
+  remove(reference: string, options: { force: boolean; volumes: boolean }): Promise<void>;
+  wait(
+    reference: string,
+    condition: 'not-running' | 'next-exit' | 'removed',
+    signal: AbortSignal,
+  ): Promise<{ exitCode: number; error?: string }>;
+  inspect(reference: string): ContainerFacts;
+  list(): ContainerFacts[];
+  logs(reference: string, query: LogQueryFacts, signal: AbortSignal): AsyncIterable<LogLineFacts>;
+  exec(
+    reference: string,
+    request: {
+      command: readonly string[];
+      env: readonly string[];
+      user?: string;
+      workingDir?: string;
+      privileged: boolean;
+    },
+    signal: AbortSignal,
+  ): Promise<{ exitCode: number; stdout: Uint8Array; stderr: Uint8Array }>;
+}
+
+export interface VolumeFacts {
+  name: string;
+  driver: string;
+  mountpoint: string;
+  createdMs: number;
+  labels: Readonly<Record<string, string>>;
+  options: Readonly<Record<string, string>>;
+}
+
+export interface VolumesPort {
+  create(request: {
+    name: string;
+    driver: string;
+    labels: Readonly<Record<string, string>>;
+    options: Readonly<Record<string, string>>;
+  }): Promise<VolumeFacts>;
+  get(name: string): VolumeFacts;
+  list(): VolumeFacts[];
+  remove(name: string, force: boolean): Promise<void>;
+}
+
+export interface LocalNetworkFacts {
+  id: string;
+  name: string;
+  driver: string;
+  subnet: string;
+  gateway: string;
+  internal: boolean;
+  createdMs: number;
+  labels: Readonly<Record<string, string>>;
+  options: Readonly<Record<string, string>>;
+}
+
+export interface LocalNetworksPort {
+  localNetworks(): LocalNetworkFacts[];
+  createLocalNetwork(
+    network: Pick<LocalNetworkFacts, 'name' | 'subnet' | 'gateway' | 'internal' | 'labels' | 'options'>,
+  ): Promise<LocalNetworkFacts>;
+  removeLocalNetwork(id: string): Promise<void>;
+}
+
+export interface EnginePort {
+  containers: ContainersPort;
+  images: ImagesPort;
+  volumes: VolumesPort;
+  networks: LocalNetworksPort;
+}

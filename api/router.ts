@@ -1,0 +1,61 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Logger } from '../base/index.ts';
+import type { Ports } from './ports.ts';
+
+/** One request as a route sees it. */
+export interface RequestContext {
+  request: IncomingMessage;
+  response: ServerResponse;
+  query: URLSearchParams;
+  /** Captured path parts, decoded. */
+  params: Readonly<Record<string, string>>;
+  /** Version asked for in the path, or the newest. */
+  version: string;
+  /** Aborts when the client goes away. */
+  signal: AbortSignal;
+  ports: Ports;
+  log: Logger;
+}
+
+export type Handler = (context: RequestContext) => Promise<void>;
+
+/** A route: `{name}` captures one segment, `{name*}` captures several (image names contain slashes). */
+export interface Route {
+  method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'DELETE';
+  path: string;
+  handler: Handler;
+}
+
+interface Compiled extends Route {
+  pattern: RegExp;
+  names: string[];
+}
+
+function compile(route: Route): Compiled {
+  const names: string[] = [];
+  const source = route.path.replace(/\{(\w+)(\*?)\}/g, (_all, name: string, greedy: string) => {
+    names.push(name);
+    return greedy === '*' ? '(.+)' : '([^/]+)';
+  });
+  return { ...route, pattern: new RegExp(`^${source}$`), names };
+}
+
+/** The route table; the first route that fits wins, so routes with fixed words stand before those that capture. */
+export class Router {
+  readonly #routes: Compiled[];
+
+  constructor(routes: readonly Route[]) {
+    this.#routes = routes.map(compile);
+  }
+
+  find(method: string, path: string): { handler: Handler; params: Record<string, string> } | undefined {
+    for (const route of this.#routes) {
+      if (route.method !== method) continue;
+      const match = route.pattern.exec(path);
+      if (match === null) continue;
+      const params = Object.fromEntries(route.names.map((name, i) => [name, decodeURIComponent(match[i + 1] ?? '')]));
+      return { handler: route.handler, params };
+    }
+    return undefined;
+  }
+}

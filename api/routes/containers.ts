@@ -1,0 +1,143 @@
+import { invalidArgument, must } from '../../base/index.ts';
+import { queryBool, queryInt, queryTimeMs } from '../body.ts';
+import { Filters } from '../filters.ts';
+import type { ContainerFacts } from '../ports.ts';
+import type { RequestContext, Route } from '../router.ts';
+import { containerSummary, containerToJson } from '../shapes/container.ts';
+import { beginOutput, frame, sendEmpty, sendJson, write } from '../stream.ts';
+import { tailCount } from './service-logs.ts';
+
+const name = ({ params }: RequestContext): string => must(params['id'], 'id');
+
+const LIST_FILTERS = ['ancestor', 'exited', 'health', 'id', 'is-task', 'label', 'name', 'network', 'status', 'volume'];
+
+function passes(container: ContainerFacts, filters: Filters): boolean {
+  const { config } = container;
+  const isTask = 'com.docker.swarm.task.id' in config.labels;
+  return (
+    filters.some('id', (wanted) => container.id.startsWith(wanted)) &&
+    filters.some('name', (wanted) => config.name.includes(wanted.replace(/^\//, ''))) &&
+    filters.some('status', (wanted) => container.state === wanted) &&
+    filters.some('ancestor', (wanted) => config.image === wanted || container.imageId.includes(wanted)) &&
+    filters.some('exited', (wanted) => container.state === 'exited' && container.exitCode === Number(wanted)) &&
+    filters.some('health', (wanted) => (container.health ?? 'none') === wanted) &&
+    filters.some('is-task', (wanted) => (wanted === 'true') === isTask) &&
+    filters.some('network', (wanted) =>
+      container.endpoints.some((e) => e.networkName === wanted || e.networkId === wanted),
+    ) &&
+    filters.some('volume', (wanted) => container.mounts.some((m) => m.name === wanted || m.destination === wanted)) &&
+    filters.matchesLabels(config.labels)
+  );
+}
+
+async function list({ response, ports, query }: RequestContext): Promise<void> {
+  const filters = Filters.parse(query, LIST_FILTERS);
+  const limit = queryInt(query, 'limit') ?? 0;
+  const all = queryBool(query, 'all') || limit > 0 || filters.has('status') || filters.has('exited');
+  const found = ports.engine.containers
+    .list()
+    .filter((container) => all || container.state === 'running' || container.state === 'paused')
+    .filter((container) => passes(container, filters))
+    .sort((a, b) => b.createdMs - a.createdMs);
+  const now = Date.now();
+  sendJson(
+    response,
+    (limit > 0 ? found.slice(0, limit) : found).map((container) => containerSummary(container, now)),
+  );
+}
+
+async function logs(context: RequestContext): Promise<void> {
+  const { ports, query, response, signal } = context;
+  const container = ports.engine.containers.inspect(name(context));
+  const [stdout, stderr] = [queryBool(query, 'stdout'), queryBool(query, 'stderr')];
+  if (!stdout && !stderr) throw invalidArgument('Bad parameters: you must choose at least one stream');
+  const tail = tailCount(query);
+  const sinceMs = queryTimeMs(query, 'since');
+  const untilMs = queryTimeMs(query, 'until');
+  const lines = ports.engine.containers.logs(
+    container.id,
+    {
+      stdout,
+      stderr,
+      follow: queryBool(query, 'follow'),
+      ...(tail === undefined ? {} : { tail }),
+      ...(sinceMs === undefined ? {} : { sinceMs }),
+      ...(untilMs === undefined ? {} : { untilMs }),
+    },
+    signal,
+  );
+  const withTime = queryBool(query, 'timestamps');
+  const raw = container.config.tty;
+  beginOutput(context, raw);
+  for await (const line of lines) {
+    const data = withTime ? Buffer.concat([Buffer.from(`${line.time} `), line.data]) : line.data;
+    await write(response, raw ? data : frame(line.stream, data), signal);
+  }
+  response.end();
+}
+
+async function wait(context: RequestContext): Promise<void> {
+  const { ports, query, response, signal } = context;
+  const condition = query.get('condition') || 'not-running';
+  if (condition !== 'not-running' && condition !== 'next-exit' && condition !== 'removed') {
+    throw invalidArgument(`invalid condition: "${condition}"`);
+  }
+  const { id } = ports.engine.containers.inspect(name(context));
+  response.writeHead(200, { 'Content-Type': 'application/json' });
+  // The client starts the container only when it has seen these headers.
+  response.flushHeaders();
+  const { exitCode, error } = await ports.engine.containers.wait(id, condition, signal);
+  response.end(
+    `${JSON.stringify({ StatusCode: exitCode, ...(error === undefined ? {} : { Error: { Message: error } }) })}\n`,
+  );
+}
+
+async function stop(context: RequestContext): Promise<void> {
+  const { ports, query } = context;
+  const seconds = queryInt(query, 't');
+  const signal = query.get('signal') ?? '';
+  await ports.engine.containers.stop(name(context), {
+    ...(seconds === undefined ? {} : { graceMs: seconds * 1000 }),
+    ...(signal === '' ? {} : { signal }),
+  });
+  sendEmpty(context.response, 204);
+}
+
+export const containerRoutes: readonly Route[] = [
+  { method: 'GET', path: '/containers/json', handler: list },
+  {
+    method: 'GET',
+    path: '/containers/{id}/json',
+    handler: async (context) =>
+      sendJson(context.response, containerToJson(context.ports.engine.containers.inspect(name(context)))),
+  },
+  { method: 'GET', path: '/containers/{id}/logs', handler: logs },
+  { method: 'POST', path: '/containers/{id}/wait', handler: wait },
+  {
+    method: 'POST',
+    path: '/containers/{id}/start',
+    handler: async (context) => {
+      await context.ports.engine.containers.start(name(context));
+      sendEmpty(context.response, 204);
+    },
+  },
+  { method: 'POST', path: '/containers/{id}/stop', handler: stop },
+  {
+    method: 'POST',
+    path: '/containers/{id}/kill',
+    handler: async (context) => {
+      await context.ports.engine.containers.kill(name(context), context.query.get('signal') || 'SIGKILL');
+      sendEmpty(context.response, 204);
+    },
+  },
+  {
+    method: 'DELETE',
+    path: '/containers/{id}',
+    handler: async (context) => {
+      const { query } = context;
+      const options = { force: queryBool(query, 'force'), volumes: queryBool(query, 'v') };
+      await context.ports.engine.containers.remove(name(context), options);
+      sendEmpty(context.response, 204);
+    },
+  },
+];

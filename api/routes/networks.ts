@@ -1,0 +1,146 @@
+import { conflict, failedPrecondition, isShoalError, must, notFound, ShoalError } from '../../base/index.ts';
+import type { Network } from '../../proto/index.ts';
+import { readJson } from '../body.ts';
+import { Filters } from '../filters.ts';
+import type { JsonObject, LocalNetworkFacts, Ports } from '../ports.ts';
+import type { RequestContext, Route } from '../router.ts';
+import { Fields } from '../shapes/fields.ts';
+import { localNetworkToJson, networkSpecFromJson, networkToJson } from '../shapes/network.ts';
+import { sendEmpty, sendJson } from '../stream.ts';
+
+const PREDEFINED = ['bridge', 'host', 'none'];
+
+async function swarmNetworks(ports: Ports): Promise<Network[]> {
+  if (!ports.swarm.state().controlAvailable) return [];
+  try {
+    return (await ports.swarm.call('ListNetworks', { filters: null })).networks;
+  } catch (error) {
+    // Without a leader the networks of this host can still be shown.
+    if (isShoalError(error, 'Unavailable')) return [];
+    throw error;
+  }
+}
+
+type Found = { swarm: Network } | { local: LocalNetworkFacts };
+
+/** By full id, then name (swarm first), then a unique prefix of an id. @throws ShoalError NotFound */
+async function find(ports: Ports, reference: string, scope: string): Promise<Found> {
+  const swarm = scope === 'local' ? [] : await swarmNetworks(ports);
+  const local = scope === 'swarm' ? [] : ports.engine.networks.localNetworks();
+  const name = (network: Network): string => network.spec?.annotations?.name ?? '';
+  const tests: ((id: string, label: string) => boolean)[] = [
+    (id) => id === reference,
+    (_id, label) => label === reference,
+    (id) => id.startsWith(reference),
+  ];
+  for (const test of tests) {
+    const found: Found[] = [
+      ...swarm.filter((n) => test(n.id, name(n))).map((n) => ({ swarm: n })),
+      ...local.filter((n) => test(n.id, n.name)).map((n) => ({ local: n })),
+    ];
+    if (found.length > 1 && test === tests[2]) {
+      throw new ShoalError('InvalidArgument', `network ${reference} is ambiguous (${found.length} matches found)`);
+    }
+    if (found[0] !== undefined) return found[0];
+  }
+  throw notFound(`network ${reference} not found`);
+}
+
+function passes(json: JsonObject, filters: Filters): boolean {
+  const text = (key: string): string => String(json[key]);
+  const builtIn = PREDEFINED.includes(text('Name')) && json['Scope'] === 'local';
+  return (
+    filters.some('driver', (wanted) => text('Driver') === wanted) &&
+    filters.some('id', (wanted) => text('Id').startsWith(wanted)) &&
+    filters.some('name', (wanted) => text('Name').includes(wanted)) &&
+    filters.some('scope', (wanted) => text('Scope') === wanted) &&
+    filters.some('type', (wanted) => (wanted === 'builtin') === builtIn) &&
+    filters.matchesLabels((json['Labels'] ?? {}) as Record<string, string>)
+  );
+}
+
+async function list({ response, ports, query }: RequestContext): Promise<void> {
+  const filters = Filters.parse(query, ['driver', 'id', 'label', 'name', 'scope', 'type', 'dangling']);
+  const all = [
+    ...ports.engine.networks.localNetworks().map(localNetworkToJson),
+    ...(await swarmNetworks(ports)).map(networkToJson),
+  ];
+  sendJson(
+    response,
+    all.filter((network) => passes(network, filters)),
+  );
+}
+
+async function inspect({ response, ports, params, query }: RequestContext): Promise<void> {
+  const found = await find(ports, must(params['id'], 'id'), query.get('scope') ?? '');
+  sendJson(response, 'swarm' in found ? networkToJson(found.swarm) : localNetworkToJson(found.local));
+}
+
+async function create(context: RequestContext): Promise<void> {
+  const { ports, response } = context;
+  const json = new Fields(await readJson(context));
+  const name = json.string('Name');
+  const driver = json.string('Driver') || 'bridge';
+  if (driver === 'overlay' || json.string('Scope') === 'swarm') {
+    const { network } = await ports.swarm.call('CreateNetwork', { spec: networkSpecFromJson(json) });
+    sendJson(response, { Id: must(network, 'network').id, Warning: '' }, 201);
+    return;
+  }
+  if (driver !== 'bridge') throw notFound(`plugin "${driver}" not found`);
+  if (ports.engine.networks.localNetworks().some((network) => network.name === name)) {
+    throw conflict(`network with name ${name} already exists`);
+  }
+  const config = json.object('IPAM')?.objects('Config')[0];
+  const network = await ports.engine.networks.createLocalNetwork({
+    name,
+    subnet: config?.string('Subnet') ?? '',
+    gateway: config?.string('Gateway') ?? '',
+    internal: json.bool('Internal'),
+    labels: json.stringMap('Labels'),
+    options: json.stringMap('Options'),
+  });
+  sendJson(response, { Id: network.id, Warning: '' }, 201);
+}
+
+async function remove({ response, ports, params }: RequestContext): Promise<void> {
+  const found = await find(ports, must(params['id'], 'id'), '');
+  if ('swarm' in found) {
+    await ports.swarm.call('RemoveNetwork', { network_id: found.swarm.id });
+  } else {
+    if (PREDEFINED.includes(found.local.name)) {
+      throw new ShoalError('PermissionDenied', `${found.local.name} is a pre-defined network and cannot be removed`);
+    }
+    await ports.engine.networks.removeLocalNetwork(found.local.id);
+  }
+  sendEmpty(response, 204);
+}
+
+async function prune({ response, ports }: RequestContext): Promise<void> {
+  const removed: string[] = [];
+  for (const network of ports.engine.networks.localNetworks()) {
+    if (PREDEFINED.includes(network.name)) continue;
+    try {
+      await ports.engine.networks.removeLocalNetwork(network.id);
+      removed.push(network.name);
+    } catch (error) {
+      // In use: stays. Anything else is a real fault.
+      if (!isShoalError(error, 'PermissionDenied', 'Conflict', 'FailedPrecondition')) throw error;
+    }
+  }
+  sendJson(response, { NetworksDeleted: removed });
+}
+
+/** Connecting running containers comes with the single-host engine; saying so is better than pretending. */
+async function connect(): Promise<void> {
+  throw failedPrecondition('connecting a running container to a network is not supported by this version of Shoal');
+}
+
+export const networkRoutes: readonly Route[] = [
+  { method: 'GET', path: '/networks', handler: list },
+  { method: 'POST', path: '/networks/create', handler: create },
+  { method: 'POST', path: '/networks/prune', handler: prune },
+  { method: 'GET', path: '/networks/{id}', handler: inspect },
+  { method: 'DELETE', path: '/networks/{id}', handler: remove },
+  { method: 'POST', path: '/networks/{id}/connect', handler: connect },
+  { method: 'POST', path: '/networks/{id}/disconnect', handler: connect },
+];

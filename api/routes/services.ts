@@ -1,0 +1,111 @@
+import { must } from '../../base/index.ts';
+import { UpdateServiceRequest_Rollback, type Service } from '../../proto/index.ts';
+import { queryBool, queryVersion, readJson } from '../body.ts';
+import { Filters } from '../filters.ts';
+import type { JsonObject, Ports } from '../ports.ts';
+import type { RequestContext, Route } from '../router.ts';
+import { serviceSpecFromJson, serviceToJson, withDefaults } from '../shapes/service.ts';
+import { sendEmpty, sendJson } from '../stream.ts';
+import { streamServiceLogs } from './service-logs.ts';
+
+const MODES: Readonly<Record<string, string>> = {
+  replicated: 'replicated',
+  global: 'global',
+  'replicated-job': 'replicated_job',
+  'global-job': 'global_job',
+};
+
+async function find(ports: Ports, reference: string): Promise<Service> {
+  const { service } = await ports.swarm.call('GetService', { reference });
+  return must(service, 'service');
+}
+
+async function statuses(ports: Ports, services: Service[]): Promise<Map<string, JsonObject>> {
+  const answer = await ports.swarm.call('ListServiceStatuses', { services: services.map((service) => service.id) });
+  return new Map(
+    answer.statuses.map((status) => [
+      status.service_id,
+      {
+        RunningTasks: status.running_tasks,
+        DesiredTasks: status.desired_tasks,
+        CompletedTasks: status.completed_tasks,
+      },
+    ]),
+  );
+}
+
+async function list({ response, ports, query }: RequestContext): Promise<void> {
+  const filters = Filters.parse(query, ['id', 'label', 'mode', 'name', 'runtime']);
+  const { services } = await ports.swarm.call('ListServices', {
+    filters: {
+      names: filters.get('name'),
+      id_prefixes: filters.get('id'),
+      labels: filters.labels(),
+      modes: filters.get('mode').map((word) => MODES[word] ?? word),
+    },
+  });
+  if (!queryBool(query, 'status')) {
+    sendJson(response, services.map(serviceToJson));
+    return;
+  }
+  const byId = await statuses(ports, services);
+  sendJson(
+    response,
+    services.map((service) => ({ ...serviceToJson(service), ServiceStatus: byId.get(service.id) })),
+  );
+}
+
+async function create(context: RequestContext): Promise<void> {
+  const spec = serviceSpecFromJson(await readJson(context), registryAuth(context));
+  const { service } = await context.ports.swarm.call('CreateService', { spec });
+  sendJson(context.response, { ID: must(service, 'service').id, Warnings: null }, 201);
+}
+
+async function inspect({ response, ports, params, query }: RequestContext): Promise<void> {
+  const service = await find(ports, must(params['id'], 'id'));
+  sendJson(response, serviceToJson(queryBool(query, 'insertDefaults') ? withDefaults(service) : service));
+}
+
+/** The header as given; '' when there are no credentials in it. */
+function registryAuth({ request }: RequestContext): string {
+  const header = request.headers['x-registry-auth'];
+  return typeof header === 'string' && header !== 'e30=' ? header : '';
+}
+
+async function update(context: RequestContext): Promise<void> {
+  const { ports, params, query, response } = context;
+  const version = queryVersion(query, 'service');
+  const body = await readJson(context);
+  const service = await find(ports, must(params['id'], 'id'));
+  const source = query.get('registryAuthFrom') === 'previous-spec' ? service.previous_spec : service.spec;
+  const auth = registryAuth(context) || (source?.task?.container?.pull_options?.registry_auth ?? '');
+  const previous = query.get('rollback') === 'previous';
+  await ports.swarm.call('UpdateService', {
+    service_id: service.id,
+    service_version: { index: version },
+    spec: serviceSpecFromJson(body, auth),
+    rollback: previous ? UpdateServiceRequest_Rollback.PREVIOUS : UpdateServiceRequest_Rollback.NONE,
+  });
+  sendJson(response, { Warnings: null });
+}
+
+async function remove({ response, ports, params }: RequestContext): Promise<void> {
+  const service = await find(ports, must(params['id'], 'id'));
+  await ports.swarm.call('RemoveService', { service_id: service.id });
+  sendEmpty(response);
+}
+
+async function logs(context: RequestContext): Promise<void> {
+  const service = await find(context.ports, must(context.params['id'], 'id'));
+  const tty = service.spec?.task?.container?.tty ?? false;
+  await streamServiceLogs(context, { service_ids: [service.id], node_ids: [], task_ids: [] }, tty);
+}
+
+export const serviceRoutes: readonly Route[] = [
+  { method: 'GET', path: '/services', handler: list },
+  { method: 'POST', path: '/services/create', handler: create },
+  { method: 'GET', path: '/services/{id}', handler: inspect },
+  { method: 'POST', path: '/services/{id}/update', handler: update },
+  { method: 'DELETE', path: '/services/{id}', handler: remove },
+  { method: 'GET', path: '/services/{id}/logs', handler: logs },
+];

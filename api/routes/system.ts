@@ -1,0 +1,163 @@
+import { hostname } from 'node:os';
+import { isShoalError } from '../../base/index.ts';
+import { queryTimeMs, readJson } from '../body.ts';
+import { Filters } from '../filters.ts';
+import type { EventFacts, JsonObject, Ports } from '../ports.ts';
+import type { RequestContext, Route } from '../router.ts';
+import { clusterToJson } from '../shapes/swarm.ts';
+import { sendJson, write } from '../stream.ts';
+import { API_VERSION, MIN_API_VERSION } from '../versions.ts';
+
+/** Value of the `Swarm` header of /_ping. */
+function swarmHeader(ports: Ports): string {
+  const { localNodeState, controlAvailable } = ports.swarm.state();
+  return localNodeState === 'active' ? `active/${controlAvailable ? 'manager' : 'worker'}` : localNodeState;
+}
+
+async function ping({ request, response, ports }: RequestContext): Promise<void> {
+  response.writeHead(200, {
+    'Content-Type': 'text/plain; charset=utf-8',
+    'Cache-Control': 'no-cache, no-store, must-revalidate',
+    Pragma: 'no-cache',
+    'Builder-Version': '1',
+    Swarm: swarmHeader(ports),
+  });
+  response.end(request.method === 'HEAD' ? undefined : 'OK');
+}
+
+async function version({ response, ports }: RequestContext): Promise<void> {
+  const info = await ports.system.info();
+  const facts = {
+    Version: ports.system.version,
+    ApiVersion: API_VERSION,
+    MinAPIVersion: MIN_API_VERSION,
+    GitCommit: ports.system.gitCommit,
+    GoVersion: `node ${process.versions.node}`,
+    Os: 'linux',
+    Arch: process.arch === 'x64' ? 'amd64' : process.arch,
+    KernelVersion: info['KernelVersion'],
+    BuildTime: '',
+  };
+  const { Version, ...details } = facts;
+  sendJson(response, {
+    Platform: { Name: 'Shoal' },
+    Components: [{ Name: 'Engine', Version, Details: details }],
+    ...facts,
+  });
+}
+
+/** The cluster part of /info; a manager without a leader still answers, with the reason. */
+async function clusterInfo(ports: Ports): Promise<JsonObject> {
+  if (!ports.swarm.state().controlAvailable) return {};
+  try {
+    const [clusters, nodes] = await Promise.all([
+      ports.swarm.call('ListClusters', { filters: null }),
+      ports.swarm.call('ListNodes', { filters: null }),
+    ]);
+    const cluster = clusters.clusters[0];
+    return {
+      Nodes: nodes.nodes.length,
+      Managers: nodes.nodes.filter((node) => node.manager_status !== null).length,
+      Cluster: cluster === undefined ? undefined : clusterToJson(cluster, ports.swarm.issuer(), false),
+    };
+  } catch (error) {
+    if (!isShoalError(error)) throw error;
+    return { Error: error.message };
+  }
+}
+
+async function info({ response, ports }: RequestContext): Promise<void> {
+  const state = ports.swarm.state();
+  const facts = await ports.system.info();
+  const containers = ports.engine.containers.list();
+  const count = (wanted: string): number => containers.filter((c) => c.state === wanted).length;
+  sendJson(response, {
+    Containers: containers.length,
+    ContainersRunning: count('running'),
+    ContainersPaused: count('paused'),
+    ContainersStopped: containers.length - count('running') - count('paused'),
+    Images: ports.engine.images.list().length,
+    Name: hostname(),
+    ServerVersion: ports.system.version,
+    OSType: 'linux',
+    SystemTime: new Date().toISOString(),
+    ...facts,
+    Swarm: {
+      NodeID: state.nodeId,
+      NodeAddr: state.nodeAddr,
+      LocalNodeState: state.localNodeState,
+      ControlAvailable: state.controlAvailable,
+      Error: state.error,
+      RemoteManagers:
+        state.remoteManagers.length === 0
+          ? null
+          : state.remoteManagers.map((manager) => ({ NodeID: manager.nodeId, Addr: manager.addr })),
+      ...(await clusterInfo(ports)),
+    },
+  });
+}
+
+const EVENT_FILTERS =
+  'config container daemon event image label network node plugin scope secret service type volume'.split(' ');
+
+function eventPasses(event: EventFacts, filters: Filters): boolean {
+  const subjects = ['container', 'image', 'network', 'node', 'secret', 'config', 'service', 'volume', 'daemon'];
+  const { name } = event.attributes;
+  return (
+    filters.matches('type', event.type) &&
+    filters.matches('scope', event.scope) &&
+    filters.some('event', (wanted) => event.action === wanted || event.action.startsWith(`${wanted}:`)) &&
+    filters.matchesLabels(event.attributes) &&
+    subjects.every((subject) => {
+      if (!filters.has(subject)) return true;
+      if (event.type !== subject)
+        return subject === 'image' && filters.matches('image', event.attributes['image'] ?? '');
+      return filters.some(subject, (wanted) => event.actorId.startsWith(wanted) || name === wanted);
+    })
+  );
+}
+
+function eventToJson(event: EventFacts): JsonObject {
+  const legacy =
+    event.type === 'container' || event.type === 'image'
+      ? { status: event.action, id: event.actorId, from: event.attributes['image'] }
+      : {};
+  return {
+    ...legacy,
+    Type: event.type,
+    Action: event.action,
+    Actor: { ID: event.actorId, Attributes: event.attributes },
+    scope: event.scope,
+    time: Math.floor(event.timeMs / 1000),
+    timeNano: Math.round(event.timeMs * 1e6),
+  };
+}
+
+async function events({ response, ports, query, signal }: RequestContext): Promise<void> {
+  const filters = Filters.parse(query, EVENT_FILTERS);
+  const sinceMs = queryTimeMs(query, 'since');
+  const untilMs = queryTimeMs(query, 'until');
+  response.writeHead(200, { 'Content-Type': 'application/json' });
+  response.flushHeaders();
+  const range = { ...(sinceMs === undefined ? {} : { sinceMs }), ...(untilMs === undefined ? {} : { untilMs }) };
+  for await (const event of ports.system.events(range, signal)) {
+    if (eventPasses(event, filters)) await write(response, `${JSON.stringify(eventToJson(event))}\n`, signal);
+  }
+  response.end();
+}
+
+async function auth(context: RequestContext): Promise<void> {
+  await readJson(context);
+  // The client keeps the credentials; a registry checks them at the first pull or push.
+  sendJson(context.response, { Status: 'Login Succeeded', IdentityToken: '' });
+}
+
+export const systemRoutes: readonly Route[] = [
+  { method: 'GET', path: '/_ping', handler: ping },
+  { method: 'HEAD', path: '/_ping', handler: ping },
+  { method: 'GET', path: '/version', handler: version },
+  { method: 'GET', path: '/info', handler: info },
+  { method: 'GET', path: '/events', handler: events },
+  { method: 'GET', path: '/plugins', handler: async ({ response }) => sendJson(response, []) },
+  { method: 'POST', path: '/auth', handler: auth },
+];

@@ -1,0 +1,148 @@
+import { existsSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { connect } from 'node:net';
+import { invalidArgument, notFound, ShoalError, type Logger } from '../base/index.ts';
+import { sendError } from './errors.ts';
+import type { Ports } from './ports.ts';
+import { Router } from './router.ts';
+import { containerRoutes } from './routes/containers.ts';
+import { dataRoutes } from './routes/data.ts';
+import { imageRoutes } from './routes/images.ts';
+import { networkRoutes } from './routes/networks.ts';
+import { nodeRoutes } from './routes/nodes.ts';
+import { serviceRoutes } from './routes/services.ts';
+import { swarmRoutes } from './routes/swarm.ts';
+import { systemRoutes } from './routes/system.ts';
+import { taskRoutes } from './routes/tasks.ts';
+import { volumeRoutes } from './routes/volumes.ts';
+import { API_VERSION, checkVersion } from './versions.ts';
+
+export interface ApiServerOptions {
+  ports: Ports;
+  log: Logger;
+}
+
+/** Serves the Docker Engine API on any number of sockets. */
+export class ApiServer {
+  readonly #ports: Ports;
+  readonly #log: Logger;
+  readonly #router: Router;
+  readonly #servers: Server[] = [];
+  readonly #active = new Set<AbortController>();
+
+  constructor(options: ApiServerOptions) {
+    this.#ports = options.ports;
+    this.#log = options.log.with({ component: 'api' });
+    this.#router = new Router([
+      ...systemRoutes,
+      ...swarmRoutes,
+      ...nodeRoutes,
+      ...serviceRoutes,
+      ...taskRoutes,
+      ...dataRoutes,
+      ...networkRoutes,
+      ...imageRoutes,
+      ...containerRoutes,
+      ...volumeRoutes,
+    ]);
+  }
+
+  /**
+   * Listens on `unix:///path` or `tcp://address:port`.
+   * @throws ShoalError when the address is malformed or in use.
+   */
+  async listen(host: string): Promise<void> {
+    const server = createServer((request, response) => void this.#serve(request, response));
+    // Streams (events, logs, wait) live as long as the client wants.
+    server.requestTimeout = 0;
+    server.keepAliveTimeout = 60_000;
+    const unix = /^unix:\/\/(.+)$/.exec(host);
+    const tcp = /^tcp:\/\/(\[[^\]]+\]|[^:/]*):(\d+)\/?$/.exec(host);
+    if (unix?.[1] !== undefined) {
+      await removeStaleSocket(unix[1]);
+      await started(server, host, () => server.listen(unix[1]));
+    } else if (tcp?.[2] !== undefined) {
+      const address = (tcp[1] ?? '').replace(/^\[|\]$/g, '') || '127.0.0.1';
+      await started(server, host, () => server.listen(Number(tcp[2]), address));
+    } else {
+      throw invalidArgument(`invalid host ${host}: unix:///path or tcp://address:port is expected`);
+    }
+    this.#servers.push(server);
+    this.#log.info('API listens', { host });
+  }
+
+  /** Ends open requests and stops listening. */
+  async close(): Promise<void> {
+    for (const controller of this.#active) controller.abort(new Error('the daemon is stopping'));
+    await Promise.all(
+      this.#servers.map(
+        (server) =>
+          new Promise<void>((resolve) => {
+            server.close(() => resolve());
+            server.closeAllConnections();
+          }),
+      ),
+    );
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const controller = new AbortController();
+    this.#active.add(controller);
+    response.on('close', () => {
+      this.#active.delete(controller);
+      controller.abort(new Error('the client has gone'));
+    });
+    response.setHeader('Api-Version', API_VERSION);
+    response.setHeader('Ostype', 'linux');
+    response.setHeader('Docker-Experimental', 'false');
+    response.setHeader('Server', `Shoal/${this.#ports.system.version} (linux)`);
+    try {
+      const url = new URL(request.url ?? '/', 'http://shoal');
+      const versioned = /^\/v(\d+\.\d+)(\/.*)$/.exec(url.pathname);
+      const version = versioned?.[1] ?? API_VERSION;
+      checkVersion(version);
+      const found = this.#router.find(request.method ?? 'GET', versioned?.[2] ?? url.pathname);
+      if (found === undefined) throw notFound('page not found');
+      const { ports, log } = { ports: this.#ports, log: this.#log };
+      const { handler, params } = found;
+      await handler({
+        request,
+        response,
+        query: url.searchParams,
+        params,
+        version,
+        signal: controller.signal,
+        ports,
+        log,
+      });
+    } catch (error) {
+      if (controller.signal.aborted) response.destroy();
+      else sendError(response, error, this.#log.with({ method: request.method, path: request.url }));
+    }
+  }
+}
+
+function started(server: Server, host: string, listen: () => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const text = error.code === 'EADDRINUSE' ? 'address already in use' : error.message;
+      reject(new ShoalError('Unavailable', `cannot listen on ${host}: ${text}`));
+    });
+    server.once('listening', () => resolve());
+    listen();
+  });
+}
+
+/** Removes a socket file that nobody listens on. @throws ShoalError Unavailable when somebody does. */
+async function removeStaleSocket(path: string): Promise<void> {
+  if (!existsSync(path)) return;
+  const alive = await new Promise<boolean>((resolve) => {
+    const socket = connect(path, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on('error', () => resolve(false));
+  });
+  if (alive) throw new ShoalError('Unavailable', `cannot listen on unix://${path}: another daemon uses it`);
+  rmSync(path, { force: true });
+}
