@@ -1,0 +1,236 @@
+import {
+  AssignmentChange_AssignmentAction as Action,
+  Task,
+  TaskState,
+  type AssignmentChange,
+  type Config,
+  type Secret,
+} from '../../proto/index.ts';
+import type { ReadView } from '../store/types.ts';
+import type { NetworkIndex } from './network-index.ts';
+
+/** Time between two messages of one stream, ms; a change that meets an idle stream goes at once. */
+export const FEED_INTERVAL_MS = 50;
+/** Waiting changes that make a message go at once. */
+export const FEED_BATCH_ITEMS = 100;
+/** Shortest and longest time between two versions of one network's table on one stream, ms. */
+const TABLE_INTERVAL_MIN_MS = 50;
+const TABLE_INTERVAL_MAX_MS = 1000;
+/** Endpoints × nodes that stretch the interval by one ms: a large table to many nodes is sent less often. */
+const TABLE_COST_PER_MS = 200;
+
+type Dependency = { kind: 'secret' | 'config'; id: string };
+
+const keyOf = (dependency: Dependency): string => `${dependency.kind}/${dependency.id}`;
+
+/** The secrets and configs that a task reads. */
+export function dependenciesOf(task: Task): Dependency[] {
+  const container = task.spec?.container;
+  const found: Dependency[] = [];
+  for (const reference of container?.secrets ?? []) found.push({ kind: 'secret', id: reference.secret_id });
+  for (const reference of container?.configs ?? []) found.push({ kind: 'config', id: reference.config_id });
+  for (const reference of task.spec?.resource_references ?? []) {
+    if (reference.resource_type === 1) found.push({ kind: 'secret', id: reference.resource_id });
+    if (reference.resource_type === 2) found.push({ kind: 'config', id: reference.resource_id });
+  }
+  return found;
+}
+
+/** Whether an agent must have a task: placed, and not given up as orphaned (it was replaced long ago). */
+function isAssigned(task: Task | undefined, nodeId: string): task is Task {
+  const state = task?.status?.state ?? TaskState.NEW;
+  return task?.node_id === nodeId && state >= TaskState.ASSIGNED && state !== TaskState.ORPHANED;
+}
+
+const reference = (dependency: Dependency): AssignmentChange['assignment'] =>
+  dependency.kind === 'secret'
+    ? { secret: { id: dependency.id, meta: null, spec: null, internal: false } }
+    : { config: { id: dependency.id, meta: null, spec: null } };
+
+/**
+ * What one agent has been told, and what it must be told next (swarmkit.md §1.9). Marks say what may have changed; the
+ * store says what it is now. Dependencies come before the tasks that need them and go after them.
+ */
+export class AssignmentFeed {
+  readonly #nodeId: string;
+  readonly #index: NetworkIndex;
+  /** Only Shoal's own agents take network tables. */
+  readonly #takesTables: boolean;
+  readonly #tasks = new Map<string, Task>();
+  /** Dependency key → tasks that hold it. */
+  readonly #holders = new Map<string, Set<string>>();
+  /** Network id → version and time of the table sent last. */
+  readonly #tables = new Map<string, { version: number; sentMs: number }>();
+  #dirtyTasks = new Set<string>();
+  #dirtyDependencies = new Map<string, Dependency>();
+  #dirtyTables = new Set<string>();
+
+  constructor(nodeId: string, index: NetworkIndex, takesTables: boolean) {
+    this.#nodeId = nodeId;
+    this.#index = index;
+    this.#takesTables = takesTables;
+  }
+
+  markTask(taskId: string): void {
+    this.#dirtyTasks.add(taskId);
+  }
+
+  markTable(networkId: string): void {
+    if (this.#takesTables) this.#dirtyTables.add(networkId);
+  }
+
+  /** Whether the agent has a table of this network. */
+  hasTable(networkId: string): boolean {
+    return this.#tables.has(networkId);
+  }
+
+  /** A secret or config changed; true when this agent has it. */
+  markDependency(dependency: Dependency): boolean {
+    const held = this.#holders.has(keyOf(dependency));
+    if (held) this.#dirtyDependencies.set(keyOf(dependency), dependency);
+    return held;
+  }
+
+  /** Marks everything, after changes may have been missed. */
+  markAll(view: ReadView): void {
+    for (const task of view.tasksByNode(this.#nodeId)) this.markTask(task.id);
+    for (const taskId of this.#tasks.keys()) this.markTask(taskId);
+    for (const networkId of this.#index.networksOf(this.#nodeId)) this.markTable(networkId);
+    for (const networkId of this.#tables.keys()) this.markTable(networkId);
+  }
+
+  /** ms until there is something to send, given when the last message went; undefined when nothing is marked. */
+  delayMs(nowMs: number, lastSentMs: number): number | undefined {
+    const items = this.#dirtyTasks.size + this.#dirtyDependencies.size;
+    if (items >= FEED_BATCH_ITEMS) return 0;
+    let dueMs = items > 0 ? lastSentMs + FEED_INTERVAL_MS : Number.POSITIVE_INFINITY;
+    for (const networkId of this.#dirtyTables) {
+      dueMs = Math.min(dueMs, Math.max(this.#tableDueMs(networkId), lastSentMs + FEED_INTERVAL_MS));
+    }
+    return dueMs === Number.POSITIVE_INFINITY ? undefined : Math.max(0, dueMs - nowMs);
+  }
+
+  /** Everything this agent must have, for a message of type COMPLETE. */
+  complete(view: ReadView, nowMs: number): AssignmentChange[] {
+    this.markAll(view);
+    return this.changes(view, nowMs);
+  }
+
+  /** The changes that are due, in the order in which they must be applied; clears their marks. */
+  changes(view: ReadView, nowMs: number): AssignmentChange[] {
+    const before: AssignmentChange[] = [];
+    const tasks: AssignmentChange[] = [];
+    const after: AssignmentChange[] = [];
+    const forcedTables = new Set<string>();
+    for (const [, dependency] of this.#dirtyDependencies) before.push(...this.#dependencyUpdate(view, dependency));
+    this.#dirtyDependencies = new Map();
+    for (const taskId of this.#dirtyTasks) this.#taskChange(view, taskId, { before, tasks, after, forcedTables });
+    this.#dirtyTasks = new Set();
+    const tables = this.#tableChanges(view, nowMs, forcedTables);
+    return [...tables.updates, ...before, ...tasks, ...after, ...tables.removals];
+  }
+
+  #taskChange(
+    view: ReadView,
+    taskId: string,
+    out: {
+      before: AssignmentChange[];
+      tasks: AssignmentChange[];
+      after: AssignmentChange[];
+      forcedTables: Set<string>;
+    },
+  ): void {
+    const task = view.get('task', taskId);
+    const known = this.#tasks.get(taskId);
+    if (!isAssigned(task, this.#nodeId)) {
+      if (known === undefined) return;
+      this.#tasks.delete(taskId);
+      out.tasks.push({ action: Action.REMOVE, assignment: { task: Task.create({ id: taskId }) } });
+      out.after.push(...this.#release(known));
+      return;
+    }
+    const state = task.status?.state ?? TaskState.NEW;
+    this.#tasks.set(taskId, task);
+    if (known === undefined && state <= TaskState.RUNNING) {
+      out.before.push(...this.#hold(view, task));
+      for (const attachment of task.networks) out.forcedTables.add(attachment.network?.id ?? '');
+    }
+    if (state > TaskState.RUNNING && known !== undefined) out.after.push(...this.#release(known));
+    if (known !== undefined && state > TaskState.ASSIGNED && equalStable(known, task)) return;
+    out.tasks.push({ action: Action.UPDATE, assignment: { task } });
+  }
+
+  #hold(view: ReadView, task: Task): AssignmentChange[] {
+    const updates: AssignmentChange[] = [];
+    for (const dependency of dependenciesOf(task)) {
+      const holders = this.#holders.get(keyOf(dependency));
+      if (holders !== undefined) {
+        holders.add(task.id);
+        continue;
+      }
+      this.#holders.set(keyOf(dependency), new Set([task.id]));
+      updates.push(...this.#dependencyUpdate(view, dependency));
+    }
+    return updates;
+  }
+
+  #release(task: Task): AssignmentChange[] {
+    const removals: AssignmentChange[] = [];
+    for (const dependency of dependenciesOf(task)) {
+      const holders = this.#holders.get(keyOf(dependency));
+      if (holders === undefined || !holders.delete(task.id) || holders.size > 0) continue;
+      this.#holders.delete(keyOf(dependency));
+      removals.push({ action: Action.REMOVE, assignment: reference(dependency) });
+    }
+    return removals;
+  }
+
+  #dependencyUpdate(view: ReadView, dependency: Dependency): AssignmentChange[] {
+    const object: Secret | Config | undefined = view.get(dependency.kind, dependency.id);
+    // A task may outlive what it refers to; the agent says so when it prepares the task.
+    if (object === undefined) return [];
+    const assignment = dependency.kind === 'secret' ? { secret: object as Secret } : { config: object as Config };
+    return [{ action: Action.UPDATE, assignment }];
+  }
+
+  #tableDueMs(networkId: string): number {
+    const sent = this.#tables.get(networkId);
+    if (sent === undefined) return Number.NEGATIVE_INFINITY;
+    const stretchedMs = this.#index.fanOutCost(networkId) / TABLE_COST_PER_MS;
+    return sent.sentMs + Math.min(TABLE_INTERVAL_MAX_MS, Math.max(TABLE_INTERVAL_MIN_MS, stretchedMs));
+  }
+
+  #tableChanges(
+    view: ReadView,
+    nowMs: number,
+    forced: ReadonlySet<string>,
+  ): { updates: AssignmentChange[]; removals: AssignmentChange[] } {
+    const updates: AssignmentChange[] = [];
+    const removals: AssignmentChange[] = [];
+    if (this.#dirtyTables.size === 0) return { updates, removals };
+    const wanted = this.#index.networksOf(this.#nodeId);
+    for (const networkId of this.#dirtyTables) {
+      if (!forced.has(networkId) && this.#tableDueMs(networkId) > nowMs) continue;
+      this.#dirtyTables.delete(networkId);
+      const table = wanted.has(networkId) ? this.#index.table(view, networkId) : undefined;
+      const sent = this.#tables.get(networkId);
+      if (table !== undefined) {
+        if (sent !== undefined && sent.version >= table.version) continue;
+        this.#tables.set(networkId, { version: table.version, sentMs: nowMs });
+        updates.push({ action: Action.UPDATE, assignment: { network_table: table } });
+      } else if (sent !== undefined) {
+        this.#tables.delete(networkId);
+        const gone = { network_id: networkId, version: sent.version, network: null };
+        const assignment = { network_table: { ...gone, endpoints: [], services: [], peers: [] } };
+        removals.push({ action: Action.REMOVE, assignment });
+      }
+    }
+    return { updates, removals };
+  }
+}
+
+/** Whether two states of a task are alike in all that is not status or version. */
+function equalStable(a: Task, b: Task): boolean {
+  if (a === b) return true;
+  return Task.equal({ ...a, meta: null, status: null }, { ...b, meta: null, status: null });
+}

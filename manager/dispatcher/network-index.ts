@@ -1,0 +1,320 @@
+import {
+  NetworkEndpoint,
+  NetworkService,
+  NetworkTable,
+  TaskState,
+  isTerminal,
+  type Network,
+  type NetworkAttachment,
+  type Node,
+  type Service,
+  type Task,
+} from '../../proto/index.ts';
+import type { Change, ReadView } from '../store/types.ts';
+import { hostOf } from './calls.ts';
+
+/** All that is known of one network; `built` is the table as sent, until something changes. */
+interface Entry {
+  endpoints: Map<string, NetworkEndpoint>;
+  /** Tasks on the network per node. */
+  nodes: Map<string, number>;
+  services: Set<string>;
+  version: number;
+  built: NetworkTable | undefined;
+}
+
+const LABEL_PREDEFINED = 'com.docker.swarm.predefined';
+
+/** Whether hosts need a table of this network: overlays do, predefined `host` and `bridge` do not. */
+export function isOverlay(network: Network): boolean {
+  if (network.spec?.annotations?.labels[LABEL_PREDEFINED] === 'true') return false;
+  const driver = network.driver_state?.name || network.spec?.driver_config?.name || 'overlay';
+  return driver === 'overlay';
+}
+
+/** An address without its mask. */
+export function bareAddress(address: string): string {
+  const slash = address.indexOf('/');
+  return slash === -1 ? address : address.slice(0, slash);
+}
+
+/** The interface address that Docker derives from an IPv4 address (02:42 and its four bytes); empty for others. */
+export function macOf(address: string): string {
+  const bytes = bareAddress(address).split('.').map(Number);
+  if (bytes.length !== 4 || bytes.some((byte) => !Number.isInteger(byte) || byte < 0 || byte > 255)) return '';
+  return ['02', '42', ...bytes.map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
+}
+
+/** A task's name as Docker shows it: `service.slot.id`, with the node's id as slot of global services. */
+export function taskName(task: Task): string {
+  const given = task.annotations?.name ?? '';
+  if (given !== '') return given;
+  const service = task.service_annotations?.name || task.service_id;
+  return `${service}.${task.slot > 0 ? task.slot : task.node_id}.${task.id}`;
+}
+
+/** Whether a task has a place on its networks: placed on a node and not ended. */
+function hasPlace(task: Task): boolean {
+  const state = task.status?.state ?? TaskState.NEW;
+  return task.node_id !== '' && state >= TaskState.ASSIGNED && !isTerminal(state);
+}
+
+function endpointOf(task: Task, attachment: NetworkAttachment): NetworkEndpoint {
+  const address = attachment.addresses.find((one) => !one.includes(':')) ?? attachment.addresses[0] ?? '';
+  const running = task.status?.state === TaskState.RUNNING;
+  return NetworkEndpoint.create({
+    task_id: task.id,
+    task_name: taskName(task),
+    service_id: task.service_id,
+    node_id: task.node_id,
+    address,
+    mac: macOf(address),
+    // A service's aliases name the service, see NetworkService; only a task of its own has aliases of its own.
+    aliases: task.service_id === '' ? attachment.aliases : [],
+    // Desired COMPLETE is a job's RUNNING.
+    serving: running && (task.desired_state === TaskState.RUNNING || task.desired_state === TaskState.COMPLETE),
+  });
+}
+
+/** A task's endpoints by network id. */
+function endpointsOf(task: Task | undefined): Map<string, NetworkEndpoint> {
+  const found = new Map<string, NetworkEndpoint>();
+  if (task === undefined || !hasPlace(task)) return found;
+  for (const attachment of task.networks) {
+    const network = attachment.network;
+    if (network === null || attachment.addresses.length === 0 || !isOverlay(network)) continue;
+    found.set(network.id, endpointOf(task, attachment));
+  }
+  return found;
+}
+
+function vtepOf(node: Node): string {
+  return node.description?.data_path_addr || hostOf(node.status?.addr ?? '');
+}
+
+/** Networks that a service names in its spec, by id, with its aliases there. */
+function namedNetworks(view: ReadView, service: Service): Map<string, readonly string[]> {
+  const ofTask = service.spec?.task?.networks ?? [];
+  const configs = ofTask.length > 0 ? ofTask : (service.spec?.networks ?? []);
+  const found = new Map<string, readonly string[]>();
+  for (const config of configs) {
+    const network = view.get('network', config.target) ?? view.byName('network', config.target);
+    if (network !== undefined) found.set(network.id, config.aliases);
+  }
+  return found;
+}
+
+/**
+ * The overlay networks of the cluster, kept up to date commit by commit: who has a place on which network, and the
+ * table that hosts on it are sent. Every change costs in proportion to the object that changed; a table is put together
+ * only when it is asked for.
+ */
+export class NetworkIndex {
+  #entries = new Map<string, Entry>();
+  #taskEndpoints = new Map<string, Map<string, NetworkEndpoint>>();
+  #nodeNetworks = new Map<string, Map<string, number>>();
+  #serviceNetworks = new Map<string, Set<string>>();
+  #vteps = new Map<string, string>();
+  #dirty = new Set<string>();
+  #ingress: string | undefined;
+
+  /** Reads everything anew. `version` must not be below any version that was given before. */
+  rebuild(view: ReadView, version: number): void {
+    const known = [...this.#entries.keys()];
+    this.#entries.clear();
+    this.#taskEndpoints.clear();
+    this.#nodeNetworks.clear();
+    this.#serviceNetworks.clear();
+    this.#vteps.clear();
+    this.#ingress = undefined;
+    for (const network of view.list('network')) this.#setNetwork(network, version);
+    for (const node of view.list('node')) this.#setNode(node.id, node, version);
+    for (const service of view.list('service')) this.#setService(view, service.id, service, version);
+    for (const task of view.list('task')) this.#setTask(task.id, task, version);
+    for (const id of known) this.#dirty.add(id);
+  }
+
+  /** Takes one change in. `version` is the index of its commit. */
+  apply(view: ReadView, change: Change, version: number): void {
+    const present = change.action !== 'remove';
+    switch (change.kind) {
+      case 'task':
+        return this.#setTask(change.object.id, present ? change.object : undefined, version);
+      case 'node':
+        return this.#setNode(change.object.id, present ? change.object : undefined, version);
+      case 'service':
+        return this.#setService(view, change.object.id, present ? change.object : undefined, version);
+      case 'network':
+        return present ? this.#setNetwork(change.object, version) : this.#removeNetwork(change.object.id);
+      default:
+        return undefined;
+    }
+  }
+
+  /** Networks whose table changed since the last call. */
+  takeDirty(): Set<string> {
+    const dirty = this.#dirty;
+    this.#dirty = new Set();
+    return dirty;
+  }
+
+  /** Networks whose table a node must have: those with a task on it, and the ingress network. */
+  networksOf(nodeId: string): Set<string> {
+    const found = new Set(this.#nodeNetworks.get(nodeId)?.keys());
+    if (this.#ingress !== undefined) found.add(this.#ingress);
+    return found;
+  }
+
+  /** Nodes that must have a network's table; `all` for the ingress network. */
+  nodesOn(networkId: string): 'all' | string[] {
+    if (networkId === this.#ingress) return 'all';
+    return [...(this.#entries.get(networkId)?.nodes.keys() ?? [])];
+  }
+
+  /** Endpoints times nodes that receive them: what one change of the table costs to send. */
+  fanOutCost(networkId: string): number {
+    const entry = this.#entries.get(networkId);
+    if (entry === undefined) return 0;
+    const nodes = networkId === this.#ingress ? this.#vteps.size : entry.nodes.size;
+    return entry.endpoints.size * nodes;
+  }
+
+  /** The network's table as of now, or undefined when there is no such network. Shared: do not change it. */
+  table(view: ReadView, networkId: string): NetworkTable | undefined {
+    const network = view.get('network', networkId);
+    const entry = this.#entries.get(networkId);
+    if (network === undefined || entry === undefined) return undefined;
+    entry.built ??= NetworkTable.create({
+      network_id: networkId,
+      version: entry.version,
+      network,
+      endpoints: [...entry.endpoints.values()].map((one) => ({ ...one, vtep: this.#vteps.get(one.node_id) ?? '' })),
+      services: this.#services(view, networkId, entry),
+      peers: this.#peers(networkId, entry),
+    });
+    return entry.built;
+  }
+
+  #services(view: ReadView, networkId: string, entry: Entry): NetworkService[] {
+    const found: NetworkService[] = [];
+    for (const serviceId of entry.services) {
+      const service = view.get('service', serviceId);
+      if (service === undefined) continue;
+      const vip = service.endpoint?.virtual_ips.find((one) => one.network_id === networkId);
+      const aliases = namedNetworks(view, service).get(networkId) ?? [];
+      found.push(
+        NetworkService.create({
+          service_id: serviceId,
+          name: service.spec?.annotations?.name ?? '',
+          aliases,
+          vip: bareAddress(vip?.addr ?? ''),
+          ports: service.endpoint?.ports ?? [],
+        }),
+      );
+    }
+    return found;
+  }
+
+  #peers(networkId: string, entry: Entry): { node_id: string; vtep: string }[] {
+    const ids = networkId === this.#ingress ? this.#vteps.keys() : entry.nodes.keys();
+    const peers: { node_id: string; vtep: string }[] = [];
+    for (const nodeId of ids) peers.push({ node_id: nodeId, vtep: this.#vteps.get(nodeId) ?? '' });
+    return peers;
+  }
+
+  #entry(networkId: string): Entry {
+    let entry = this.#entries.get(networkId);
+    if (entry === undefined) {
+      entry = { endpoints: new Map(), nodes: new Map(), services: new Set(), version: 0, built: undefined };
+      this.#entries.set(networkId, entry);
+    }
+    return entry;
+  }
+
+  #touch(networkId: string, version: number): void {
+    const entry = this.#entry(networkId);
+    entry.version = Math.max(entry.version, version);
+    entry.built = undefined;
+    this.#dirty.add(networkId);
+  }
+
+  #setNetwork(network: Network, version: number): void {
+    if (!isOverlay(network)) return;
+    if (network.spec?.ingress === true) this.#ingress = network.id;
+    this.#touch(network.id, version);
+  }
+
+  #removeNetwork(networkId: string): void {
+    if (this.#ingress === networkId) this.#ingress = undefined;
+    // What tasks and services still say of it is kept in their own records and goes when they go.
+    this.#entries.delete(networkId);
+    this.#dirty.add(networkId);
+  }
+
+  #setTask(taskId: string, task: Task | undefined, version: number): void {
+    const before = this.#taskEndpoints.get(taskId);
+    const after = endpointsOf(task);
+    if (before === undefined && after.size === 0) return;
+    for (const [networkId, old] of before ?? []) {
+      if (!after.has(networkId)) this.#dropEndpoint(networkId, old, version);
+    }
+    for (const [networkId, endpoint] of after) {
+      const old = before?.get(networkId);
+      if (NetworkEndpoint.equal(old, endpoint)) continue;
+      if (old !== undefined) this.#dropEndpoint(networkId, old, version);
+      const entry = this.#entry(networkId);
+      entry.endpoints.set(taskId, endpoint);
+      count(entry.nodes, endpoint.node_id, 1);
+      this.#countNode(endpoint.node_id, networkId, 1);
+      this.#touch(networkId, version);
+    }
+    if (after.size === 0) this.#taskEndpoints.delete(taskId);
+    else this.#taskEndpoints.set(taskId, after);
+  }
+
+  #dropEndpoint(networkId: string, endpoint: NetworkEndpoint, version: number): void {
+    this.#countNode(endpoint.node_id, networkId, -1);
+    const entry = this.#entries.get(networkId);
+    if (entry === undefined) return;
+    entry.endpoints.delete(endpoint.task_id);
+    count(entry.nodes, endpoint.node_id, -1);
+    this.#touch(networkId, version);
+  }
+
+  #countNode(nodeId: string, networkId: string, by: 1 | -1): void {
+    const networks = this.#nodeNetworks.get(nodeId) ?? new Map<string, number>();
+    count(networks, networkId, by);
+    if (networks.size === 0) this.#nodeNetworks.delete(nodeId);
+    else this.#nodeNetworks.set(nodeId, networks);
+  }
+
+  #setNode(nodeId: string, node: Node | undefined, version: number): void {
+    const vtep = node === undefined ? undefined : vtepOf(node);
+    if (vtep === this.#vteps.get(nodeId)) return;
+    if (vtep === undefined || vtep === '') this.#vteps.delete(nodeId);
+    else this.#vteps.set(nodeId, vtep);
+    for (const networkId of this.networksOf(nodeId)) this.#touch(networkId, version);
+  }
+
+  #setService(view: ReadView, serviceId: string, service: Service | undefined, version: number): void {
+    const after = new Set(service === undefined ? [] : namedNetworks(view, service).keys());
+    for (const vip of service?.endpoint?.virtual_ips ?? []) after.add(vip.network_id);
+    for (const networkId of this.#serviceNetworks.get(serviceId) ?? []) {
+      if (after.has(networkId) || !this.#entries.has(networkId)) continue;
+      this.#entry(networkId).services.delete(serviceId);
+      this.#touch(networkId, version);
+    }
+    for (const networkId of after) {
+      this.#entry(networkId).services.add(serviceId);
+      this.#touch(networkId, version);
+    }
+    if (after.size === 0) this.#serviceNetworks.delete(serviceId);
+    else this.#serviceNetworks.set(serviceId, after);
+  }
+}
+
+function count(counts: Map<string, number>, key: string, by: 1 | -1): void {
+  const next = (counts.get(key) ?? 0) + by;
+  if (next <= 0) counts.delete(key);
+  else counts.set(key, next);
+}

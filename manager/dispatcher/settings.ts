@@ -1,0 +1,49 @@
+import type { Random } from '../../base/index.ts';
+import { durationToMs, type Cluster } from '../../proto/index.ts';
+
+/** Heartbeat period of Shoal's own agents when the cluster sets none, ms. */
+export const SHOAL_PERIOD_MS = 1000;
+/** Silence after which a Shoal node is Down when the cluster sets none, ms. */
+export const SHOAL_DOWN_AFTER_MS = 5000;
+/** Shortest heartbeat period of a stock dockerd agent, ms. */
+export const STOCK_PERIOD_MS = 5000;
+/** Missed periods after which a stock agent is Down. */
+export const STOCK_PERIODS_MISSED = 3;
+/** Shortest time that nodes get to find a new leader, ms: a stock agent's back-off goes up to 8 s. */
+export const GRACE_MIN_MS = 10_000;
+/** Heartbeats an agent must be able to lose before it is Down. */
+const PERIODS_WITHIN_DOWN = 3;
+
+export interface HeartbeatTimes {
+  /** Mean time between two heartbeats, ms. */
+  periodMs: number;
+  /** Silence after which the node is Down, ms. */
+  downAfterMs: number;
+}
+
+/**
+ * Heartbeat timing of one agent. A period longer than a third of an explicit `down_after` is shortened to it, so that
+ * no setting makes healthy nodes flap; without an explicit `down_after` a long period stretches it.
+ */
+export function heartbeatTimes(cluster: Cluster | undefined, shoal: boolean): HeartbeatTimes {
+  const dispatcher = cluster?.spec?.dispatcher;
+  const wanted = durationToMs(dispatcher?.heartbeat_period, 0);
+  if (!shoal) {
+    const periodMs = Math.max(STOCK_PERIOD_MS, wanted);
+    return { periodMs, downAfterMs: periodMs * STOCK_PERIODS_MISSED };
+  }
+  const periodMs = wanted > 0 ? wanted : SHOAL_PERIOD_MS;
+  const explicit = durationToMs(dispatcher?.down_after, 0);
+  const downAfterMs = explicit > 0 ? explicit : Math.max(SHOAL_DOWN_AFTER_MS, periodMs * PERIODS_WITHIN_DOWN);
+  return { periodMs: Math.min(periodMs, downAfterMs / PERIODS_WITHIN_DOWN), downAfterMs };
+}
+
+/** Time that a new leader gives known nodes to come back before they are Down, ms. */
+export function graceMs(cluster: Cluster | undefined): number {
+  return Math.max(GRACE_MIN_MS, heartbeatTimes(cluster, true).downAfterMs * 2);
+}
+
+/** A period with ±10 % of jitter, ms: spreads the agents' heartbeats (swarmkit: 5 s ± 0.5 s). */
+export function jittered(periodMs: number, random: Random): number {
+  return periodMs * (0.9 + random.float() * 0.2);
+}

@@ -1,0 +1,327 @@
+import { abortReason, ShoalError, type Clock, type Logger, type Random } from '../../base/index.ts';
+import {
+  AssignmentsMessage_Type as MessageKind,
+  Node,
+  NodeStatus,
+  NodeStatus_State,
+  SessionMessage,
+  durationFromNs,
+  type AssignmentChange,
+  type AssignmentsMessage,
+  type AssignmentsRequest,
+  type HeartbeatRequest,
+  type HeartbeatResponse,
+  type SessionRequest,
+  type TaskStatus,
+  type UpdateTaskStatusRequest,
+  type WeightedPeer,
+} from '../../proto/index.ts';
+import type { Change, Commit, Store } from '../store/types.ts';
+import { AssignmentFeed } from './assignment-feed.ts';
+import { orAborted, type StreamCall, type UnaryCall } from './calls.ts';
+import { NetworkIndex } from './network-index.ts';
+import { Orphans } from './orphans.ts';
+import type { Session } from './session.ts';
+import { Sessions } from './sessions.ts';
+import { copyMeta, WriteBatch } from './write-batch.ts';
+
+/** Changes in one INCREMENTAL message; more go into the next ones. */
+const MESSAGE_ITEMS_MAX = 1000;
+/** Nodes set to UNKNOWN in one transaction. */
+const UNKNOWN_TRANSACTION_MAX = 400;
+
+/** The store as the dispatcher needs it: the raft index gives tables versions that rise across leaders. */
+export type IndexedStore = Store & { readonly currentIndex: number };
+
+export interface DispatcherOptions {
+  store: IndexedStore;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  /** Node id of this manager: stamped on the statuses it stores. */
+  nodeId: string;
+  /** Every manager of the cluster (weight 10 each): agents forget those that are missing. */
+  managers: () => WeightedPeer[];
+  /** Root certificates (PEM) that agents must trust. */
+  rootCa: () => Uint8Array;
+}
+
+/** One period of leadership: its sessions and indexes, from the first full reading of the store to the last commit. */
+export class DispatcherTerm {
+  readonly #options: DispatcherOptions;
+  readonly #index = new NetworkIndex();
+  readonly #batch: WriteBatch;
+  readonly #sessions: Sessions;
+  readonly #orphans: Orphans;
+
+  constructor(options: DispatcherOptions) {
+    this.#options = options;
+    const { store, clock, random, log } = options;
+    this.#batch = new WriteBatch({ store, clock, log, appliedBy: options.nodeId });
+    this.#sessions = new Sessions({ store, clock, random, log, batch: this.#batch });
+    this.#orphans = new Orphans({ store, clock, log });
+  }
+
+  /**
+   * Follows the store until `signal` aborts. `onReady` is called when agents can be served.
+   * @throws ShoalError when the first writes fail: this manager does not lead after all.
+   */
+  async run(signal: AbortSignal, onReady: () => void): Promise<void> {
+    const { store } = this.#options;
+    let ready = false;
+    while (!signal.aborted) {
+      const watch = store.watch();
+      const close = (): void => watch.close();
+      signal.addEventListener('abort', close, { once: true });
+      try {
+        if (!ready) await this.#expectNodes();
+        this.#readAll();
+        if (!ready) onReady();
+        ready = true;
+        for await (const commit of watch) this.#follow(commit);
+      } finally {
+        signal.removeEventListener('abort', close);
+        watch.close();
+      }
+      if (!signal.aborted && !watch.overflowed) return;
+    }
+  }
+
+  close(): void {
+    this.#sessions.close();
+    this.#orphans.close();
+    this.#batch.close(
+      new ShoalError('Unavailable', 'this manager is no longer the leader; connect to another manager'),
+    );
+  }
+
+  /** The list of managers or the root certificate changed. */
+  refresh(): void {
+    for (const session of this.#sessions.all()) session.messages.wake();
+  }
+
+  async session(call: StreamCall<SessionRequest, SessionMessage>): Promise<void> {
+    const session = await this.#sessions.register(call.nodeId, call.address, call.request);
+    session.messageStream.abort(new ShoalError('Aborted', 'the agent has opened the session on another stream'));
+    session.messageStream = new AbortController();
+    const ended = AbortSignal.any([session.signal, session.messageStream.signal, call.signal]);
+    let sent: Uint8Array | undefined;
+    while (!ended.aborted) {
+      const message = this.#sessionMessage(session);
+      const content = message === undefined ? undefined : stableContent(message);
+      if (
+        message !== undefined &&
+        content !== undefined &&
+        (sent === undefined || Buffer.compare(sent, content) !== 0)
+      ) {
+        await orAborted(call.send(message), ended).catch(ignoreAbortOf(ended));
+        sent = content;
+      }
+      await session.messages.wait(ended);
+    }
+    if (!call.signal.aborted) throw abortReason(ended);
+  }
+
+  async heartbeat(call: UnaryCall<HeartbeatRequest>): Promise<HeartbeatResponse> {
+    const session = this.#sessions.check(call.nodeId, call.request.session_id);
+    return { period: durationFromNs(Math.round(this.#sessions.beat(session) * 1e6)) };
+  }
+
+  async updateTaskStatus(call: UnaryCall<UpdateTaskStatusRequest>): Promise<void> {
+    this.#sessions.check(call.nodeId, call.request.session_id);
+    const view = this.#options.store.view();
+    const updates = new Map<string, TaskStatus>();
+    for (const { task_id: taskId, status } of call.request.updates) {
+      const task = view.get('task', taskId);
+      // Agents report on tasks that were removed meanwhile; that is no mistake of theirs.
+      if (task === undefined || status === null) continue;
+      if (task.node_id !== call.nodeId) {
+        throw new ShoalError('PermissionDenied', `task ${taskId} is not assigned to node ${call.nodeId}`);
+      }
+      updates.set(taskId, status);
+    }
+    await this.#batch.statuses(updates);
+  }
+
+  /** @throws as `heartbeat`. */
+  checkSession(nodeId: string, sessionId: string): void {
+    this.#sessions.check(nodeId, sessionId);
+  }
+
+  async assignments(call: StreamCall<AssignmentsRequest, AssignmentsMessage>): Promise<void> {
+    const session = this.#sessions.check(call.nodeId, call.request.session_id);
+    session.assignmentStream.abort(new ShoalError('Aborted', 'the agent has opened a newer stream of assignments'));
+    session.assignmentStream = new AbortController();
+    const ended = AbortSignal.any([session.signal, session.assignmentStream.signal, call.signal]);
+    const feed = new AssignmentFeed(call.nodeId, this.#index, session.shoalVersion >= 1);
+    session.feed = feed;
+    try {
+      await orAborted(this.#feed(session, feed, call, ended), ended).catch(ignoreAbortOf(ended));
+    } finally {
+      if (session.feed === feed) session.feed = undefined;
+    }
+    if (!call.signal.aborted) throw abortReason(ended);
+  }
+
+  async #feed(
+    session: Session,
+    feed: AssignmentFeed,
+    call: StreamCall<AssignmentsRequest, AssignmentsMessage>,
+    ended: AbortSignal,
+  ): Promise<void> {
+    const { clock, store } = this.#options;
+    let sequence = 0;
+    const send = async (type: MessageKind, changes: AssignmentChange[]): Promise<void> => {
+      const appliesTo = type === MessageKind.COMPLETE ? '' : String(sequence);
+      await call.send({ type, applies_to: appliesTo, results_in: String(++sequence), changes });
+    };
+    let lastSentMs = clock.monotonic();
+    await send(MessageKind.COMPLETE, feed.complete(store.view(), lastSentMs));
+    while (!ended.aborted) {
+      const delayMs = feed.delayMs(clock.monotonic(), lastSentMs);
+      if (delayMs === undefined || delayMs > 0) {
+        await session.assignments.wait(ended, delayMs === undefined ? undefined : { clock, ms: delayMs });
+        continue;
+      }
+      const changes = feed.changes(store.view(), clock.monotonic());
+      while (changes.length > 0 && !ended.aborted) {
+        await send(MessageKind.INCREMENTAL, changes.splice(0, MESSAGE_ITEMS_MAX));
+        lastSentMs = clock.monotonic();
+      }
+    }
+  }
+
+  #sessionMessage(session: Session): SessionMessage | undefined {
+    const view = this.#options.store.view();
+    const node = view.get('node', session.nodeId);
+    if (node === undefined) return undefined;
+    return {
+      session_id: session.id,
+      node,
+      managers: this.#options.managers(),
+      network_bootstrap_keys: view.list('cluster')[0]?.network_bootstrap_keys ?? [],
+      RootCA: this.#options.rootCa(),
+    };
+  }
+
+  /** A new leader has no sessions: nodes that had one with the former leader are expected to come back. */
+  async #expectNodes(): Promise<void> {
+    const { store } = this.#options;
+    const isUp = (node: Node): boolean => node.status?.state === NodeStatus_State.READY;
+    const nodes = store.view().list('node').filter(isUp);
+    const ids = nodes.map((node) => node.id);
+    const writes: Promise<void>[] = [];
+    while (ids.length > 0) writes.push(this.#markUnknown(ids.splice(0, UNKNOWN_TRANSACTION_MAX)));
+    await Promise.all(writes);
+    for (const node of store.view().list('node')) {
+      const state = node.status?.state ?? NodeStatus_State.UNKNOWN;
+      // A node without description has never been here.
+      if (state !== NodeStatus_State.DOWN && node.description !== null) this.#sessions.expect(node.id);
+    }
+  }
+
+  #markUnknown(nodeIds: string[]): Promise<void> {
+    return this.#options.store.update((tx) => {
+      for (const nodeId of nodeIds) {
+        const node = tx.get('node', nodeId);
+        if (node?.status?.state !== NodeStatus_State.READY) continue;
+        const message = 'the leader has changed; the node is expected to reconnect';
+        const status = NodeStatus.create({ ...node.status, state: NodeStatus_State.UNKNOWN, message });
+        tx.update('node', { ...node, meta: copyMeta(node.meta), status });
+      }
+    });
+  }
+
+  #readAll(): void {
+    const { store } = this.#options;
+    const view = store.view();
+    this.#index.rebuild(view, store.currentIndex);
+    this.#index.takeDirty();
+    for (const node of view.list('node')) this.#orphans.observe(node.id, node);
+    for (const session of [...this.#sessions.all()]) {
+      if (view.get('node', session.nodeId) === undefined) this.#sessions.remove(session.nodeId);
+      session.feed?.markAll(view);
+      session.assignments.wake();
+      session.messages.wake();
+    }
+  }
+
+  #follow(commit: Commit): void {
+    if (commit.reset) return this.#readAll();
+    const view = this.#options.store.view();
+    let everyone = false;
+    for (const change of commit.changes) {
+      this.#index.apply(view, change, commit.index);
+      everyone ||= this.#route(change);
+    }
+    if (everyone) this.refresh();
+    for (const networkId of this.#index.takeDirty()) this.#routeTable(networkId);
+  }
+
+  /** Tells the sessions that a change concerns; true when it may concern all. */
+  #route(change: Change): boolean {
+    switch (change.kind) {
+      case 'task':
+        this.#markTask(change.object.node_id, change.object.id);
+        if (change.old !== undefined && change.old.node_id !== change.object.node_id) {
+          this.#markTask(change.old.node_id, change.object.id);
+        }
+        return false;
+      case 'secret':
+      case 'config':
+        for (const session of this.#sessions.all()) {
+          if (session.feed?.markDependency({ kind: change.kind, id: change.object.id })) session.assignments.wake();
+        }
+        return false;
+      case 'node':
+        return this.#routeNode(change.object, change.action === 'remove', change.old);
+      case 'cluster':
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  #routeNode(node: Node, removed: boolean, old: Node | undefined): boolean {
+    this.#orphans.observe(node.id, removed ? undefined : node);
+    if (removed) this.#sessions.remove(node.id);
+    else this.#sessions.of(node.id)?.messages.wake();
+    return node.manager_status !== null || (old?.manager_status ?? null) !== null;
+  }
+
+  #markTask(nodeId: string, taskId: string): void {
+    const session = this.#sessions.of(nodeId);
+    if (session?.feed === undefined) return;
+    session.feed.markTask(taskId);
+    session.assignments.wake();
+  }
+
+  #routeTable(networkId: string): void {
+    const nodes = this.#index.nodesOn(networkId);
+    // A node whose last task has left must hear of it as well, so everyone who has the table is asked.
+    for (const session of nodes === 'all' ? this.#sessions.all() : this.#holders(networkId, nodes)) {
+      session.feed?.markTable(networkId);
+      session.assignments.wake();
+    }
+  }
+
+  *#holders(networkId: string, nodes: string[]): Iterable<Session> {
+    const on = new Set(nodes);
+    for (const session of this.#sessions.all()) {
+      if (on.has(session.nodeId) || session.feed?.hasTable(networkId) === true) yield session;
+    }
+  }
+}
+
+/** What of a session message makes the agent do something: the rest (its own status) is not worth a message. */
+function stableContent(message: SessionMessage): Uint8Array {
+  const node = message.node === null ? null : { ...message.node, meta: null, status: null, description: null };
+  return SessionMessage.encode({ ...message, node });
+}
+
+/** Passes over the rejection that an abort has caused; the caller looks at the signal itself. */
+function ignoreAbortOf(ended: AbortSignal): (error: unknown) => void {
+  return (error) => {
+    if (!ended.aborted) throw error;
+  };
+}
