@@ -1,0 +1,80 @@
+import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
+import type { EngineEvent, Images } from '../types.ts';
+import { hostPlatform, importRootArchive, loadArchive, type ArchiveContext } from './archives.ts';
+import { Catalogue } from './catalogue.ts';
+import { familiarName, repositoryOf, taggedReference } from './reference.ts';
+import { openRegistry } from './registry/index.ts';
+import { removeImage, type ImageUsers } from './removal.ts';
+
+export interface ImagesOptions {
+  /** Holds `image/` and `overlay2/`. */
+  dataRoot: string;
+  spawner: Spawner;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  registries: {
+    /** Hosts (with port) and networks in CIDR form whose certificates are not checked and that may speak plain HTTP. */
+    insecure: readonly string[];
+    /** Base URLs tried before docker.io. */
+    mirrors: readonly string[];
+  };
+  onEvent: (event: EngineEvent) => void;
+  /** Ids of the containers that were made from an image. */
+  usedBy: (imageId: string) => readonly string[];
+  /** Whether one of these runs; without it every user counts as running. */
+  isRunning?: (containerId: string) => boolean;
+  /** Forces a storage driver; default: overlayfs where it works. */
+  storageDriver?: 'overlay2' | 'vfs';
+}
+
+/** `Images`, and what the daemon around it needs. */
+export interface ImageStore extends Images {
+  readonly storageDriver: 'overlay2' | 'vfs';
+  /** Container ids that have a root on disk. */
+  roots(): string[];
+  close(): Promise<void>;
+}
+
+/** Opens the image store of a data root, recovering from whatever a crash left. */
+export async function openImages(options: ImagesOptions): Promise<ImageStore> {
+  const { clock, spawner, log } = options;
+  const catalogue = await Catalogue.open(options);
+  const platform = hostPlatform();
+  const archives: ArchiveContext = { catalogue, spawner, clock, log, platform };
+  const users: ImageUsers = { usedBy: options.usedBy, isRunning: options.isRunning ?? (() => true) };
+  const registry = openRegistry({ ...options, catalogue, platform });
+  return {
+    storageDriver: catalogue.layers.driver.name,
+    get: (reference) => catalogue.byId(catalogue.resolve(reference).id),
+    list: () => catalogue.list(),
+    pull: (reference, request) => registry.pull(reference, request),
+    push: (reference, request) => registry.push(reference, request),
+    distribution: (reference, auth, signal) => registry.distribution(reference, auth, signal),
+    load: (path, report) => loadArchive(archives, path, report),
+    importArchive: (path, request) => importRootArchive(archives, path, request),
+    async tag(reference, repository, tag) {
+      const target = taggedReference(repository, tag);
+      const { id } = catalogue.resolve(reference);
+      await catalogue.register(id, [`${repositoryOf(target)}:${target.tag}`]);
+      catalogue.event('tag', id, familiarName(target));
+    },
+    remove: (reference, { force }) => removeImage(catalogue, users, reference, force),
+    mountRoot: (containerId, imageId) =>
+      catalogue.layers.mountRoot(containerId, imageId, () => {
+        const id = catalogue.has(imageId) ? imageId : catalogue.resolve(imageId).id;
+        return catalogue.layersOf(id).map((layer) => layer.chainId);
+      }),
+    unmountRoot: (containerId) => catalogue.layers.unmountRoot(containerId),
+    async removeRoot(containerId) {
+      await catalogue.layers.removeRoot(containerId);
+      // The root may have been the last user of layers whose image is gone.
+      await catalogue.collect();
+    },
+    roots: () => catalogue.layers.roots(),
+    async close() {
+      registry.close();
+      await catalogue.close();
+    },
+  };
+}

@@ -1,0 +1,2 @@
+export { openImages, type ImageStore, type ImagesOptions } from './images.ts';
+export { familiarName, parseReference, withDefaultTag, type Reference } from './reference.ts';

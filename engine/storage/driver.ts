@@ -1,0 +1,20 @@
+import type { Whiteouts } from './apply.ts';
+
+/** An unpacked layer as a driver sees it. */
+export interface LayerDirectory {
+  /** Holds `diff`. */
+  path: string;
+  /** A short name for it (a symbolic link to `diff`), absolute. */
+  link: string;
+  /** What it hides of the layers below; read on demand. */
+  whiteouts: () => Whiteouts;
+}
+
+/** Puts layers on top of each other. `root` is a container's own directory, which exists. */
+export interface StorageDriver {
+  readonly name: 'overlay2' | 'vfs';
+  /** Makes (or finds) the writable root over `layers`, lowest first; returns its path. Idempotent. */
+  mount(root: string, layers: readonly LayerDirectory[]): Promise<string>;
+  /** Idempotent; also for a root that was never mounted. */
+  unmount(root: string): Promise<void>;
+}

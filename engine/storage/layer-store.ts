@@ -1,0 +1,331 @@
+import { createHash } from 'node:crypto';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  assert,
+  failedPrecondition,
+  must,
+  newHexId,
+  readFileIfExists,
+  runChecked,
+  syncDirectory,
+  type Logger,
+  type Random,
+  type Spawner,
+} from '../../base/index.ts';
+import { applyLayer, type Whiteouts } from './apply.ts';
+import type { LayerDirectory, StorageDriver } from './driver.ts';
+import { OverlayDriver, overlayProblem, unmountAll } from './overlay-driver.ts';
+import { CopyDriver } from './vfs-driver.ts';
+
+/** Layers of one image at the most (Docker's limit too). */
+export const LAYERS_MAX = 125;
+
+/** The archive a layer came from; kept, so that a push sends the same bytes. */
+export interface LayerBlob {
+  digest: string;
+  sizeBytes: number;
+}
+
+/** An unpacked layer. */
+export interface Layer {
+  chainId: string;
+  diffId: string;
+  /** Chain id of the layer below; empty for the lowest. */
+  parent: string;
+  /** Short name in `l/`. */
+  link: string;
+  sizeBytes: number;
+  blob: LayerBlob;
+}
+
+/** Identity of a layer together with all layers below it (OCI image specification, config.md). */
+export function chainId(parent: string, diffId: string): string {
+  if (parent === '') return diffId;
+  return `sha256:${createHash('sha256').update(`${parent} ${diffId}`).digest('hex')}`;
+}
+
+/** The chain ids of a list of diff ids, lowest first. */
+export function chainIds(diffIds: readonly string[]): string[] {
+  const chain: string[] = [];
+  for (const diffId of diffIds) chain.push(chainId(chain.at(-1) ?? '', diffId));
+  return chain;
+}
+
+const SHORT_ID_LENGTH = 32;
+const TEMPORARY = 'tmp-';
+const ROOT_ID = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/;
+
+function shortId(id: string): string {
+  return id.slice('sha256:'.length, 'sha256:'.length + SHORT_ID_LENGTH);
+}
+
+interface RootRecord {
+  imageId: string;
+  layers: string[];
+}
+
+export interface LayerStoreOptions {
+  /** The overlay2 directory. */
+  directory: string;
+  spawner: Spawner;
+  random: Random;
+  log: Logger;
+  /** Layers recorded as complete, from the metadata. */
+  layers: readonly Layer[];
+  /** 'overlay2' or 'vfs' without probing; default: what works. */
+  driver?: 'overlay2' | 'vfs' | undefined;
+}
+
+/**
+ * The unpacked layers and the container roots of one host, below one directory:
+ * `<short chain id>/diff` for a layer, `<container id>/{diff,work,merged,lower}` for a root, `l/<link>` short names,
+ * `tmp-…` for what is not complete. A layer counts only when its record is in the metadata and its directory is there.
+ */
+export class LayerStore {
+  readonly driver: StorageDriver;
+  readonly #directory: string;
+  readonly #options: LayerStoreOptions;
+  readonly #layers = new Map<string, Layer>();
+  readonly #roots = new Map<string, RootRecord>();
+  readonly #adding = new Map<string, Promise<Layer>>();
+  #nextLink = 1;
+
+  constructor(options: LayerStoreOptions) {
+    this.#options = options;
+    this.#directory = options.directory;
+    mkdirSync(join(this.#directory, 'l'), { recursive: true, mode: 0o710 });
+    this.driver = this.#chooseDriver();
+    for (const layer of options.layers) this.#adopt(layer);
+    this.#sweep();
+  }
+
+  #chooseDriver(): StorageDriver {
+    const { driver, spawner, log } = this.#options;
+    const problem = driver === undefined ? overlayProblem(this.#directory) : undefined;
+    if (problem !== undefined) log.warn('overlayfs does not work here; copying instead', { reason: problem });
+    const copies = driver === 'vfs' || problem !== undefined;
+    return copies ? new CopyDriver(spawner) : new OverlayDriver(this.#directory);
+  }
+
+  #adopt(layer: Layer): void {
+    const path = join(this.#directory, shortId(layer.chainId));
+    if (!existsSync(join(path, 'diff'))) {
+      this.#options.log.warn('a layer is recorded but its directory is missing', { chainId: layer.chainId });
+      return;
+    }
+    this.#layers.set(layer.chainId, layer);
+    this.#nextLink = Math.max(this.#nextLink, Number.parseInt(layer.link, 36) + 1);
+    this.#linkTo(layer);
+  }
+
+  #linkTo(layer: Layer): void {
+    const at = join(this.#directory, 'l', layer.link);
+    if (existsSync(at)) return;
+    rmSync(at, { force: true });
+    symlinkSync(join('..', shortId(layer.chainId), 'diff'), at);
+  }
+
+  /** Finds roots and removes what no record speaks of. */
+  #sweep(): void {
+    const known = new Set([...this.#layers.keys()].map(shortId));
+    const links = new Set([...this.#layers.values()].map((layer) => layer.link)).add('empty');
+    for (const name of readdirSync(this.#directory)) {
+      if (name === 'l' || known.has(name)) continue;
+      const lower = name.startsWith(TEMPORARY) ? undefined : this.#readRoot(name);
+      if (lower !== undefined) this.#roots.set(name, lower);
+      else this.#discardNow(join(this.#directory, name));
+    }
+    for (const name of readdirSync(join(this.#directory, 'l'))) {
+      if (!links.has(name)) rmSync(join(this.#directory, 'l', name), { recursive: true, force: true });
+    }
+  }
+
+  #readRoot(name: string): RootRecord | undefined {
+    const stored = readFileIfExists(join(this.#directory, name, 'lower'));
+    if (stored === undefined) return undefined;
+    try {
+      return JSON.parse(stored) as RootRecord;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #discardNow(path: string): void {
+    unmountAll(join(path, 'merged'));
+    rmSync(path, { recursive: true, force: true });
+  }
+
+  get(id: string): Layer | undefined {
+    return this.#layers.get(id);
+  }
+
+  list(): Layer[] {
+    return [...this.#layers.values()];
+  }
+
+  /** Container ids that have a root here. */
+  roots(): string[] {
+    return [...this.#roots.keys()];
+  }
+
+  /** Chain ids that container roots stand on. */
+  layersOfRoots(): string[] {
+    return [...this.#roots.values()].flatMap((root) => root.layers);
+  }
+
+  /** A path for something that is not complete; removed at the next start when it is left behind. */
+  temporaryPath(): string {
+    return join(this.#directory, `${TEMPORARY}${newHexId(this.#options.random).slice(0, 16)}`);
+  }
+
+  /**
+   * Unpacks a blob as the layer over `parent`. When the layer is there already, or is being added, that one is returned.
+   * The caller records the result. @throws ShoalError InvalidArgument for damaged data or a diff id that does not match.
+   */
+  add(request: { parent: string; diffId?: string; blobPath: string; blob: LayerBlob }): Promise<Layer> {
+    assert(request.parent === '' || this.#layers.has(request.parent), 'the layer below is there first');
+    if (request.diffId === undefined) return this.#unpack(request);
+    const id = chainId(request.parent, request.diffId);
+    const found = this.#layers.get(id);
+    if (found !== undefined) return Promise.resolve(found);
+    const running = this.#adding.get(id);
+    if (running !== undefined) return running;
+    const adding = this.#unpack(request).finally(() => this.#adding.delete(id));
+    this.#adding.set(id, adding);
+    return adding;
+  }
+
+  async #unpack(request: { parent: string; diffId?: string; blobPath: string; blob: LayerBlob }): Promise<Layer> {
+    const temporary = this.temporaryPath();
+    const target = join(temporary, 'diff');
+    mkdirSync(target, { recursive: true, mode: 0o755 });
+    try {
+      const applied = await applyLayer({
+        spawner: this.#options.spawner,
+        blobPath: request.blobPath,
+        scratch: join(temporary, 'layer.tar'),
+        target,
+        markers: this.driver.name === 'overlay2',
+        ...(request.diffId === undefined ? {} : { expectedDiffId: request.diffId }),
+      });
+      writeFileSync(join(temporary, 'whiteouts.json'), JSON.stringify(applied.whiteouts));
+      // All of the layer must be on disk before a record says so.
+      await runChecked(this.#options.spawner, { file: 'sync', args: ['--file-system', temporary] });
+      const id = chainId(request.parent, applied.diffId);
+      const found = this.#layers.get(id);
+      if (found !== undefined) return found;
+      const layer: Layer = {
+        chainId: id,
+        diffId: applied.diffId,
+        parent: request.parent,
+        link: (this.#nextLink++).toString(36),
+        sizeBytes: applied.sizeBytes,
+        blob: request.blob,
+      };
+      const final = join(this.#directory, shortId(id));
+      rmSync(final, { recursive: true, force: true });
+      renameSync(temporary, final);
+      syncDirectory(this.#directory);
+      this.#linkTo(layer);
+      this.#layers.set(id, layer);
+      return layer;
+    } finally {
+      await rm(temporary, { recursive: true, force: true });
+    }
+  }
+
+  /**
+   * Forgets layers at once, so that nobody finds them any more and they may be added again, and returns what deletes their
+   * directories.
+   */
+  forget(ids: readonly string[]): () => Promise<void> {
+    const discarded: string[] = [];
+    for (const id of ids) {
+      const layer = this.#layers.get(id);
+      if (layer === undefined) continue;
+      this.#layers.delete(id);
+      rmSync(join(this.#directory, 'l', layer.link), { force: true });
+      const temporary = this.temporaryPath();
+      renameSync(join(this.#directory, shortId(id)), temporary);
+      discarded.push(temporary);
+    }
+    return async () => {
+      for (const path of discarded) await rm(path, { recursive: true, force: true });
+    };
+  }
+
+  /** Takes another archive of the same layer as its blob. */
+  replaceBlob(id: string, blob: LayerBlob): Layer {
+    const layer = { ...must(this.#layers.get(id), `layer ${id}`), blob };
+    this.#layers.set(id, layer);
+    return layer;
+  }
+
+  /** Renames first: what is half deleted must not look complete after a crash. */
+  async #discard(path: string): Promise<void> {
+    if (!existsSync(path)) return;
+    const temporary = this.temporaryPath();
+    renameSync(path, temporary);
+    await rm(temporary, { recursive: true, force: true });
+  }
+
+  #directoryOf(id: string): LayerDirectory {
+    const layer = must(this.#layers.get(id), `layer ${id}`);
+    const path = join(this.#directory, shortId(id));
+    return {
+      path,
+      link: join(this.#directory, 'l', layer.link),
+      whiteouts: () => JSON.parse(readFileSync(join(path, 'whiteouts.json'), 'utf8')) as Whiteouts,
+    };
+  }
+
+  /** Directory of a container's root; `diff` in it is what the container has written (with overlay2). */
+  rootPath(containerId: string): string {
+    assert(ROOT_ID.test(containerId) && containerId !== 'l', `a container id names a directory: ${containerId}`);
+    return join(this.#directory, containerId);
+  }
+
+  /** Mounts the root of a container; a root that exists keeps the layers it was made with. Idempotent. */
+  async mountRoot(containerId: string, imageId: string, layers: () => readonly string[]): Promise<string> {
+    const path = this.rootPath(containerId);
+    let root = this.#roots.get(containerId);
+    if (root === undefined) {
+      root = { imageId, layers: [...layers()] };
+      mkdirSync(path, { recursive: true, mode: 0o710 });
+      const beside = join(path, 'lower.new');
+      writeFileSync(beside, JSON.stringify(root));
+      renameSync(beside, join(path, 'lower'));
+      this.#roots.set(containerId, root);
+    }
+    const missing = root.layers.find((id) => !this.#layers.has(id));
+    if (missing !== undefined) {
+      throw failedPrecondition(`the root of container ${containerId} needs layer ${missing}, which is gone; remove it`);
+    }
+    return await this.driver.mount(
+      path,
+      root.layers.map((id) => this.#directoryOf(id)),
+    );
+  }
+
+  async unmountRoot(containerId: string): Promise<void> {
+    await this.driver.unmount(this.rootPath(containerId));
+  }
+
+  async removeRoot(containerId: string): Promise<void> {
+    const path = this.rootPath(containerId);
+    await this.driver.unmount(path);
+    this.#roots.delete(containerId);
+    await this.#discard(path);
+  }
+}

@@ -1,0 +1,114 @@
+import { existsSync, mkdirSync, rmSync, statSync, writeFileSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import {
+  assert,
+  failedPrecondition,
+  invalidArgument,
+  mount,
+  setExtendedAttribute,
+  SystemCallError,
+  unmount,
+} from '../../base/index.ts';
+import type { LayerDirectory, StorageDriver } from './driver.ts';
+
+/** mount(2) takes one page of options, its closing zero included. */
+export const MOUNT_OPTIONS_MAX_BYTES = 4095;
+/** Mounts stacked on one path that unmounting takes off. */
+const STACKED_MOUNTS_MAX = 8;
+const EINVAL = 22;
+
+/** Whether a path is a mount point: its device is not its parent's. */
+export function isMountPoint(path: string): boolean {
+  const own = statSync(path, { throwIfNoEntry: false });
+  if (own === undefined) return false;
+  return own.dev !== statSync(dirname(path)).dev;
+}
+
+/** Takes every mount off a path. */
+export function unmountAll(path: string): void {
+  for (let i = 0; i < STACKED_MOUNTS_MAX && isMountPoint(path); i++) {
+    try {
+      unmount(path);
+    } catch (error) {
+      if (error instanceof SystemCallError && error.errno === EINVAL) return;
+      throw error;
+    }
+  }
+}
+
+/** With an index, an upper directory left by a crash could be refused as "in use". */
+function fixedOptions(): string {
+  return existsSync('/sys/module/overlay/parameters/index') ? ',index=off' : '';
+}
+
+/** Kernel overlayfs: one mount for each container, no copying (kernel: filesystems/overlayfs). */
+export class OverlayDriver implements StorageDriver {
+  readonly name = 'overlay2';
+  readonly #empty: string;
+  readonly #fixed = fixedOptions();
+
+  /** @param directory the overlay2 directory; must not contain `:`, `,` or a backslash. */
+  constructor(directory: string) {
+    if (/[:,\\]/.test(directory)) {
+      throw invalidArgument(`the data root ${directory} contains a character that overlayfs cannot take: , : or \\`);
+    }
+    // An image without layers still needs one lower directory.
+    this.#empty = join(directory, 'l', 'empty');
+    mkdirSync(this.#empty, { recursive: true });
+  }
+
+  mount(root: string, layers: readonly LayerDirectory[]): Promise<string> {
+    const merged = join(root, 'merged');
+    if (isMountPoint(merged)) return Promise.resolve(merged);
+    const upper = join(root, 'diff');
+    const work = join(root, 'work');
+    for (const path of [upper, work, merged]) mkdirSync(path, { recursive: true, mode: 0o755 });
+    const lower =
+      layers.length === 0
+        ? this.#empty
+        : layers
+            .map((layer) => layer.link)
+            .reverse()
+            .join(':');
+    const options = `lowerdir=${lower},upperdir=${upper},workdir=${work}${this.#fixed}`;
+    const length = Buffer.byteLength(options);
+    if (length > MOUNT_OPTIONS_MAX_BYTES) {
+      return Promise.reject(
+        failedPrecondition(
+          `cannot mount an image of ${layers.length} layers: the mount options take ${length} bytes of ` +
+            `${MOUNT_OPTIONS_MAX_BYTES}; use a shorter data root or an image with fewer layers`,
+        ),
+      );
+    }
+    mount('overlay', merged, 'overlay', 0, options);
+    return Promise.resolve(merged);
+  }
+
+  unmount(root: string): Promise<void> {
+    unmountAll(join(root, 'merged'));
+    return Promise.resolve();
+  }
+}
+
+/** Tries a whole overlay mount with a whiteout attribute in `directory`; says why it does not work, or undefined. */
+export function overlayProblem(directory: string): string | undefined {
+  const probe = join(directory, `probe-${process.pid}`);
+  const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) => join(probe, name));
+  assert(lower !== undefined && upper !== undefined && work !== undefined && merged !== undefined, 'four paths');
+  try {
+    if (/[:,\\]/.test(directory)) return 'the data root contains a character that overlayfs cannot take (, : \\)';
+    for (const path of [lower, upper, work, merged]) mkdirSync(path, { recursive: true });
+    writeFileSync(join(lower, 'file'), 'x');
+    setExtendedAttribute(upper, 'trusted.overlay.opaque', 'n');
+    mount('overlay', merged, 'overlay', 0, `lowerdir=${lower},upperdir=${upper},workdir=${work}`);
+    writeFileSync(join(merged, 'file'), 'y');
+    const copied =
+      readFileSync(join(lower, 'file'), 'utf8') === 'x' && readFileSync(join(upper, 'file'), 'utf8') === 'y';
+    return copied ? undefined : 'a file written to the mount did not arrive in the upper layer';
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  } finally {
+    unmountAll(merged);
+    rmSync(probe, { recursive: true, force: true });
+  }
+}
