@@ -1,0 +1,10 @@
+export { CertificateAuthority, isBlacklisted, type AuthorityCall, type AuthorityDeps } from './authority.ts';
+export {
+  clusterOf,
+  completeClusterSpec,
+  createBootstrapIdentity,
+  createCluster,
+  defaultClusterSpec,
+  type ClusterInit,
+} from './bootstrap.ts';
+export { beginRootRotation, createRootRotation, demandRenewal, rotateJoinTokens } from './rotation.ts';

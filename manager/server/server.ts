@@ -1,0 +1,321 @@
+import {
+  Server,
+  type handleClientStreamingCall,
+  type handleServerStreamingCall,
+  type handleUnaryCall,
+  type Metadata,
+  type ServerReadableStream,
+  type ServerWritableStream,
+  type ServiceDefinition,
+  type UntypedHandleCall,
+} from '@grpc/grpc-js';
+import { abortReason, ShoalError, type Clock, type Logger } from '../../base/index.ts';
+import { channelOptions, toServiceError, type TlsIdentity } from '../../identity/index.ts';
+import type { AnyMethod, MethodDescription } from '../../proto/index.ts';
+import { authorise, callerOf, forwardingMetadata, type IncomingCall, type TrustPolicy } from './access.ts';
+import type {
+  Access,
+  CallContext,
+  Caller,
+  ClientStreamHandler,
+  HandlersOf,
+  ServiceRules,
+  StreamHandler,
+  UnaryHandler,
+} from './calls.ts';
+import { forwardClientStream, forwardServerStream, forwardUnary, type ForwardTarget } from './forward.ts';
+import type { ManagerClients } from './leader-link.ts';
+
+/** Time for open calls to end when the server stops, ms. */
+const DRAIN_MS = 500;
+
+/** What the server asks its manager. */
+export interface LeadershipView {
+  /** Aborts when this manager ceases to lead; undefined while it does not lead. */
+  leaderSignal(): AbortSignal | undefined;
+  /** Address of another manager that leads, if one is known. */
+  leaderAddr(): string | undefined;
+}
+
+export interface ManagerServerOptions {
+  tls: TlsIdentity;
+  trust: TrustPolicy;
+  leadership: LeadershipView;
+  clients: ManagerClients;
+  /** Address under which this manager is known, for the metadata of forwarded calls. */
+  selfAddr: () => string;
+  clock: Clock;
+  log: Logger;
+  /** The error of leader-only calls while nobody leads. */
+  noLeader: () => ShoalError;
+}
+
+interface Route {
+  method: MethodDescription<unknown, unknown>;
+  access: Access;
+  leaderOnly: boolean;
+  handler: unknown;
+}
+
+/** Where a call is to be served: here, in a context, or by the leader. */
+type Destination = { here: CallContext; stop: () => void } | { there: ForwardTarget };
+
+type AnyCall = IncomingCall & {
+  on(event: 'cancelled', listener: () => void): unknown;
+  readonly cancelled: boolean;
+};
+
+const raw = (bytes: Buffer): Buffer => bytes;
+const bufferOf = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+/**
+ * The one gRPC server of a manager: authenticates callers, authorises them per method, serves what it may serve, and
+ * forwards leader-only calls to the leader. Messages of forwarded calls are never decoded.
+ */
+export class ManagerServer {
+  readonly #options: ManagerServerOptions;
+  readonly #server: Server;
+  #port: number | undefined;
+
+  constructor(options: ManagerServerOptions) {
+    this.#options = options;
+    this.#server = new Server({ ...channelOptions(), 'grpc.max_concurrent_streams': 100_000 });
+  }
+
+  /** Adds a service; before `listen`. */
+  add<Service extends Readonly<Record<string, AnyMethod>>>(
+    service: Service,
+    rules: ServiceRules<Service>,
+    handlers: HandlersOf<Service>,
+  ): void {
+    const definition: Record<string, unknown> = {};
+    const implementation: Record<string, UntypedHandleCall> = {};
+    for (const [name, method] of Object.entries(service)) {
+      const access = rules.except?.[name] ?? rules.access;
+      const handler = (handlers as Record<string, unknown>)[name];
+      if (handler === undefined && !rules.leaderOnly) continue;
+      const route: Route = {
+        method: method as MethodDescription<unknown, unknown>,
+        access,
+        leaderOnly: rules.leaderOnly,
+        handler,
+      };
+      const { path, requestStream, responseStream } = method;
+      const codecs = {
+        requestSerialize: raw,
+        requestDeserialize: raw,
+        responseSerialize: raw,
+        responseDeserialize: raw,
+      };
+      definition[name] = { path, requestStream, responseStream, ...codecs };
+      implementation[name] = this.#implementation(route);
+    }
+    this.#server.addService(definition as ServiceDefinition, implementation);
+  }
+
+  /**
+   * Adds a service whose handlers are in grpc-js's own form; only the authorisation is done here.
+   */
+  addNative(definition: ServiceDefinition, access: Access, implementation: Record<string, UntypedHandleCall>): void {
+    const guarded = Object.entries(implementation).map(([name, handle]) => [name, this.#guard(access, handle)]);
+    this.#server.addService(definition, Object.fromEntries(guarded) as Record<string, UntypedHandleCall>);
+  }
+
+  /**
+   * @param listenAddr `host:port`; port 0 picks a free one. @returns the port bound.
+   * @throws ShoalError Unavailable that names the address.
+   */
+  listen(listenAddr: string): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.#server.bindAsync(listenAddr, this.#options.tls.serverCredentials(), (error, port) => {
+        if (error === null) {
+          this.#port = port;
+          resolve(port);
+          return;
+        }
+        const why = `cannot listen on ${listenAddr}: ${error.message}; choose another --listen-addr`;
+        reject(new ShoalError('Unavailable', why, { cause: error }));
+      });
+    });
+  }
+
+  /** Ends all calls, gently for a moment, then by force. Idempotent. */
+  async stop(): Promise<void> {
+    if (this.#port === undefined) return;
+    this.#port = undefined;
+    await new Promise<void>((resolve) => {
+      const timer = this.#options.clock.after(DRAIN_MS, () => {
+        this.#server.forceShutdown();
+        resolve();
+      });
+      this.#server.tryShutdown(() => {
+        timer.cancel();
+        resolve();
+      });
+    });
+  }
+
+  /** Wraps a native handler; a refusal goes out in the form of its kind of call. */
+  #guard(access: Access, handle: UntypedHandleCall): UntypedHandleCall {
+    const { trust } = this.#options;
+    return ((call: IncomingCall & { emit(event: string, error: unknown): void }, reply?: unknown) => {
+      try {
+        const { caller, forwarded } = callerOf(call, trust);
+        if (forwarded) throw new ShoalError('PermissionDenied', 'this call is not forwarded');
+        authorise(caller, access);
+      } catch (error) {
+        const status = toServiceError(error);
+        if (typeof reply === 'function') (reply as (status: unknown) => void)(status);
+        else call.emit('error', status);
+        return;
+      }
+      (handle as (call: unknown, reply?: unknown) => void)(call, reply);
+    }) as UntypedHandleCall;
+  }
+
+  /** Decides where a call is served, after authorising it. @throws ShoalError */
+  #route(call: AnyCall, route: Route): Destination {
+    const { trust, leadership, clients, selfAddr, noLeader } = this.#options;
+    const { caller, forwarded } = callerOf(call, trust);
+    authorise(caller, route.access);
+    if (!route.leaderOnly) return this.#here(call, caller, undefined);
+    const leaderSignal = leadership.leaderSignal();
+    if (leaderSignal !== undefined) return this.#here(call, caller, leaderSignal);
+    const addr = leadership.leaderAddr();
+    // A second hop could go in circles while managers disagree about the leader.
+    if (addr === undefined || forwarded) throw noLeader();
+    const metadata: Metadata = forwardingMetadata(caller, trust.clusterId, selfAddr());
+    return { there: { client: clients.to(addr), path: route.method.path, metadata } };
+  }
+
+  #here(call: AnyCall, caller: Caller, leaderSignal: AbortSignal | undefined): Destination {
+    const controller = new AbortController();
+    const cancelled = (): void => controller.abort(new ShoalError('Aborted', 'the caller cancelled the call'));
+    if (call.cancelled) cancelled();
+    call.on('cancelled', cancelled);
+    const lost = (): void => controller.abort(new ShoalError('Aborted', 'this manager is no longer the leader'));
+    if (leaderSignal?.aborted === true) lost();
+    leaderSignal?.addEventListener('abort', lost, { once: true });
+    const stop = (): void => leaderSignal?.removeEventListener('abort', lost);
+    return { here: { ...caller, signal: controller.signal }, stop };
+  }
+
+  #implementation(route: Route): UntypedHandleCall {
+    if (route.method.requestStream) return this.#clientStream(route);
+    return route.method.responseStream ? this.#serverStream(route) : this.#unary(route);
+  }
+
+  #handlerOf<Handler>(route: Route): Handler {
+    if (route.handler === undefined) throw new ShoalError('Unimplemented', `${route.method.path} is not served`);
+    return route.handler as Handler;
+  }
+
+  #decode(route: Route, bytes: Buffer): unknown {
+    try {
+      return route.method.request.decode(bytes);
+    } catch (error) {
+      throw new ShoalError('InvalidArgument', `the request of ${route.method.path} cannot be read`, { cause: error });
+    }
+  }
+
+  #log(route: Route, error: unknown): void {
+    if (error instanceof ShoalError) return;
+    this.#options.log.error('a call failed unexpectedly', { method: route.method.path, error });
+  }
+
+  #unary(route: Route): handleUnaryCall<Buffer, Buffer> {
+    return (call, reply) => {
+      const serve = async (): Promise<void> => {
+        const to = this.#route(call, route);
+        if ('there' in to) {
+          forwardUnary(call, reply, to.there, this.#options.clock.now());
+          return;
+        }
+        try {
+          const request = this.#decode(route, call.request);
+          const handler = this.#handlerOf<UnaryHandler<unknown, unknown>>(route);
+          const response = await handler({ ...to.here, request });
+          reply(null, bufferOf(route.method.response.encode(response as never)));
+        } finally {
+          to.stop();
+        }
+      };
+      serve().catch((error: unknown) => {
+        this.#log(route, error);
+        reply(toServiceError(error));
+      });
+    };
+  }
+
+  #serverStream(route: Route): handleServerStreamingCall<Buffer, Buffer> {
+    return (call) => {
+      const serve = async (): Promise<void> => {
+        const to = this.#route(call, route);
+        if ('there' in to) {
+          forwardServerStream(call, to.there);
+          return;
+        }
+        try {
+          const request = this.#decode(route, call.request);
+          const handler = this.#handlerOf<StreamHandler<unknown, unknown>>(route);
+          const send = (message: unknown): Promise<void> =>
+            writeTo(call, bufferOf(route.method.response.encode(message as never)), to.here.signal);
+          await handler({ ...to.here, request, send });
+          call.end();
+        } finally {
+          to.stop();
+        }
+      };
+      serve().catch((error: unknown) => {
+        if (!call.cancelled) this.#log(route, error);
+        call.emit('error', toServiceError(error));
+      });
+    };
+  }
+
+  #clientStream(route: Route): handleClientStreamingCall<Buffer, Buffer> {
+    return (call, reply) => {
+      const serve = async (): Promise<void> => {
+        const to = this.#route(call, route);
+        if ('there' in to) {
+          forwardClientStream(call, reply, to.there);
+          return;
+        }
+        try {
+          const handler = this.#handlerOf<ClientStreamHandler<unknown, unknown>>(route);
+          const messages = this.#messages(route, call);
+          const response = await handler({ ...to.here, messages });
+          reply(null, bufferOf(route.method.response.encode(response as never)));
+        } finally {
+          to.stop();
+        }
+      };
+      serve().catch((error: unknown) => {
+        if (!call.cancelled) this.#log(route, error);
+        reply(toServiceError(error));
+      });
+    };
+  }
+
+  async *#messages(route: Route, call: ServerReadableStream<Buffer, Buffer>): AsyncGenerator<unknown> {
+    for await (const bytes of call) yield this.#decode(route, bytes as Buffer);
+  }
+}
+
+/** Writes with back-pressure: resolves when the stream takes another message. */
+function writeTo(call: ServerWritableStream<Buffer, Buffer>, bytes: Buffer, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.reject(abortReason(signal));
+  if (call.write(bytes)) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => {
+      call.off('drain', onDrain);
+      reject(abortReason(signal));
+    };
+    const onDrain = (): void => {
+      signal.removeEventListener('abort', onAbort);
+      resolve();
+    };
+    call.once('drain', onDrain);
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+}
