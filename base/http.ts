@@ -93,7 +93,8 @@ export async function answerError(answer: HttpAnswer): Promise<ShoalError> {
   const text = await readText(answer.body);
   let message = text.trim();
   try {
-    message = String((JSON.parse(text) as { message?: unknown }).message ?? message);
+    const given = (JSON.parse(text) as { message?: unknown }).message;
+    if (typeof given === 'string') message = given;
   } catch {
     // Not JSON: the text itself is the message.
   }

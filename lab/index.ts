@@ -1,1 +1,2 @@
-export {};
+export { Lab, type UpOptions } from './lab.ts';
+export type { HostFacts, Role } from './names.ts';
