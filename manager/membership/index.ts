@@ -1,0 +1,5 @@
+export { createManagerStatus } from './manager-status.ts';
+export { MemberList, memberContext, memberMessage, type Member } from './member-list.ts';
+export type { MemberProgress, MembershipRaft } from './raft-port.ts';
+export { createRoleManager } from './role-manager.ts';
+export { completeAddress, HEALTH_RAFT, MembershipService, splitAddress } from './service.ts';
