@@ -1,1 +1,13 @@
 export { nodeMatches, parseConstraints, type Constraint } from './constraint.ts';
+export { normaliseArchitecture, normaliseOs } from './platform.ts';
+export { occupies } from './node-view.ts';
+export { FreeResources, reservationOf, type Reservation } from './resources.ts';
+export {
+  groupTasks,
+  Scheduler,
+  type Assignment,
+  type Decisions,
+  type Failure,
+  type TaskGroup,
+  type Unplaced,
+} from './scheduler.ts';

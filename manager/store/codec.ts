@@ -47,7 +47,7 @@ export function encodeAction<K extends Kind>(
     action === StoreActionKind.STORE_ACTION_REMOVE
       ? { id: object.id, meta: { version: { index: baseVersion } } }
       : { ...object, meta: { ...object.meta, version: { index: baseVersion } } };
-  return StoreAction.encode({ action, [kind]: versioned } as Parameters<typeof StoreAction.encode>[0]);
+  return StoreAction.encode({ action, [kind]: versioned });
 }
 
 /** Tag of `InternalRaftRequest.action`: field 2, length-delimited. */

@@ -100,7 +100,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): MemoryStore
           for (const object of list) {
             const stored = tx.get(kind, object.id);
             if (stored === undefined) tx.create(kind, object);
-            else tx.update(kind, { ...object, meta: stored.meta } as Tables[Kind]);
+            else tx.update(kind, { ...object, meta: stored.meta });
           }
         }
       }),

@@ -1,0 +1,11 @@
+import type { FilterFactory } from './filter.ts';
+
+/** The node runs fewer tasks of the service than `placement.max_replicas`. */
+export const maxReplicasFilter: FilterFactory = (task) => {
+  const most = task.spec?.placement?.max_replicas ?? 0;
+  if (most === 0) return undefined;
+  return {
+    check: (node) => node.activeTasks(task.service_id) < most,
+    explain: () => 'max replicas per node limit exceed',
+  };
+};

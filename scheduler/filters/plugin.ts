@@ -1,0 +1,38 @@
+import { Mount_Type, type Node, type Task } from '../../proto/index.ts';
+import { nodes, type FilterFactory } from './filter.ts';
+
+interface Plugin {
+  type: 'Volume' | 'Network' | 'Log';
+  name: string;
+}
+
+function pluginsOf(task: Task): Plugin[] {
+  const wanted: Plugin[] = [];
+  for (const mount of task.spec?.container?.mounts ?? []) {
+    const name = mount.volume_options?.driver_config?.name ?? '';
+    if (mount.type === Mount_Type.VOLUME && name !== '' && name !== 'local') wanted.push({ type: 'Volume', name });
+  }
+  for (const attachment of task.networks) {
+    const name = attachment.network?.driver_state?.name ?? '';
+    if (name !== '') wanted.push({ type: 'Network', name });
+  }
+  const log = task.log_driver?.name || task.spec?.log_driver?.name || '';
+  if (log !== '' && log !== 'none') wanted.push({ type: 'Log', name: log });
+  return wanted;
+}
+
+/** Nodes that list no plugin of a type are taken to have all of it: not every agent lists what it has. */
+function has(node: Node, { type, name }: Plugin): boolean {
+  const ofType = (node.description?.engine?.plugins ?? []).filter((plugin) => plugin.type === type);
+  return ofType.length === 0 || ofType.some((plugin) => plugin.name === name || plugin.name === `${name}:latest`);
+}
+
+/** The node has the volume, network and log drivers that the task names. */
+export const pluginFilter: FilterFactory = (task) => {
+  const wanted = pluginsOf(task);
+  if (wanted.length === 0) return undefined;
+  return {
+    check: ({ node }) => wanted.every((plugin) => has(node, plugin)),
+    explain: (count) => `missing plugin on ${nodes(count)}`,
+  };
+};
