@@ -1,0 +1,254 @@
+import {
+  assert,
+  backoffDelayMs,
+  type Clock,
+  type Logger,
+  type Random,
+  type Subscription,
+  type Timer,
+} from '../../base/index.ts';
+import type { Service, Task } from '../../proto/index.ts';
+import type { Change, Commit, LeaderDuty, ReadView, Store, Transaction } from '../store/types.ts';
+
+/** What every duty of this room is made from. */
+export interface OrchestratorDeps {
+  store: Store;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+}
+
+/** One write that a decision asks for. Updated objects carry the version that was read. */
+export type Op =
+  | { op: 'create'; task: Task }
+  | { op: 'update'; task: Task }
+  | { op: 'remove'; taskId: string }
+  | { op: 'update-service'; service: Service };
+
+/** What a reconciler wants for one key, computed from the state alone. */
+export interface Decision {
+  /** Groups of writes; a group is written whole or not at all, groups in order. */
+  steps: Op[][];
+  /** Wall-clock time (ms) at which the key must be looked at again though nothing changed. */
+  wakeAtMs?: number | undefined;
+}
+
+/** The pure part of a duty: which keys a change concerns, and what to do about a key. */
+export interface Reconciler {
+  readonly name: string;
+  /** How long to gather changes before a pass, ms; 0 acts at once. */
+  readonly debounceMs?: number;
+  /** Keys that a change may concern. `view` is the state after it. */
+  keysOf(change: Change, view: ReadView): Iterable<string>;
+  /** Every key there is; for the first pass, and after a gap in the feed. */
+  allKeys(view: ReadView): Iterable<string>;
+  /** Called often, and twice for a pass that writes: it must be repeatable. */
+  decide(key: string, view: ReadView, nowMs: number): Decision;
+}
+
+/** Writes that go into one transaction at the most; what is left follows in the next. */
+export const WRITES_PER_TRANSACTION_MAX = 400;
+
+/** When a key whose decision failed is tried again, ms. */
+const UNDECIDED_RETRY_MS = 10_000;
+
+const RETRY = { baseMs: 100, capMs: 2_000 };
+
+/** Earlier of two optional times. */
+export function earlier(a: number | undefined, b: number | undefined): number | undefined {
+  if (a === undefined) return b;
+  return b === undefined ? a : Math.min(a, b);
+}
+
+function applyOp(tx: Transaction, op: Op): void {
+  switch (op.op) {
+    case 'create':
+      return tx.create('task', op.task);
+    case 'update':
+      return tx.update('task', op.task);
+    case 'remove':
+      return tx.remove('task', op.taskId);
+    case 'update-service':
+      return tx.update('service', op.service);
+  }
+}
+
+/** Drives one reconciler for one term of leadership. */
+class Driver {
+  readonly #deps: OrchestratorDeps;
+  readonly #reconciler: Reconciler;
+  readonly #dirty = new Set<string>();
+  readonly #wakes = new Map<string, number>();
+  #allDirty = true;
+  /** Ends the present wait; `#poke` only when news may end it. */
+  #end: (() => void) | undefined;
+  #poke: (() => void) | undefined;
+  #feed: Subscription<Commit> | undefined;
+  #failures = 0;
+
+  constructor(deps: OrchestratorDeps, reconciler: Reconciler) {
+    this.#deps = deps;
+    this.#reconciler = reconciler;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    // One listener for everything: a signal that many loops share warns of a leak when each of them adds several.
+    const onAbort = (): void => {
+      this.#feed?.close();
+      this.#end?.();
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    const stopped = this.#follow(signal);
+    try {
+      while (!signal.aborted) {
+        await this.#wait(signal);
+        if (signal.aborted) break;
+        if ((this.#reconciler.debounceMs ?? 0) > 0) await this.#pause(this.#reconciler.debounceMs ?? 0, signal);
+        if (!signal.aborted) await this.#pass(signal);
+      }
+    } finally {
+      // A pass that throws is a defect: the duty ends with it, and so must its reader.
+      onAbort();
+      signal.removeEventListener('abort', onAbort);
+      await stopped;
+    }
+  }
+
+  /** Reads the feed and notes what it concerns; opens it anew when it was cut off. */
+  async #follow(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const feed = this.#deps.store.watch();
+      this.#allDirty = true;
+      this.#wakeUp();
+      this.#feed = feed;
+      for await (const commit of feed) this.#note(commit);
+      if (!feed.overflowed) break;
+      this.#deps.log.warn('an orchestrator fell behind the store and reads everything anew', {
+        duty: this.#reconciler.name,
+      });
+    }
+    this.#wakeUp();
+  }
+
+  #note(commit: Commit): void {
+    if (commit.reset) this.#allDirty = true;
+    const view = this.#deps.store.view();
+    for (const change of commit.changes) {
+      for (const key of this.#reconciler.keysOf(change, view)) this.#dirty.add(key);
+    }
+    if (this.#allDirty || this.#dirty.size > 0) this.#wakeUp();
+  }
+
+  #wakeUp(): void {
+    const poke = this.#poke;
+    this.#poke = undefined;
+    poke?.();
+  }
+
+  /** Waits for something to do: a dirty key, a key whose time has come, or the end. */
+  async #wait(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const now = this.#deps.clock.now();
+      let next: number | undefined;
+      for (const [key, at] of this.#wakes) {
+        if (at <= now) this.#dirty.add(key);
+        else next = earlier(next, at);
+      }
+      if (signal.aborted || this.#allDirty || this.#dirty.size > 0) return;
+      await this.#pause(next === undefined ? undefined : next - now, signal, true);
+    }
+  }
+
+  /** Sleeps at most `ms`; ends early on abort and, when `pokable`, on news. Never rejects. */
+  async #pause(ms: number | undefined, signal: AbortSignal, pokable = false): Promise<void> {
+    if (signal.aborted) return;
+    let timer: Timer | undefined;
+    await new Promise<void>((resolve) => {
+      const end = (): void => resolve();
+      this.#end = end;
+      if (pokable) this.#poke = end;
+      // Timers of Node hold at most 2^31-1 ms; a longer wait simply looks again then.
+      if (ms !== undefined) timer = this.#deps.clock.after(Math.min(Math.max(0, Math.ceil(ms)), 2 ** 31 - 1), end);
+    });
+    timer?.cancel();
+    this.#end = undefined;
+  }
+
+  async #pass(signal: AbortSignal): Promise<void> {
+    const { store, log, random } = this.#deps;
+    const keys = this.#take();
+    const busy: string[] = [];
+    for (const key of keys) {
+      const decision = this.#decide(key, store.view());
+      if (decision.steps.length > 0) busy.push(key);
+      else this.#settle(key, decision);
+    }
+    if (busy.length === 0) return;
+    try {
+      await store.update((tx) => this.#write(tx, busy));
+      this.#failures = 0;
+    } catch (error) {
+      for (const key of busy) this.#dirty.add(key);
+      if (signal.aborted) return;
+      log.warn('an orchestrator could not write and tries again', { duty: this.#reconciler.name, error });
+      await this.#pause(backoffDelayMs(this.#failures++, RETRY, random), signal);
+    }
+  }
+
+  #take(): string[] {
+    if (this.#allDirty) {
+      this.#allDirty = false;
+      this.#wakes.clear();
+      for (const key of this.#reconciler.allKeys(this.#deps.store.view())) this.#dirty.add(key);
+    }
+    const keys = [...this.#dirty];
+    this.#dirty.clear();
+    return keys;
+  }
+
+  /** One key that cannot be decided (a defect, or an object we do not understand) must not stop the others. */
+  #decide(key: string, view: ReadView): Decision {
+    const now = this.#deps.clock.now();
+    try {
+      return this.#reconciler.decide(key, view, now);
+    } catch (error) {
+      this.#deps.log.error('an orchestrator cannot decide', { duty: this.#reconciler.name, key, error });
+      return { steps: [], wakeAtMs: now + UNDECIDED_RETRY_MS };
+    }
+  }
+
+  #settle(key: string, decision: Decision): void {
+    if (decision.wakeAtMs === undefined) this.#wakes.delete(key);
+    else this.#wakes.set(key, decision.wakeAtMs);
+  }
+
+  /** Decides again on the newest state and writes as much as one transaction takes. */
+  #write(tx: Transaction, keys: readonly string[]): void {
+    let written = 0;
+    for (const key of keys) {
+      if (written >= WRITES_PER_TRANSACTION_MAX) {
+        this.#dirty.add(key);
+        continue;
+      }
+      const decision = this.#decide(key, tx);
+      this.#settle(key, decision);
+      for (const step of decision.steps) {
+        assert(step.length <= WRITES_PER_TRANSACTION_MAX, 'a step fits into one transaction');
+        if (written > 0 && written + step.length > WRITES_PER_TRANSACTION_MAX) break;
+        for (const op of step) applyOp(tx, op);
+        written += step.length;
+      }
+      // What was written may ask for more, and may not come back over the feed before the next pass.
+      if (decision.steps.length > 0) this.#dirty.add(key);
+    }
+  }
+}
+
+/**
+ * A leader duty around a reconciler: a full pass over all keys, then one over the keys that each commit concerns, until
+ * the signal aborts. Every pass is computed from the state anew, so it may be interrupted anywhere.
+ * @param create makes the reconciler; called at the start of each term, so that no memory outlives it.
+ */
+export function createReconcileDuty(name: string, deps: OrchestratorDeps, create: () => Reconciler): LeaderDuty {
+  return { name, run: (signal) => new Driver(deps, create()).run(signal) };
+}

@@ -1,0 +1,104 @@
+import { newId } from '../../base/index.ts';
+import { NodeSpec_Availability, TaskState, type Node } from '../../proto/index.ts';
+import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
+import { satisfiesPlacement } from './constraints.ts';
+import {
+  createReconcileDuty,
+  earlier,
+  type Decision,
+  type Op,
+  type OrchestratorDeps,
+  type Reconciler,
+} from './driver.ts';
+import { newTask } from './new-task.ts';
+import { allServices, removeTasks, servicesOf } from './replicated.ts';
+import { superviseSlot } from './restart.ts';
+import { isReadyAndActive, modeOf, nodeFate, readService, withDesired, type ServiceState } from './service-view.ts';
+import { isOccupied, slotsOf, type Slot } from './slot.ts';
+import { newUpdateMemory, planUpdate, type UpdateMemory } from './update.ts';
+
+/** Stops a node-bound slot where the service has nothing (more) to do: the node was lost, drained or does not match. */
+export function leaveNode(state: ServiceState, slot: Slot): Op[][] | undefined {
+  const node = state.view.get('node', slot.nodeId);
+  if (node === undefined) return removeTasks(slot.tasks);
+  if (nodeFate(state.view, slot.nodeId) === 'ok' && satisfiesPlacement(state.service, node)) return undefined;
+  return slot.wanted.map((task) => [{ op: 'update', task: withDesired(task, TaskState.SHUTDOWN) }]);
+}
+
+/** Changes of nodes concern every node-bound service; other changes their own. */
+export function nodeBoundServicesOf(change: Change, view: ReadView, mode: 'global' | 'global-job'): string[] {
+  if (change.kind !== 'node') return servicesOf(change, view);
+  return view
+    .list('service')
+    .filter((service) => modeOf(service) === mode)
+    .map((service) => service.id);
+}
+
+function isPaused(node: Node | undefined): boolean {
+  return node?.spec?.availability === NodeSpec_Availability.PAUSE;
+}
+
+/** What a global service needs now (swarmkit.md §3.3). Pure but for the update's memory. */
+export function decideGlobal(state: ServiceState, memory: UpdateMemory): Decision {
+  const steps: Op[][] = [];
+  const updatable: Slot[] = [];
+  const held = new Set<string>();
+  const taken = new Set<string>();
+  let wakeAtMs: number | undefined;
+  for (const slot of slotsOf(state)) {
+    const leaving = leaveNode(state, slot);
+    if (leaving !== undefined) {
+      taken.add(slot.nodeId);
+      steps.push(...leaving);
+      continue;
+    }
+    if (!isOccupied(state, slot)) continue;
+    taken.add(slot.nodeId);
+    const supervision = superviseSlot(state, slot);
+    if (supervision.steps.length > 0) held.add(slot.key);
+    steps.push(...supervision.steps);
+    wakeAtMs = earlier(wakeAtMs, supervision.wakeAtMs);
+    if (!isPaused(state.view.get('node', slot.nodeId))) updatable.push(slot);
+  }
+  for (const node of state.view.list('node')) {
+    if (taken.has(node.id) || !isReadyAndActive(node) || !satisfiesPlacement(state.service, node)) continue;
+    steps.push([{ op: 'create', task: newTask(state, { slot: 0, nodeId: node.id }) }]);
+  }
+  const plan = planUpdate(state, { slots: updatable, held, settled: steps.length === 0 }, memory);
+  steps.push(...plan.steps);
+  return { steps, wakeAtMs: earlier(wakeAtMs, plan.wakeAtMs) };
+}
+
+class GlobalReconciler implements Reconciler {
+  readonly name = 'global-orchestrator';
+  readonly #memories = new Map<string, UpdateMemory>();
+  readonly #newId: () => string;
+
+  constructor(newTaskId: () => string) {
+    this.#newId = newTaskId;
+  }
+
+  keysOf(change: Change, view: ReadView): string[] {
+    return nodeBoundServicesOf(change, view, 'global');
+  }
+
+  allKeys(view: ReadView): string[] {
+    return allServices(view);
+  }
+
+  decide(serviceId: string, view: ReadView, nowMs: number): Decision {
+    const state = readService(view, serviceId, nowMs, this.#newId);
+    if (state === undefined || modeOf(state.service) !== 'global') {
+      this.#memories.delete(serviceId);
+      return { steps: [] };
+    }
+    let memory = this.#memories.get(serviceId);
+    if (memory === undefined) this.#memories.set(serviceId, (memory = newUpdateMemory()));
+    return decideGlobal(state, memory);
+  }
+}
+
+/** Keeps one task of every global service on each ready, active node that satisfies its constraints. */
+export function createGlobalOrchestrator(deps: OrchestratorDeps): LeaderDuty {
+  return createReconcileDuty('global-orchestrator', deps, () => new GlobalReconciler(() => newId(deps.random)));
+}

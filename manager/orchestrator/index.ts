@@ -1,0 +1,22 @@
+import type { LeaderDuty } from '../store/types.ts';
+import { createConstraintEnforcer } from './constraint-enforcer.ts';
+import type { OrchestratorDeps } from './driver.ts';
+import { createGlobalOrchestrator } from './global.ts';
+import { createJobsOrchestrator } from './jobs.ts';
+import { createNodeTasks } from './node-tasks.ts';
+import { createTaskReaper } from './reaper.ts';
+import { createReplicatedOrchestrator } from './replicated.ts';
+
+export type { OrchestratorDeps } from './driver.ts';
+
+/** Everything of this room that the leader runs: services of every mode, restarts, updates, and the clearing up. */
+export function orchestratorDuties(deps: OrchestratorDeps): LeaderDuty[] {
+  return [
+    createReplicatedOrchestrator(deps),
+    createGlobalOrchestrator(deps),
+    createJobsOrchestrator(deps),
+    createNodeTasks(deps),
+    createConstraintEnforcer(deps),
+    createTaskReaper(deps),
+  ];
+}

@@ -1,0 +1,37 @@
+import { Annotations, Endpoint, Task, TaskState, timestampFromMs, type Service } from '../../proto/index.ts';
+import { isJob, targetState, type ServiceState } from './service-view.ts';
+
+/** Where a new task goes: a slot (0 for node-bound services) and, for those, a node. */
+export interface TaskPlace {
+  slot: number;
+  nodeId: string;
+}
+
+function taskName(service: Service, place: TaskPlace, id: string): string {
+  const where = place.nodeId === '' ? String(place.slot) : place.nodeId;
+  return `${service.spec?.annotations?.name ?? service.id}.${where}.${id}`;
+}
+
+/**
+ * A new task of a service, as its spec stands now (swarmkit.md §3.1: the orchestrator creates tasks in NEW).
+ * @param desired default: what the service's mode aims at.
+ */
+export function newTask(state: ServiceState, place: TaskPlace, desired: TaskState = targetState(state.service)): Task {
+  const { service, cluster } = state;
+  const id = state.newId();
+  return Task.create({
+    id,
+    spec: service.spec?.task ?? null,
+    spec_version: service.spec_version,
+    service_id: service.id,
+    slot: place.slot,
+    node_id: place.nodeId,
+    annotations: Annotations.create({ name: taskName(service, place, id) }),
+    service_annotations: service.spec?.annotations ?? null,
+    endpoint: Endpoint.create({ spec: service.spec?.endpoint ?? null }),
+    status: { state: TaskState.NEW, timestamp: timestampFromMs(state.nowMs), message: 'created' },
+    desired_state: desired,
+    log_driver: service.spec?.task?.log_driver ?? cluster?.spec?.task_defaults?.log_driver ?? null,
+    job_iteration: isJob(service) ? (service.job_status?.job_iteration ?? null) : null,
+  });
+}

@@ -1,0 +1,122 @@
+import { newId } from '../../base/index.ts';
+import { TaskState, type Task } from '../../proto/index.ts';
+import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
+import {
+  createReconcileDuty,
+  earlier,
+  type Decision,
+  type Op,
+  type OrchestratorDeps,
+  type Reconciler,
+} from './driver.ts';
+import { newTask } from './new-task.ts';
+import { superviseSlot } from './restart.ts';
+import { modeOf, readService, withDesired, type ServiceState } from './service-view.ts';
+import { isOccupied, slotsOf, slotsToGiveUp, type Slot } from './slot.ts';
+import { newUpdateMemory, planUpdate, type UpdateMemory } from './update.ts';
+
+/** Services that a change may concern: its own, those of its tasks, those with tasks on its node. */
+export function servicesOf(change: Change, view: ReadView): string[] {
+  switch (change.kind) {
+    case 'service':
+      return [change.object.id];
+    case 'task':
+      return change.object.service_id === '' ? [] : [change.object.service_id];
+    case 'node':
+      return [...new Set(view.tasksByNode(change.object.id).map((task) => task.service_id))].filter((id) => id !== '');
+    default:
+      return [];
+  }
+}
+
+/** Ids of all services, and of those that only their tasks still tell of. */
+export function allServices(view: ReadView): string[] {
+  const ids = new Set(view.list('service').map((service) => service.id));
+  for (const task of view.list('task')) if (task.service_id !== '') ids.add(task.service_id);
+  return [...ids];
+}
+
+/** Sets tasks on their way out; the reaper deletes them once they have stopped. */
+export function removeTasks(tasks: readonly Task[]): Op[][] {
+  return tasks
+    .filter((task) => task.desired_state < TaskState.REMOVE)
+    .map((task) => [{ op: 'update', task: withDesired(task, TaskState.REMOVE) }]);
+}
+
+/** New tasks for `count` slots, the lowest free numbers first (swarmkit.md §3.2). */
+function fill(state: ServiceState, occupied: ReadonlySet<number>, count: number): Op[][] {
+  const steps: Op[][] = [];
+  for (let slot = 1; steps.length < count; slot++) {
+    if (!occupied.has(slot)) steps.push([{ op: 'create', task: newTask(state, { slot, nodeId: '' }) }]);
+  }
+  return steps;
+}
+
+/** Tasks of slots that nobody needs any more: history above the wanted number, and slots given up. */
+function scale(state: ServiceState, slots: readonly Slot[], replicas: number): { steps: Op[][]; kept: Slot[] } {
+  const occupied = slots.filter((slot) => isOccupied(state, slot));
+  const surplus = occupied.length - replicas;
+  if (surplus <= 0) {
+    const numbers = new Set(occupied.map((slot) => slot.slot));
+    return { steps: fill(state, numbers, -surplus), kept: occupied };
+  }
+  const givenUp = new Set(slotsToGiveUp(occupied, surplus));
+  const steps = [...givenUp].flatMap((slot) => removeTasks(slot.tasks));
+  return { steps, kept: occupied.filter((slot) => !givenUp.has(slot)) };
+}
+
+/** What a replicated service needs now. Pure but for the update's memory. */
+export function decideReplicated(state: ServiceState, memory: UpdateMemory): Decision {
+  const replicas = state.service.spec?.replicated?.replicas ?? 0;
+  const { steps, kept } = scale(state, slotsOf(state), replicas);
+  const held = new Set<string>();
+  let wakeAtMs: number | undefined;
+  for (const slot of kept) {
+    const supervision = superviseSlot(state, slot);
+    if (supervision.steps.length > 0) held.add(slot.key);
+    steps.push(...supervision.steps);
+    wakeAtMs = earlier(wakeAtMs, supervision.wakeAtMs);
+  }
+  const plan = planUpdate(state, { slots: kept, held, settled: steps.length === 0 }, memory);
+  steps.push(...plan.steps);
+  return { steps, wakeAtMs: earlier(wakeAtMs, plan.wakeAtMs) };
+}
+
+class ReplicatedReconciler implements Reconciler {
+  readonly name = 'replicated-orchestrator';
+  readonly #memories = new Map<string, UpdateMemory>();
+  readonly #newId: () => string;
+
+  constructor(newTaskId: () => string) {
+    this.#newId = newTaskId;
+  }
+
+  keysOf(change: Change, view: ReadView): string[] {
+    return servicesOf(change, view);
+  }
+
+  allKeys(view: ReadView): string[] {
+    return allServices(view);
+  }
+
+  decide(serviceId: string, view: ReadView, nowMs: number): Decision {
+    const state = readService(view, serviceId, nowMs, this.#newId);
+    if (state === undefined) {
+      this.#memories.delete(serviceId);
+      return { steps: removeTasks(view.tasksByService(serviceId)) };
+    }
+    if (modeOf(state.service) !== 'replicated') return { steps: [] };
+    let memory = this.#memories.get(serviceId);
+    if (memory === undefined) this.#memories.set(serviceId, (memory = newUpdateMemory()));
+    return decideReplicated(state, memory);
+  }
+}
+
+/**
+ * Keeps replicated services at their number of slots, restarts and updates their tasks, and sends the tasks of removed
+ * services (of every mode) on their way out.
+ */
+export function createReplicatedOrchestrator(deps: OrchestratorDeps): LeaderDuty {
+  const name = 'replicated-orchestrator';
+  return createReconcileDuty(name, deps, () => new ReplicatedReconciler(() => newId(deps.random)));
+}

@@ -1,0 +1,150 @@
+import {
+  durationToMs,
+  TaskState,
+  UpdateConfig_UpdateOrder,
+  UpdateStatus_UpdateState,
+  type Task,
+} from '../../proto/index.ts';
+import { isTaskDirty } from '../store/dirty.ts';
+import { earlier, type Op } from './driver.ts';
+import { newTask } from './new-task.ts';
+import { isRestartable, restartDelayMs } from './restart-policy.ts';
+import {
+  createdAtMs,
+  endedByItself,
+  isNodeBound,
+  nodeFate,
+  observed,
+  targetState,
+  withDesired,
+  type ServiceState,
+} from './service-view.ts';
+import type { Slot } from './slot.ts';
+
+/** How long a replacement waits for the old task to stop, ms; longer when the task's own grace period is longer. */
+export const OLD_TASK_STOP_MAX_MS = 60_000;
+const GRACE_MARGIN_MS = 10_000;
+
+/** What the restart supervisor wants for one slot. */
+export interface Supervision {
+  steps: Op[][];
+  wakeAtMs: number | undefined;
+}
+
+/** Whether a task no longer follows its service, told with its node. */
+export function isDirty(state: ServiceState, task: Task): boolean {
+  return isTaskDirty(state.service, task, state.view.get('node', task.node_id));
+}
+
+/** Whether a rolling update (or rollback) of the service is under way. */
+export function isUpdating(state: ServiceState): boolean {
+  const update = state.service.update_status?.state;
+  return update === UpdateStatus_UpdateState.UPDATING || update === UpdateStatus_UpdateState.ROLLBACK_STARTED;
+}
+
+/** The update settings in force: the rollback's while rolling back. */
+export function updateConfigOf(state: ServiceState) {
+  const rollback = state.service.update_status?.state === UpdateStatus_UpdateState.ROLLBACK_STARTED;
+  return rollback ? state.service.spec?.rollback : state.service.spec?.update;
+}
+
+function isStartFirst(state: ServiceState): boolean {
+  return updateConfigOf(state)?.order === UpdateConfig_UpdateOrder.START_FIRST;
+}
+
+/** Whether a task's container may still be alive somewhere we can hope to stop it. */
+function isStopping(state: ServiceState, task: Task): boolean {
+  const seen = observed(task);
+  if (seen < TaskState.ASSIGNED || seen > TaskState.RUNNING) return false;
+  const fate = nodeFate(state.view, task.node_id);
+  return fate === 'ok' || fate === 'drained';
+}
+
+/**
+ * Whether a lost task gets a replacement in its slot. While an update stands still, a slot that still has its other
+ * task keeps that one alone; while it runs, the new task of the pair is tried again.
+ */
+function needsReplacement(state: ServiceState, slot: Slot, lost: Task, healthy: readonly Task[]): boolean {
+  if (!isRestartable(state.service, slot.tasks, lost)) return false;
+  if (healthy.length === 0) return true;
+  return isUpdating(state) && !isDirty(state, lost) && healthy.every((task) => isDirty(state, task));
+}
+
+/** The replacement for `lost`: READY at first when it must wait, so that its image is pulled meanwhile. */
+function replacement(state: ServiceState, slot: Slot, lost: Task): Op {
+  const fate = nodeFate(state.view, lost.node_id);
+  const ended = observed(lost) > TaskState.RUNNING;
+  // The delay is against crash loops; the loss of a node is none.
+  const waits = fate === 'ok' ? restartDelayMs(lost) > 0 : fate === 'drained' && !ended && isStopping(state, lost);
+  return { op: 'create', task: newTask(state, slot, waits ? TaskState.READY : targetState(state.service)) };
+}
+
+/** Calls off tasks that ended or lost their node, and replaces them where policy says so. */
+function replaceLost(state: ServiceState, slot: Slot): Op[][] {
+  const lost: Task[] = [];
+  const healthy: Task[] = [];
+  for (const task of slot.wanted) {
+    const done = observed(task) === TaskState.COMPLETE && task.desired_state === TaskState.COMPLETE;
+    const gone = observed(task) > TaskState.RUNNING || nodeFate(state.view, task.node_id) !== 'ok';
+    if (gone && !done) lost.push(task);
+    else healthy.push(task);
+  }
+  const steps: Op[][] = [];
+  for (const task of lost) {
+    const step: Op[] = [{ op: 'update', task: withDesired(task, TaskState.SHUTDOWN) }];
+    // A node-bound task moves nowhere: when its node comes back, the slot is filled anew.
+    const elsewhere = !isNodeBound(state.service) || nodeFate(state.view, task.node_id) === 'ok';
+    if (elsewhere && steps.length === 0 && needsReplacement(state, slot, task, healthy)) {
+      step.push(replacement(state, slot, task));
+    }
+    steps.push(step);
+  }
+  return steps;
+}
+
+/** When the tasks that this one follows are surely out of the way: now (0), or a later time. */
+function oldTasksGoneAtMs(state: ServiceState, task: Task, older: readonly Task[]): number {
+  let at = 0;
+  for (const old of older) {
+    if (old.desired_state <= TaskState.COMPLETE || !isStopping(state, old)) continue;
+    const graceMs = durationToMs(old.spec?.container?.stop_grace_period, 0);
+    at = Math.max(at, createdAtMs(task) + Math.max(OLD_TASK_STOP_MAX_MS, graceMs + GRACE_MARGIN_MS));
+  }
+  return at;
+}
+
+/** When the restart delay of a replacement is over. There is none after an update, or when the node was lost. */
+function delayOverAtMs(state: ServiceState, task: Task, predecessor: Task | undefined): number {
+  if (predecessor === undefined || !endedByItself(predecessor)) return 0;
+  if (nodeFate(state.view, predecessor.node_id) !== 'ok' || isDirty(state, predecessor)) return 0;
+  return createdAtMs(task) + restartDelayMs(predecessor);
+}
+
+/**
+ * Lets a task that waits in READY start once its delay is over and the task before it has stopped (swarmkit.md §3.5).
+ * In a stop-first update it also waits until the updater has called off the old task.
+ */
+function promote(state: ServiceState, slot: Slot): Supervision {
+  const steps: Op[][] = [];
+  let wakeAtMs: number | undefined;
+  for (const task of slot.wanted) {
+    if (task.desired_state !== TaskState.READY) continue;
+    const older = slot.tasks.slice(0, slot.tasks.indexOf(task));
+    const rival = older.some((old) => old.desired_state <= TaskState.COMPLETE);
+    if (rival && !isStartFirst(state)) continue;
+    const at = Math.max(oldTasksGoneAtMs(state, task, older), delayOverAtMs(state, task, older.at(-1)));
+    if (at > state.nowMs) wakeAtMs = earlier(wakeAtMs, at);
+    else steps.push([{ op: 'update', task: withDesired(task, targetState(state.service)) }]);
+  }
+  return { steps, wakeAtMs };
+}
+
+/**
+ * The restart supervisor for one slot, computed from stored tasks alone: a leader that takes over goes on where the
+ * last one stopped.
+ */
+export function superviseSlot(state: ServiceState, slot: Slot): Supervision {
+  const steps = replaceLost(state, slot);
+  if (steps.length > 0) return { steps, wakeAtMs: undefined };
+  return promote(state, slot);
+}
