@@ -2,3 +2,5 @@ export { decompress, detectCompression, type Compression } from './compression.t
 export { LayerStore, LAYERS_MAX, chainId, chainIds, type Layer, type LayerBlob } from './layer-store.ts';
 export { extractTar } from './apply.ts';
 export { isMountPoint, unmountAll } from './overlay-driver.ts';
+export { resolveInside } from './inside.ts';
+export { mountPoints, unmountEvery } from './mounts.ts';

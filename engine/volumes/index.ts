@@ -1,0 +1,1 @@
+export { openVolumes, type VolumeStore, type VolumesOptions } from './volumes.ts';
