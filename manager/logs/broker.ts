@@ -1,4 +1,12 @@
-import { errorMessage, newId, ShoalError, unavailable, type Clock, type Logger, type Random } from '../../base/index.ts';
+import {
+  errorMessage,
+  newId,
+  ShoalError,
+  unavailable,
+  type Clock,
+  type Logger,
+  type Random,
+} from '../../base/index.ts';
 import {
   TaskState,
   type ListenSubscriptionsRequest,
@@ -188,7 +196,10 @@ export class LogBrokerTerm {
   #tell(nodeId: string, message: SubscriptionMessage): void {
     const listener = this.#listeners.get(nodeId);
     listener?.write(message).catch((error: unknown) => {
-      this.#options.log.warn('an agent could not be told of a log request', { node: nodeId, error: errorMessage(error) });
+      this.#options.log.warn('an agent could not be told of a log request', {
+        node: nodeId,
+        error: errorMessage(error),
+      });
     });
   }
 }

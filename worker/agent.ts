@@ -1,0 +1,193 @@
+import {
+  backoffDelayMs,
+  errorMessage,
+  isShoalError,
+  TaskGroup,
+  type Clock,
+  type Logger,
+  type Random,
+} from '../base/index.ts';
+import { type Node, type SessionMessage, type WeightedPeer } from '../proto/index.ts';
+import type { AgentConnection, ConnectManager } from './connection.ts';
+import type { Executor } from './executor.ts';
+import { LogPublisher } from './log-publisher.ts';
+import { Reporter } from './reporter.ts';
+import { runSession, SessionReopen } from './session.ts';
+import { StateDb } from './state-db.ts';
+import { TaskSet } from './task-set.ts';
+
+/** Back-off between sessions, ms (swarmkit.md §1.7). */
+const BACKOFF = { baseMs: 100, capMs: 8000 };
+/** The first tries look for another manager quickly; later ones are more patient with a slow one. */
+const QUICK_TRIES = 3;
+const OPEN_TIMEOUT_QUICK_MS = 2000;
+const OPEN_TIMEOUT_MS = 5000;
+
+export interface AgentOptions {
+  nodeId: string;
+  executor: Executor;
+  connect: ConnectManager;
+  /** Addresses (`host:port`) to begin with; the managers' own list replaces them. */
+  managers: readonly string[];
+  /** Directory of the agent's own record; made when missing. */
+  stateDir: string;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  /** The list of managers, whole, whenever a manager sends one. */
+  onManagers?: (peers: WeightedPeer[]) => void;
+  /** This node as the manager sees it: role, certificate state, labels. */
+  onNode?: (node: Node) => void;
+  /** The root certificates (PEM) of the cluster, when they differ from those sent before. */
+  onRootCa?: (pem: Uint8Array) => void;
+}
+
+export interface AgentStatus {
+  connected: boolean;
+  /** Address of the manager; undefined while there is no session. */
+  manager: string | undefined;
+  sessionId: string | undefined;
+}
+
+/**
+ * A node's agent: keeps a session with some manager, runs what is assigned, reports what happens. Tasks go on when the
+ * session or all managers are lost, and when the daemon restarts.
+ */
+export class Agent {
+  readonly #options: AgentOptions;
+  readonly #db: StateDb;
+  readonly #reporter = new Reporter();
+  readonly #tasks: TaskSet;
+  readonly #logs: LogPublisher;
+  readonly #group: TaskGroup;
+  #managers: string[];
+  #manager: string | undefined;
+  #sessionId = '';
+  #established = false;
+  /** Whether the last try got as far as a session. */
+  #hadSession = false;
+  #rootCa: Uint8Array | undefined;
+
+  constructor(options: AgentOptions) {
+    this.#options = options;
+    const { executor, clock, log } = options;
+    this.#managers = [...options.managers];
+    this.#db = new StateDb(options.stateDir, log);
+    this.#group = new TaskGroup(log);
+    this.#tasks = new TaskSet({
+      executor,
+      db: this.#db,
+      reporter: this.#reporter,
+      clock,
+      log,
+      onTaskChanged: (source) => this.#logs.taskChanged(source),
+    });
+    this.#logs = new LogPublisher({ nodeId: options.nodeId, clock, log, sources: () => this.#tasks.sources() });
+  }
+
+  /** Takes up the tasks of an earlier life, then looks for a manager in the background. */
+  async start(): Promise<void> {
+    await this.#tasks.load();
+    this.#group.start('agent session', (signal) => this.#run(signal));
+  }
+
+  /** Ends the session. Containers go on. */
+  async stop(): Promise<void> {
+    await this.#group.stop();
+    await this.#tasks.stop();
+    await this.#db.close();
+  }
+
+  status(): AgentStatus {
+    const connected = this.#established;
+    return {
+      connected,
+      manager: connected ? this.#manager : undefined,
+      sessionId: connected ? this.#sessionId : undefined,
+    };
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    const { clock, random, log } = this.#options;
+    let failures = 0;
+    while (!signal.aborted) {
+      const address = this.#choose(failures > 0);
+      try {
+        if (address === undefined) throw new Error('no manager is known');
+        await this.#session(address, failures, signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof SessionReopen) continue;
+        // A session that stood says that the next try deserves to be quick.
+        if (this.#hadSession) failures = 0;
+        // The manager does not know the session (any more): ask for a new one.
+        if (isShoalError(error, 'NotFound', 'InvalidArgument', 'DataLoss')) this.#sessionId = '';
+        log.warn('no session with a manager; trying again', { manager: address, error: errorMessage(error) });
+      }
+      failures++;
+      await clock.sleep(backoffDelayMs(failures - 1, BACKOFF, random), signal).catch(() => undefined);
+    }
+  }
+
+  async #session(address: string, failures: number, signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#options;
+    this.#hadSession = false;
+    this.#manager = address;
+    const connection = this.#options.connect(address);
+    try {
+      await runSession(
+        {
+          connection,
+          sessionId: this.#sessionId,
+          openTimeoutMs: failures < QUICK_TRIES ? OPEN_TIMEOUT_QUICK_MS : OPEN_TIMEOUT_MS,
+          reporter: this.#reporter,
+          clock,
+          log,
+          handlers: this.#handlers(connection, address),
+        },
+        signal,
+      );
+    } finally {
+      this.#established = false;
+      connection.close();
+    }
+  }
+
+  #handlers(connection: AgentConnection, address: string): Parameters<typeof runSession>[0]['handlers'] {
+    return {
+      describe: () => this.#options.executor.describe(),
+      onEstablished: (sessionId) => {
+        this.#hadSession = true;
+        this.#established = true;
+        this.#sessionId = sessionId;
+        this.#options.log.info('session with a manager', { manager: address, session: sessionId });
+        this.#tasks.reportAll();
+      },
+      onMessage: (message) => this.#onMessage(message),
+      beginAssignments: () => this.#tasks.beginStream(),
+      onAssignments: (message) => this.#tasks.apply(message),
+      onSubscription: (message, signal) => this.#logs.handle(message, connection, signal),
+    };
+  }
+
+  #onMessage(message: SessionMessage): void {
+    const { onManagers, onNode, onRootCa } = this.#options;
+    const addresses = message.managers.map((one) => one.peer?.addr ?? '').filter((addr) => addr !== '');
+    if (addresses.length > 0) {
+      this.#managers = [...new Set(addresses)];
+      onManagers?.(message.managers);
+    }
+    if (message.node !== null) onNode?.(message.node);
+    const pem = message.RootCA;
+    if (pem.length === 0 || (this.#rootCa !== undefined && Buffer.compare(this.#rootCa, pem) === 0)) return;
+    this.#rootCa = pem;
+    onRootCa?.(pem);
+  }
+
+  /** A manager at random; after a failure another one than the last, when there is another. */
+  #choose(avoidLast: boolean): string | undefined {
+    const others = this.#managers.filter((address) => address !== this.#manager);
+    const choice = avoidLast && others.length > 0 ? others : this.#managers;
+    return choice.length === 0 ? undefined : choice[this.#options.random.int(choice.length)];
+  }
+}
