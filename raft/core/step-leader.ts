@@ -1,0 +1,128 @@
+import { RaftMessageType } from '../../proto/index.ts';
+import type { RaftMessage } from '../../proto/index.ts';
+import type { Progress } from './progress.ts';
+import { hasQuorum } from './quorum.ts';
+import { decodeSequence, PENDING_READS_MAX } from './read-queue.ts';
+import {
+  beginRead,
+  broadcastAppend,
+  broadcastHeartbeat,
+  maybeCommit,
+  releaseHeldReads,
+  releaseReads,
+  sendAppend,
+} from './replication.ts';
+import { becomeFollower } from './roles.ts';
+import type { RaftState } from './state.ts';
+import { NONE } from './types.ts';
+
+/** Messages of the current term to a leader. */
+export function stepLeader(state: RaftState, message: RaftMessage): void {
+  if (message.type === RaftMessageType.MsgReadIndex) {
+    leaderRead(state, message.from, message.context);
+    return;
+  }
+  const progress = state.progress.get(message.from);
+  if (progress === undefined) return;
+  switch (message.type) {
+    case RaftMessageType.MsgAppResp:
+      progress.recentActive = true;
+      if (message.reject) appendRefused(state, message, progress);
+      else appendAccepted(state, message, progress);
+      return;
+    case RaftMessageType.MsgHeartbeatResp:
+      heartbeatAnswered(state, message, progress);
+      return;
+    default:
+      return;
+  }
+}
+
+/** A linearizable read, asked here or by a follower. Dropped when too many wait. */
+export function leaderRead(state: RaftState, from: number, context: Uint8Array): void {
+  if (state.committedInTerm) beginRead(state, from, context);
+  else if (state.heldReads.length < PENDING_READS_MAX) state.heldReads.push({ from, context });
+}
+
+function appendRefused(state: RaftState, message: RaftMessage, progress: Progress): void {
+  let hint = message.reject_hint;
+  if (message.log_term > 0) hint = state.log.lastPossibleMatch(message.reject_hint, message.log_term).index;
+  if (!progress.maybeDecrease(message.index, hint)) return;
+  if (progress.state === 'replicate') progress.becomeProbe();
+  sendAppend(state, message.from, true);
+}
+
+function appendAccepted(state: RaftState, message: RaftMessage, progress: Progress): void {
+  if (message.index > state.log.lastIndex) return;
+  const wasPaused = progress.paused;
+  const moved = progress.maybeUpdate(message.index);
+  const probeAnswered = progress.state === 'probe' && message.index === progress.match;
+  if (!moved && !probeAnswered) return;
+  if (progress.state === 'probe') progress.becomeReplicate();
+  else if (progress.state === 'replicate') progress.acknowledge(message.index);
+  else if (progress.match + 1 >= state.log.firstIndex) progress.becomeReplicate();
+  if (maybeCommit(state)) {
+    releaseHeldReads(state);
+    broadcastAppend(state);
+  } else if (wasPaused) {
+    sendAppend(state, message.from, true);
+  }
+  // The window may have opened for several messages.
+  for (let i = 0; i < state.options.maxInflightMessages; i++) {
+    if (!sendAppend(state, message.from, false)) break;
+  }
+  if (state.transferee === message.from && progress.match === state.log.lastIndex) {
+    state.send({ type: RaftMessageType.MsgTimeoutNow, to: message.from });
+  }
+}
+
+function heartbeatAnswered(state: RaftState, message: RaftMessage, progress: Progress): void {
+  progress.recentActive = true;
+  progress.probeSent = false;
+  if (progress.state === 'replicate' && progress.inflightFull) progress.freeOldest();
+  if (progress.match < state.log.lastIndex) sendAppend(state, message.from, true);
+  const sequence = decodeSequence(message.context);
+  if (sequence === 0) return;
+  state.reads.acknowledge(message.from, sequence);
+  releaseReads(state);
+}
+
+/** One tick of a leader: check of the quorum, heartbeats, forgotten snapshots, forgotten transfers. */
+export function tickLeader(state: RaftState): void {
+  state.heartbeatElapsed++;
+  state.electionElapsed++;
+  for (const progress of state.progress.values()) {
+    if (progress.state !== 'snapshot' || ++progress.snapshotTicks < state.options.snapshotRetryTicks) continue;
+    progress.snapshotFailed();
+    progress.becomeProbe();
+  }
+  if (state.electionElapsed >= state.options.electionTicks) {
+    state.electionElapsed = 0;
+    state.transferee = NONE;
+    if (!checkQuorum(state)) {
+      becomeFollower(state, state.term, NONE);
+      return;
+    }
+  }
+  if (state.heartbeatElapsed < state.options.heartbeatTicks) return;
+  state.heartbeatElapsed = 0;
+  broadcastHeartbeat(state);
+}
+
+/** Whether a majority was heard of since the last check (thesis §6.2: a leader that is cut off steps down). */
+function checkQuorum(state: RaftState): boolean {
+  const { voters } = state.membership;
+  const active = hasQuorum(voters, (id) => id === state.id || state.progress.get(id)?.recentActive === true);
+  for (const [id, progress] of state.progress) progress.recentActive = id === state.id;
+  return active;
+}
+
+/** Begins to hand the lead to `target` (thesis §3.10): it first gets all entries, then a MsgTimeoutNow. */
+export function startTransfer(state: RaftState, target: number): void {
+  const progress = state.progress.get(target);
+  if (progress === undefined) return;
+  state.transferee = target;
+  state.electionElapsed = 0;
+  if (progress.match === state.log.lastIndex) state.send({ type: RaftMessageType.MsgTimeoutNow, to: target });
+  else sendAppend(state, target, true);
+}
