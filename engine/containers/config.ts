@@ -1,0 +1,97 @@
+import { cpus } from 'node:os';
+import { posix } from 'node:path';
+import { invalidArgument } from '../../base/index.ts';
+import { logPolicy } from '../logs/rotate.ts';
+import { containerCapabilities } from '../runtime/capabilities.ts';
+import { checkMount, prepareBindSource } from '../runtime/mounts.ts';
+import { signalNumber } from '../runtime/process.ts';
+import { checkResources, containerRlimits } from '../runtime/resources.ts';
+import { parseSeccompProfile } from '../runtime/seccomp.ts';
+import type { ContainerConfig, HealthCheckRequest, ImageConfig, MountRequest, UlimitRequest } from '../types.ts';
+import { checkName } from './names.ts';
+
+const NS_PER_MS = 1e6;
+const HEALTH_DEFAULTS = { intervalMs: 30_000, timeoutMs: 30_000, startPeriodMs: 0, retries: 3 };
+
+/** The command line of a container. An entrypoint of its own drops the image's command. */
+export function commandLine(config: ContainerConfig, image: ImageConfig): { path: string; args: string[] } {
+  const own = config.entrypoint;
+  const entrypoint = own === undefined || own.length === 0 ? (image.Entrypoint ?? []) : own;
+  const replaced = own !== undefined && own.length > 0;
+  const given = config.cmd !== undefined && config.cmd.length > 0;
+  const command = given ? (config.cmd ?? []) : replaced ? [] : (image.Cmd ?? []);
+  // An entrypoint of one empty text stands for "none at all".
+  const [path, ...args] = [...(entrypoint.length === 1 && entrypoint[0] === '' ? [] : entrypoint), ...command];
+  if (path === undefined || path === '') throw invalidArgument('no command specified');
+  return { path, args };
+}
+
+/** The health check that applies: the container's own over the image's; undefined for none. */
+export function healthCheckOf(config: ContainerConfig, image: ImageConfig): HealthCheckRequest | undefined {
+  const own = config.healthCheck;
+  const base = image.Healthcheck;
+  const test = own !== undefined && own.test.length > 0 ? own.test : (base?.Test ?? []);
+  if (test.length === 0 || test[0] === 'NONE') return undefined;
+  const ms = (ns: number | undefined): number => (ns ?? 0) / NS_PER_MS;
+  return {
+    test,
+    intervalMs: own?.intervalMs || ms(base?.Interval) || HEALTH_DEFAULTS.intervalMs,
+    timeoutMs: own?.timeoutMs || ms(base?.Timeout) || HEALTH_DEFAULTS.timeoutMs,
+    startPeriodMs: own?.startPeriodMs || ms(base?.StartPeriod) || HEALTH_DEFAULTS.startPeriodMs,
+    retries: own?.retries || base?.Retries || HEALTH_DEFAULTS.retries,
+  };
+}
+
+/** The signal that asks the container to end, and the time it then has, ms. */
+export function stopRules(config: ContainerConfig, image: ImageConfig): { signal: string; graceMs: number } {
+  return { signal: config.stopSignal || image.StopSignal || 'SIGTERM', graceMs: config.stopGraceMs ?? 10_000 };
+}
+
+/** The user's mounts, and an anonymous volume for each place the image declares and the user left. */
+export function wantedMounts(config: ContainerConfig, image: ImageConfig): MountRequest[] {
+  const mounts = config.mounts.map((mount) => ({ ...mount, target: posix.normalize(mount.target) }));
+  const taken = new Set(mounts.map((mount) => mount.target));
+  for (const declared of Object.keys(image.Volumes ?? {})) {
+    const target = posix.normalize(declared);
+    if (!taken.has(target)) mounts.push({ type: 'volume', source: '', target, readOnly: false });
+  }
+  return mounts;
+}
+
+/**
+ * Checks everything of a request that can be checked before anything is made.
+ * @throws ShoalError InvalidArgument in Docker's words.
+ */
+export async function checkConfig(config: ContainerConfig, defaultUlimits: readonly UlimitRequest[]): Promise<void> {
+  if (config.name !== '') checkName(config.name);
+  checkResources(config.resources, cpus().length);
+  containerRlimits(config.resources.ulimits ?? [], defaultUlimits);
+  containerCapabilities(config);
+  logPolicy(config.logDriver);
+  if (config.stopSignal) signalNumber(config.stopSignal);
+  if (!['', 'default', 'unconfined'].includes(config.seccomp)) parseSeccompProfile(config.seccomp);
+  if (config.autoRemove && config.restart.name !== 'no') {
+    throw invalidArgument("can't create 'AutoRemove' container with restart policy");
+  }
+  if (config.restart.maximumRetryCount > 0 && config.restart.name !== 'on-failure') {
+    throw invalidArgument("maximum retry count cannot be used with restart policy '" + config.restart.name + "'");
+  }
+  const targets = new Set<string>();
+  for (const mount of config.mounts) {
+    checkMount(mount);
+    const target = posix.normalize(mount.target);
+    if (targets.has(target)) throw invalidArgument(`Duplicate mount point: ${target}`);
+    targets.add(target);
+  }
+  for (const file of config.files) {
+    if (!posix.isAbsolute(file.target)) throw invalidArgument(`file target ${file.target} must be an absolute path`);
+  }
+  if (config.network.mode === 'host') {
+    const sysctl = Object.keys(config.sysctls).find((key) => key.startsWith('net.'));
+    if (sysctl !== undefined) throw invalidArgument(`sysctl "${sysctl}" not allowed in host network namespace`);
+  }
+  if (config.workingDir !== undefined && config.workingDir !== '' && !posix.isAbsolute(config.workingDir)) {
+    throw invalidArgument(`the working directory '${config.workingDir}' is invalid, it needs to be an absolute path`);
+  }
+  for (const mount of config.mounts) if (mount.type === 'bind') await prepareBindSource(mount);
+}

@@ -1,0 +1,287 @@
+import { watch, type FSWatcher } from 'node:fs';
+import { basename, join } from 'node:path';
+import { invalidArgument, newHexId, notFound, type Timer } from '../../base/index.ts';
+import { readLog } from '../logs/reader.ts';
+import { logPolicy, rotateIfDue } from '../logs/rotate.ts';
+import type {
+  Container,
+  ContainerConfig,
+  Containers,
+  ExecOutcome,
+  ExecRequest,
+  Image,
+  LogLine,
+  LogQuery,
+  MountRequest,
+} from '../types.ts';
+import { checkConfig, commandLine, wantedMounts } from './config.ts';
+import { checkName, makeName, nameConflict } from './names.ts';
+import type { Parts } from './parts.ts';
+import type { StoredContainer } from './store.ts';
+import { ContainerUnit, type ExitStatus, type WaitCondition } from './unit.ts';
+
+/** All containers are looked after this often, in case a notice was lost or a monitor was killed. */
+const CHECK_INTERVAL_MS = 5000;
+const ROTATE_INTERVAL_MS = 2000;
+/** Containers looked after in one turn of the event loop. */
+const CHECK_SLICE = 50;
+const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
+
+/** The containers of one host: finds them by name or id, and tells each of its end. */
+export class ContainerSet implements Containers {
+  readonly #parts: Parts;
+  readonly #units = new Map<string, ContainerUnit>();
+  /** Name to id; also names that a creation under way has taken. */
+  readonly #names = new Map<string, string>();
+  #watcher: FSWatcher | undefined;
+  #timers: Timer[] = [];
+  #closed = false;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** Reads all containers, takes over those that run, and starts those that their policy wants. */
+  async open(): Promise<void> {
+    const parts = this.#parts;
+    await parts.runtime.prepare();
+    for (const stored of await parts.store.load()) {
+      this.#add(stored, true);
+      this.#names.set(stored.container.config.name, stored.container.id);
+    }
+    // Watched before anything is looked at, so that no end falls between.
+    this.#watcher = watch(parts.runtime.paths.exitDir, (_event, name) => this.#onExitFile(name));
+    this.#watcher.on('error', (error) => parts.log.error('exit files are not watched any more', { error }));
+    for (const unit of [...this.#units.values()]) {
+      await unit.adopt().catch((error: unknown) => {
+        parts.log.error('a container could not be taken over', { id: unit.container.id, error });
+      });
+    }
+    const running = [...this.#units.values()].filter((unit) => unit.running);
+    await parts.networks.keepSandboxes(new Set(running.map((unit) => unit.container.id)));
+    this.#every(CHECK_INTERVAL_MS, 'looking after containers', () => this.#checkAll());
+    this.#every(ROTATE_INTERVAL_MS, 'log rotation', () => this.#rotateAll());
+  }
+
+  /** Stops watching; the containers go on. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#watcher?.close();
+    for (const timer of this.#timers) timer.cancel();
+    await Promise.all([...this.#units.values()].map((unit) => unit.close()));
+  }
+
+  #every(intervalMs: number, what: string, work: () => Promise<void>): void {
+    const slot = this.#timers.length;
+    const next = (): void => {
+      if (this.#closed) return;
+      this.#timers[slot] = this.#parts.clock.after(intervalMs, () => {
+        void work()
+          .catch((error: unknown) => this.#parts.log.error('a periodic task failed', { what, error }))
+          .finally(next);
+      });
+    };
+    next();
+  }
+
+  #onExitFile(name: string | null): void {
+    const unit = name === null ? undefined : this.#units.get(basename(name));
+    if (unit === undefined) return;
+    void unit.ended().catch((error: unknown) => {
+      this.#parts.log.error('the end of a container could not be recorded', { id: unit.container.id, error });
+    });
+  }
+
+  async #checkAll(): Promise<void> {
+    let count = 0;
+    for (const unit of [...this.#units.values()]) {
+      await unit.check();
+      if (++count % CHECK_SLICE === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
+  async #rotateAll(): Promise<void> {
+    for (const unit of [...this.#units.values()]) {
+      if (!unit.running) continue;
+      const { id, logPath, config } = unit.container;
+      await rotateIfDue(logPath, logPolicy(config.logDriver), () => this.#parts.runtime.reopenLogs(id));
+    }
+  }
+
+  #add(stored: StoredContainer, fromDisk: boolean): ContainerUnit {
+    const { id, imageId, config } = stored.container;
+    const image = (): Image => this.#parts.images.get(imageId);
+    const unit = new ContainerUnit(this.#parts, stored, image, fromDisk && config.files.length > 0, (ended) => {
+      void this.#remove(ended, { force: true, volumes: true }).catch((error: unknown) => {
+        this.#parts.log.error('an ended container could not be removed', { id, error });
+      });
+    });
+    this.#units.set(id, unit);
+    return unit;
+  }
+
+  async create(config: ContainerConfig): Promise<{ id: string; warnings: string[] }> {
+    const parts = this.#parts;
+    const image = parts.images.get(config.image);
+    const command = commandLine(config, image.config);
+    if (config.name !== '') checkName(config.name);
+    const id = newHexId(parts.random);
+    const name = this.#takeName(config.name, id);
+    try {
+      await checkConfig(config, parts.defaultUlimits);
+      const mounts = await this.#makeVolumes(wantedMounts(config, image.config));
+      const policy = logPolicy(config.logDriver);
+      const container: Container = {
+        id,
+        config: { ...config, name, init: config.init || parts.initDefault },
+        imageId: image.id,
+        createdMs: parts.clock.now(),
+        ...NEVER_RUN,
+        logPath: policy.driver === 'none' ? '' : join(parts.store.directory(id), 'ctr.log'),
+        ...command,
+      };
+      await parts.store.makeDirectory(id);
+      const unit = this.#add({ container, mounts, manuallyStopped: false }, false);
+      await unit.save(true);
+      unit.event('create');
+      return { id, warnings: this.#warnings(config) };
+    } catch (error) {
+      this.#units.delete(id);
+      this.#names.delete(name);
+      await parts.store.remove(id);
+      throw error;
+    }
+  }
+
+  #takeName(wanted: string, id: string): string {
+    const name = wanted === '' ? makeName(this.#parts.random, (candidate) => this.#names.has(candidate)) : wanted;
+    const holder = this.#names.get(name);
+    if (holder !== undefined) throw nameConflict(name, holder);
+    this.#names.set(name, id);
+    return name;
+  }
+
+  async #makeVolumes(mounts: readonly MountRequest[]): Promise<(MountRequest & { anonymous?: boolean })[]> {
+    const made: (MountRequest & { anonymous?: boolean })[] = [];
+    for (const mount of mounts) {
+      if (mount.type !== 'volume') {
+        made.push(mount);
+        continue;
+      }
+      const anonymous = mount.source === '';
+      const volume = await this.#parts.volumes.create({
+        name: anonymous ? newHexId(this.#parts.random) : mount.source,
+        driver: mount.volumeDriver || 'local',
+        labels: { ...mount.volumeLabels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) },
+        options: { ...mount.volumeOptions },
+      });
+      made.push({ ...mount, source: volume.name, ...(anonymous ? { anonymous } : {}) });
+    }
+    return made;
+  }
+
+  #warnings(config: ContainerConfig): string[] {
+    if (!config.resources.memoryBytes || this.#parts.swapAccounting) return [];
+    return [
+      'Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.',
+    ];
+  }
+
+  /** By full id, then name, then unambiguous prefix of an id. */
+  #find(reference: string): ContainerUnit {
+    const bare = reference.startsWith('/') ? reference.slice(1) : reference;
+    const byId = this.#units.get(bare);
+    if (byId !== undefined) return byId;
+    const byName = this.#units.get(this.#names.get(bare) ?? '');
+    if (byName !== undefined) return byName;
+    const matches = /^[0-9a-f]+$/.test(bare) ? [...this.#units.keys()].filter((id) => id.startsWith(bare)) : [];
+    if (matches.length > 1) {
+      throw invalidArgument(`Multiple IDs found with provided prefix: ${bare}`);
+    }
+    const unit = this.#units.get(matches[0] ?? '');
+    if (unit === undefined) throw notFound(`No such container: ${reference}`);
+    return unit;
+  }
+
+  async start(reference: string): Promise<void> {
+    await this.#find(reference).start();
+  }
+
+  async stop(reference: string, options: { signal?: string; graceMs?: number }): Promise<void> {
+    await this.#find(reference).stop(options);
+  }
+
+  async kill(reference: string, signal: string): Promise<void> {
+    await this.#find(reference).kill(signal);
+  }
+
+  async remove(reference: string, options: { force: boolean; volumes: boolean }): Promise<void> {
+    await this.#remove(this.#find(reference), options);
+  }
+
+  async #remove(unit: ContainerUnit, options: { force: boolean; volumes: boolean }): Promise<void> {
+    await unit.remove(options);
+    this.#units.delete(unit.container.id);
+    const { name } = unit.container.config;
+    if (this.#names.get(name) === unit.container.id) this.#names.delete(name);
+  }
+
+  async wait(reference: string, condition: WaitCondition, signal: AbortSignal): Promise<ExitStatus> {
+    return this.#find(reference).wait(condition, signal);
+  }
+
+  inspect(reference: string): Container {
+    return { ...this.#find(reference).container };
+  }
+
+  list(): Container[] {
+    return [...this.#units.values()].map((unit) => ({ ...unit.container }));
+  }
+
+  /** @throws ShoalError InvalidArgument when the container keeps no log. */
+  async *logs(reference: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine> {
+    const unit = this.#find(reference);
+    if (!query.stdout && !query.stderr) throw invalidArgument('You must choose at least one stream');
+    const { logPath } = unit.container;
+    if (logPath === '') throw invalidArgument('configured logging driver does not support reading');
+    const done = new AbortController();
+    const ended = query.follow
+      ? unit.wait('next-exit', AbortSignal.any([signal, done.signal])).then(
+          () => undefined,
+          () => undefined,
+        )
+      : Promise.resolve();
+    const live = (): boolean => unit.running || unit.container.state === 'restarting';
+    try {
+      yield* readLog({ path: logPath, live, ended }, query, this.#parts.clock, signal);
+    } finally {
+      done.abort();
+    }
+  }
+
+  async exec(reference: string, request: ExecRequest, signal: AbortSignal): Promise<ExecOutcome> {
+    return this.#find(reference).exec(request, signal);
+  }
+
+  /** Every container's state, counted. */
+  counts(): { total: number; running: number; paused: number; stopped: number } {
+    const states = [...this.#units.values()].map((unit) => unit.container.state);
+    const running = states.filter((state) => state === 'running' || state === 'restarting').length;
+    const paused = states.filter((state) => state === 'paused').length;
+    return { total: states.length, running, paused, stopped: states.length - running - paused };
+  }
+}
+
+const NEVER_RUN = {
+  state: 'created' as const,
+  pid: 0,
+  exitCode: 0,
+  oomKilled: false,
+  error: '',
+  startedMs: 0,
+  finishedMs: 0,
+  restartCount: 0,
+  endpoints: [],
+  ports: [],
+  mounts: [],
+};

@@ -1,0 +1,32 @@
+import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
+import type { HostNetworks } from '../../overlay-net/index.ts';
+import type { Cgroups } from '../runtime/cgroups.ts';
+import type { Runtime } from '../runtime/conmon.ts';
+import type { EngineEvent, Images, UlimitRequest, Volumes } from '../types.ts';
+import type { Limiter } from './limiter.ts';
+import type { ContainerStore } from './store.ts';
+
+/** What a container needs of its host. */
+export interface Parts {
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  spawner: Spawner;
+  images: Images;
+  volumes: Volumes;
+  networks: HostNetworks;
+  runtime: Runtime;
+  cgroups: Cgroups;
+  store: ContainerStore;
+  /** Bounds how many containers are made at once. */
+  starts: Limiter;
+  /** Directory that is (or becomes) a tmpfs for injected files. */
+  filesRoot: string;
+  /** Cgroup below which containers stand, with a leading slash. */
+  cgroupParent: string;
+  defaultUlimits: readonly UlimitRequest[];
+  swapAccounting: boolean;
+  /** Every container gets an init process, asked for or not. */
+  initDefault: boolean;
+  publish: (event: EngineEvent) => void;
+}

@@ -1,0 +1,194 @@
+import { mkdir } from 'node:fs/promises';
+import { cpus, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { Watch, type Clock, type Logger, type Random, type Spawner } from '../base/index.ts';
+import type { HostNetworks } from '../overlay-net/index.ts';
+import { ContainerSet } from './containers/containers.ts';
+import { Limiter } from './containers/limiter.ts';
+import { ContainerStore } from './containers/store.ts';
+import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
+import { Runtime } from './runtime/conmon.ts';
+import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
+import type { Containers, EngineEvent, Images, UlimitRequest, Volumes } from './types.ts';
+
+/** Past events kept for `docker events --since`. */
+const EVENTS_KEPT_MAX = 4096;
+/** Containers made at once; more only compete for the processors. */
+const STARTS_PER_CPU = 4;
+const DEFAULT_CGROUP_PARENT = 'shoal';
+
+export interface EngineOptions {
+  /** Lasting state (containers/, …). */
+  dataRoot: string;
+  /** State of this boot only (sockets, runtime state, exit files). */
+  execRoot: string;
+  spawner: Spawner;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  networks: HostNetworks;
+  images: Images;
+  volumes: Volumes;
+  /** Cgroup below which containers stand; default `shoal`. */
+  cgroupParent?: string;
+  defaultUlimits?: readonly UlimitRequest[];
+  /** Whether every container gets an init process, asked for or not; default false. */
+  initDefault?: boolean;
+  /** Name or path of the OCI runtime; default: the first that works. */
+  runtime?: string;
+}
+
+/** Facts about this engine for `docker info`. */
+export interface EngineInfo {
+  containers: { total: number; running: number; paused: number; stopped: number };
+  images: number;
+  cgroupDriver: 'cgroupfs';
+  cgroupVersion: '1' | '2';
+  kernelVersion: string;
+  architecture: string;
+  cpus: number;
+  memoryBytes: number;
+  runtime: { name: string; path: string; version: string };
+  conmonVersion: string;
+  swapLimit: boolean;
+  dataRoot: string;
+  initDefault: boolean;
+}
+
+/** The container engine of one host. Closing it leaves every container as it is; opening takes them over again. */
+export class Engine {
+  readonly containers: Containers;
+  readonly images: Images;
+  readonly volumes: Volumes;
+  readonly networks: HostNetworks;
+  readonly events: Watch<EngineEvent>;
+  readonly #options: EngineOptions;
+  readonly #facts: RuntimeFacts;
+  readonly #set: ContainerSet;
+  readonly #past: EngineEvent[] = [];
+  readonly #cgroups: Cgroups;
+
+  private constructor(options: EngineOptions, facts: RuntimeFacts, cgroups: Cgroups) {
+    this.#options = options;
+    this.#facts = facts;
+    this.#cgroups = cgroups;
+    this.images = options.images;
+    this.volumes = options.volumes;
+    this.networks = options.networks;
+    this.events = new Watch<EngineEvent>();
+    this.#set = new ContainerSet({
+      clock: options.clock,
+      random: options.random,
+      log: options.log.with({ component: 'engine' }),
+      spawner: options.spawner,
+      images: options.images,
+      volumes: options.volumes,
+      networks: options.networks,
+      cgroups,
+      runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
+      store: new ContainerStore(join(options.dataRoot, 'containers'), options.log),
+      starts: new Limiter(STARTS_PER_CPU * cpus().length),
+      filesRoot: join(options.execRoot, 'files'),
+      cgroupParent: `/${parentOf(options)}`,
+      defaultUlimits: options.defaultUlimits ?? [],
+      swapAccounting: facts.swapAccounting,
+      initDefault: options.initDefault ?? false,
+      publish: (event) => this.publish(event),
+    });
+    this.containers = this.#set;
+  }
+
+  /**
+   * Opens the engine: finds a runtime that works, reads its containers, takes over those that run.
+   * @throws ShoalError FailedPrecondition when no runtime works here.
+   */
+  static async open(options: EngineOptions): Promise<Engine> {
+    await mkdir(options.dataRoot, { recursive: true, mode: 0o711 });
+    await mkdir(options.execRoot, { recursive: true, mode: 0o711 });
+    const cgroups = new Cgroups(readCgroupLayout(), options.clock);
+    const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
+    const facts = await probeRuntime(probe, options.runtime);
+    const engine = new Engine(options, facts, cgroups);
+    await engine.#set.open();
+    return engine;
+  }
+
+  /** Tells an event to all listeners and keeps it for those who ask later. Images and networks publish here too. */
+  publish(event: EngineEvent): void {
+    if (this.#past.length >= EVENTS_KEPT_MAX) this.#past.shift();
+    this.#past.push(event);
+    this.events.publish(event);
+  }
+
+  /** Kept events from `sinceMs` on, oldest first. */
+  pastEvents(sinceMs: number, untilMs = Infinity): EngineEvent[] {
+    return this.#past.filter((event) => event.timeMs >= sinceMs && event.timeMs <= untilMs);
+  }
+
+  info(): EngineInfo {
+    const { name, path, version, conmonVersion, kernel, swapAccounting } = this.#facts;
+    return {
+      containers: this.#set.counts(),
+      images: this.images.list().length,
+      cgroupDriver: 'cgroupfs',
+      cgroupVersion: this.#facts.cgroups.version === 'v2' ? '2' : '1',
+      kernelVersion: kernel,
+      architecture: process.arch === 'x64' ? 'x86_64' : process.arch === 'arm64' ? 'aarch64' : process.arch,
+      cpus: cpus().length,
+      memoryBytes: totalmem(),
+      runtime: { name, path, version },
+      conmonVersion,
+      swapLimit: swapAccounting,
+      dataRoot: this.#options.dataRoot,
+      initDefault: this.#options.initDefault ?? false,
+    };
+  }
+
+  /** What is wrong with this host, a sentence each with the way out; empty when all is well. */
+  probe(): Promise<string[]> {
+    return probeEngineHost(this.#options, this.#cgroups);
+  }
+
+  /** Stops watching. The containers go on, and the next `open` takes them over. */
+  async shutdown(): Promise<void> {
+    await this.#set.close();
+    this.events.close();
+  }
+}
+
+function parentOf(options: Pick<EngineOptions, 'cgroupParent'>): string {
+  return (options.cgroupParent ?? DEFAULT_CGROUP_PARENT).replace(/^\/+|\/+$/g, '');
+}
+
+function runtimePaths(options: EngineOptions, facts: RuntimeFacts): Runtime['paths'] {
+  const { execRoot } = options;
+  return {
+    runtime: facts.path,
+    conmon: facts.conmonPath,
+    stateRoot: join(execRoot, 'runtime'),
+    exitDir: join(execRoot, 'exits'),
+    bundleRoot: join(execRoot, 'bundles'),
+    attachDir: join(execRoot, 'attach'),
+  };
+}
+
+export type ProbeHostOptions = Pick<
+  EngineOptions,
+  'dataRoot' | 'spawner' | 'clock' | 'random' | 'cgroupParent' | 'runtime'
+>;
+
+/** As `Engine.probe`, before an engine can be opened (`shoal doctor`, start of the daemon). */
+export async function probeEngineHost(
+  options: ProbeHostOptions,
+  cgroups = new Cgroups(readCgroupLayout(), options.clock),
+): Promise<string[]> {
+  await mkdir(options.dataRoot, { recursive: true, mode: 0o711 });
+  return probeHost({
+    spawner: options.spawner,
+    random: options.random,
+    cgroups,
+    cgroupParent: `/${parentOf(options)}`,
+    dataRoot: options.dataRoot,
+    ...(options.runtime === undefined ? {} : { runtime: options.runtime }),
+  });
+}

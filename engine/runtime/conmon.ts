@@ -1,0 +1,256 @@
+import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
+import { readFile, unlink, mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ShoalError, unavailable, type Clock, type Spawner } from '../../base/index.ts';
+import { identify, isAlive, type ProcessIdentity } from './process.ts';
+
+/** Digits of the id that name the attach socket's directory: a unix socket path has at most 107 bytes. */
+const SOCKET_NAME_DIGITS = 32;
+const CREATE_TIMEOUT_MS = 60_000;
+const FIFO_POLL_MS = 1;
+const FIFO_POLLS_MAX = 5000;
+/** Message of conmon's ctl fifo that makes it open its log file anew (conmon ctrl.c). */
+const CTL_REOPEN_LOGS = '2 0 0\n';
+
+/**
+ * The monitor is started by a shell, as a spawner passes no descriptors: conmon writes its one line (pid or error of
+ * the runtime) to descriptor 3, a pipe that a `read` takes it from. The monitor then lives on by itself.
+ */
+const START_SCRIPT =
+  '_OCI_SYNCPIPE=3; export _OCI_SYNCPIPE; err=$1; shift; ' +
+  '"$@" 3>&1 >/dev/null 2>"$err" </dev/null | { IFS= read -r line; printf "%s\\n" "$line"; }';
+
+export interface RuntimePaths {
+  /** The OCI runtime's program. */
+  runtime: string;
+  conmon: string;
+  /** The runtime's own state (`--root`). */
+  stateRoot: string;
+  exitDir: string;
+  /** Bundles, one directory per container. */
+  bundleRoot: string;
+  attachDir: string;
+}
+
+export interface MonitorRequest {
+  id: string;
+  /** conmon's log argument: `k8s-file:<path>` or `null`. */
+  log: string;
+  /** Bytes after which conmon starts its file anew; 0 for never. */
+  logSizeMax: number;
+  tty: boolean;
+  openStdin: boolean;
+}
+
+export interface Monitored {
+  init: ProcessIdentity;
+  conmon: ProcessIdentity | undefined;
+}
+
+/** A start that the runtime refused: `exitCode` as docker run reports it (127 not found, 126 not executable, else 128). */
+export class StartFailed extends ShoalError {
+  readonly exitCode: number;
+  constructor(message: string, exitCode: number) {
+    super('InvalidArgument', message);
+    this.exitCode = exitCode;
+  }
+}
+
+/** Turns the runtime's words into Docker's message and exit code. */
+export function startFailure(runtimeWords: string): StartFailed {
+  const words = runtimeWords.trim();
+  const exitCode = /executable file not found|no such file or directory/i.test(words)
+    ? 127
+    : /permission denied|is a directory/i.test(words)
+      ? 126
+      : 128;
+  return new StartFailed(
+    `failed to create task for container: failed to create shim task: OCI runtime create failed: ${words}: unknown`,
+    exitCode,
+  );
+}
+
+/** The last error in a runtime's log of JSON lines. */
+export function lastRuntimeError(log: string): string | undefined {
+  for (const line of log.split('\n').reverse()) {
+    try {
+      const entry = JSON.parse(line) as { level?: string; msg?: string };
+      if ((entry.level === 'error' || entry.level === 'fatal') && entry.msg !== undefined) return entry.msg;
+    } catch {
+      // Not a log line (the file ends with a line end).
+    }
+  }
+  return undefined;
+}
+
+/** Starts containers: the OCI runtime under conmon. */
+export class Runtime {
+  readonly paths: RuntimePaths;
+  readonly #spawner: Spawner;
+  readonly #clock: Clock;
+
+  constructor(paths: RuntimePaths, spawner: Spawner, clock: Clock) {
+    this.paths = paths;
+    this.#spawner = spawner;
+    this.#clock = clock;
+  }
+
+  bundle(id: string): string {
+    return join(this.paths.bundleRoot, id);
+  }
+
+  exitFile(id: string): string {
+    return join(this.paths.exitDir, id);
+  }
+
+  /** Arguments of the runtime itself, before its verb. */
+  runtimeArgs(logFile: string): string[] {
+    return ['--root', this.paths.stateRoot, '--log', logFile, '--log-format', 'json'];
+  }
+
+  #conmonArgs(request: MonitorRequest): string[] {
+    const { id } = request;
+    const bundle = this.bundle(id);
+    const args = ['--api-version', '1', '-c', id, '-n', id, '-u', id.slice(0, SOCKET_NAME_DIGITS)];
+    args.push('-r', this.paths.runtime);
+    for (const argument of this.runtimeArgs(join(bundle, 'runtime.log'))) args.push('--runtime-arg', argument);
+    args.push('-b', bundle, '-p', join(bundle, 'pid'), '-P', join(bundle, 'conmon.pid'));
+    args.push('-l', request.log, '--exit-dir', this.paths.exitDir, '--socket-dir-path', this.paths.attachDir);
+    args.push('--log-level', 'error');
+    if (request.logSizeMax > 0) args.push('--log-size-max', String(request.logSizeMax));
+    if (request.tty) args.push('-t');
+    if (request.openStdin) args.push('-i', '--leave-stdin-open');
+    return args;
+  }
+
+  /**
+   * Creates the container whose bundle stands ready; its process waits to be let go by `release`.
+   * @throws StartFailed with the runtime's words.
+   */
+  async create(request: MonitorRequest): Promise<Monitored> {
+    const bundle = this.bundle(request.id);
+    const errFile = join(bundle, 'conmon.err');
+    const result = await this.#spawner.run({
+      file: '/bin/sh',
+      args: ['-c', START_SCRIPT, 'sh', errFile, this.paths.conmon, ...this.#conmonArgs(request)],
+      timeoutMs: CREATE_TIMEOUT_MS,
+    });
+    const line = result.stdout.toString('utf8').trim();
+    const reply = parseSync(line);
+    if (reply !== undefined && reply.data > 0) {
+      const init = identify(reply.data);
+      // A process that ended between create and here is found by its exit file.
+      return { init: init ?? { pid: reply.data, startTicks: 0 }, conmon: await this.#conmonOf(bundle) };
+    }
+    const runtimeLog = await readFile(join(bundle, 'runtime.log'), 'utf8').catch(() => '');
+    const monitorWords = await readFile(errFile, 'utf8').catch(() => '');
+    throw startFailure(lastRuntimeError(runtimeLog) ?? (reply?.message || monitorWords || 'conmon gave no reason'));
+  }
+
+  async #conmonOf(bundle: string): Promise<ProcessIdentity | undefined> {
+    const text = await readFile(join(bundle, 'conmon.pid'), 'utf8').catch(() => '');
+    return text === '' ? undefined : identify(Number(text));
+  }
+
+  /**
+   * Lets the created process run its command. It waits in open(2) for a reader of exec.fifo and writes one byte; taking
+   * that byte and removing the file is all that `runc start` does, without a process. Opening for read and write never
+   * blocks (fifo(7)), so no thread is held if the process died.
+   */
+  async release(id: string, init: ProcessIdentity): Promise<void> {
+    const path = join(this.paths.stateRoot, id, 'exec.fifo');
+    let fd: number;
+    try {
+      fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+    } catch (error) {
+      // Another runtime has another way to wait: ask it.
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return this.#runtimeStart(id);
+      throw error;
+    }
+    try {
+      const byte = Buffer.alloc(1);
+      for (let poll = 0; poll < FIFO_POLLS_MAX; poll++) {
+        if (readByte(fd, byte)) {
+          await unlink(path);
+          return;
+        }
+        if (!isAlive(init)) throw startFailure('the container process ended before it could be started');
+        await this.#clock.sleep(FIFO_POLL_MS);
+      }
+    } finally {
+      closeSync(fd);
+    }
+    throw unavailable(`container ${id}: its process does not take up its command; try again`);
+  }
+
+  async #runtimeStart(id: string): Promise<void> {
+    const log = join(this.bundle(id), 'runtime.log');
+    const result = await this.#spawner.run({
+      file: this.paths.runtime,
+      args: [...this.runtimeArgs(log), 'start', id],
+    });
+    if (result.code === 0) return;
+    const words = lastRuntimeError(await readFile(log, 'utf8').catch(() => '')) ?? result.stderr.toString('utf8');
+    throw startFailure(words);
+  }
+
+  /** Makes conmon write to a new log file; false when it is not listening. Never blocks. */
+  reopenLogs(id: string): boolean {
+    return writeNonBlocking(join(this.bundle(id), 'ctl'), CTL_REOPEN_LOGS);
+  }
+
+  /** Takes away what the runtime and conmon leave of an ended container, its exit file included. */
+  async forget(id: string): Promise<void> {
+    await Promise.all([
+      rm(join(this.paths.stateRoot, id), { recursive: true, force: true }),
+      rm(this.bundle(id), { recursive: true, force: true }),
+      rm(this.exitFile(id), { force: true }),
+      rm(join(this.paths.attachDir, id.slice(0, SOCKET_NAME_DIGITS)), { force: true }),
+    ]);
+  }
+
+  /** Makes the directories that conmon expects. */
+  async prepare(): Promise<void> {
+    const { stateRoot, exitDir, bundleRoot, attachDir } = this.paths;
+    for (const path of [stateRoot, exitDir, bundleRoot, attachDir]) {
+      await mkdir(path, { recursive: true, mode: 0o700 });
+    }
+  }
+}
+
+function parseSync(line: string): { data: number; message?: string } | undefined {
+  try {
+    const parsed = JSON.parse(line) as { data?: number; pid?: number; message?: string };
+    const data = parsed.data ?? parsed.pid;
+    if (typeof data !== 'number') return undefined;
+    return { data, ...(parsed.message === undefined ? {} : { message: parsed.message }) };
+  } catch {
+    return undefined;
+  }
+}
+
+function readByte(fd: number, into: Buffer): boolean {
+  try {
+    return readSync(fd, into, 0, 1, null) === 1;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return false;
+    throw error;
+  }
+}
+
+function writeNonBlocking(fifo: string, text: string): boolean {
+  let fd: number;
+  try {
+    fd = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENXIO' || code === 'ENOENT') return false;
+    throw error;
+  }
+  try {
+    writeSync(fd, text);
+    return true;
+  } finally {
+    closeSync(fd);
+  }
+}
