@@ -1,0 +1,187 @@
+import { failedPrecondition, invalidArgument, ShoalError } from '../../base/index.ts';
+import {
+  Cluster,
+  durationToMs,
+  durationToNs,
+  EncryptionKey_Algorithm,
+  timestampToMs,
+  type ClusterSpec,
+  type KeyRotation,
+} from '../../proto/index.ts';
+import { beginRootRotation } from '../ca/index.ts';
+import { sameMessage } from '../store/dirty.ts';
+import { hasLabels, passesCommon } from './filters.ts';
+import { resolve } from './lookup.ts';
+import { rotateToken } from './tokens.ts';
+import type { Control, ControlOptions } from './types.ts';
+import { checkVersion } from './versions.ts';
+
+/** Shortest life of a node certificate, ms. */
+const CERTIFICATE_EXPIRY_MIN_MS = 3600 * 1000;
+/** Bytes of the key that unlocks a manager's data. */
+const UNLOCK_KEY_BYTES = 32;
+/** Subsystem of that key among `Cluster.unlock_keys`. */
+const UNLOCK_SUBSYSTEM = 'swarm-manager';
+
+/** A cluster as callers may see it: no private keys. Join tokens stay: `docker swarm join-token` shows them. */
+function redacted(stored: Cluster): Cluster {
+  const cluster = Cluster.clone(stored);
+  const none = new Uint8Array(0);
+  if (cluster.root_ca !== null) {
+    cluster.root_ca.ca_key = none;
+    if (cluster.root_ca.root_rotation !== null) cluster.root_ca.root_rotation.ca_key = none;
+  }
+  if (cluster.spec?.ca_config) cluster.spec.ca_config.signing_ca_key = none;
+  cluster.network_bootstrap_keys = [];
+  cluster.unlock_keys = [];
+  return cluster;
+}
+
+function validate(spec: ClusterSpec, stored: Cluster): void {
+  const name = spec.annotations?.name ?? '';
+  if (name !== '' && name !== stored.spec?.annotations?.name) {
+    throw invalidArgument('modification of cluster name is not allowed');
+  }
+  if (durationToMs(spec.ca_config?.node_cert_expiry, CERTIFICATE_EXPIRY_MIN_MS) < CERTIFICATE_EXPIRY_MIN_MS) {
+    throw invalidArgument('minimum certificate expiry time is: 1h0m0s');
+  }
+  if ((durationToNs(spec.dispatcher?.heartbeat_period) ?? 0) < 0) {
+    throw invalidArgument('heartbeat time period cannot be a negative duration');
+  }
+  if ((durationToNs(spec.dispatcher?.down_after) ?? 0) < 0) {
+    throw invalidArgument('the silence after which a node is down cannot be a negative duration');
+  }
+}
+
+/**
+ * Begins a root rotation when the spec asks for one: a higher `force_rotate`, or another signing certificate with its
+ * key. The rotation duty ends it.
+ */
+function rotateRoot(cluster: Cluster, stored: Cluster, options: ControlOptions): void {
+  const ca = cluster.spec?.ca_config ?? null;
+  if (ca === null) return;
+  if (ca.external_cas.length > 0) {
+    throw new ShoalError('Unimplemented', 'external certificate authorities are not supported');
+  }
+  const old = stored.spec?.ca_config;
+  const own = ca.signing_ca_cert.length > 0;
+  const newSigner = own && !sameMessage(ca.signing_ca_cert, old?.signing_ca_cert);
+  if (!newSigner && ca.force_rotate <= (old?.force_rotate ?? 0)) return;
+  if (own && ca.signing_ca_key.length === 0) {
+    throw invalidArgument('the key of the signing certificate must be provided');
+  }
+  if (cluster.root_ca === null) {
+    throw failedPrecondition('the cluster has no root certificate to rotate: its certificate authority is not set up');
+  }
+  const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
+  const rootCa = own ? { cert: text(ca.signing_ca_cert), key: text(ca.signing_ca_key) } : undefined;
+  beginRootRotation(cluster, { nowMs: options.clock.now(), random: options.random, rootCa });
+}
+
+/** The spec to store: what callers never see (Docker's API has no field for it) is kept when they leave it out. */
+function merged(spec: ClusterSpec, stored: Cluster): ClusterSpec {
+  const old = stored.spec;
+  const result: ClusterSpec = { ...spec };
+  result.annotations = {
+    name: old?.annotations?.name ?? 'default',
+    labels: spec.annotations?.labels ?? {},
+    indices: spec.annotations?.indices ?? [],
+  };
+  if (result.dispatcher !== null && result.dispatcher.down_after === null) {
+    result.dispatcher = { ...result.dispatcher, down_after: old?.dispatcher?.down_after ?? null };
+  }
+  const [ca, oldCa] = [result.ca_config, old?.ca_config ?? null];
+  const sameSigner = ca !== null && oldCa !== null && sameMessage(ca.signing_ca_cert, oldCa.signing_ca_cert);
+  if (sameSigner && ca.signing_ca_key.length === 0) {
+    result.ca_config = { ...ca, signing_ca_key: oldCa.signing_ca_key };
+  }
+  return result;
+}
+
+function rotateUnlockKey(cluster: Cluster, wasOn: boolean, rotate: boolean, options: ControlOptions): void {
+  const isOn = cluster.spec?.encryption_config?.auto_lock_managers === true;
+  if (isOn && !wasOn && options.autolock !== true) {
+    throw new ShoalError('Unimplemented', 'autolock is not supported by this manager: leave it off');
+  }
+  if (rotate && !isOn) {
+    throw options.autolock === true
+      ? failedPrecondition('there is no unlock key to rotate: autolock is off')
+      : new ShoalError('Unimplemented', 'there is no unlock key to rotate: autolock is off, and not supported');
+  }
+  if (!isOn) {
+    cluster.unlock_keys = [];
+  } else if (!wasOn || rotate) {
+    cluster.unlock_keys = [
+      {
+        subsystem: UNLOCK_SUBSYSTEM,
+        algorithm: EncryptionKey_Algorithm.AES_128_GCM,
+        key: options.random.bytes(UNLOCK_KEY_BYTES),
+        lamport_time: 0,
+      },
+    ];
+  }
+}
+
+function rotate(cluster: Cluster, rotation: KeyRotation | null, options: ControlOptions): void {
+  const tokens = cluster.root_ca?.join_tokens;
+  const { random } = options;
+  const missing = 'the cluster has no join tokens: its certificate authority is not set up';
+  if (rotation?.worker_join_token === true) {
+    if (!tokens) throw failedPrecondition(missing);
+    tokens.worker = rotateToken(tokens.worker, random);
+  }
+  if (rotation?.manager_join_token === true) {
+    if (!tokens) throw failedPrecondition(missing);
+    tokens.manager = rotateToken(tokens.manager, random);
+  }
+}
+
+/** Certificates that have run out need no refusal any more. */
+function dropExpired(cluster: Cluster, nowMs: number): void {
+  for (const [name, entry] of Object.entries(cluster.blacklisted_certificates)) {
+    if (timestampToMs(entry.expiry) < nowMs) delete cluster.blacklisted_certificates[name];
+  }
+}
+
+/** The cluster's own settings, join tokens and unlock key. */
+export function clusterMethods(
+  options: ControlOptions,
+): Pick<Control, 'GetCluster' | 'ListClusters' | 'UpdateCluster'> {
+  const { store } = options;
+  return {
+    GetCluster: async ({ reference }) => ({ cluster: redacted(resolve(store.view(), 'cluster', reference)) }),
+
+    ListClusters: async ({ filters }) => {
+      const found = store
+        .view()
+        .list('cluster')
+        .filter((cluster) => {
+          if (filters === null) return true;
+          const annotations = cluster.spec?.annotations;
+          return (
+            passesCommon(filters, annotations?.name ?? '', cluster.id) && hasLabels(annotations?.labels, filters.labels)
+          );
+        });
+      return { clusters: found.map(redacted) };
+    },
+
+    UpdateCluster: async ({ cluster_id, cluster_version, spec, rotation }) => {
+      if (spec === null) throw invalidArgument('a cluster spec must be provided');
+      const id = await store.update((tx) => {
+        const stored = resolve(tx, 'cluster', cluster_id);
+        checkVersion(stored, cluster_version);
+        validate(spec, stored);
+        const cluster = Cluster.clone(stored);
+        const wasOn = stored.spec?.encryption_config?.auto_lock_managers === true;
+        cluster.spec = merged(spec, stored);
+        rotateRoot(cluster, stored, options);
+        rotate(cluster, rotation, options);
+        rotateUnlockKey(cluster, wasOn, rotation?.manager_unlock_key === true, options);
+        dropExpired(cluster, options.clock.now());
+        tx.update('cluster', cluster);
+        return stored.id;
+      });
+      return { cluster: redacted(resolve(store.view(), 'cluster', id)) };
+    },
+  };
+}

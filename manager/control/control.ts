@@ -1,0 +1,24 @@
+import { clusterMethods } from './clusters.ts';
+import { configMethods } from './configs.ts';
+import { networkMethods } from './networks.ts';
+import { nodeMethods } from './nodes.ts';
+import { secretMethods } from './secrets.ts';
+import { serviceMethods } from './services.ts';
+import { taskMethods } from './tasks.ts';
+import type { Control, ControlOptions } from './types.ts';
+
+/**
+ * The Control service: every read and write of the Docker API on the cluster. Reads and writes are those of this
+ * manager's store, so call it on the leader. Objects in responses are shared with the store: never change them.
+ */
+export function createControl(options: ControlOptions): Control {
+  return {
+    ...nodeMethods(options),
+    ...taskMethods(options),
+    ...serviceMethods(options),
+    ...networkMethods(options),
+    ...clusterMethods(options),
+    ...secretMethods(options),
+    ...configMethods(options),
+  };
+}
