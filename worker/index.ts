@@ -2,4 +2,3 @@ export * from './executor.ts';
 export { Agent, type AgentOptions, type AgentStatus } from './agent.ts';
 export type { AgentConnection, ConnectManager, LogStream } from './connection.ts';
 export { grpcConnection } from './grpc.ts';
-export { FakeExecutor, type FakeContainer } from './testing.ts';
