@@ -56,6 +56,7 @@ export async function runExec(
   };
   signal.addEventListener('abort', kill, { once: true });
   try {
+    if (signal.aborted) throw abortReason(signal);
     const result = await parts.spawner.run({
       file: parts.runtime.paths.runtime,
       args: [

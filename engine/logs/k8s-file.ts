@@ -52,3 +52,30 @@ export class EntrySplitter {
     return entries;
   }
 }
+
+/** Bytes after which a line is given out although its end has not come: as Docker's own log drivers do. */
+const LINE_MAX_BYTES = 16 * 1024;
+
+/** Joins the parts of each stream's lines. conmon cuts a line wherever its read buffer happened to end. */
+export class LineJoiner {
+  readonly #open = new Map<LogLine['stream'], LogLine>();
+
+  /** The whole line that an entry completes, with the time of its first part; undefined while it goes on. */
+  push(entry: LogLine): LogLine | undefined {
+    const begun = this.#open.get(entry.stream);
+    const line = begun === undefined ? entry : { ...begun, data: Buffer.concat([begun.data, entry.data]) };
+    if (entry.data.at(-1) === 0x0a || line.data.length >= LINE_MAX_BYTES) {
+      this.#open.delete(entry.stream);
+      return line;
+    }
+    this.#open.set(entry.stream, line);
+    return undefined;
+  }
+
+  /** What was begun and never ended: the last words of a container. */
+  flush(): LogLine[] {
+    const rest = [...this.#open.values()];
+    this.#open.clear();
+    return rest;
+  }
+}

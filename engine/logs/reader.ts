@@ -2,7 +2,7 @@ import { watch } from 'node:fs';
 import { open, stat, type FileHandle } from 'node:fs/promises';
 import { type Clock } from '../../base/index.ts';
 import type { LogLine, LogQuery } from '../types.ts';
-import { EntrySplitter, parseLogEntry } from './k8s-file.ts';
+import { EntrySplitter, LineJoiner, parseLogEntry } from './k8s-file.ts';
 
 const BLOCK_BYTES = 64 * 1024;
 /** A follower looks again after this time even when no change was told. */
@@ -32,17 +32,20 @@ export async function* readLog(
     (query.untilMs === undefined || line.timestampMs <= query.untilMs);
   const files = await existingFiles(source.path);
   const begin = query.tail === undefined ? { file: 0, offset: 0 } : await tailStart(files, query, wanted);
+  const joiner = new LineJoiner();
   for (let index = begin.file; index < files.length; index++) {
     const handle = await openIfExists(files[index] as string);
     if (handle === undefined) continue;
     const last = index === files.length - 1;
     const offset = index === begin.file ? begin.offset : 0;
-    for await (const line of readFrom(handle, offset, source, last && query.follow, clock, signal)) {
-      if (query.untilMs !== undefined && line.timestampMs > query.untilMs && query.follow) return;
-      if (wanted(line)) yield line;
+    for await (const entry of readFrom(handle, offset, source, last && query.follow, clock, signal)) {
+      if (query.untilMs !== undefined && entry.timestampMs > query.untilMs && query.follow) return;
+      const line = joiner.push(entry);
+      if (line !== undefined && wanted(line)) yield line;
       if (signal.aborted) return;
     }
   }
+  yield* joiner.flush().filter(wanted);
 }
 
 async function existingFiles(path: string): Promise<string[]> {
