@@ -1,0 +1,491 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  assert,
+  errorMessage,
+  notFound,
+  ShoalError,
+  unavailable,
+  type Clock,
+  type Logger,
+  type Random,
+  type Spawner,
+  type Timer,
+} from '../base/index.ts';
+import type { NetworkTable } from '../proto/index.ts';
+import { Coalescer } from './coalescer.ts';
+import { createForwarder, type Forwarder } from './dns/forward.ts';
+import { startResolver, type Resolver } from './dns/server.ts';
+import { addName, emptyZone, type Zone } from './dns/zone.ts';
+import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
+import { bareIp, parsePrefix, type Prefix } from './ip4.ts';
+import { createKernel, type Kernel } from './kernel/index.ts';
+import {
+  DEFAULT_POOLS,
+  GATEWAY_NETWORK,
+  LocalNetworks,
+  OPTION_ICC,
+  OPTION_NAME,
+  type AddressPool,
+} from './local-networks.ts';
+import { macOf } from './ip4.ts';
+import { Overlays } from './overlays.ts';
+import { DEFAULT_MTU } from './plan.ts';
+import { PortHolder } from './ports.ts';
+import { Rules } from './rules.ts';
+import { SandboxBuilder } from './sandboxes.ts';
+import { NetworkStore, type SandboxRecord } from './store.ts';
+import type { HostNetworks, LocalNetwork, SandboxResult, SandboxSpec } from './types.ts';
+
+export interface HostNetworkOptions {
+  /** Directory for namespaces and records of kernel state. */
+  execRoot: string;
+  /** Directory for what outlives the kernel (local networks); default: execRoot. */
+  stateDir?: string;
+  /** Short name of this daemon, 1 to 6 of [0-9a-z], unique among the daemons in one network namespace. */
+  tag: string;
+  spawner: Spawner;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  /** The default bridge: gateway with mask (default 172.17.0.1/16), and the link's name. */
+  bridge?: { subnet?: string; name?: string };
+  addressPools?: readonly AddressPool[];
+  /** False: no rules in the host's namespace (no masquerade, no published ports). */
+  iptables?: boolean;
+  /** MTU of local networks; default 1500. */
+  mtu?: number;
+  /** Back end; default: the fastest that works. */
+  kernel?: Kernel;
+}
+
+const DEFAULT_BRIDGE = '172.17.0.1/16';
+const NO_NETWORK_POLL_MS = 50;
+/** Rules follow tables at most this often, ms. */
+const RULES_INTERVAL_MS = 50;
+const RECONCILE_MS = 5000;
+
+/** Networks of one host. See README.md for the design. */
+export class HostNetwork implements HostNetworks {
+  readonly #o: HostNetworkOptions;
+  readonly #log: Logger;
+  readonly #kernel: Kernel;
+  readonly #store: NetworkStore;
+  readonly #locals: LocalNetworks;
+  readonly #overlays: Overlays;
+  readonly #builder: SandboxBuilder;
+  readonly #rules: Rules;
+  readonly #ports: PortHolder;
+  readonly #forwarder: Forwarder;
+  readonly #wiring: IngressWiring;
+  readonly #updates: Coalescer;
+  readonly #sandboxes = new Map<string, SandboxRecord>();
+  readonly #resolvers = new Map<string, Resolver>();
+  readonly #locks = new Map<string, Promise<unknown>>();
+  #timer: Timer | undefined;
+  #stopped = false;
+
+  constructor(options: HostNetworkOptions) {
+    assert(/^[0-9a-z]{1,6}$/.test(options.tag), 'a network tag is 1 to 6 of [0-9a-z]');
+    this.#o = options;
+    this.#log = options.log.with({ component: 'overlay-net' });
+    this.#kernel = options.kernel ?? createKernel(options.spawner, this.#log);
+    this.#store = new NetworkStore(options.execRoot, options.stateDir ?? options.execRoot, this.#log);
+    this.#locals = new LocalNetworks(options.random, options.tag);
+    this.#wiring = ingressWiring(options.tag);
+    const common = { kernel: this.#kernel, store: this.#store, log: this.#log };
+    this.#overlays = new Overlays({ ...common, wiring: this.#wiring });
+    const parts = { ...common, locals: this.#locals, overlays: this.#overlays, tag: options.tag };
+    this.#builder = new SandboxBuilder({ ...parts, mtu: options.mtu ?? DEFAULT_MTU });
+    const hostRules = options.iptables ?? true;
+    this.#rules = new Rules({ ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring, hostRules });
+    this.#ports = new PortHolder(options.random);
+    this.#forwarder = createForwarder(options.clock, options.random);
+    this.#updates = new Coalescer(
+      options.clock,
+      RULES_INTERVAL_MS,
+      () => this.#update(),
+      (error) => {
+        this.#log.error('cannot bring the network rules up to date', { error });
+      },
+    );
+  }
+
+  async start(): Promise<void> {
+    await this.#kernel.apply(null, [{ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }]);
+    await this.#startLocals();
+    this.#overlays.load();
+    const strict = reversePathFilter();
+    for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, strict);
+    this.#adoptSandboxes();
+    this.#dropStrays();
+    await this.#update();
+    this.#scheduleReconcile();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#timer?.cancel();
+    await this.#updates.close();
+    for (const resolver of this.#resolvers.values()) resolver.close();
+    this.#resolvers.clear();
+    this.#ports.close();
+  }
+
+  async destroy(): Promise<void> {
+    await this.stop();
+    for (const record of this.#sandboxes.values()) await this.#builder.remove(record);
+    this.#sandboxes.clear();
+    for (const { facts } of this.#overlays.all()) await this.#overlays.remove(facts.id);
+    const bridges = this.#locals.bridges().map((network) => this.#locals.bridgeName(network));
+    const { links } = await this.#kernel.state(null);
+    const prefix = `sh${this.#o.tag}`;
+    const ours = links.filter(({ name }) => bridges.includes(name) || isOurs(name, prefix));
+    await this.#kernel.apply(
+      null,
+      ours.map(({ name }) => ({ kind: 'link-del', name })),
+    );
+    if (this.#o.iptables ?? true) await this.#rules.removeHost();
+    for (const name of this.#store.namespaceNames()) this.#kernel.removeNamespace(join(this.#store.namespaces, name));
+    this.#store.clear();
+  }
+
+  // --- local networks -------------------------------------------------------------------------------------------
+
+  async #startLocals(): Promise<void> {
+    for (const network of this.#store.loadNetworks()) this.#locals.add(network);
+    const taken = await this.#hostPrefixes();
+    const pools = this.#o.addressPools ?? DEFAULT_POOLS;
+    if (this.#locals.find('bridge') === undefined) this.#addDefaultBridge(taken, pools);
+    if (this.#locals.find(GATEWAY_NETWORK) === undefined) {
+      const options = { [OPTION_ICC]: 'false' };
+      const wanted = { name: GATEWAY_NETWORK, subnet: '', gateway: '', internal: false, labels: {}, options };
+      this.#locals.add(this.#locals.complete(wanted, pools, taken, this.#o.clock.now()));
+    }
+    for (const [name, driver] of [
+      ['host', 'host'],
+      ['none', 'null'],
+    ] as const) {
+      if (this.#locals.find(name) !== undefined) continue;
+      const id = Buffer.from(this.#o.random.bytes(32)).toString('hex');
+      const empty = { subnet: '', gateway: '', internal: false, labels: {}, options: {} };
+      this.#locals.add({ id, name, driver, createdMs: this.#o.clock.now(), ...empty });
+    }
+    this.#store.saveNetworks(this.#locals.all());
+    for (const network of this.#locals.bridges()) await this.#ensureBridge(network);
+  }
+
+  #addDefaultBridge(taken: readonly Prefix[], pools: readonly AddressPool[]): void {
+    const address = this.#o.bridge?.subnet ?? DEFAULT_BRIDGE;
+    const options = this.#o.bridge?.name === undefined ? {} : { [OPTION_NAME]: this.#o.bridge.name };
+    const wanted = { name: 'bridge', internal: false, labels: {}, options };
+    const now = this.#o.clock.now();
+    const bare = bareIp(address);
+    // The network's own address as gateway means its first host address.
+    const gateway = parsePrefix(address).base === parsePrefix(`${bare}/32`).base ? '' : bare;
+    this.#locals.add(this.#locals.complete({ ...wanted, subnet: address, gateway }, pools, taken, now));
+  }
+
+  /** Subnets that links of the host have, our own left out. */
+  async #hostPrefixes(): Promise<Prefix[]> {
+    const state = await this.#kernel.state(null);
+    const own = new Set(state.links.filter(({ name }) => isOurs(name, `sh${this.#o.tag}`)).map(({ index }) => index));
+    const addresses = state.addresses.filter(({ dev }) => !own.has(dev)).map(({ address }) => parsePrefix(address));
+    const routes = state.routes.filter(({ dev, to }) => !own.has(dev) && to !== '0.0.0.0/0');
+    return [...addresses, ...routes.map(({ to }) => parsePrefix(to))];
+  }
+
+  async #ensureBridge(network: LocalNetwork): Promise<void> {
+    const name = this.#locals.bridgeName(network);
+    await this.#kernel.apply(null, [
+      { kind: 'bridge', name, mac: macOf(network.gateway) },
+      { kind: 'addr', dev: name, address: this.#locals.gatewayAddress(network) },
+      // Clients on 127.0.0.1 of published ports are masqueraded behind this link.
+      { kind: 'sysctl', path: `net/ipv4/conf/${name}/route_localnet`, value: '1' },
+    ]);
+  }
+
+  localNetworks(): LocalNetwork[] {
+    return this.#locals.all();
+  }
+
+  async createLocalNetwork(
+    wanted: Pick<LocalNetwork, 'name' | 'subnet' | 'gateway' | 'internal' | 'labels' | 'options'>,
+  ): Promise<LocalNetwork> {
+    const taken = wanted.subnet === '' ? await this.#hostPrefixes() : [];
+    const pools = this.#o.addressPools ?? DEFAULT_POOLS;
+    const network = this.#locals.complete(wanted, pools, taken, this.#o.clock.now());
+    this.#locals.add(network);
+    try {
+      await this.#ensureBridge(network);
+      await this.#updates.now();
+    } catch (error) {
+      this.#locals.remove(network.id);
+      throw error;
+    }
+    this.#store.saveNetworks(this.#locals.all());
+    return network;
+  }
+
+  async removeLocalNetwork(id: string): Promise<void> {
+    const network = this.#locals.assertRemovable(id);
+    const used = [...this.#sandboxes.values()].some((record) =>
+      record.legs.some((leg) => leg.networkId === network.id),
+    );
+    if (used) {
+      const words = `error while removing network: network ${network.name} id ${network.id} has active endpoints`;
+      throw new ShoalError('PermissionDenied', words);
+    }
+    const name = this.#locals.bridgeName(network);
+    this.#locals.remove(network.id);
+    this.#store.saveNetworks(this.#locals.all());
+    await this.#updates.now();
+    await this.#kernel.apply(null, [{ kind: 'link-del', name }]);
+  }
+
+  // --- sandboxes ------------------------------------------------------------------------------------------------
+
+  /** Runs jobs for one sandbox one after the other. */
+  async #locked<T>(id: string, job: () => Promise<T>): Promise<T> {
+    const before = this.#locks.get(id) ?? Promise.resolve();
+    const mine = before.catch(() => undefined).then(job);
+    this.#locks.set(id, mine);
+    try {
+      return await mine;
+    } finally {
+      if (this.#locks.get(id) === mine) this.#locks.delete(id);
+    }
+  }
+
+  createSandbox(spec: SandboxSpec): Promise<SandboxResult> {
+    return this.#locked(spec.id, async () => {
+      const known = this.#sandboxes.get(spec.id);
+      if (known !== undefined && this.#builder.alive(known)) return known.result;
+      if (known !== undefined) await this.#remove(known);
+      const ports = this.#ports.hold(spec.names[0] ?? spec.id.slice(0, 12), [...spec.ports], spec.id);
+      let record: SandboxRecord | undefined;
+      try {
+        record = await this.#builder.build(spec, ports);
+        this.#sandboxes.set(spec.id, record);
+        this.#startResolver(record);
+        await this.#rules.applyOne(record);
+        if (ports.length > 0) await this.#rules.applyHost();
+        this.#store.saveSandbox(record);
+        return record.result;
+      } catch (error) {
+        if (record !== undefined) await this.#remove(record);
+        this.#ports.release(spec.id);
+        throw error;
+      }
+    });
+  }
+
+  async drainSandbox(id: string): Promise<void> {
+    const record = this.#sandboxes.get(id);
+    if (record === undefined || record.drained) return;
+    record.drained = true;
+    this.#store.saveSandbox(record);
+    await this.#updates.now();
+  }
+
+  removeSandbox(id: string): Promise<void> {
+    return this.#locked(id, async () => {
+      const record = this.#sandboxes.get(id);
+      if (record !== undefined) await this.#remove(record);
+    });
+  }
+
+  async #remove(record: SandboxRecord): Promise<void> {
+    const { id } = record.spec;
+    this.#sandboxes.delete(id);
+    this.#rules.forget(id);
+    this.#resolvers.get(id)?.close();
+    this.#resolvers.delete(id);
+    this.#ports.release(id);
+    await this.#builder.remove(record);
+    this.#store.removeSandbox(id);
+    this.#updates.request();
+  }
+
+  async keepSandboxes(ids: ReadonlySet<string>): Promise<void> {
+    for (const id of [...this.#sandboxes.keys()]) if (!ids.has(id)) await this.removeSandbox(id);
+  }
+
+  /** Takes over what an earlier life left; records whose namespace is gone (the host restarted) are dropped. */
+  #adoptSandboxes(): void {
+    for (const record of this.#store.loadSandboxes()) {
+      const { id } = record.spec;
+      if (!this.#builder.alive(record)) {
+        this.#store.removeSandbox(id);
+        continue;
+      }
+      this.#sandboxes.set(id, record);
+      try {
+        this.#builder.reserve(record);
+        this.#ports.hold(id, record.result.ports, id);
+        this.#startResolver(record);
+      } catch (error) {
+        this.#log.warn('a container was taken over with a part missing', { id, error: errorMessage(error) });
+      }
+    }
+  }
+
+  /** Namespaces that no record names: left by a crash half-way. */
+  #dropStrays(): void {
+    const known = new Set([
+      ...[...this.#sandboxes.values()].map((record) => record.result.namespacePath),
+      ...this.#overlays.all().map((overlay) => overlay.namespace),
+    ]);
+    for (const name of this.#store.namespaceNames()) {
+      const path = join(this.#store.namespaces, name);
+      if (!known.has(path)) this.#kernel.removeNamespace(path);
+    }
+  }
+
+  #startResolver(record: SandboxRecord): void {
+    const { id } = record.spec;
+    this.#resolvers.get(id)?.close();
+    const resolver = startResolver({
+      namespace: record.result.namespacePath,
+      zones: () => this.#zonesOf(record),
+      upstream: () => (record.defaultAddress === '' ? undefined : record.spec.dns),
+      forwarder: this.#forwarder,
+      random: this.#o.random,
+      log: this.#log,
+    });
+    this.#resolvers.set(id, resolver);
+  }
+
+  /** Overlay networks before local ones; the ingress network names nothing. */
+  #zonesOf(record: SandboxRecord): Zone[] {
+    const overlays: Zone[] = [];
+    const locals: Zone[] = [];
+    for (const leg of record.legs) {
+      if (leg.kind === 'gateway' || leg.kind === 'ingress') continue;
+      const overlay = this.#overlays.get(leg.networkId);
+      if (overlay !== undefined) overlays.push(overlay.zone);
+      const name = overlay?.facts.name ?? this.#locals.find(leg.networkId)?.name;
+      // Docker names nothing on the default bridge.
+      if (name !== undefined && name !== 'bridge') locals.push(this.#containerZone(leg.networkId, name));
+    }
+    return [...overlays, ...locals];
+  }
+
+  /** Names of this host's containers on a network. */
+  #containerZone(networkId: string, name: string): Zone {
+    const zone = emptyZone(name);
+    for (const { spec, legs } of this.#sandboxes.values()) {
+      const leg = legs.find((candidate) => candidate.networkId === networkId);
+      if (leg === undefined) continue;
+      const endpoint = spec.endpoints.find((candidate) => this.#isNetwork(candidate.networkId, networkId));
+      const names = [...spec.names, ...(endpoint?.aliases ?? []), spec.id.slice(0, 12)];
+      for (const known of names) addName(zone, known, leg.address);
+      zone.names.set(leg.address, `${names[0] ?? spec.id}.${zone.network}`);
+    }
+    return zone;
+  }
+
+  #isNetwork(key: string, networkId: string): boolean {
+    return key === networkId || this.#locals.find(key)?.id === networkId;
+  }
+
+  // --- overlays -------------------------------------------------------------------------------------------------
+
+  async setUnderlay(underlay: { vtep: string; dataPathPort: number; nodeId: string }): Promise<void> {
+    const state = await this.#kernel.state(null);
+    const holder = state.addresses.find(({ address }) => bareIp(address) === underlay.vtep);
+    const mtu = state.links.find(({ index }) => index === holder?.dev)?.mtu ?? DEFAULT_MTU;
+    const { vtep, dataPathPort, nodeId } = underlay;
+    // An address on the loopback link carries tunnels between daemons of one host only; its MTU would be too large.
+    if (!this.#overlays.setUnderlay({ vtep, dataPathPort, nodeId, mtu: Math.min(mtu, 9000) })) return;
+    for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
+    await this.#updates.now();
+  }
+
+  async setTable(table: NetworkTable): Promise<void> {
+    await this.#locked(table.network_id, async () => {
+      if (!this.#overlays.accept(table)) return;
+      await this.#overlays.ensure(table.network_id, reversePathFilter());
+    });
+    this.#updates.request();
+  }
+
+  removeTable(networkId: string): Promise<void> {
+    return this.#locked(networkId, async () => {
+      await this.#overlays.remove(networkId);
+      this.#updates.request();
+    });
+  }
+
+  async waitForNetwork(networkId: string, timeoutMs: number, signal?: AbortSignal): Promise<void> {
+    const end = this.#o.clock.monotonic() + timeoutMs;
+    for (;;) {
+      if (this.#locals.find(networkId) !== undefined) return;
+      if (this.#overlays.get(networkId)?.standing === true) return;
+      if (this.#o.clock.monotonic() >= end) {
+        throw unavailable(`network ${networkId} did not become ready on this host within ${timeoutMs} ms`);
+      }
+      await this.#o.clock.sleep(NO_NETWORK_POLL_MS, signal);
+    }
+  }
+
+  async #ensureOverlay(networkId: string, strict: boolean): Promise<void> {
+    try {
+      await this.#locked(networkId, () => this.#overlays.ensure(networkId, strict));
+    } catch (error) {
+      this.#log.error('cannot set up an overlay network', { network: networkId, error });
+    }
+  }
+
+  // --- upkeep ---------------------------------------------------------------------------------------------------
+
+  async #update(): Promise<void> {
+    await this.#rules.applyHost();
+    await this.#rules.applySandboxes();
+  }
+
+  #scheduleReconcile(): void {
+    if (this.#stopped) return;
+    this.#timer = this.#o.clock.after(RECONCILE_MS, () => {
+      void this.reconcile()
+        .catch((error: unknown) => this.#log.error('cannot repair the network', { error }))
+        .finally(() => this.#scheduleReconcile());
+    });
+  }
+
+  /** Compares the cheap parts of the kernel with the plan and repairs what drifted. */
+  async reconcile(): Promise<void> {
+    const { links } = await this.#kernel.state(null);
+    const present = new Set(links.map(({ name }) => name));
+    for (const network of this.#locals.bridges()) {
+      if (!present.has(this.#locals.bridgeName(network))) await this.#ensureBridge(network);
+    }
+    for (const { facts } of this.#overlays.all()) {
+      await this.#overlays.check(facts.id);
+      await this.#ensureOverlay(facts.id, reversePathFilter());
+    }
+    await this.#rules.check();
+    if (!this.#stopped) await this.#updates.now();
+  }
+
+  /** The record of a sandbox. @throws ShoalError NotFound */
+  sandbox(id: string): SandboxResult {
+    const record = this.#sandboxes.get(id);
+    if (record === undefined) throw notFound(`no network sandbox of container ${id}`);
+    return record.result;
+  }
+}
+
+/** Links named by this daemon: its two bridges, its ingress pair, veths and numbered bridges. */
+function isOurs(name: string, prefix: string): boolean {
+  return name.startsWith(prefix) && /^(?:[0gi]|v[0-9a-z]+|[0-9a-f]{7})$/.test(name.slice(prefix.length));
+}
+
+/** Whether the host checks the reverse path of packets on all its links. */
+function reversePathFilter(): boolean {
+  try {
+    return readFileSync('/proc/sys/net/ipv4/conf/all/rp_filter', 'utf8').trim() !== '0';
+  } catch {
+    return false;
+  }
+}

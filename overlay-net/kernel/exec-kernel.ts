@@ -1,0 +1,195 @@
+import { ProgramFailed, runChecked, unreachable, type Spawner } from '../../base/index.ts';
+import { dropNamespace, isNamespace } from './namespace.ts';
+import { nftError } from './nftables.ts';
+import type { Kernel, NamespaceState, Op } from './ops.ts';
+
+/** Which program runs an op, and with which line of its batch (or, for `write`, which file gets which value). */
+export interface Line {
+  program: 'ip' | 'bridge' | 'write';
+  text: string;
+  /** The line may fail because its aim is reached already. */
+  lenient: boolean;
+}
+
+/** Ops as lines for `ip -batch` and `bridge -batch` (ip(8), bridge(8)). */
+export function toLines(op: Op): Line[] {
+  const line = (text: string, lenient = false): Line => ({ program: 'ip', text, lenient });
+  switch (op.kind) {
+    case 'bridge': {
+      const options = `${op.mac === undefined ? '' : ` address ${op.mac}`}${op.mtu === undefined ? '' : ` mtu ${op.mtu}`}`;
+      return [
+        line(`link add name ${op.name}${options} type bridge forward_delay 0 mcast_snooping 0`, true),
+        line(`link set dev ${op.name} up`),
+      ];
+    }
+    case 'veth': {
+      const mac = op.peer.mac === undefined ? '' : ` address ${op.peer.mac}`;
+      const peer = `peer name ${op.peer.name} mtu ${op.mtu}${mac} netns ${op.peer.namespace}`;
+      const link: Op = { kind: 'link', name: op.name, up: true };
+      return [
+        line(`link add name ${op.name} mtu ${op.mtu} type veth ${peer}`, true),
+        ...toLines({ ...link, ...(op.master && { master: op.master }), ...(op.isolated && { isolated: true }) }),
+      ];
+    }
+    case 'vxlan': {
+      const mac = op.mac === undefined ? '' : ` address ${op.mac}`;
+      const proxy = op.proxy ? ' proxy' : '';
+      const tunnel = `id ${op.vni} local ${op.local} dstport ${op.port} nolearning${proxy}`;
+      return [line(`link add name ${op.name} mtu ${op.mtu}${mac} netns ${op.namespace} type vxlan ${tunnel}`)];
+    }
+    case 'link':
+      return linkLines(op);
+    case 'link-del':
+      return [line(`link del dev ${op.name}`, true)];
+    case 'addr':
+      return [line(`addr ${op.del ? 'del' : 'replace'} ${op.address} dev ${op.dev}`, op.del)];
+    case 'route': {
+      const via = `${op.via === undefined ? '' : ` via ${op.via}`} dev ${op.dev}${op.onlink ? ' onlink' : ''}`;
+      const table = op.table === undefined ? '' : ` table ${op.table}`;
+      return [line(`route ${op.del ? 'del' : 'replace'} ${op.to}${via}${table}`, op.del)];
+    }
+    case 'rule': {
+      const rule = `fwmark ${op.mark} lookup ${op.table} priority ${op.priority}`;
+      return [line(`rule ${op.del ? 'del' : 'add'} ${rule}`, true)];
+    }
+    case 'neigh':
+      return [
+        line(
+          `neigh ${op.del ? 'del' : 'replace'} ${op.ip} lladdr ${op.mac} dev ${op.dev}${op.del ? '' : ' nud permanent'}`,
+          op.del,
+        ),
+      ];
+    case 'fdb':
+      return [fdbLine(op)];
+    case 'sysctl':
+      return [{ program: 'write', text: `${op.path} ${op.value}`, lenient: true }];
+    default:
+      return unreachable(op);
+  }
+}
+
+function linkLines(op: Extract<Op, { kind: 'link' }>): Line[] {
+  const words: string[] = [];
+  if (op.mtu !== undefined) words.push(`mtu ${op.mtu}`);
+  if (op.mac !== undefined) words.push(`address ${op.mac}`);
+  if (op.master !== undefined) words.push(`master ${op.master}`);
+  if (op.up !== undefined) words.push(op.up ? 'up' : 'down');
+  const lines: Line[] = [];
+  if (words.length > 0)
+    lines.push({ program: 'ip', text: `link set dev ${op.name} ${words.join(' ')}`, lenient: false });
+  if (op.isolated !== undefined) {
+    const text = `link set dev ${op.name} type bridge_slave isolated ${op.isolated ? 'on' : 'off'}`;
+    lines.push({ program: 'ip', text, lenient: false });
+  }
+  return lines;
+}
+
+function fdbLine(op: Extract<Op, { kind: 'fdb' }>): Line {
+  const to = op.to === undefined ? '' : ` dst ${op.to}`;
+  const where = `${op.self ? ' self' : ''}${op.master ? ' master' : ''}`;
+  const state = op.del ? '' : op.master ? ' static' : ' permanent';
+  const text = `fdb ${op.del ? 'del' : 'replace'} ${op.mac} dev ${op.dev}${to}${where}${state}`;
+  return { program: 'bridge', text, lenient: op.del ?? false };
+}
+
+function within(namespace: string | null, file: string, args: string[]): { file: string; args: string[] } {
+  return namespace === null ? { file, args } : { file: 'nsenter', args: [`--net=${namespace}`, file, ...args] };
+}
+
+/** The kernel through programs: one process for each run of like lines. */
+export function createExecKernel(spawner: Spawner): Kernel {
+  return {
+    async createNamespace(path) {
+      if (isNamespace(path)) return;
+      await runChecked(spawner, { file: 'sh', args: ['-c', 'mkdir -p "$(dirname "$0")" && : >"$0"', path] });
+      await runChecked(spawner, { file: 'unshare', args: [`--net=${path}`, 'true'] });
+    },
+    removeNamespace: dropNamespace,
+    apply: (namespace, ops) => applyLines(spawner, namespace, ops.flatMap(toLines)),
+    async nft(namespace, text) {
+      const result = await spawner.run({ ...within(namespace, 'nft', ['-f', '-']), stdin: text });
+      if (result.code !== 0) throw nftError(result.stderr.toString('utf8'));
+      return result.stdout.toString('utf8');
+    },
+    state: (namespace) => readByPrograms(spawner, namespace),
+  };
+}
+
+async function applyLines(spawner: Spawner, namespace: string | null, lines: readonly Line[]): Promise<void> {
+  for (let at = 0; at < lines.length;) {
+    const first = lines[at] as Line;
+    let end = at + 1;
+    while (end < lines.length && lines[end]?.program === first.program && lines[end]?.lenient === first.lenient) end++;
+    await runLines(spawner, namespace, lines.slice(at, end), first);
+    at = end;
+  }
+}
+
+async function runLines(spawner: Spawner, namespace: string | null, lines: readonly Line[], kind: Line): Promise<void> {
+  if (kind.program === 'write') {
+    const script = lines.map((line) => line.text.split(' ')).map(([path, value]) => `echo ${value} >/proc/sys/${path}`);
+    await spawner.run(within(namespace, 'sh', ['-c', script.join('; ')]));
+    return;
+  }
+  const args = [...(kind.lenient ? ['-force'] : []), '-batch', '-'];
+  const request = { ...within(namespace, kind.program, args), stdin: lines.map((line) => `${line.text}\n`).join('') };
+  const result = await spawner.run(request);
+  if (result.code !== 0 && !kind.lenient) throw new ProgramFailed(request, result);
+}
+
+interface JsonLink {
+  ifname: string;
+  ifindex: number;
+  mtu: number;
+  flags: string[];
+  addr_info: { family: string; local: string; prefixlen: number }[];
+}
+
+async function readByPrograms(spawner: Spawner, namespace: string | null): Promise<NamespaceState> {
+  const read = async <T>(file: string, args: string[]): Promise<T[]> => {
+    const text = await runChecked(spawner, within(namespace, file, args));
+    return text.trim() === '' ? [] : (JSON.parse(text) as T[]);
+  };
+  const links = await read<JsonLink>('ip', ['-j', '-N', 'addr', 'show']);
+  const indexOf = new Map(links.map((link) => [link.ifname, link.ifindex]));
+  const at = (name: string | undefined): number => indexOf.get(name ?? '') ?? 0;
+  type Route = { dst: string; gateway?: string; dev?: string; table?: string };
+  const routes = await read<Route>('ip', ['-j', '-N', '-4', 'route', 'show', 'table', 'all', 'type', 'unicast']);
+  type Neighbour = { dst: string; lladdr: string; dev: string };
+  const neighbours = await read<Neighbour>('ip', ['-j', '-4', 'neigh', 'show', 'nud', 'permanent']);
+  type Forward = { mac: string; ifname: string; dst?: string; flags: string[]; master?: string; state: string };
+  const fdb = await read<Forward>('bridge', ['-j', 'fdb', 'show']);
+  type Rule = { priority: number; fwmark?: string; table: string };
+  const rules = await read<Rule>('ip', ['-j', '-N', '-4', 'rule', 'show']);
+  return {
+    links: links.map(({ ifname, ifindex, mtu, flags }) => ({
+      name: ifname,
+      index: ifindex,
+      mtu,
+      up: flags.includes('UP'),
+    })),
+    addresses: links.flatMap((link) =>
+      link.addr_info
+        .filter((info) => info.family === 'inet')
+        .map((info) => ({ dev: link.ifindex, address: `${info.local}/${info.prefixlen}` })),
+    ),
+    routes: routes.map((route) => ({
+      to: route.dst === 'default' ? '0.0.0.0/0' : route.dst.includes('/') ? route.dst : `${route.dst}/32`,
+      via: route.gateway ?? '',
+      dev: at(route.dev),
+      table: Number(route.table ?? 254),
+    })),
+    neighbours: neighbours.map(({ dst, lladdr, dev }) => ({ dev: at(dev), ip: dst, mac: lladdr })),
+    fdb: fdb
+      .filter((entry) => entry.state === 'permanent' || entry.state === 'static')
+      .map((entry) => {
+        const master = entry.master !== undefined;
+        return { dev: at(entry.ifname), mac: entry.mac, to: entry.dst ?? '', self: !master, master };
+      }),
+    rules: rules.map((rule) => ({
+      mark: Number(rule.fwmark ?? 0),
+      table: Number(rule.table),
+      priority: rule.priority,
+    })),
+  };
+}

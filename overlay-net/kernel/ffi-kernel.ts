@@ -1,0 +1,64 @@
+import { writeFileSync } from 'node:fs';
+import { inNetworkNamespace, ShoalError } from '../../base/index.ts';
+import { dropNamespace, makeNamespace } from './namespace.ts';
+import { RouteSocket } from './netlink.ts';
+import { loadNftables, runNft } from './nftables.ts';
+import type { Kernel, NamespaceState, Op } from './ops.ts';
+import { readState } from './route-dump.ts';
+import { queueOp } from './route-ops.ts';
+
+/**
+ * The kernel through rtnetlink and libnftables in this very thread: microseconds a request, no process.
+ * @throws Error when libnftables cannot be loaded.
+ */
+export function createFfiKernel(): Kernel {
+  const library = loadNftables();
+  return {
+    createNamespace: async (path) => makeNamespace(path),
+    removeNamespace: dropNamespace,
+    apply: async (namespace, ops) => applyOps(namespace, ops),
+    nft: async (namespace, text) => runNft(library, namespace, text),
+    state: async (namespace) => withSocket(namespace, readState),
+  };
+}
+
+function withSocket<T>(namespace: string | null, use: (socket: RouteSocket) => T): T {
+  const socket = new RouteSocket(namespace);
+  try {
+    return use(socket);
+  } finally {
+    socket.close();
+  }
+}
+
+function applyOps(namespace: string | null, ops: readonly Op[]): void {
+  if (ops.length === 0) return;
+  withSocket(namespace, (socket) => {
+    for (const op of ops) {
+      if (op.kind === 'sysctl') {
+        socket.flush();
+        writeSysctl(namespace, op.path, op.value);
+      } else {
+        queueOp(socket, op);
+      }
+    }
+    socket.flush();
+  });
+}
+
+function writeSysctl(namespace: string | null, path: string, value: string): void {
+  const write = (): void => writeFileSync(`/proc/sys/${path}`, value);
+  try {
+    if (namespace === null) write();
+    else inNetworkNamespace(namespace, write);
+  } catch (error) {
+    // A kernel without IPv6 has none of its switches.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw new ShoalError('Internal', `cannot set ${path} to ${value}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** Whole state of a namespace, synchronously; for callers on a start path. */
+export function readNamespace(namespace: string | null): NamespaceState {
+  return withSocket(namespace, readState);
+}

@@ -1,0 +1,19 @@
+import { errorMessage, type Logger, type Spawner } from '../../base/index.ts';
+import { createExecKernel } from './exec-kernel.ts';
+import { createFfiKernel } from './ffi-kernel.ts';
+import type { Kernel } from './ops.ts';
+
+export * from './ops.ts';
+export { isNamespace } from './namespace.ts';
+
+/** The fastest back end that works on this host: in-process calls, or the `ip`, `bridge` and `nft` programs. */
+export function createKernel(spawner: Spawner, log: Logger): Kernel {
+  try {
+    return createFfiKernel();
+  } catch (error) {
+    log.warn('libnftables or FFI is missing; networks go through programs, which is slower', {
+      error: errorMessage(error),
+    });
+    return createExecKernel(spawner);
+  }
+}

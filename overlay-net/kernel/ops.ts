@@ -1,0 +1,84 @@
+/**
+ * One change of the kernel's network state, as data. Adding what exists (and is alike) and deleting what is absent are
+ * no errors, so that a batch may be run again.
+ */
+export type Op =
+  | { kind: 'bridge'; name: string; mac?: string; mtu?: number }
+  | {
+      kind: 'veth';
+      name: string;
+      mtu: number;
+      master?: string;
+      /** Bridge port that reaches no other isolated port. */
+      isolated?: boolean;
+      /** The other end, born in `namespace`; it is down until a `link` op there brings it up. */
+      peer: { name: string; mac?: string; namespace: string };
+    }
+  | {
+      kind: 'vxlan';
+      name: string;
+      /** Namespace the device is born into; its socket stays in the one where this op runs. */
+      namespace: string;
+      vni: number;
+      local: string;
+      port: number;
+      mtu: number;
+      mac?: string;
+      /** Answers ARP from the neighbour table and never floods. */
+      proxy: boolean;
+    }
+  | { kind: 'link'; name: string; up?: boolean; mtu?: number; mac?: string; master?: string; isolated?: boolean }
+  | { kind: 'link-del'; name: string }
+  | { kind: 'addr'; del?: boolean; dev: string; address: string }
+  | { kind: 'route'; del?: boolean; to: string; via?: string; dev: string; onlink?: boolean; table?: number }
+  | { kind: 'rule'; del?: boolean; mark: number; table: number; priority: number }
+  | { kind: 'neigh'; del?: boolean; dev: string; ip: string; mac: string }
+  /** `self`: entry of the device itself (vxlan: MAC to tunnel end point); `master`: entry of its bridge. */
+  | { kind: 'fdb'; del?: boolean; dev: string; mac: string; to?: string; self: boolean; master: boolean }
+  | { kind: 'sysctl'; path: string; value: string };
+
+export interface LinkInfo {
+  name: string;
+  index: number;
+  mtu: number;
+  up: boolean;
+}
+
+export interface AddressInfo {
+  dev: number;
+  /** With mask. */
+  address: string;
+}
+
+export interface RouteInfo {
+  /** Destination with mask; 0.0.0.0/0 for the default. */
+  to: string;
+  via: string;
+  dev: number;
+  table: number;
+}
+
+/** What a namespace holds, as far as plans are compared with it. */
+export interface NamespaceState {
+  links: LinkInfo[];
+  addresses: AddressInfo[];
+  routes: RouteInfo[];
+  /** Permanent IPv4 neighbours. */
+  neighbours: { dev: number; ip: string; mac: string }[];
+  /** Static entries of devices and bridges. */
+  fdb: { dev: number; mac: string; to: string; self: boolean; master: boolean }[];
+  rules: { mark: number; table: number; priority: number }[];
+}
+
+/** The kernel's network as seen through one back end. A namespace is a path, or null for the caller's own. */
+export interface Kernel {
+  /** Makes a namespace bound to `path`. */
+  createNamespace(path: string): Promise<void>;
+  /** Lets go of a namespace; it ends with its last process. */
+  removeNamespace(path: string): void;
+  /** Runs ops in order. @throws ShoalError that names the op which failed; those before it stay done. */
+  apply(namespace: string | null, ops: readonly Op[]): Promise<void>;
+  /** Runs nft commands as one transaction and returns what they print. @throws ShoalError with nft's own words. */
+  nft(namespace: string | null, text: string): Promise<string>;
+  state(namespace: string | null): Promise<NamespaceState>;
+}

@@ -1,0 +1,238 @@
+import { join } from 'node:path';
+import { failedPrecondition, invalidArgument, type Logger } from '../base/index.ts';
+import { NetworkTable } from '../proto/index.ts';
+import { overlayZone, type Zone } from './dns/zone.ts';
+import { hostOps, innerOps, undoHostOps, type IngressWiring } from './ingress-wiring.ts';
+import { macOf } from './ip4.ts';
+import type { Kernel, NamespaceState, Op } from './kernel/ops.ts';
+import {
+  BRIDGE_LINK,
+  DEFAULT_MTU,
+  diffItems,
+  itemsOf,
+  overlayFacts,
+  peersOf,
+  planIngress,
+  planOverlay,
+  VXLAN_LINK,
+  VXLAN_OVERHEAD_BYTES,
+  type Items,
+  type OverlayFacts,
+  type Underlay,
+} from './plan.ts';
+import { ingressTable } from './plan-nft.ts';
+import type { NetworkStore } from './store.ts';
+
+/** One overlay network on this host. */
+export interface Overlay {
+  facts: OverlayFacts;
+  table: NetworkTable;
+  zone: Zone;
+  namespace: string;
+  mtu: number;
+  /** Its namespace and links stand and follow the table. */
+  standing: boolean;
+}
+
+interface Entry extends Overlay {
+  /** Undefined until this life has read the kernel. */
+  applied: Items | undefined;
+  /** Parameters of the tunnel device that exists; empty when there is none. */
+  vxlan: string;
+  /** The ingress table as last applied. */
+  rules: string;
+}
+
+export interface OverlaysOptions {
+  kernel: Kernel;
+  store: NetworkStore;
+  log: Logger;
+  wiring: IngressWiring;
+}
+
+/** Namespaces, tunnels and peers of the overlay networks, made from tables. */
+export class Overlays {
+  readonly #kernel: Kernel;
+  readonly #store: NetworkStore;
+  readonly #log: Logger;
+  readonly #wiring: IngressWiring;
+  readonly #entries = new Map<string, Entry>();
+  #underlay: Underlay | undefined;
+
+  constructor(options: OverlaysOptions) {
+    this.#kernel = options.kernel;
+    this.#store = options.store;
+    this.#log = options.log;
+    this.#wiring = options.wiring;
+  }
+
+  get underlay(): Underlay | undefined {
+    return this.#underlay;
+  }
+
+  all(): Overlay[] {
+    return [...this.#entries.values()];
+  }
+
+  get(networkId: string): Overlay | undefined {
+    return this.#entries.get(networkId);
+  }
+
+  ingress(): Overlay | undefined {
+    return this.all().find((overlay) => overlay.facts.ingress);
+  }
+
+  /** Takes up what an earlier life stored; the kernel is read and repaired by `ensure`. */
+  load(): void {
+    this.#underlay = this.#store.loadUnderlay();
+    for (const { table, vxlan } of this.#store.loadTables()) this.#put(table).vxlan = vxlan;
+  }
+
+  setUnderlay(underlay: Underlay): boolean {
+    if (JSON.stringify(underlay) === JSON.stringify(this.#underlay)) return false;
+    this.#underlay = underlay;
+    this.#store.saveUnderlay(underlay);
+    for (const entry of this.#entries.values()) entry.standing = false;
+    return true;
+  }
+
+  /** Takes a table; false when it is older than or the same as the one that is known. */
+  accept(table: NetworkTable): boolean {
+    const known = this.#entries.get(table.network_id);
+    if (known !== undefined) {
+      if (table.version < known.table.version) return false;
+      if (table.version === known.table.version && NetworkTable.equal(table, known.table)) return false;
+    }
+    const facts = overlayFacts(table);
+    if (facts.encrypted) {
+      throw failedPrecondition(
+        `network ${facts.name} asks for encryption, which this host's overlay does not offer; nothing was set up`,
+      );
+    }
+    if (facts.vni === 0 || facts.subnet === '') {
+      throw invalidArgument(`the table of network ${facts.name} names no VXLAN id or no IPv4 subnet`);
+    }
+    const entry = this.#put(table);
+    entry.standing = false;
+    this.#save(entry);
+    return true;
+  }
+
+  #put(table: NetworkTable): Entry {
+    const facts = overlayFacts(table);
+    const zone = overlayZone(facts.name, table);
+    const known = this.#entries.get(table.network_id);
+    const mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - VXLAN_OVERHEAD_BYTES;
+    if (known !== undefined) return Object.assign(known, { facts, table, zone, mtu });
+    const name = facts.ingress ? 'ingress' : `ov-${facts.id.slice(0, 12)}`;
+    const namespace = join(this.#store.namespaces, name);
+    const fresh = { applied: undefined, vxlan: '', rules: '', standing: false };
+    const entry: Entry = { facts, table, zone, namespace, mtu, ...fresh };
+    this.#entries.set(table.network_id, entry);
+    return entry;
+  }
+
+  #save(entry: Entry): void {
+    this.#store.saveTable({ table: entry.table, vxlan: entry.vxlan });
+  }
+
+  /** Makes the kernel follow one network's table. @param strict whether the host filters by reverse path. */
+  async ensure(networkId: string, strict: boolean): Promise<void> {
+    const entry = this.#entries.get(networkId);
+    if (entry === undefined || entry.standing) return;
+    entry.mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - VXLAN_OVERHEAD_BYTES;
+    if (entry.applied === undefined) await this.#adopt(entry, strict);
+    await this.#ensureTunnel(entry);
+    const plan = entry.facts.ingress ? planIngress : planOverlay;
+    const desired = plan(entry.table, this.#underlay);
+    await this.#kernel.apply(entry.namespace, diffItems(entry.applied ?? new Map(), desired));
+    entry.applied = desired;
+    if (entry.facts.ingress) await this.#ensureRules(entry);
+    entry.standing = true;
+  }
+
+  /** Namespace and bridge; then what is in it becomes the state that the plan is compared with. */
+  async #adopt(entry: Entry, strict: boolean): Promise<void> {
+    const { namespace, facts, mtu } = entry;
+    await this.#kernel.createNamespace(namespace);
+    await this.#kernel.apply(namespace, [
+      { kind: 'sysctl', path: 'net/ipv6/conf/all/disable_ipv6', value: '1' },
+      { kind: 'sysctl', path: 'net/ipv6/conf/default/disable_ipv6', value: '1' },
+      { kind: 'link', name: 'lo', up: true },
+    ]);
+    if (facts.ingress) {
+      await this.#kernel.apply(null, hostOps(this.#wiring, namespace, DEFAULT_MTU, strict));
+      await this.#kernel.apply(namespace, innerOps(facts, this.#wiring, mtu));
+    } else {
+      await this.#kernel.apply(namespace, [{ kind: 'bridge', name: BRIDGE_LINK, mtu }]);
+    }
+    const state = await this.#kernel.state(namespace);
+    if (!hasLink(state, VXLAN_LINK)) entry.vxlan = '';
+    entry.applied = itemsOf(state);
+  }
+
+  async #ensureTunnel(entry: Entry): Promise<void> {
+    const underlay = this.#underlay;
+    if (underlay === undefined) return;
+    const { facts, namespace, mtu } = entry;
+    const vxlan: Op = {
+      kind: 'vxlan',
+      name: VXLAN_LINK,
+      namespace,
+      vni: facts.vni,
+      local: underlay.vtep,
+      port: underlay.dataPathPort,
+      mtu,
+      proxy: !facts.ingress,
+      ...(facts.ingress ? { mac: macOf(underlay.vtep) } : {}),
+    };
+    const wanted = JSON.stringify(vxlan);
+    if (entry.vxlan === wanted) return;
+    await this.#kernel.apply(namespace, [{ kind: 'link-del', name: VXLAN_LINK }]);
+    // With the device go its routes, neighbours and forwarding entries.
+    entry.applied = new Map([...(entry.applied ?? [])].filter(([, op]) => op.kind === 'rule'));
+    await this.#kernel.apply(null, [vxlan]);
+    const master = facts.ingress ? {} : { master: BRIDGE_LINK };
+    await this.#kernel.apply(namespace, [{ kind: 'link', name: VXLAN_LINK, up: true, ...master }]);
+    entry.vxlan = wanted;
+    this.#save(entry);
+  }
+
+  async #ensureRules(entry: Entry): Promise<void> {
+    const rules = ingressTable(peersOf(entry.table, this.#underlay));
+    if (rules === entry.rules) return;
+    await this.#kernel.nft(entry.namespace, rules);
+    entry.rules = rules;
+  }
+
+  /** Looks whether the links of a network still stand; if not, the next `ensure` makes them anew. */
+  async check(networkId: string): Promise<boolean> {
+    const entry = this.#entries.get(networkId);
+    if (entry === undefined || !entry.standing) return false;
+    const state = await this.#kernel.state(entry.namespace);
+    const links = [BRIDGE_LINK, ...(this.#underlay === undefined ? [] : [VXLAN_LINK])];
+    if (links.every((name) => hasLink(state, name))) return true;
+    this.#log.warn('links of a network vanished and are made again', { network: entry.facts.name });
+    entry.standing = false;
+    entry.applied = undefined;
+    entry.rules = '';
+    return false;
+  }
+
+  async remove(networkId: string): Promise<void> {
+    const entry = this.#entries.get(networkId);
+    if (entry === undefined) return;
+    this.#entries.delete(networkId);
+    this.#store.removeTable(networkId);
+    if (entry.applied !== undefined) {
+      // At once, so that the same network may come back while the old namespace still ends.
+      await this.#kernel.apply(entry.namespace, [{ kind: 'link-del', name: VXLAN_LINK }]);
+    }
+    if (entry.facts.ingress) await this.#kernel.apply(null, undoHostOps(this.#wiring));
+    this.#kernel.removeNamespace(entry.namespace);
+  }
+}
+
+function hasLink(state: NamespaceState, name: string): boolean {
+  return state.links.some((link) => link.name === name);
+}

@@ -1,0 +1,232 @@
+/**
+ * What the kernel shall hold, computed from tables as data. Pure: no I/O, clock or randomness. Items are ops under a
+ * key; the diff of two item maps is the batch that leads from one to the other.
+ */
+import { PortConfig_Protocol, PortConfig_PublishMode, type NetworkTable } from '../proto/index.ts';
+import { bareIp, macOf, parseIp } from './ip4.ts';
+import type { NamespaceState, Op } from './kernel/ops.ts';
+
+export type Items = ReadonlyMap<string, Op>;
+
+/** This host's place in the underlay. `mtu` is that of the link which holds the tunnel end point. */
+export interface Underlay {
+  vtep: string;
+  dataPathPort: number;
+  nodeId: string;
+  mtu: number;
+}
+
+/** What is fixed for one overlay network. */
+export interface OverlayFacts {
+  id: string;
+  name: string;
+  vni: number;
+  /** First IPv4 subnet; others of the network are not carried. */
+  subnet: string;
+  gateway: string;
+  ingress: boolean;
+  internal: boolean;
+  encrypted: boolean;
+}
+
+export const VXLAN_LINK = 'vxlan0';
+export const BRIDGE_LINK = 'br0';
+/** The ingress namespace's end of the pair that leads to the host. */
+export const HOST_LINK = 'host0';
+/** Outer IPv4, UDP, VXLAN and inner Ethernet headers (RFC 7348). */
+export const VXLAN_OVERHEAD_BYTES = 50;
+export const DEFAULT_MTU = 1500;
+const VNI_OPTION = 'com.docker.network.driver.overlay.vxlanid_list';
+/** Mark of connections that entered through this very host; others carry the entry's VTEP. */
+export const LOCAL_ENTRY_MARK = 1;
+/** Route table of replies to them. */
+export const LOCAL_ENTRY_TABLE = 100;
+const ENTRY_RULE_PRIORITY = 20_000;
+
+export function overlayFacts(table: NetworkTable): OverlayFacts {
+  const { network } = table;
+  const config = network?.ipam?.configs.find((candidate) => !candidate.subnet.includes(':'));
+  const options = network?.driver_state?.options ?? {};
+  const wanted = network?.spec?.driver_config?.options ?? {};
+  return {
+    id: table.network_id,
+    name: network?.spec?.annotations?.name ?? table.network_id,
+    vni: Number((options[VNI_OPTION] ?? '').split(',')[0] || 0),
+    subnet: config?.subnet ?? '',
+    gateway: bareIp(config?.gateway ?? ''),
+    ingress: network?.spec?.ingress ?? false,
+    internal: network?.spec?.internal ?? false,
+    encrypted: 'encrypted' in options || 'encrypted' in wanted,
+  };
+}
+
+/** VTEP of an endpoint when it is on another host; undefined when it is here or not known yet. */
+function remoteVtep(endpoint: { node_id: string; vtep: string }, underlay: Underlay): string | undefined {
+  if (endpoint.node_id === underlay.nodeId || endpoint.vtep === underlay.vtep) return undefined;
+  return endpoint.vtep === '' ? undefined : endpoint.vtep;
+}
+
+/** Neighbours and forwarding entries of a bridged overlay: nothing is flooded, so each remote task has both. */
+export function planOverlay(table: NetworkTable, underlay: Underlay | undefined): Items {
+  const items = new Map<string, Op>();
+  if (underlay === undefined) return items;
+  for (const endpoint of table.endpoints) {
+    const vtep = remoteVtep(endpoint, underlay);
+    if (vtep === undefined || endpoint.address === '') continue;
+    const ip = bareIp(endpoint.address);
+    const mac = endpoint.mac.toLowerCase() || macOf(ip);
+    items.set(`neigh ${ip}`, { kind: 'neigh', dev: VXLAN_LINK, ip, mac });
+    items.set(`fdb ${mac}`, { kind: 'fdb', dev: VXLAN_LINK, mac, to: vtep, self: true, master: true });
+  }
+  return items;
+}
+
+/** VTEPs of all other hosts on a network. */
+export function peersOf(table: NetworkTable, underlay: Underlay | undefined): string[] {
+  const peers = new Set<string>();
+  for (const peer of table.peers) if (peer.node_id !== underlay?.nodeId) peers.add(peer.vtep);
+  for (const endpoint of table.endpoints) if (endpoint.node_id !== underlay?.nodeId) peers.add(endpoint.vtep);
+  peers.delete('');
+  if (underlay !== undefined) peers.delete(underlay.vtep);
+  return [...peers].sort();
+}
+
+/** Routes to remote tasks, next hops, and the way back to each entry host of the routed ingress network. */
+export function planIngress(table: NetworkTable, underlay: Underlay | undefined): Items {
+  const items = new Map<string, Op>();
+  const local = { mark: LOCAL_ENTRY_MARK, table: LOCAL_ENTRY_TABLE, priority: ENTRY_RULE_PRIORITY };
+  items.set(`rule ${LOCAL_ENTRY_MARK}`, { kind: 'rule', ...local });
+  if (underlay === undefined) return items;
+  for (const vtep of peersOf(table, underlay)) {
+    const mac = macOf(vtep);
+    const entry = parseIp(vtep);
+    items.set(`neigh ${vtep}`, { kind: 'neigh', dev: VXLAN_LINK, ip: vtep, mac });
+    items.set(`fdb ${mac}`, { kind: 'fdb', dev: VXLAN_LINK, mac, to: vtep, self: true, master: false });
+    const back = { to: '0.0.0.0/0', via: vtep, dev: VXLAN_LINK, onlink: true, table: entry };
+    items.set(`route ${entry} ${back.to}`, { kind: 'route', ...back });
+    items.set(`rule ${entry}`, { kind: 'rule', mark: entry, table: entry, priority: ENTRY_RULE_PRIORITY });
+  }
+  for (const endpoint of table.endpoints) {
+    const vtep = remoteVtep(endpoint, underlay);
+    if (vtep === undefined || endpoint.address === '') continue;
+    const to = `${bareIp(endpoint.address)}/32`;
+    items.set(`route main ${to}`, { kind: 'route', to, via: vtep, dev: VXLAN_LINK, onlink: true });
+  }
+  return items;
+}
+
+/** The op that takes an item away. */
+export function undo(op: Op): Op {
+  switch (op.kind) {
+    case 'addr':
+    case 'route':
+    case 'rule':
+    case 'neigh':
+    case 'fdb':
+      return { ...op, del: true };
+    case 'bridge':
+    case 'veth':
+    case 'vxlan':
+    case 'link':
+    case 'link-del':
+      return { kind: 'link-del', name: op.name };
+    case 'sysctl':
+      return op;
+  }
+}
+
+/** The batch that leads from `applied` to `desired`: removals first, then what is new or differs. */
+export function diffItems(applied: Items, desired: Items): Op[] {
+  const ops: Op[] = [];
+  for (const [key, op] of applied) if (!desired.has(key)) ops.push(undo(op));
+  for (const [key, op] of desired) {
+    const before = applied.get(key);
+    if (before === undefined || JSON.stringify(before) !== JSON.stringify(op)) ops.push(op);
+  }
+  return ops;
+}
+
+/** What a namespace of an overlay holds, as items with the keys of the plans. */
+export function itemsOf(state: NamespaceState): Items {
+  const items = new Map<string, Op>();
+  const vxlan = state.links.find((link) => link.name === VXLAN_LINK)?.index;
+  const inBridge = new Set(state.fdb.filter((entry) => entry.dev === vxlan && entry.master).map((entry) => entry.mac));
+  for (const { dev, ip, mac } of state.neighbours) {
+    if (dev === vxlan) items.set(`neigh ${ip}`, { kind: 'neigh', dev: VXLAN_LINK, ip, mac });
+  }
+  for (const { dev, mac, to, self } of state.fdb) {
+    if (dev !== vxlan || !self || to === '') continue;
+    items.set(`fdb ${mac}`, { kind: 'fdb', dev: VXLAN_LINK, mac, to, self: true, master: inBridge.has(mac) });
+  }
+  for (const { dev, to, via, table } of state.routes) {
+    if (dev !== vxlan || via === '') continue;
+    const main = table === 254;
+    const key = main ? `route main ${to}` : `route ${table} ${to}`;
+    items.set(key, { kind: 'route', to, via, dev: VXLAN_LINK, onlink: true, ...(main ? {} : { table }) });
+  }
+  for (const rule of state.rules) {
+    if (rule.priority === ENTRY_RULE_PRIORITY) items.set(`rule ${rule.mark}`, { kind: 'rule', ...rule });
+  }
+  return items;
+}
+
+/** Serving addresses behind each virtual address of a network; `drained` addresses are left out. */
+export function balancingOf(table: NetworkTable, drained: ReadonlySet<string>): Map<string, string[]> {
+  const backends = new Map<string, string[]>();
+  for (const endpoint of table.endpoints) {
+    const ip = bareIp(endpoint.address);
+    if (!endpoint.serving || ip === '' || drained.has(ip)) continue;
+    const list = backends.get(endpoint.service_id);
+    if (list === undefined) backends.set(endpoint.service_id, [ip]);
+    else list.push(ip);
+  }
+  const virtual = new Map<string, string[]>();
+  for (const service of table.services) {
+    if (service.vip !== '') virtual.set(bareIp(service.vip), (backends.get(service.service_id) ?? []).sort());
+  }
+  return virtual;
+}
+
+/** Turns a list, so that several clients with counters of their own do not all begin at the same backend. */
+export function rotate<T>(list: readonly T[], seed: number): T[] {
+  if (list.length === 0) return [];
+  const start = seed % list.length;
+  return [...list.slice(start), ...list.slice(0, start)];
+}
+
+/** One published port: connections to it are sent to `targets` in turn. */
+export interface PortRule {
+  protocol: 'tcp' | 'udp' | 'sctp';
+  port: number;
+  /** Empty: all addresses of the host. */
+  hostIp: string;
+  targets: { address: string; port: number }[];
+  /** Reached through the ingress namespace, not by the host's own routes. */
+  ingress: boolean;
+}
+
+const PROTOCOLS = new Map<number, PortRule['protocol']>([
+  [PortConfig_Protocol.TCP, 'tcp'],
+  [PortConfig_Protocol.UDP, 'udp'],
+  [PortConfig_Protocol.SCTP, 'sctp'],
+]);
+
+/** Ports that the services of the ingress network publish on every host and that have a serving task. */
+export function ingressPorts(table: NetworkTable, drained: ReadonlySet<string>): PortRule[] {
+  const rules: PortRule[] = [];
+  for (const service of table.services) {
+    const backends = table.endpoints
+      .filter((endpoint) => endpoint.service_id === service.service_id && endpoint.serving)
+      .map((endpoint) => bareIp(endpoint.address))
+      .filter((address) => address !== '' && !drained.has(address))
+      .sort();
+    if (backends.length === 0) continue;
+    for (const port of service.ports) {
+      const protocol = PROTOCOLS.get(port.protocol);
+      if (port.publish_mode !== PortConfig_PublishMode.INGRESS || port.published_port === 0 || !protocol) continue;
+      const targets = backends.map((address) => ({ address, port: port.target_port }));
+      rules.push({ protocol, port: port.published_port, hostIp: '', targets, ingress: true });
+    }
+  }
+  return rules;
+}

@@ -1,0 +1,243 @@
+/** Hosts as network namespaces on one switch, each with a HostNetwork in a process of its own. For tests. */
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { NetworkTable, PortConfig_Protocol, PortConfig_PublishMode } from '../../proto/index.ts';
+import type { HostNetwork } from '../index.ts';
+import { createFfiKernel } from '../kernel/ffi-kernel.ts';
+import { dropNamespace } from '../kernel/namespace.ts';
+import { macOf } from '../ip4.ts';
+
+type Methods = Pick<
+  HostNetwork,
+  | 'start'
+  | 'stop'
+  | 'destroy'
+  | 'createSandbox'
+  | 'drainSandbox'
+  | 'removeSandbox'
+  | 'setUnderlay'
+  | 'setTable'
+  | 'waitForNetwork'
+  | 'createLocalNetwork'
+  | 'removeLocalNetwork'
+  | 'removeTable'
+  | 'reconcile'
+>;
+type Remote = { [K in keyof Methods]: (...args: Parameters<Methods[K]>) => ReturnType<Methods[K]> };
+
+export interface TestHost {
+  name: string;
+  namespace: string;
+  address: string;
+  nodeId: string;
+  execRoot: string;
+  tag: string;
+  network: Remote;
+  /** Ends the process, leaving the kernel as it is, and starts another on the same directory. */
+  restart(kill: boolean): Promise<void>;
+}
+
+export interface Lab {
+  root: string;
+  hosts: TestHost[];
+  /** A namespace on the switch with no Shoal in it. */
+  client: string;
+  clientAddress: string;
+  close(): Promise<void>;
+}
+
+const LAB_PREFIX = '192.0.2';
+
+/** Builds a switch, `count` hosts (192.0.2.1 …) and a client (192.0.2.99). */
+export async function startLab(count: number, backend = 'ffi'): Promise<Lab> {
+  const root = mkdtempSync(join(tmpdir(), 'shoal-'));
+  const kernel = createFfiKernel();
+  const hub = join(root, 'hub');
+  const client = join(root, 'client');
+  await kernel.createNamespace(hub);
+  await kernel.apply(hub, [{ kind: 'bridge', name: 'br0' }]);
+  const plug = async (namespace: string, address: string, port: string): Promise<void> => {
+    await kernel.createNamespace(namespace);
+    const peer = { name: 'eth0', namespace };
+    await kernel.apply(hub, [{ kind: 'veth', name: port, mtu: 1500, master: 'br0', peer }]);
+    await kernel.apply(namespace, [
+      { kind: 'link', name: 'lo', up: true },
+      { kind: 'link', name: 'eth0', up: true },
+      { kind: 'addr', dev: 'eth0', address: `${address}/24` },
+    ]);
+  };
+  await plug(client, `${LAB_PREFIX}.99`, 'client');
+  const hosts: TestHost[] = [];
+  const children: ChildProcess[] = [];
+  for (let i = 1; i <= count; i++) {
+    const namespace = join(root, `host${i}`);
+    const address = `${LAB_PREFIX}.${i}`;
+    await plug(namespace, address, `host${i}`);
+    hosts.push(await startHost(root, i, namespace, address, children, backend));
+  }
+  const close = async (): Promise<void> => {
+    for (const host of hosts) await host.network.destroy();
+    for (const child of children) child.kill('SIGKILL');
+    for (const path of [...hosts.map((host) => host.namespace), client, hub]) dropNamespace(path);
+    rmSync(root, { recursive: true, force: true });
+  };
+  return { root, hosts, client, clientAddress: `${LAB_PREFIX}.99`, close };
+}
+
+async function startHost(
+  root: string,
+  index: number,
+  namespace: string,
+  address: string,
+  children: ChildProcess[],
+  backend: string,
+): Promise<TestHost> {
+  const execRoot = join(root, `exec${index}`);
+  const tag = (process.pid % 46_656).toString(36).padStart(3, '0') + index.toString(36);
+  const file = fileURLToPath(new URL('./host.ts', import.meta.url));
+  let call: (method: string, args: unknown[]) => Promise<unknown> = () => Promise.reject(new Error('not started'));
+  let child: ChildProcess | undefined;
+  const launch = async (): Promise<void> => {
+    const args = [`--net=${namespace}`, process.execPath, '--import', 'tsx', file];
+    const started = spawn('nsenter', [...args, execRoot, tag, '172.17.0.1/16', backend], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      serialization: 'advanced',
+    });
+    child = started;
+    children.push(started);
+    const pending = new Map<number, (reply: { result?: unknown; error?: string }) => void>();
+    const ready = new Promise<void>((resolve) => pending.set(0, () => resolve()));
+    started.on('message', (reply: { id: number; result?: unknown; error?: string }) => pending.get(reply.id)?.(reply));
+    let next = 1;
+    call = (method, callArgs) =>
+      new Promise((resolve, reject) => {
+        const id = next++;
+        pending.set(id, ({ result, error }) => (error === undefined ? resolve(result) : reject(new Error(error))));
+        started.send({ id, method, args: callArgs });
+      });
+    await ready;
+  };
+  await launch();
+  const network = new Proxy({} as Remote, {
+    get: (_, method) => (method === 'then' ? undefined : (...args: unknown[]) => call(String(method), args)),
+  });
+  return {
+    name: `host${index}`,
+    namespace,
+    address,
+    nodeId: `node${index}`,
+    execRoot,
+    tag,
+    network,
+    restart: async (kill) => {
+      const old = child as ChildProcess;
+      const gone = new Promise<void>((resolve) => old.once('exit', () => resolve()));
+      if (!kill) await call('stop', []);
+      old.kill('SIGKILL');
+      await gone;
+      await launch();
+    },
+  };
+}
+
+export interface Ran {
+  code: number | null;
+  out: string;
+}
+
+/** Runs a program inside a namespace to its end (at most 10 s). */
+export function run(namespace: string, ...command: string[]): Ran {
+  const result = spawnSync('nsenter', [`--net=${namespace}`, ...command], { encoding: 'utf8', timeout: 10_000 });
+  return { code: result.status, out: `${result.stdout}${result.stderr}` };
+}
+
+/** A server that tells each client its name and the client's address; `stop` ends it. */
+export async function serve(namespace: string, name: string, port: number, protocol = 'TCP'): Promise<() => void> {
+  const listen = `${protocol}4-LISTEN:${port},fork,reuseaddr`;
+  const action =
+    protocol === 'TCP' ? `SYSTEM:echo ${name} $SOCAT_PEERADDR` : `SYSTEM:read x; echo ${name} $SOCAT_PEERADDR`;
+  const child = spawn('nsenter', [`--net=${namespace}`, 'socat', listen, action], { stdio: 'ignore', detached: true });
+  const flag = protocol === 'TCP' ? '-ltn' : '-lun';
+  for (let i = 0; i < 100; i++) {
+    if (run(namespace, 'busybox', 'netstat', flag).out.includes(`:${port} `)) break;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return () => {
+    try {
+      process.kill(-(child.pid as number), 'SIGKILL');
+    } catch {
+      // Already gone.
+    }
+  };
+}
+
+/** What the server at an address says; empty when it cannot be reached within 3 s. */
+export function ask(namespace: string, address: string, port: number): string {
+  const target = `TCP4:${address}:${port},connect-timeout=3`;
+  return run(namespace, 'socat', '-T3', '-u', target, '-').out.trim();
+}
+
+export interface TaskFacts {
+  id: string;
+  host: TestHost;
+  address: string;
+  serving?: boolean;
+}
+
+/** A table of one network with one service. */
+export function makeTable(facts: {
+  id: string;
+  name: string;
+  version: number;
+  vni: number;
+  subnet: string;
+  gateway: string;
+  ingress?: boolean;
+  vip: string;
+  hosts: readonly TestHost[];
+  tasks: readonly TaskFacts[];
+  ports?: { published: number; target: number; udp?: boolean }[];
+  service?: string;
+}): NetworkTable {
+  const service = facts.service ?? 'web';
+  return NetworkTable.create({
+    network_id: facts.id,
+    version: facts.version,
+    network: {
+      id: facts.id,
+      spec: { annotations: { name: facts.name }, ingress: facts.ingress ?? false },
+      driver_state: {
+        name: 'overlay',
+        options: { 'com.docker.network.driver.overlay.vxlanid_list': String(facts.vni) },
+      },
+      ipam: { configs: [{ subnet: facts.subnet, gateway: facts.gateway }] },
+    },
+    endpoints: facts.tasks.map((task, i) => ({
+      task_id: task.id,
+      task_name: `${service}.${i + 1}.${task.id}`,
+      service_id: 'svc',
+      node_id: task.host.nodeId,
+      vtep: task.host.address,
+      address: `${task.address}/24`,
+      mac: macOf(task.address),
+      serving: task.serving ?? true,
+    })),
+    services: [
+      {
+        service_id: 'svc',
+        name: service,
+        vip: facts.vip,
+        ports: (facts.ports ?? []).map((port) => ({
+          protocol: port.udp ? PortConfig_Protocol.UDP : PortConfig_Protocol.TCP,
+          target_port: port.target,
+          published_port: port.published,
+          publish_mode: PortConfig_PublishMode.INGRESS,
+        })),
+      },
+    ],
+    peers: facts.hosts.map((host) => ({ node_id: host.nodeId, vtep: host.address })),
+  });
+}
