@@ -214,6 +214,8 @@ export interface ImageProgress {
   progressDetail?: { current?: number; total?: number };
   stream?: string;
   error?: string;
+  /** Result of a push: Tag, Digest, Size. */
+  aux?: Readonly<Record<string, string | number>>;
 }
 
 export interface RegistryAuth {

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { notFound, type Clock, type Logger, type Random, type Spawner } from '../../base/index.ts';
-import { chainIds, LayerStore, type Layer } from '../storage/index.ts';
+import { chainIds, LayerStore, type Layer, type LayerBlob } from '../storage/index.ts';
 import type { EngineEvent, Image } from '../types.ts';
 import { ContentStore, sha256 } from './content.ts';
 import { parseImageConfig, type ImageFacts } from './image-config.ts';
@@ -192,6 +192,17 @@ export class Catalogue {
     return { id };
   }
 
+  /** Repositories, by their digests here, whose images hold a layer blob. */
+  repositoriesWith(blobDigest: string): string[] {
+    const found = new Set<string>();
+    for (const [key, id] of this.#references) {
+      if (key.includes('@') && this.layersOf(id).some((layer) => layer.blob.digest === blobDigest)) {
+        found.add(repositoryOfKey(key));
+      }
+    }
+    return [...found];
+  }
+
   event(action: string, actorId: string, name: string): void {
     const timeMs = this.#options.clock.now();
     this.#options.onEvent({ type: 'image', action, actorId, attributes: { name }, timeMs });
@@ -243,11 +254,11 @@ export class Catalogue {
     return await this.collect(changes);
   }
 
-  /** Records that a layer has another archive now. */
-  async replaceBlob(chain: string, digest: string, sizeBytes: number): Promise<Layer> {
-    const layer = this.layers.replaceBlob(chain, { digest, sizeBytes });
-    await this.#metadata.apply([{ put: 'layer', record: layer }]);
-    return layer;
+  /** Records that the layers that came from one archive have another one now. */
+  async replaceBlob(digest: string, blob: LayerBlob): Promise<void> {
+    const using = this.layers.list().filter((layer) => layer.blob.digest === digest);
+    const replaced = using.map((layer) => this.layers.replaceBlob(layer.chainId, blob));
+    await this.#metadata.apply(replaced.map((record) => ({ put: 'layer', record })));
   }
 
   #neededLayers(): Set<string> {

@@ -1,4 +1,5 @@
 import { invalidArgument, notFound } from '../../base/index.ts';
+import type { Compression } from '../storage/index.ts';
 import { isObject, parseJson, textOf } from './image-config.ts';
 import { isDigest } from './reference.ts';
 
@@ -122,4 +123,36 @@ export function choosePlatform(entries: readonly Descriptor[], wanted: Platform)
     throw notFound(`no matching manifest for ${platformText(wanted)} in the manifest list entries`);
   }
   return chosen;
+}
+
+/** A layer of a manifest that is being made. */
+export interface BuiltLayer {
+  digest: string;
+  sizeBytes: number;
+  compression: Compression;
+}
+
+/** The manifest of an image: Docker's schema 2, or OCI's where a layer needs it (zstd, plain). */
+export function buildManifest(
+  config: { digest: string; size: number },
+  layers: readonly BuiltLayer[],
+): { mediaType: string; bytes: Buffer } {
+  const docker = layers.every((layer) => layer.compression === 'gzip');
+  const layerType = (compression: Compression): string => {
+    if (docker) return MEDIA.dockerLayer;
+    if (compression === 'zstd') return MEDIA.ociLayerZstd;
+    return compression === 'gzip' ? MEDIA.ociLayerGzip : MEDIA.ociLayer;
+  };
+  const mediaType = docker ? MEDIA.dockerManifest : MEDIA.ociManifest;
+  const manifest = {
+    schemaVersion: 2,
+    mediaType,
+    config: { mediaType: docker ? MEDIA.dockerConfig : MEDIA.ociConfig, size: config.size, digest: config.digest },
+    layers: layers.map(({ digest, sizeBytes, compression }) => ({
+      mediaType: layerType(compression),
+      size: sizeBytes,
+      digest,
+    })),
+  };
+  return { mediaType, bytes: Buffer.from(JSON.stringify(manifest)) };
 }

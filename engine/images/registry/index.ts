@@ -1,7 +1,52 @@
-import { unavailable } from '../../../base/index.ts';
-import type { Images } from '../../types.ts';
+import type { Clock, Logger, Random, Spawner } from '../../../base/index.ts';
+import type { Image, Images } from '../../types.ts';
+import type { Catalogue } from '../catalogue.ts';
+import type { Platform } from '../manifest.ts';
+import { familiarName, parseReference, withDefaultTag } from '../reference.ts';
+import { describeRemote } from './distribution.ts';
+import { pullImage, type RegistryContext } from './pull.ts';
+import { pushImage } from './push.ts';
+import { Limiter, SharedWork } from './shared.ts';
+import { Transport } from './transport.ts';
 
-export function openRegistry(_options: object): Pick<Images, 'pull' | 'push' | 'distribution'> & { close(): void } {
-  const refuse = (): Promise<never> => Promise.reject(unavailable('the registry client is being built'));
-  return { pull: refuse, push: refuse, distribution: refuse, close: () => undefined };
+export type Registry = Pick<Images, 'pull' | 'push' | 'distribution'> & { close(): void };
+
+/** The registry side of the image store. Equal pulls that run at once are one pull. */
+export function openRegistry(options: {
+  catalogue: Catalogue;
+  spawner: Spawner;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  platform: Platform;
+  registries: { insecure: readonly string[]; mirrors: readonly string[] };
+}): Registry {
+  const transport = new Transport(options.clock, options.registries.insecure);
+  const context: RegistryContext & { spawner: Spawner } = {
+    ...options,
+    transport,
+    bases: new Map(),
+    mirrors: options.registries.mirrors,
+    downloads: new SharedWork<void>(),
+    compressing: new Limiter(1),
+  };
+  const pulls = new SharedWork<Image>();
+  return {
+    async pull(text, { auth, platform, report, signal }) {
+      const reference = withDefaultTag(parseReference(text));
+      const key = JSON.stringify([familiarName(reference), platform ?? '', auth ?? null]);
+      const caller = { signal, report: report ?? (() => undefined) };
+      const request = { ...(auth === undefined ? {} : { auth }), ...(platform === undefined ? {} : { platform }) };
+      return await pulls.run(key, caller, (emit, shared) =>
+        pullImage(context, reference, { ...request, report: emit, signal: shared }),
+      );
+    },
+    async push(text, request) {
+      await pushImage(context, withDefaultTag(parseReference(text)), request);
+    },
+    async distribution(text, auth, signal) {
+      return await describeRemote(context, withDefaultTag(parseReference(text)), auth, signal);
+    },
+    close: () => transport.close(),
+  };
 }
