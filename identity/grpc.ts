@@ -64,3 +64,30 @@ export function callUnary<Request, Response>(
     signal?.addEventListener('abort', onAbort, { once: true });
   });
 }
+
+/**
+ * One call with many responses. Leaving the loop early cancels the call.
+ * @throws ShoalError with the code and the words of the server; the signal's reason when it aborts.
+ */
+export async function* callServerStream<Request, Response>(
+  client: Client,
+  method: MethodDescription<Request, Response>,
+  request: Request,
+  options: { signal: AbortSignal; metadata?: Metadata | undefined },
+): AsyncGenerator<Response, void, void> {
+  const { signal } = options;
+  if (signal.aborted) throw abortReason(signal);
+  const { path, requestSerialize, responseDeserialize } = grpcMethod(method);
+  const metadata = options.metadata ?? new Metadata();
+  const call = client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request, metadata);
+  const onAbort = (): void => call.cancel();
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    for await (const message of call) yield message as Response;
+  } catch (error) {
+    throw signal.aborted ? abortReason(signal) : fromServiceError(error);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    call.cancel();
+  }
+}

@@ -7,7 +7,7 @@ export {
   type CertificateRequest,
   type RenewalRequest,
 } from './client.ts';
-export { callUnary, fromServiceError, isServiceError, toServiceError, type CallOptions } from './grpc.ts';
+export { callServerStream, callUnary, fromServiceError, isServiceError, toServiceError, type CallOptions } from './grpc.ts';
 export { checkRootDigest, makeJoinToken, parseJoinToken, rootDigest, sameToken, type JoinToken } from './join-token.ts';
 export { identityFromPem, loadIdentity, removeIdentity, saveIdentity, type NodeIdentity } from './node-identity.ts';
 export {

@@ -3,3 +3,4 @@ export { MemberList, memberContext, memberMessage, type Member } from './member-
 export type { MemberProgress, MembershipRaft } from './raft-port.ts';
 export { createRoleManager } from './role-manager.ts';
 export { completeAddress, HEALTH_RAFT, MembershipService, splitAddress } from './service.ts';
+export { canRemove } from './quorum.ts';

@@ -1,0 +1,213 @@
+import { join } from 'node:path';
+import { assert, type Clock, type Logger, type Random } from '../base/index.ts';
+import { RaftConfChangeType, type RaftConfChange } from '../proto/index.ts';
+import { RaftNode, type RaftNodeOptions, type RaftStatus, type RaftTransport, type StartMode } from '../raft/index.ts';
+import { saveMemberFile } from './member-file.ts';
+import type { Leadership } from './leadership.ts';
+import type { MemberList, MemberProgress, MembershipRaft } from './membership/index.ts';
+import { encodeState, restoreState } from './replicated-state.ts';
+import type { ReplicatedStore } from './store/store.ts';
+
+/** A member counts as live this long after it was last heard of, ms. */
+const ACTIVE_FOR_MS = 2_000;
+
+export interface ConsensusOptions {
+  raftId: number;
+  stateDir: string;
+  members: MemberList;
+  transport: RaftTransport;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  /** Settings of the raft driver other than the defaults (tests). */
+  raft?: Partial<
+    Pick<RaftNodeOptions, 'tickMs' | 'electionTicks' | 'heartbeatTicks' | 'snapshotEntries' | 'keepEntries'>
+  >;
+  /** This manager is no member any more. */
+  onRemoved: () => void;
+  onFatal: (error: unknown) => void;
+  /** The leader or the members changed. */
+  onChange: () => void;
+}
+
+/**
+ * The raft driver as the manager sees it: joins the log to the store and the member list, keeps the transport's peers in
+ * step with the members, and begins and ends terms of leadership.
+ */
+export class Consensus implements MembershipRaft {
+  readonly #options: ConsensusOptions;
+  #node: RaftNode | undefined;
+  #leadership: Leadership | undefined;
+  #following: Promise<void> = Promise.resolve();
+  /** Monotonic time at which each member was last known to be live, ms. */
+  readonly #lastActiveMs = new Map<number, number>();
+  #removed = false;
+  #stopped = false;
+
+  constructor(options: ConsensusOptions) {
+    this.#options = options;
+  }
+
+  get id(): number {
+    return this.#options.raftId;
+  }
+
+  #raft(): RaftNode {
+    assert(this.#node !== undefined, 'consensus was started');
+    return this.#node;
+  }
+
+  /** @throws ShoalError DataLoss, FailedPrecondition; see RaftNode.start. */
+  async start(how: StartMode, store: ReplicatedStore, leadership: Leadership): Promise<void> {
+    const { members, raftId, stateDir, clock, random, log, transport, onFatal } = this.#options;
+    this.#leadership = leadership;
+    this.#syncPeers();
+    this.#node = await RaftNode.start(
+      {
+        ...this.#options.raft,
+        id: raftId,
+        dir: join(stateDir, 'raft'),
+        clock,
+        random,
+        log,
+        transport,
+        stateMachine: {
+          apply: (entries) => store.apply(entries),
+          applyConfChange: (change) => this.#applyConfChange(change),
+          snapshot: () => encodeState(members, store),
+          restore: (data, index) => {
+            restoreState(data, index, members, store);
+            this.#syncPeers();
+          },
+        },
+        onFatal: (error) => {
+          leadership.end();
+          onFatal(error);
+        },
+        onRemoved: () => this.#wasRemoved(),
+      },
+      how,
+    );
+    this.#syncPeers();
+    this.#following = this.#follow(this.#node);
+  }
+
+  /** Begins and ends terms as the role changes. */
+  async #follow(node: RaftNode): Promise<void> {
+    const changes = node.changes.subscribe();
+    this.#onStatus(node.status());
+    for await (const status of changes) this.#onStatus(status);
+    this.#leadership?.end();
+  }
+
+  #onStatus(status: RaftStatus): void {
+    const { log, onChange } = this.#options;
+    if (status.role !== 'leader') this.#leadership?.end();
+    else if (this.#leadership?.leading !== true) {
+      this.#beginTerm(status.term).catch((error: unknown) => log.debug('the term ended before it began', { error }));
+    }
+    onChange();
+  }
+
+  /** A new leader's store is up to date once a read is confirmed (thesis §6.4). */
+  async #beginTerm(term: number): Promise<void> {
+    const node = this.#raft();
+    await node.readIndex();
+    const now = node.status();
+    if (!this.#stopped && now.role === 'leader' && now.term === term) this.#leadership?.begin();
+  }
+
+  #applyConfChange(change: RaftConfChange): void {
+    const { members, raftId } = this.#options;
+    if (!members.apply(change)) return;
+    this.#syncPeers();
+    this.#options.onChange();
+    if (change.type !== RaftConfChangeType.ConfChangeRemoveNode || change.node_id !== raftId) return;
+    // Only news: a log that is replayed at start may hold removals that were followed by a return.
+    if (this.#node !== undefined) this.#wasRemoved();
+  }
+
+  #wasRemoved(): void {
+    if (this.#removed || this.#stopped) return;
+    this.#removed = true;
+    this.#options.log.info('this manager was removed from consensus');
+    this.#leadership?.end();
+    // Not inside the driver's own turn: the owner will stop the driver.
+    this.#options.clock.after(0, () => this.#options.onRemoved());
+  }
+
+  readonly #peers = new Map<number, string>();
+
+  /** Brings the transport's peers and the member file to the member list. */
+  #syncPeers(): void {
+    const { members, raftId, transport, stateDir } = this.#options;
+    const wanted = new Map(members.list().map((member) => [member.raftId, member.addr]));
+    wanted.delete(raftId);
+    for (const id of this.#peers.keys()) {
+      if (wanted.has(id)) continue;
+      transport.removePeer(id);
+      this.#peers.delete(id);
+    }
+    let changed = false;
+    for (const [id, addr] of wanted) {
+      const known = this.#peers.get(id);
+      if (known === addr) continue;
+      if (known === undefined) transport.addPeer(id, addr);
+      else transport.updatePeer(id, addr);
+      this.#peers.set(id, addr);
+      changed = true;
+    }
+    if (changed) saveMemberFile(stateDir, { raftId, members: members.list() });
+  }
+
+  isLeader(): boolean {
+    return this.#leadership?.leading === true;
+  }
+
+  propose(data: Uint8Array): Promise<number> {
+    return this.#raft().propose(data);
+  }
+
+  async proposeConfChange(change: RaftConfChange): Promise<void> {
+    await this.#raft().proposeConfChange(change);
+  }
+
+  /** @param to raft id; without one the voter that is furthest on. */
+  transferLeadership(to?: number): Promise<void> {
+    return this.#raft().transferLeadership(to);
+  }
+
+  /** Resolves once everything committed before the call is applied here. @throws ShoalError Unavailable */
+  async readBarrier(): Promise<void> {
+    await this.#raft().readIndex();
+  }
+
+  /** The driver as the transport's server half sees it; undefined until it has started. */
+  receiver(): RaftNode | undefined {
+    return this.#node;
+  }
+
+  status(): RaftStatus | undefined {
+    return this.#node?.status();
+  }
+
+  progress(): MemberProgress[] {
+    const status = this.#node?.status();
+    if (status?.progress === undefined) return [];
+    const nowMs = this.#options.clock.monotonic();
+    const learners = new Set(status.learners);
+    return [...status.progress].map(([raftId, { match, recentActive }]) => {
+      if (recentActive || raftId === status.id) this.#lastActiveMs.set(raftId, nowMs);
+      const active = nowMs - (this.#lastActiveMs.get(raftId) ?? Number.NEGATIVE_INFINITY) < ACTIVE_FOR_MS;
+      return { raftId, learner: learners.has(raftId), active, lag: Math.max(0, status.commit - match) };
+    });
+  }
+
+  /** Stops taking part. Idempotent. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#node?.stop();
+    await this.#following;
+    await this.#options.transport.stop();
+  }
+}

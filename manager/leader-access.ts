@@ -1,0 +1,72 @@
+import type { Client } from '@grpc/grpc-js';
+import { isShoalError, unavailable, type Clock } from '../base/index.ts';
+import { callServerStream, callUnary } from '../identity/index.ts';
+import {
+  LogsService,
+  type MethodDescription,
+  type SubscribeLogsMessage,
+  type SubscribeLogsRequest,
+} from '../proto/index.ts';
+import type { ManagerParts } from './parts.ts';
+import { NO_LEADER_MESSAGE } from './store/store.ts';
+
+/** Time for one call on the leader, ms. */
+const CALL_TIMEOUT_MS = 30_000;
+/** How long a call waits for a leader to be elected, ms: two elections. */
+const LEADER_WAIT_MS = 3_000;
+const LEADER_POLL_MS = 25;
+
+type Route = { here: true } | { here: false; client: Client };
+
+/** Brings calls of this process to the leader, wherever it is. */
+export class LeaderAccess {
+  readonly #parts: ManagerParts;
+  readonly #clock: Clock;
+
+  constructor(parts: ManagerParts, options: { clock: Clock }) {
+    this.#parts = parts;
+    this.#clock = options.clock;
+  }
+
+  #route(): Route | undefined {
+    if (this.#parts.leadership.leading) return { here: true };
+    const addr = this.#parts.leaderAddr();
+    return addr === undefined ? undefined : { here: false, client: this.#parts.clients.to(addr) };
+  }
+
+  async #await(endMs: number): Promise<Route> {
+    for (;;) {
+      const route = this.#route();
+      if (route !== undefined) return route;
+      if (this.#clock.monotonic() >= endMs) throw unavailable(NO_LEADER_MESSAGE);
+      await this.#clock.sleep(LEADER_POLL_MS);
+    }
+  }
+
+  /** @param repeatable whether the call may be made again when its outcome is not known. */
+  async call<Request, Response>(
+    method: MethodDescription<Request, Response>,
+    request: Request,
+    here: (request: Request) => Promise<Response>,
+    repeatable: boolean,
+  ): Promise<Response> {
+    const endMs = this.#clock.monotonic() + LEADER_WAIT_MS;
+    for (;;) {
+      const route = await this.#await(endMs);
+      try {
+        if (route.here) return await here(request);
+        return await callUnary(route.client, method, request, { timeoutMs: CALL_TIMEOUT_MS });
+      } catch (error) {
+        const lost = repeatable && isShoalError(error, 'Unavailable', 'Aborted');
+        if (!lost || this.#clock.monotonic() >= endMs) throw error;
+        await this.#clock.sleep(LEADER_POLL_MS);
+      }
+    }
+  }
+
+  async *subscribeLogs(request: SubscribeLogsRequest, signal: AbortSignal): AsyncGenerator<SubscribeLogsMessage> {
+    const route = await this.#await(this.#clock.monotonic() + LEADER_WAIT_MS);
+    if (route.here) yield* this.#parts.broker.subscribe(request, signal);
+    else yield* callServerStream(route.client, LogsService.SubscribeLogs, request, { signal });
+  }
+}

@@ -1,0 +1,364 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  isShoalError,
+  ShoalError,
+  unavailable,
+  unreachable,
+  type Clock,
+  type Logger,
+  type Random,
+} from '../base/index.ts';
+import { callUnary, type NodeIdentity } from '../identity/index.ts';
+import {
+  ControlService,
+  JoinRequest,
+  LeaveRequest,
+  Node,
+  NodeRole,
+  RaftMembershipService,
+  type MethodDescription,
+  type RequestOf,
+  type ResponseOf,
+  type SubscribeLogsMessage,
+  type SubscribeLogsRequest,
+} from '../proto/index.ts';
+import { hasWal, removeWal, type StartMode } from '../raft/index.ts';
+import { clusterOf, createCluster, type ClusterInit } from './ca/index.ts';
+import type { ConsensusOptions } from './consensus.ts';
+import { LeaderAccess } from './leader-access.ts';
+import { loadMemberFile, saveMemberFile } from './member-file.ts';
+import { managerStatuses, type ManagerState } from './manager-state.ts';
+import { completeAddress, memberMessage, splitAddress, type Member } from './membership/index.ts';
+import { assemble, type ManagerParts } from './parts.ts';
+import type { Store } from './store/types.ts';
+
+/** Time for the leader to take a joining manager in, ms (swarmkit.md §2.1). */
+const JOIN_TIMEOUT_MS = 25_000;
+/** Time for a manager to become useful after its start, ms. */
+const READY_TIMEOUT_MS = 20_000;
+/** Time between two looks while waiting for that, ms. */
+const READY_POLL_MS = 20;
+/** Tries to leave: the leader hands over the lead before it can be removed. */
+const LEAVE_ATTEMPTS = 5;
+const LEAVE_PAUSE_MS = 500;
+
+export interface ManagerOptions {
+  /** Identity with the role of a manager. */
+  identity: NodeIdentity;
+  /** Directory of this manager's data; the raft log lies in `raft/` below it. */
+  stateDir: string;
+  /** `host:port`; port 0 picks a free one (tests). */
+  listenAddr: string;
+  /** `host` or `host:port` at which other managers and agents reach this one; without a port, the one listened on. */
+  advertiseAddr: string;
+  /** Address of the tunnel end point; reported by the agent, here only for the log. */
+  dataPathAddr?: string | undefined;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  /** The new cluster; needed to bootstrap. */
+  clusterInit?: ClusterInit | undefined;
+  /** Settings of the raft driver other than the defaults (tests). */
+  raft?: ConsensusOptions['raft'];
+  /** This manager was removed from consensus (demoted, or removed by force): stop it. Called once. */
+  onRemoved: () => void;
+  /** The disk failed or an invariant broke: stop it. Called once. */
+  onFatal: (error: unknown) => void;
+}
+
+export type ManagerStart =
+  /** The first manager of a new cluster. */
+  | { kind: 'bootstrap' }
+  /** An additional manager; `remoteAddr` is any manager's address. Former data of this directory is discarded. */
+  | { kind: 'join'; remoteAddr: string }
+  /** From the data in `stateDir`. */
+  | { kind: 'restart' }
+  /** From the data in `stateDir`, as the only manager, after the loss of a majority. */
+  | { kind: 'force-new-cluster' };
+
+/** A manager of the cluster: consensus, store, services, and the leader's duties. */
+export class Manager {
+  readonly #options: ManagerOptions;
+  readonly #parts: ManagerParts;
+  readonly #leaderAccess: LeaderAccess;
+  #stopping: Promise<void> | undefined;
+
+  private constructor(options: ManagerOptions) {
+    this.#options = options;
+    this.#parts = assemble({ ...options, prepareTerm: () => this.#prepareTerm() });
+    this.#leaderAccess = new LeaderAccess(this.#parts, options);
+  }
+
+  /** Set while a forced new cluster has not yet been cleared of its former managers. */
+  #forced = false;
+
+  /**
+   * Starts a manager. A bootstrap resolves when the cluster's objects are committed, a join when this manager is a voter
+   * with an up-to-date store, a restart at once (the cluster may have no quorum).
+   * @throws ShoalError Unavailable (address in use, no leader), FailedPrecondition (not reachable from the leader, data
+   *   that does not fit), DataLoss. Nothing of it stays behind after a failed bootstrap or join.
+   */
+  static async start(options: ManagerOptions, how: ManagerStart): Promise<Manager> {
+    if (options.identity.role !== 'manager') {
+      throw new ShoalError('FailedPrecondition', `node ${options.identity.nodeId} has no manager's certificate`);
+    }
+    const manager = new Manager(options);
+    try {
+      await manager.#start(how);
+      return manager;
+    } catch (error) {
+      await manager.stop();
+      if (how.kind === 'join' || (how.kind === 'bootstrap' && manager.#ownsData)) Manager.forget(options.stateDir);
+      throw error;
+    }
+  }
+
+  /** Whether a directory holds the data of a manager that can be restarted. */
+  static hasState(stateDir: string): boolean {
+    return hasWal(join(stateDir, 'raft'));
+  }
+
+  /** Discards the data of a manager that is no member any more. */
+  static forget(stateDir: string): void {
+    removeWal(join(stateDir, 'raft'));
+    rmSync(join(stateDir, 'raft'), { recursive: true, force: true });
+  }
+
+  /** Whether this start began to write data, so that a failure must clear it. */
+  #ownsData = false;
+
+  async #start(how: ManagerStart): Promise<void> {
+    const { server } = this.#parts;
+    const port = await server.listen(this.#options.listenAddr);
+    this.#parts.self.addr = withPort(this.#options.advertiseAddr, port);
+    this.#options.log.info('manager listens', {
+      listenAddr: this.#options.listenAddr,
+      advertiseAddr: this.#parts.self.addr,
+      dataPathAddr: this.#options.dataPathAddr,
+      start: how.kind,
+    });
+    switch (how.kind) {
+      case 'bootstrap':
+        await this.#bootstrap();
+        return;
+      case 'join':
+        await this.#join(how.remoteAddr);
+        return;
+      case 'restart':
+        await this.#restart();
+        return;
+      case 'force-new-cluster':
+        await this.#forceNewCluster();
+        return;
+      default:
+        unreachable(how);
+    }
+  }
+
+  #selfMember(raftId: number): Member {
+    return { raftId, nodeId: this.#options.identity.nodeId, addr: this.#parts.self.addr };
+  }
+
+  async #consensus(raftId: number, members: readonly Member[], how: StartMode): Promise<void> {
+    const { members: list, startConsensus } = this.#parts;
+    list.seed(members);
+    await startConsensus(raftId, how);
+  }
+
+  async #bootstrap(): Promise<void> {
+    const { stateDir, random, clusterInit } = this.#options;
+    if (clusterInit === undefined) throw new ShoalError('InvalidArgument', 'a new cluster needs its settings');
+    if (Manager.hasState(stateDir)) {
+      throw new ShoalError('FailedPrecondition', `${stateDir} already holds a manager's data; leave the swarm first`);
+    }
+    this.#ownsData = true;
+    const member = this.#selfMember(1 + random.int(Number.MAX_SAFE_INTEGER - 1));
+    saveMemberFile(stateDir, { raftId: member.raftId, members: [member] });
+    await this.#consensus(member.raftId, [member], { kind: 'bootstrap', member: memberMessage(member) });
+    await this.#until(
+      'the new cluster was not set up in time',
+      () => this.isLeader() && clusterOf(this.store.view()) !== undefined,
+    );
+  }
+
+  async #join(remoteAddr: string): Promise<void> {
+    const { stateDir, identity } = this.#options;
+    const { clients, self } = this.#parts;
+    splitAddress(remoteAddr);
+    const request = JoinRequest.create({ addr: self.addr });
+    const call = { timeoutMs: JOIN_TIMEOUT_MS };
+    const response = await callUnary(clients.to(remoteAddr), RaftMembershipService.Join, request, call);
+    Manager.forget(stateDir);
+    const members = response.members.map((one) => ({ raftId: one.raft_id, nodeId: one.node_id, addr: one.addr }));
+    self.addr = members.find((member) => member.nodeId === identity.nodeId)?.addr ?? self.addr;
+    saveMemberFile(stateDir, { raftId: response.raft_id, members });
+    await this.#consensus(response.raft_id, members, { kind: 'join' });
+    await this.#until('the leader did not make this manager a voter in time', () => {
+      const status = this.#parts.consensus()?.status();
+      const voter = status?.voters.includes(response.raft_id) === true && status.leaderId !== 0;
+      return voter && clusterOf(this.store.view()) !== undefined;
+    });
+  }
+
+  async #restart(): Promise<void> {
+    const file = loadMemberFile(this.#options.stateDir);
+    await this.#consensus(file.raftId, file.members, { kind: 'restart' });
+    const known = this.#parts.members.get(file.raftId);
+    // Members know this manager by the address in the log; a new one takes effect when it joins anew.
+    if (known !== undefined) this.#parts.self.addr = known.addr;
+  }
+
+  async #forceNewCluster(): Promise<void> {
+    const file = loadMemberFile(this.#options.stateDir);
+    const member = this.#selfMember(file.raftId);
+    this.#forced = true;
+    await this.#consensus(file.raftId, file.members, { kind: 'force-new-cluster', member: memberMessage(member) });
+    await this.#until('the new cluster did not start in time', () => this.isLeader() && !this.#forced);
+  }
+
+  /** What must be in the store before the duties of a term begin. */
+  async #prepareTerm(): Promise<void> {
+    const { identity, clusterInit, random } = this.#options;
+    if (clusterOf(this.store.view()) === undefined && clusterInit !== undefined) {
+      await this.store.update((tx) => createCluster(tx, identity, clusterInit, random));
+    }
+    if (!this.#forced) return;
+    await this.store.update((tx) => {
+      for (const stored of tx.list('node')) {
+        if (stored.id === identity.nodeId || stored.role !== NodeRole.MANAGER || stored.spec === null) continue;
+        const node = Node.clone(stored);
+        node.spec = { ...stored.spec, desired_role: NodeRole.WORKER };
+        tx.update('node', node);
+      }
+    });
+    this.#forced = false;
+  }
+
+  async #until(failure: string, ready: () => boolean): Promise<void> {
+    const { clock } = this.#options;
+    const endMs = clock.monotonic() + READY_TIMEOUT_MS;
+    while (!ready()) {
+      if (this.#stopping !== undefined) throw unavailable('the manager is stopping');
+      if (clock.monotonic() > endMs) throw unavailable(`${failure} (${READY_TIMEOUT_MS} ms)`);
+      await clock.sleep(READY_POLL_MS);
+    }
+  }
+
+  /** The replicated state as this manager has it. */
+  get store(): Store {
+    return this.#parts.store;
+  }
+
+  get nodeId(): string {
+    return this.#options.identity.nodeId;
+  }
+
+  /** `host:port` at which others know this manager. */
+  get advertiseAddr(): string {
+    return this.#parts.self.addr;
+  }
+
+  isLeader(): boolean {
+    return this.#parts.leadership.leading;
+  }
+
+  /**
+   * One call of the Control service: here while this manager leads, else on the leader. Waits a moment for a leader
+   * while one is being elected.
+   * @throws ShoalError with a message fit for users; Unavailable "The swarm does not have a leader. …".
+   */
+  call<Name extends keyof typeof ControlService>(
+    name: Name,
+    request: RequestOf<(typeof ControlService)[Name]>,
+  ): Promise<ResponseOf<(typeof ControlService)[Name]>> {
+    type Request = RequestOf<(typeof ControlService)[Name]>;
+    type Response = ResponseOf<(typeof ControlService)[Name]>;
+    const method = ControlService[name] as unknown as MethodDescription<Request, Response>;
+    const here = this.#parts.control[name] as unknown as (request: Request) => Promise<Response>;
+    // Reads may be asked twice; a write whose outcome is not known may not.
+    const repeatable = name.startsWith('Get') || name.startsWith('List');
+    return this.#leaderAccess.call(method, request, here, repeatable);
+  }
+
+  /** Lines of service logs, from the leader's broker. @throws ShoalError */
+  subscribeLogs(request: SubscribeLogsRequest, signal: AbortSignal): AsyncIterable<SubscribeLogsMessage> {
+    return this.#leaderAccess.subscribeLogs(request, signal);
+  }
+
+  /** Who leads, and what is known of every manager. */
+  status(): ManagerState {
+    return managerStatuses(this.#parts);
+  }
+
+  /** From now on connections use this identity (a renewed certificate, a rotated root). */
+  updateIdentity(identity: NodeIdentity): void {
+    this.#parts.tls.update(identity);
+  }
+
+  /**
+   * Leaves consensus for good; the lead is handed over first. Then stop this manager and `forget` its data.
+   * @throws ShoalError FailedPrecondition when it is the last manager or a quorum would be lost; Unavailable.
+   */
+  async leave(): Promise<void> {
+    const { members, consensus } = this.#parts;
+    const raftId = consensus()?.id ?? 0;
+    for (let attempt = 1; ; attempt++) {
+      const member = members.get(raftId);
+      if (member === undefined) return;
+      try {
+        const request = LeaveRequest.create({ node: memberMessage(member) });
+        await this.#leaderAccess.call(
+          RaftMembershipService.Leave,
+          request,
+          async () => {
+            await this.#parts.membership.remove(member);
+            return {};
+          },
+          false,
+        );
+        return;
+      } catch (error) {
+        if (attempt >= LEAVE_ATTEMPTS || !isShoalError(error, 'Unavailable', 'Aborted')) throw error;
+        await this.#options.clock.sleep(LEAVE_PAUSE_MS);
+      }
+    }
+  }
+
+  /** Hands the lead over if there is somebody to take it, ends all calls and duties, closes the log. Idempotent. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    const { leadership, consensus, server, clients, store } = this.#parts;
+    const raft = consensus();
+    if (
+      raft?.isLeader() === true &&
+      raft.progress().some((one) => !one.learner && one.active && one.raftId !== raft.id)
+    ) {
+      await raft.transferLeadership().catch((error: unknown) => {
+        this.#options.log.info('the lead was not handed over', { error });
+      });
+    }
+    leadership.end();
+    // Duties and calls may wait for a commit: the log must end first.
+    await raft?.stop();
+    await leadership.stop();
+    await server.stop();
+    clients.close();
+    store.close();
+  }
+}
+
+/** An advertised address with a port: its own, or the one listened on. */
+function withPort(advertiseAddr: string, port: number): string {
+  const bare = /^[^:]*$|^\[[^\]]*\]$/.test(advertiseAddr);
+  if (bare) return `${advertiseAddr}:${port}`;
+  if ((advertiseAddr.match(/:/g)?.length ?? 0) > 1 && !advertiseAddr.startsWith('['))
+    return `[${advertiseAddr}]:${port}`;
+  const addr = advertiseAddr.replace(/:0$/, `:${port}`);
+  splitAddress(addr);
+  return completeAddress(addr, addr);
+}
