@@ -1,6 +1,6 @@
 /** Hosts as network namespaces on one switch, each with a HostNetwork in a process of its own. For tests. */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -79,7 +79,7 @@ export async function startLab(count: number, backend = 'ffi'): Promise<Lab> {
     hosts.push(await startHost(root, i, namespace, address, children, backend));
   }
   const close = async (): Promise<void> => {
-    for (const host of hosts) await host.network.destroy();
+    for (const host of hosts) if (existsSync(join(host.execRoot, 'netns'))) await host.network.destroy();
     for (const child of children) child.kill('SIGKILL');
     for (const path of [...hosts.map((host) => host.namespace), client, hub]) dropNamespace(path);
     rmSync(root, { recursive: true, force: true });
@@ -240,4 +240,47 @@ export function makeTable(facts: {
     ],
     peers: facts.hosts.map((host) => ({ node_id: host.nodeId, vtep: host.address })),
   });
+}
+
+/** A server that repeats what it is told, line by line. */
+export async function serveEcho(namespace: string, port: number): Promise<() => void> {
+  const args = [`--net=${namespace}`, 'socat', `TCP4-LISTEN:${port},fork,reuseaddr`, 'EXEC:cat'];
+  const child = spawn('nsenter', args, { stdio: 'ignore', detached: true });
+  for (let i = 0; i < 100; i++) {
+    if (run(namespace, 'busybox', 'netstat', '-ltn').out.includes(`:${port} `)) break;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return () => {
+    try {
+      process.kill(-(child.pid as number), 'SIGKILL');
+    } catch {
+      // Already gone.
+    }
+  };
+}
+
+export interface EchoClient {
+  /** Sends a word and returns whether it came back within 3 s. */
+  echoes(word: string): Promise<boolean>;
+  close(): void;
+}
+
+/** A connection to an echo server that stays open. */
+export function connectEcho(namespace: string, address: string, port: number): EchoClient {
+  const args = [`--net=${namespace}`, 'socat', '-', `TCP4:${address}:${port},connect-timeout=3`];
+  const child = spawn('nsenter', args, { stdio: ['pipe', 'pipe', 'ignore'] });
+  let heard = '';
+  child.stdout.on('data', (data: Buffer) => (heard += data.toString()));
+  child.stdin.on('error', () => undefined);
+  return {
+    async echoes(word) {
+      child.stdin.write(`${word}\n`);
+      for (let i = 0; i < 150; i++) {
+        if (heard.includes(`${word}\n`)) return true;
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      return false;
+    },
+    close: () => child.kill('SIGKILL'),
+  };
 }
