@@ -222,11 +222,7 @@ test('exec: output, exit code, user, missing binary, and a container that does n
   expect(missing.exitCode).toBe(127);
   expect(String(missing.stderr)).toContain('executable file not found in $PATH');
   const abort = new AbortController();
-  const slow = engine.containers.exec(
-    id,
-    { command: ['sleep', '500'], env: [], privileged: false },
-    abort.signal,
-  );
+  const slow = engine.containers.exec(id, { command: ['sleep', '500'], env: [], privileged: false }, abort.signal);
   await until(() => existsSync(join(fixture.base, 'run/bundles', id)) && execPids(id) > 0, 'the exec runs');
   abort.abort(new Error('enough'));
   await expect(slow).rejects.toThrow('enough');
@@ -257,9 +253,9 @@ test('logs: tail, since, follow to the end, rotation', async () => {
   expect(tail).toEqual(['2000\n', 'last\n', 'more\n']);
   const none = await runToEnd(engine, ['echo', 'x'], { logDriver: { type: 'none', config: {} } }).catch(String);
   expect(none).toContain('configured logging driver does not support reading');
-  await expect(
-    engine.containers.create(config({ logDriver: { type: 'gelf', config: {} } })),
-  ).rejects.toThrow("no log driver named 'gelf' is registered");
+  await expect(engine.containers.create(config({ logDriver: { type: 'gelf', config: {} } }))).rejects.toThrow(
+    "no log driver named 'gelf' is registered",
+  );
 });
 
 test('restart policies: on-failure with a bound, always until stopped; autoRemove removes', async () => {

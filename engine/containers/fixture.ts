@@ -18,7 +18,8 @@ import { readCgroupLayout } from '../runtime/cgroups.ts';
 import type { ContainerConfig, Image, ImageConfig, Images, LogLine, Volume, Volumes } from '../types.ts';
 
 /** What the tests of this room run on: one busybox image, real overlay mounts, real runc and conmon. */
-const APPLETS = 'sh echo sleep ls cat id true false env head dd mkdir touch hostname nslookup ping ip seq yes grep wc trap';
+const APPLETS =
+  'sh echo sleep ls cat id true false env head dd mkdir touch hostname nslookup ping ip seq yes grep wc trap';
 
 export function makeRootfs(directory: string): string {
   const root = join(directory, 'image');
