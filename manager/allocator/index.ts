@@ -1,0 +1,2 @@
+export { macForAddress } from './address.ts';
+export { createAllocator, type AllocatorDeps } from './allocator.ts';

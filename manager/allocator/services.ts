@@ -1,0 +1,231 @@
+import {
+  Endpoint,
+  EndpointSpec_ResolutionMode,
+  PortConfig_Protocol,
+  PortConfig_PublishMode,
+  type Endpoint_VirtualIP,
+  type Network,
+  type NetworkAttachmentConfig,
+  type PortConfig,
+  type Service,
+  type ServiceSpec,
+  type TaskSpec,
+} from '../../proto/index.ts';
+import { sameMessage } from '../store/dirty.ts';
+import type { ReadView } from '../store/types.ts';
+import { formatSubnet } from './address.ts';
+import type { Outcome } from './networks.ts';
+import { DYNAMIC_PORT_FIRST, DYNAMIC_PORT_LAST } from './ports.ts';
+import { isAddressed, isAllocated, networkName, type AllocatorState, type NetworkState } from './state.ts';
+
+/** A network that something is attached to, with what the user asked for there. */
+export interface Attached {
+  network: Network;
+  config: NetworkAttachmentConfig | undefined;
+}
+
+/** Networks of a task template; those of the service when it names none (swarmkit.md §1.15). */
+export function attachmentConfigs(
+  spec: ServiceSpec | null | undefined,
+  task: TaskSpec | null | undefined,
+): readonly NetworkAttachmentConfig[] {
+  return task !== null && task !== undefined && task.networks.length > 0 ? task.networks : (spec?.networks ?? []);
+}
+
+export function publishesIngress(ports: readonly PortConfig[]): boolean {
+  return ports.some((port) => port.publish_mode === PortConfig_PublishMode.INGRESS);
+}
+
+function findNetwork(view: ReadView, target: string): Network | undefined {
+  return view.get('network', target) ?? view.byName('network', target);
+}
+
+/** Finds attached networks, the ingress network first when it is needed. Each must be allocated. */
+export function attachedNetworks(
+  view: ReadView,
+  configs: readonly NetworkAttachmentConfig[],
+  ingress: boolean,
+): Attached[] | { err: string } {
+  const attached: Attached[] = [];
+  if (ingress) {
+    const network = view.list('network').find((candidate) => candidate.spec?.ingress === true);
+    if (network === undefined) {
+      return { err: 'no ingress network: create one with `docker network create --ingress`, or publish in host mode' };
+    }
+    attached.push({ network, config: undefined });
+  }
+  for (const config of configs) {
+    const network = findNetwork(view, config.target);
+    if (network === undefined) return { err: `network ${config.target} not found` };
+    if (!attached.some((other) => other.network.id === network.id)) attached.push({ network, config });
+  }
+  const pending = attached.find(({ network }) => !isAllocated(network));
+  return pending === undefined ? attached : { err: `network ${networkName(pending.network)} has no subnet yet` };
+}
+
+/** What users read when a network is full. */
+export function exhausted(network: NetworkState): string {
+  const subnets = network.pools.map(
+    (pool) => `all ${pool.capacity} addresses of ${formatSubnet(pool.subnet)} are in use`,
+  );
+  return (
+    `no available IPv4 addresses on network ${network.name}: ${subnets.join(', ')}; ` +
+    'remove tasks, or use a network with a larger subnet'
+  );
+}
+
+interface Undo {
+  run: (() => void)[];
+}
+
+/** Addresses of a service, one per network in VIP mode; those that it has already stay. */
+function allocateVips(
+  state: AllocatorState,
+  service: Service,
+  attached: readonly Attached[],
+  undo: Undo,
+): Endpoint_VirtualIP[] | { err: string } {
+  const vips: Endpoint_VirtualIP[] = [];
+  for (const { network } of attached) {
+    if (!isAddressed(network)) continue;
+    const former = service.endpoint?.virtual_ips.find(
+      (vip) => vip.network_id === network.id && state.holds(service.id, network.id, vip.addr),
+    );
+    if (former !== undefined) {
+      vips.push(former);
+      continue;
+    }
+    const held = state.network(network.id);
+    const addr = held === undefined ? undefined : state.takeAddress(held, service.id);
+    if (held === undefined) return { err: `network ${networkName(network)} has no subnet yet` };
+    if (addr === undefined) return { err: exhausted(held) };
+    undo.run.push(() => state.releaseAddress(service.id, network.id, addr));
+    vips.push({ network_id: network.id, addr });
+  }
+  return vips;
+}
+
+function protocolName(protocol: PortConfig_Protocol): string {
+  switch (protocol) {
+    case PortConfig_Protocol.TCP:
+      return 'tcp';
+    case PortConfig_Protocol.UDP:
+      return 'udp';
+    case PortConfig_Protocol.SCTP:
+      return 'sctp';
+  }
+}
+
+/** The dynamic port that the service had for the same target, unless it stands for another one already. */
+function formerPort(service: Service, port: PortConfig, taken: readonly PortConfig[]): number | undefined {
+  return service.endpoint?.ports.find(
+    (former) =>
+      former.publish_mode === PortConfig_PublishMode.INGRESS &&
+      former.protocol === port.protocol &&
+      former.target_port === port.target_port &&
+      former.published_port >= DYNAMIC_PORT_FIRST &&
+      former.published_port <= DYNAMIC_PORT_LAST &&
+      !taken.some((other) => other.protocol === former.protocol && other.published_port === former.published_port),
+  )?.published_port;
+}
+
+function allocatePort(
+  state: AllocatorState,
+  view: ReadView,
+  service: Service,
+  port: PortConfig,
+  taken: readonly PortConfig[],
+): number | { err: string } {
+  const asked = port.published_port === 0 ? formerPort(service, port, taken) : port.published_port;
+  if (asked !== undefined && state.ports.claim(port.protocol, asked, service.id)) return asked;
+  if (port.published_port !== 0) {
+    const owner = state.ports.owner(port.protocol, port.published_port) ?? '';
+    const name = view.get('service', owner)?.spec?.annotations?.name ?? owner;
+    return {
+      err: `port '${port.published_port}' is already in use by service '${name}' (${owner}) as an ingress port`,
+    };
+  }
+  const range = `${DYNAMIC_PORT_FIRST}-${DYNAMIC_PORT_LAST}`;
+  return (
+    state.ports.takeDynamic(port.protocol, service.id) ?? {
+      err: `no ${protocolName(port.protocol)} port of the dynamic range ${range} is free: publish a port by number`,
+    }
+  );
+}
+
+/** The service's ports with every published one known. Host-mode ports are a matter of the scheduler. */
+function allocatePorts(
+  state: AllocatorState,
+  view: ReadView,
+  service: Service,
+  undo: Undo,
+): PortConfig[] | { err: string } {
+  const ports: PortConfig[] = [];
+  // Ports that are named go first, so that no dynamic one takes their number.
+  const wanted = service.spec?.endpoint?.ports ?? [];
+  const order = [...wanted].sort((a, b) => Number(a.published_port === 0) - Number(b.published_port === 0));
+  const chosen = new Map<PortConfig, number>();
+  for (const port of order) {
+    if (port.publish_mode !== PortConfig_PublishMode.INGRESS) continue;
+    const before = state.ports.owner(port.protocol, port.published_port);
+    const published = allocatePort(state, view, service, port, ports);
+    if (typeof published !== 'number') return published;
+    const had = service.endpoint?.ports.some(
+      (former) => former.protocol === port.protocol && former.published_port === published,
+    );
+    if (before !== service.id && had !== true) {
+      undo.run.push(() => state.ports.release(port.protocol, published, service.id));
+    }
+    chosen.set(port, published);
+    ports.push({ ...port, published_port: published });
+  }
+  return wanted.map((port) => ({ ...port, published_port: chosen.get(port) ?? port.published_port }));
+}
+
+/** Gives back what the service had and does not have any more; whether that was anything. */
+function releaseFormer(state: AllocatorState, service: Service, endpoint: Endpoint): boolean {
+  let released = false;
+  for (const vip of service.endpoint?.virtual_ips ?? []) {
+    if (endpoint.virtual_ips.some((kept) => kept.network_id === vip.network_id && kept.addr === vip.addr)) continue;
+    state.releaseAddress(service.id, vip.network_id, vip.addr);
+    released = true;
+  }
+  for (const port of service.endpoint?.ports ?? []) {
+    const kept = endpoint.ports.some(
+      (other) =>
+        other.publish_mode === PortConfig_PublishMode.INGRESS &&
+        other.protocol === port.protocol &&
+        other.published_port === port.published_port,
+    );
+    if (!kept && state.ports.release(port.protocol, port.published_port, service.id)) released = true;
+  }
+  return released;
+}
+
+/** A service's endpoint as its spec wants it. */
+export type ServiceOutcome = Outcome<Service> & { released?: boolean; unchanged?: boolean };
+
+/**
+ * Gives a service its published ports and virtual addresses; what it has and still needs stays. On an error it keeps
+ * everything it had.
+ */
+export function allocateService(state: AllocatorState, view: ReadView, service: Service): ServiceOutcome {
+  const wanted = service.spec?.endpoint;
+  const ingress = publishesIngress(wanted?.ports ?? []);
+  const attached = attachedNetworks(view, attachmentConfigs(service.spec, service.spec?.task), ingress);
+  if ('err' in attached) return attached;
+  const undo: Undo = { run: [] };
+  const fail = (err: string): ServiceOutcome => {
+    for (const run of undo.run) run();
+    return { err };
+  };
+  const ports = allocatePorts(state, view, service, undo);
+  if ('err' in ports) return fail(ports.err);
+  const usesVips = (wanted?.mode ?? EndpointSpec_ResolutionMode.VIP) === EndpointSpec_ResolutionMode.VIP;
+  const vips = usesVips ? allocateVips(state, service, attached, undo) : [];
+  if ('err' in vips) return fail(vips.err);
+  const endpoint = Endpoint.create({ spec: wanted ?? null, ports, virtual_ips: vips });
+  const released = releaseFormer(state, service, endpoint);
+  if (sameMessage(endpoint, service.endpoint)) return { object: service, unchanged: true };
+  return { object: { ...service, endpoint }, released };
+}

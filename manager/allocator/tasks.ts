@@ -1,0 +1,101 @@
+import {
+  TaskState,
+  timestampFromMs,
+  type NetworkAttachment,
+  type Service,
+  type Task,
+  type TaskStatus,
+} from '../../proto/index.ts';
+import type { ReadView } from '../store/types.ts';
+import type { Outcome } from './networks.ts';
+import { attachedNetworks, attachmentConfigs, exhausted, publishesIngress, type Attached } from './services.ts';
+import { isAddressed, networkName, type AllocatorState } from './state.ts';
+
+const PENDING_MESSAGE = 'pending task scheduling';
+
+function statusOf(task: Task): TaskStatus {
+  return (
+    task.status ?? {
+      timestamp: null,
+      state: TaskState.NEW,
+      message: '',
+      err: '',
+      port_status: null,
+      applied_by: '',
+      applied_at: null,
+    }
+  );
+}
+
+/** The address of a task on one network: the one that the user asked for, or the next free one. */
+function takeAddress(state: AllocatorState, task: Task, { network, config }: Attached): string | { err: string } {
+  const held = state.network(network.id);
+  if (held === undefined) return { err: `network ${networkName(network)} has no subnet yet` };
+  const asked = config?.addresses[0];
+  if (asked !== undefined && asked !== '') {
+    return (
+      state.takeRequested(held, task.id, asked) ?? {
+        err: `address ${asked} cannot be used on network ${held.name}: it is in use, or of no subnet of the network`,
+      }
+    );
+  }
+  return state.takeAddress(held, task.id) ?? { err: exhausted(held) };
+}
+
+function attach(
+  state: AllocatorState,
+  task: Task,
+  attached: readonly Attached[],
+): NetworkAttachment[] | { err: string } {
+  const attachments: NetworkAttachment[] = [];
+  for (const one of attached) {
+    const addresses: string[] = [];
+    if (isAddressed(one.network)) {
+      const address = takeAddress(state, task, one);
+      if (typeof address !== 'string') return address;
+      addresses.push(address);
+    }
+    attachments.push({
+      network: one.network,
+      addresses,
+      aliases: one.config?.aliases ?? [],
+      driver_attachment_opts: one.config?.driver_attachment_opts ?? {},
+    });
+  }
+  return attachments;
+}
+
+/**
+ * Gives a new task its addresses and ports, and moves it to PENDING. On an error it holds nothing.
+ * @param service the task's service, allocated; undefined for a task that belongs to none.
+ */
+export function allocateTask(
+  state: AllocatorState,
+  view: ReadView,
+  task: Task,
+  service: Service | undefined,
+  nowMs: number,
+): Outcome<Task> {
+  const ports = service?.endpoint?.ports ?? [];
+  const attached = attachedNetworks(view, attachmentConfigs(service?.spec, task.spec), publishesIngress(ports));
+  if ('err' in attached) return attached;
+  const networks = attach(state, task, attached);
+  if ('err' in networks) {
+    state.releaseOwner(task.id);
+    return networks;
+  }
+  const status = {
+    ...statusOf(task),
+    state: TaskState.PENDING,
+    timestamp: timestampFromMs(nowMs),
+    message: PENDING_MESSAGE,
+    err: '',
+  };
+  return { object: { ...task, networks, endpoint: service?.endpoint ?? task.endpoint, status } };
+}
+
+/** The task with the reason why it must wait; undefined when it says so already. */
+export function explainWait(task: Task, err: string): Task | undefined {
+  const status = statusOf(task);
+  return status.err === err ? undefined : { ...task, status: { ...status, err } };
+}
