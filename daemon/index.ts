@@ -1,1 +1,1 @@
-export {};
+export { Daemon, type DaemonOptions } from './daemon.ts';

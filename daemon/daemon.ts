@@ -1,0 +1,224 @@
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import {
+  newId,
+  readFileIfExists,
+  ShoalError,
+  systemClock,
+  systemRandom,
+  writeFileDurably,
+  type Logger,
+  type Spawner,
+} from '../base/index.ts';
+import { ApiServer } from '../api/index.ts';
+import { Engine, openImages, openVolumes, probeEngineHost, type EngineEvent } from '../engine/index.ts';
+import type { Manager } from '../manager/index.ts';
+import { HostNetwork } from '../overlay-net/index.ts';
+import { ClusterNode } from './cluster.ts';
+import type { DaemonConfig } from './config.ts';
+import { EventHub } from './events.ts';
+import { EngineExecutor } from './executor.ts';
+import { describeNode } from './node-description.ts';
+import { swarmPort, systemPort } from './ports.ts';
+
+export interface DaemonOptions {
+  config: DaemonConfig;
+  log: Logger;
+  spawner: Spawner;
+  version: string;
+  gitCommit: string;
+}
+
+type Closer = () => Promise<void> | void;
+
+/** The running daemon: every room made and joined, to be ended in the opposite order. */
+export class Daemon {
+  readonly #options: DaemonOptions;
+  readonly #closers: { name: string; close: Closer }[] = [];
+
+  private constructor(options: DaemonOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Starts everything; resolves when the API answers.
+   * @throws ShoalError with what is missing on this host, or what is wrong with its data
+   */
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const daemon = new Daemon(options);
+    try {
+      await daemon.#start();
+      return daemon;
+    } catch (error) {
+      await daemon.stop();
+      throw error;
+    }
+  }
+
+  async #start(): Promise<void> {
+    const { config, log, spawner, version, gitCommit } = this.#options;
+    for (const warning of config.warnings) log.warn(warning);
+    await this.#prepare();
+    const hub = new EventHub(systemClock);
+    const onEvent = (event: EngineEvent): void => hub.publish({ ...event, scope: 'local' });
+    const { engine, networks, storageDriver } = await this.#openEngine(onEvent);
+    void this.#followEngine(engine, hub);
+    const cluster = this.#cluster(engine, networks, hub);
+    const system = systemPort({ config, engine, hub, version, gitCommit, storageDriver });
+    const ports = { system, engine, swarm: swarmPort(cluster) };
+    const api = new ApiServer({ ports, log });
+    await cluster.start();
+    this.#onStop('swarm', () => cluster.stop());
+    this.#onStop('api', () => api.close());
+    for (const host of config.hosts) await api.listen(host);
+    log.info('shoal daemon has started', { version, hosts: config.hosts, dataRoot: config.dataRoot });
+  }
+
+  #onStop(name: string, close: Closer): void {
+    this.#closers.push({ name, close });
+  }
+
+  /** Directories, pid file, and what the host must have. */
+  async #prepare(): Promise<void> {
+    const { config, spawner } = this.#options;
+    if (process.getuid?.() !== 0) {
+      throw new ShoalError('FailedPrecondition', 'shoal daemon needs root: namespaces, mounts and cgroups are made');
+    }
+    for (const dir of [config.dataRoot, config.execRoot, dirname(config.pidfile)]) {
+      mkdirSync(dir, { recursive: true, mode: 0o711 });
+    }
+    this.#writePidFile(config.pidfile);
+    rmSync(join(config.dataRoot, 'tmp'), { recursive: true, force: true });
+    mkdirSync(join(config.dataRoot, 'tmp'), { mode: 0o700 });
+    const idFile = join(config.dataRoot, 'engine-id');
+    if (readFileIfExists(idFile) === undefined) writeFileDurably(idFile, `${newId()}\n`, 0o644);
+    const faults = await probeEngineHost({
+      dataRoot: config.dataRoot,
+      spawner,
+      clock: systemClock,
+      random: systemRandom,
+      cgroupParent: config.cgroupParent,
+    });
+    if (faults.length > 0) {
+      throw new ShoalError('FailedPrecondition', `this host cannot run containers:\n  ${faults.join('\n  ')}`);
+    }
+  }
+
+  #writePidFile(path: string): void {
+    const before = Number(readFileIfExists(path)?.trim() ?? '0');
+    if (before > 0 && before !== process.pid && existsSync(`/proc/${before}`) && isDaemon(before)) {
+      throw new ShoalError('Unavailable', `process with PID ${before} is still running; pid file ${path}`);
+    }
+    writeFileSync(path, `${process.pid}\n`, { mode: 0o644 });
+    this.#onStop('pid file', () => rmSync(path, { force: true }));
+  }
+
+  async #openEngine(
+    onEvent: (event: EngineEvent) => void,
+  ): Promise<{ engine: Engine; networks: HostNetwork; storageDriver: string }> {
+    const { config, log, spawner } = this.#options;
+    const common = { dataRoot: config.dataRoot, spawner, clock: systemClock, random: systemRandom };
+    const networks = new HostNetwork({
+      execRoot: config.execRoot,
+      tag: createHash('sha256').update(config.dataRoot).digest('hex').slice(0, 4),
+      spawner,
+      clock: systemClock,
+      random: systemRandom,
+      log: log.with({ component: 'network' }),
+      bridge: { subnet: config.bip },
+      addressPools: config.defaultAddressPools,
+      iptables: config.iptables,
+      ...(config.mtu === undefined ? {} : { mtu: config.mtu }),
+    });
+    await networks.start();
+    this.#onStop('networks', () => networks.stop());
+    const users: { engine?: Engine } = {};
+    const images = await openImages({
+      ...common,
+      log: log.with({ component: 'images' }),
+      registries: { insecure: config.insecureRegistries, mirrors: config.registryMirrors },
+      onEvent,
+      usedBy: (imageId) =>
+        (users.engine?.containers.list() ?? []).filter((c) => c.imageId === imageId).map((c) => c.id),
+      isRunning: (id) => (users.engine?.containers.list() ?? []).some((c) => c.id === id && c.state === 'running'),
+      ...storageDriver(config.storageDriver),
+    });
+    this.#onStop('images', () => images.close());
+    const volumes = await openVolumes({ ...common, log: log.with({ component: 'volumes' }), onEvent });
+    const engine = await Engine.open({
+      ...common,
+      execRoot: config.execRoot,
+      log,
+      networks,
+      images,
+      volumes,
+      cgroupParent: config.cgroupParent,
+      defaultUlimits: config.defaultUlimits,
+      initDefault: config.init,
+    });
+    users.engine = engine;
+    this.#onStop('engine', () => engine.shutdown());
+    return { engine, networks, storageDriver: images.storageDriver };
+  }
+
+  async #followEngine(engine: Engine, hub: EventHub): Promise<void> {
+    for (;;) {
+      const events = engine.events.subscribe();
+      for await (const event of events) hub.publish({ ...event, scope: 'local' });
+      if (!events.overflowed) return;
+      this.#options.log.warn('engine events were lost: more came at once than could be kept');
+    }
+  }
+
+  #cluster(engine: Engine, networks: HostNetwork, hub: EventHub): ClusterNode {
+    const { config, log, version } = this.#options;
+    const cluster: ClusterNode = new ClusterNode({
+      dataRoot: config.dataRoot,
+      defaultAdvertiseAddr: config.swarmDefaultAdvertiseAddr,
+      executor: new EngineExecutor({
+        engine,
+        networks,
+        clock: systemClock,
+        log: log.with({ component: 'executor' }),
+        describe: async () =>
+          describeNode(config, {
+            engineVersion: version,
+            rootCa: cluster.member?.identity?.rootCa ?? '',
+            dataPathAddr: cluster.member?.dataPathAddr ?? '',
+          }),
+        defaults: { init: config.init, dns: config.dns },
+      }),
+      networks,
+      clock: systemClock,
+      random: systemRandom,
+      log: log.with({ component: 'swarm' }),
+      onManager: (manager: Manager) => void hub.followStore(manager.store, log),
+    });
+    return cluster;
+  }
+
+  /** Ends in order; containers go on. Every part is given its chance, also after a fault of another. */
+  async stop(): Promise<void> {
+    const { log } = this.#options;
+    for (const { name, close } of this.#closers.splice(0).reverse()) {
+      try {
+        await close();
+      } catch (error) {
+        log.error('a part of the daemon did not end in order', { part: name, error });
+      }
+    }
+  }
+}
+
+function storageDriver(name: string): { storageDriver?: 'overlay2' | 'vfs' } {
+  if (name === '') return {};
+  if (name === 'overlay2' || name === 'vfs') return { storageDriver: name };
+  throw new ShoalError('InvalidArgument', `storage driver "${name}" is not supported: overlay2 or vfs`);
+}
+
+/** Whether a process is a daemon of ours, not another program that got the number after a crash. */
+function isDaemon(pid: number): boolean {
+  const words = readFileIfExists(`/proc/${pid}/cmdline`)?.split('\0') ?? [];
+  return words.includes('daemon');
+}

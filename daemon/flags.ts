@@ -1,0 +1,224 @@
+import { invalidArgument } from '../base/index.ts';
+
+/** How a flag's value is read. */
+type FlagKind = 'string' | 'bool' | 'list';
+
+interface Flag {
+  kind: FlagKind;
+  short?: string;
+  /** Key in daemon.json when it is not the flag's own name. */
+  key?: string;
+  help: string;
+}
+
+/** Flags of dockerd that mean something here, with dockerd's names, shorthands and daemon.json keys. */
+export const FLAGS = {
+  bip: { kind: 'string', help: 'Address and prefix of the default bridge, such as 172.17.0.1/16' },
+  'cgroup-parent': { kind: 'string', help: 'Parent cgroup of all containers (default "/shoal")' },
+  'config-file': { kind: 'string', help: 'Configuration file (default "/etc/shoal/daemon.json")' },
+  'data-root': { kind: 'string', help: 'Directory of persistent state (default "/var/lib/shoal")' },
+  debug: { kind: 'bool', short: 'D', help: 'Log at level debug' },
+  'default-address-pool': {
+    kind: 'list',
+    key: 'default-address-pools',
+    help: 'Pool for local networks: base=CIDR,size=N',
+  },
+  'default-ulimit': { kind: 'list', key: 'default-ulimits', help: 'Limit for every container: name=soft[:hard]' },
+  dns: { kind: 'list', help: 'DNS server of containers' },
+  'exec-root': { kind: 'string', help: 'Directory of run-time state (default "/run/shoal")' },
+  host: { kind: 'list', short: 'H', key: 'hosts', help: 'Socket to listen on: unix:///path or tcp://address:port' },
+  init: { kind: 'bool', help: 'Run an init in every container' },
+  'insecure-registry': {
+    kind: 'list',
+    key: 'insecure-registries',
+    help: 'Registry (host:port or CIDR) spoken to without TLS',
+  },
+  iptables: { kind: 'bool', help: 'Add packet filter rules (default true)' },
+  label: { kind: 'list', key: 'labels', help: 'Label of this node: key=value' },
+  'live-restore': { kind: 'bool', help: 'Containers outlive the daemon (always so)' },
+  'log-level': { kind: 'string', short: 'l', help: 'debug, info, warn, error or fatal (default "info")' },
+  mtu: { kind: 'string', help: 'MTU of container networks (default: from the underlay)' },
+  'node-generic-resource': { kind: 'list', key: 'node-generic-resources', help: 'Resource of this node: kind=value' },
+  pidfile: { kind: 'string', short: 'p', help: 'File that receives the process id (default "/run/shoal.pid")' },
+  'registry-mirror': { kind: 'list', key: 'registry-mirrors', help: 'Mirror of docker.io' },
+  'storage-driver': { kind: 'string', short: 's', help: 'overlay2 or vfs (default: chosen by probing)' },
+  'swarm-default-advertise-addr': { kind: 'string', help: 'Address or interface that a swarm advertises by default' },
+} as const satisfies Record<string, Flag>;
+
+export type FlagName = keyof typeof FLAGS;
+
+/** dockerd's flags that have no meaning here; taken with a warning so that scripts go on working. */
+const IGNORED: Readonly<Record<string, FlagKind>> = {
+  'add-runtime': 'list',
+  'allow-nondistributable-artifacts': 'list',
+  'api-cors-header': 'string',
+  'authorization-plugin': 'list',
+  bridge: 'string',
+  'cgroup-manager': 'string',
+  containerd: 'string',
+  'containerd-namespace': 'string',
+  'containerd-plugins-namespace': 'string',
+  'cpu-rt-period': 'string',
+  'cpu-rt-runtime': 'string',
+  'cri-containerd': 'bool',
+  'data-path-addr': 'string',
+  'default-cgroupns-mode': 'string',
+  'default-gateway': 'string',
+  'default-gateway-v6': 'string',
+  'default-ipc-mode': 'string',
+  'default-runtime': 'string',
+  'default-shm-size': 'string',
+  'dns-opt': 'list',
+  'dns-search': 'list',
+  'exec-opt': 'list',
+  experimental: 'bool',
+  'fixed-cidr': 'string',
+  'fixed-cidr-v6': 'string',
+  group: 'string',
+  'host-gateway-ip': 'string',
+  'http-proxy': 'string',
+  'https-proxy': 'string',
+  icc: 'bool',
+  'init-path': 'string',
+  ip: 'string',
+  'ip-forward': 'bool',
+  'ip-masq': 'bool',
+  ip6tables: 'bool',
+  ipv6: 'bool',
+  'log-driver': 'string',
+  'log-format': 'string',
+  'log-opt': 'list',
+  'max-concurrent-downloads': 'string',
+  'max-concurrent-uploads': 'string',
+  'max-download-attempts': 'string',
+  'metrics-addr': 'string',
+  'network-control-plane-mtu': 'string',
+  'no-new-privileges': 'bool',
+  'no-proxy': 'string',
+  'oom-score-adjust': 'string',
+  'raw-logs': 'bool',
+  rootless: 'bool',
+  'seccomp-profile': 'string',
+  'selinux-enabled': 'bool',
+  'shutdown-timeout': 'string',
+  'storage-opt': 'list',
+  tls: 'bool',
+  tlscacert: 'string',
+  tlscert: 'string',
+  tlskey: 'string',
+  tlsverify: 'bool',
+  'userland-proxy': 'bool',
+  'userland-proxy-path': 'string',
+  'userns-remap': 'string',
+  validate: 'bool',
+};
+
+/** Flags whose disregard would be unsafe: refused instead. */
+const REFUSED: Readonly<Record<string, string>> = {
+  tls: 'TLS on the API socket is not supported yet: listen on unix:// or put a TLS proxy in front',
+  tlsverify: 'TLS on the API socket is not supported yet: listen on unix:// or put a TLS proxy in front',
+  'userns-remap': 'user namespace remapping is not supported yet',
+  rootless: 'rootless mode is not supported: start the daemon as root',
+};
+
+export type FlagValues = Partial<Record<FlagName, string | boolean | string[]>>;
+
+export interface ParsedFlags {
+  values: FlagValues;
+  warnings: string[];
+  help: boolean;
+  version: boolean;
+}
+
+function longName(short: string): string {
+  const found = Object.entries(FLAGS).find(([, flag]) => 'short' in flag && flag.short === short);
+  if (found === undefined) throw invalidArgument(`unknown shorthand flag: '${short}'; see shoal daemon --help`);
+  return found[0];
+}
+
+function boolValue(name: string, text: string | undefined): boolean {
+  if (text === undefined || ['true', '1', 't'].includes(text.toLowerCase())) return true;
+  if (['false', '0', 'f'].includes(text.toLowerCase())) return false;
+  throw invalidArgument(`invalid argument "${text}" for "--${name}" flag: true or false is expected`);
+}
+
+/** Splits `--name=value`, `--name value`, `-x value` and `-xvalue`. */
+function* words(argv: readonly string[]): Generator<{ name: string; inline: string | undefined }, void, number> {
+  for (let i = 0; i < argv.length; i++) {
+    const word = argv[i] as string;
+    const long = /^--([^=]+)(?:=(.*))?$/s.exec(word);
+    const short = /^-(\w)(?:=?(.+))?$/s.exec(word);
+    const name =
+      long?.[1] ??
+      (short?.[1] === undefined
+        ? undefined
+        : short[1] === 'h'
+          ? 'help'
+          : short[1] === 'v'
+            ? 'version'
+            : longName(short[1]));
+    if (name === undefined) throw invalidArgument(`"shoal daemon" accepts no arguments: ${word}`);
+    const taken = yield { name, inline: long?.[2] ?? short?.[2] };
+    i += taken;
+  }
+}
+
+/**
+ * Reads dockerd's command line.
+ * @throws ShoalError InvalidArgument for unknown flags, bad values and flags that cannot be disregarded.
+ */
+export function parseFlags(argv: readonly string[]): ParsedFlags {
+  const parsed: ParsedFlags = { values: {}, warnings: [], help: false, version: false };
+  let position = 0;
+  const iterator = words(argv);
+  for (let step = iterator.next(0); step.done !== true;) {
+    const { name, inline } = step.value;
+    const flag: Flag | undefined = (FLAGS as Record<string, Flag>)[name];
+    const kind = flag?.kind ?? IGNORED[name];
+    let taken = 0;
+    if (name === 'help' || name === 'version') parsed[name] = true;
+    else if (kind === undefined) throw invalidArgument(`unknown flag: --${name}; see shoal daemon --help`);
+    else {
+      const next = kind !== 'bool' && inline === undefined ? argv[position + 1] : inline;
+      if (kind !== 'bool' && next === undefined) throw invalidArgument(`flag needs an argument: --${name}`);
+      taken = kind !== 'bool' && inline === undefined ? 1 : 0;
+      const value = kind === 'bool' ? boolValue(name, inline) : (next as string);
+      if (flag === undefined) disregard(parsed, name, value);
+      else store(parsed.values, name as FlagName, flag.kind, value);
+    }
+    position += 1 + taken;
+    step = iterator.next(taken);
+  }
+  return parsed;
+}
+
+function disregard(parsed: ParsedFlags, name: string, value: string | boolean): void {
+  if (name in REFUSED && value !== false && value !== '') throw invalidArgument(`--${name}: ${REFUSED[name]}`);
+  parsed.warnings.push(`flag --${name} has no meaning for shoal and is ignored`);
+}
+
+function store(values: FlagValues, name: FlagName, kind: FlagKind, value: string | boolean): void {
+  if (kind === 'list') values[name] = [...((values[name] as string[] | undefined) ?? []), value as string];
+  else values[name] = value;
+}
+
+/** The daemon.json key of a flag. */
+export function fileKey(name: FlagName): string {
+  const flag: Flag = FLAGS[name];
+  return flag.key ?? name;
+}
+
+/** Whether a daemon.json key is one of dockerd's that has no meaning here. */
+export function isIgnoredKey(key: string): boolean {
+  return key in IGNORED || `${key.replace(/s$/, '')}` in IGNORED || ['runtimes', 'features', 'builder'].includes(key);
+}
+
+/** The help page of `shoal daemon`. */
+export function daemonHelp(): string {
+  const lines = Object.entries(FLAGS).map(([name, given]) => {
+    const flag: Flag = given;
+    const shorthand = flag.short === undefined ? '    ' : `-${flag.short}, `;
+    return `  ${shorthand}--${name.padEnd(30)} ${flag.help}`;
+  });
+  return `Usage:  shoal daemon [OPTIONS]\n\nRuns containers on this host and takes part in a swarm. Takes dockerd's flags and daemon.json.\n\nOptions:\n${lines.join('\n')}\n`;
+}

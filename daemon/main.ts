@@ -1,0 +1,65 @@
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { createLogger, directSpawner, errorMessage, startSpawnHelper } from '../base/index.ts';
+import { loadConfig } from './config.ts';
+import { Daemon } from './daemon.ts';
+import { daemonHelp, parseFlags } from './flags.ts';
+import { install } from './install.ts';
+import { VERSION } from './version.ts';
+
+/** A stop that takes longer than this is cut short, ms. */
+const STOP_TIMEOUT_MS = 15_000;
+
+async function runDaemon(argv: readonly string[]): Promise<void> {
+  const flags = parseFlags(argv);
+  if (flags.help) {
+    process.stdout.write(daemonHelp());
+    return;
+  }
+  if (flags.version) {
+    console.log(`Shoal version ${VERSION}`);
+    return;
+  }
+  const config = loadConfig(flags.values, flags.warnings);
+  const log = createLogger({ level: config.logLevel, fd: 2 });
+  // Before anything grows: the helper is a fork of this process.
+  const spawner = startSpawnHelper(join(dirname(fileURLToPath(import.meta.url)), 'spawn-helper.mjs'));
+  process.on('unhandledRejection', (error) => log.error('a failure nobody waited for', { error }));
+  const gitCommit = process.env['SHOAL_GIT_COMMIT'] ?? '';
+  const daemon = await Daemon.start({ config, log, spawner, version: VERSION, gitCommit }).catch((error: unknown) => {
+    spawner.close();
+    throw error;
+  });
+  const stop = (signal: string): void => {
+    log.info('stopping; containers go on', { signal });
+    setTimeout(() => {
+      log.error('not everything ended in time', { timeoutMs: STOP_TIMEOUT_MS });
+      process.exit(1);
+    }, STOP_TIMEOUT_MS).unref();
+    void daemon.stop().then(() => {
+      spawner.close();
+      process.exit(0);
+    });
+  };
+  process.once('SIGTERM', stop);
+  process.once('SIGINT', stop);
+  process.on('SIGHUP', () => {
+    try {
+      const fresh = loadConfig(flags.values, flags.warnings);
+      Object.assign(config, { labels: fresh.labels, debug: fresh.debug });
+      log.setLevel(fresh.logLevel);
+      log.info('configuration read again', { file: fresh.configFile });
+    } catch (error) {
+      log.error('the configuration was not read again; the former one stays', { error });
+    }
+  });
+}
+
+const [verb, ...rest] = process.argv.slice(2);
+try {
+  if (verb === 'install') for (const line of await install(directSpawner)) console.log(line);
+  else await runDaemon(rest);
+} catch (error) {
+  console.error(`shoal: ${errorMessage(error)}`);
+  process.exitCode = 1;
+}

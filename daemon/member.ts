@@ -1,0 +1,368 @@
+import {
+  backoffDelayMs,
+  errorMessage,
+  isShoalError,
+  must,
+  TaskGroup,
+  unavailable,
+  type Clock,
+  type Logger,
+  type Random,
+} from '../base/index.ts';
+import {
+  channelOptions,
+  renewalDelayMs,
+  renewCertificate,
+  saveIdentity,
+  TlsIdentity,
+  verifyChain,
+  type NodeIdentity,
+} from '../identity/index.ts';
+import { Manager, type ClusterInit, type ManagerStart } from '../manager/index.ts';
+import type { HostNetworks } from '../overlay-net/index.ts';
+import { IssuanceStatus_State, NodeRole, type Node, type WeightedPeer } from '../proto/index.ts';
+import { Agent, grpcConnection, type Executor } from '../worker/index.ts';
+import { splitHostPort } from './addresses.ts';
+import type { KnownManager, SwarmFiles, SwarmSettings } from './swarm-files.ts';
+
+const RENEWAL_BACKOFF = { baseMs: 500, capMs: 60_000 };
+const CONNECT_POLL_MS = 20;
+const DEFAULT_DATA_PATH_PORT = 4789;
+/** Refusals in a row after which the managers' word that this node is unknown is believed. */
+const EXPELLED_AFTER = 3;
+
+export interface MemberOptions {
+  files: SwarmFiles;
+  settings: SwarmSettings;
+  executor: Executor;
+  networks: HostNetworks;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  onManager: (manager: Manager) => void;
+  onFatal: (error: unknown) => void;
+  /** The managers no longer know this node. */
+  onExpelled: () => void;
+}
+
+export type MemberStart =
+  | { kind: 'bootstrap'; clusterInit: ClusterInit }
+  | { kind: 'join'; remoteAddr: string }
+  | { kind: 'restart' }
+  | { kind: 'force-new-cluster' };
+
+/** A node that is part of a swarm: its agent, its manager when it is one, and its certificate. */
+export class Member {
+  readonly settings: SwarmSettings;
+  readonly #options: MemberOptions;
+  readonly #group: TaskGroup;
+  #tls: TlsIdentity | undefined;
+  #manager: Manager | undefined;
+  #agent: Agent | undefined;
+  #managers: KnownManager[];
+  #error = '';
+  /** Wakes the renewal loop: the role or the state of the certificate asks for a new one. */
+  #renewNow: (() => void) | undefined;
+  #renewalDue = false;
+  #dataPathPort: number;
+  /** Role changes run one after another. */
+  #roleChange: Promise<void> = Promise.resolve();
+
+  constructor(options: MemberOptions) {
+    this.#options = options;
+    this.settings = options.settings;
+    this.#group = new TaskGroup(options.log);
+    this.#managers = options.files.managers();
+    this.#dataPathPort = options.settings.dataPathPort || DEFAULT_DATA_PATH_PORT;
+  }
+
+  /** What `swarm init` chose, in the manager's terms. */
+  static clusterInit(request: {
+    rootCa: ClusterInit['rootCa'];
+    spec: ClusterInit['spec'];
+    defaultAddrPool: readonly string[];
+    subnetSize: number;
+    dataPathPort: number;
+    availability: NonNullable<ClusterInit['availability']>;
+  }): ClusterInit {
+    return {
+      rootCa: request.rootCa,
+      spec: request.spec,
+      defaultAddressPools: request.defaultAddrPool,
+      subnetSize: request.subnetSize === 0 ? undefined : request.subnetSize,
+      dataPathPort: request.dataPathPort === 0 ? undefined : request.dataPathPort,
+      availability: request.availability,
+    };
+  }
+
+  get identity(): NodeIdentity | undefined {
+    return this.#tls?.current;
+  }
+
+  get manager(): Manager | undefined {
+    return this.#manager;
+  }
+
+  get error(): string {
+    return this.#error;
+  }
+
+  managers(): KnownManager[] {
+    return this.#managers;
+  }
+
+  /** Host part of the tunnel end point. */
+  get dataPathAddr(): string {
+    return this.settings.dataPathAddr || splitHostPort(this.settings.advertiseAddr, 1).host;
+  }
+
+  async start(identity: NodeIdentity, how: MemberStart): Promise<void> {
+    this.#tls = new TlsIdentity(identity);
+    await this.#setUnderlay();
+    if (identity.role === 'manager') await this.#startManager(identity, how);
+    if (how.kind === 'join') this.#knowManagers([{ nodeId: '', addr: how.remoteAddr }]);
+    await this.#startAgent(identity);
+    this.#group.start('certificate renewal', (signal) => this.#renewals(signal));
+  }
+
+  async #setUnderlay(): Promise<void> {
+    const { networks } = this.#options;
+    const nodeId = must(this.identity, 'identity').nodeId;
+    await networks.setUnderlay({ vtep: this.dataPathAddr, dataPathPort: this.#dataPathPort, nodeId });
+  }
+
+  async #startManager(identity: NodeIdentity, how: MemberStart): Promise<void> {
+    const { files, clock, random, log, settings } = this.#options;
+    const start: ManagerStart = how.kind === 'bootstrap' ? { kind: 'bootstrap' } : how;
+    this.#manager = await Manager.start(
+      {
+        identity,
+        stateDir: files.dir,
+        listenAddr: settings.listenAddr,
+        advertiseAddr: settings.advertiseAddr,
+        dataPathAddr: this.dataPathAddr,
+        clock,
+        random,
+        log,
+        ...(how.kind === 'bootstrap' ? { clusterInit: how.clusterInit } : {}),
+        onRemoved: () => this.#demoted(),
+        onFatal: (error) => this.#managerFailed(error),
+      },
+      start,
+    );
+    this.#options.onManager(this.#manager);
+    const self = { nodeId: identity.nodeId, addr: this.#manager.advertiseAddr };
+    if (!this.#managers.some((known) => known.nodeId === self.nodeId)) this.#knowManagers([...this.#managers, self]);
+  }
+
+  /** Taken out of the raft group: the manager ends; the agent goes on and gets a worker's certificate. */
+  #demoted(): void {
+    this.#changeRole('demotion', async () => {
+      await this.#stopManager();
+      Manager.forget(this.#options.files.dir);
+      this.#askForRenewal();
+    });
+  }
+
+  #managerFailed(error: unknown): void {
+    this.#error = `the manager of this node stopped: ${errorMessage(error)}`;
+    this.#options.log.error('the manager of this node failed', { error });
+    this.#options.onFatal(error);
+    this.#changeRole('failed manager', () => this.#stopManager());
+  }
+
+  #changeRole(what: string, run: () => Promise<void>): void {
+    this.#roleChange = this.#roleChange.then(run).catch((error: unknown) => {
+      this.#options.log.error('a change of role failed', { what, error });
+    });
+  }
+
+  async #stopManager(): Promise<void> {
+    const manager = this.#manager;
+    this.#manager = undefined;
+    await manager?.stop();
+  }
+
+  async #startAgent(identity: NodeIdentity): Promise<void> {
+    const { files, executor, clock, random, log } = this.#options;
+    const tls = must(this.#tls, 'TLS identity');
+    const own = this.#manager?.advertiseAddr;
+    const known = this.#managers.map((manager) => manager.addr);
+    this.#agent = new Agent({
+      nodeId: identity.nodeId,
+      executor,
+      connect: (address) =>
+        grpcConnection(address, { credentials: tls.channelCredentials(), clock, channel: channelOptions() }),
+      managers: own === undefined ? known : [...new Set([own, ...known])],
+      stateDir: files.workerDir,
+      clock,
+      random,
+      log,
+      onManagers: (peers) => this.#onManagers(peers),
+      onNode: (node) => this.#onNode(node),
+      onRootCa: (pem) => this.#onRootCa(pem),
+    });
+    await this.#agent.start();
+  }
+
+  #onManagers(peers: WeightedPeer[]): void {
+    this.#knowManagers(
+      peers
+        .map(({ peer }) => ({ nodeId: peer?.node_id ?? '', addr: peer?.addr ?? '' }))
+        .filter(({ addr }) => addr !== ''),
+    );
+  }
+
+  #knowManagers(managers: KnownManager[]): void {
+    const sorted = [...managers].sort((a, b) => a.addr.localeCompare(b.addr));
+    if (JSON.stringify(sorted) === JSON.stringify(this.#managers)) return;
+    this.#managers = sorted;
+    this.#options.files.saveManagers(sorted);
+  }
+
+  #onNode(node: Node): void {
+    const wanted = node.role === NodeRole.MANAGER ? 'manager' : 'worker';
+    const state = node.certificate?.status?.state;
+    if (wanted !== this.identity?.role || state === IssuanceStatus_State.ROTATE) this.#askForRenewal();
+    if (node.VXLANUDPPort !== 0 && node.VXLANUDPPort !== this.#dataPathPort) {
+      this.#dataPathPort = node.VXLANUDPPort;
+      this.#setUnderlay().catch((error: unknown) =>
+        this.#options.log.error('the underlay could not be set', { error }),
+      );
+    }
+  }
+
+  /** A pushed root is taken only when this node's certificate leads to it. */
+  #onRootCa(pem: Uint8Array): void {
+    const { clock, files, log } = this.#options;
+    const identity = must(this.identity, 'identity');
+    const rootCa = Buffer.from(pem).toString('utf8');
+    if (rootCa === identity.rootCa) return;
+    try {
+      verifyChain(identity.cert, rootCa, clock.now());
+    } catch (error) {
+      log.warn('a pushed root certificate is not trusted by this node and is ignored', { error });
+      return;
+    }
+    this.#useIdentity({ ...identity, rootCa });
+    saveIdentity(files.dir, { ...identity, rootCa });
+  }
+
+  #useIdentity(identity: NodeIdentity): void {
+    this.#tls?.update(identity);
+    this.#manager?.updateIdentity(identity);
+  }
+
+  #askForRenewal(): void {
+    this.#renewalDue = true;
+    this.#renewNow?.();
+  }
+
+  /** Renews the certificate between 50 and 80 % of its life, and at once when the managers ask for it. */
+  async #renewals(signal: AbortSignal): Promise<void> {
+    const { clock, random, log } = this.#options;
+    let failures = 0;
+    let refusals = 0;
+    while (!signal.aborted) {
+      const identity = must(this.identity, 'identity');
+      if (!this.#renewalDue) await this.#untilRenewal(renewalDelayMs(identity, clock.now(), random), signal);
+      if (signal.aborted) return;
+      this.#renewalDue = false;
+      try {
+        await this.#renew(identity, signal);
+        failures = 0;
+        refusals = 0;
+      } catch (error) {
+        if (signal.aborted) return;
+        log.warn('the certificate could not be renewed; trying again', { error: errorMessage(error) });
+        refusals = isShoalError(error, 'PermissionDenied', 'NotFound') ? refusals + 1 : 0;
+        if (refusals >= EXPELLED_AFTER) {
+          this.#options.onExpelled();
+          return;
+        }
+        this.#renewalDue = true;
+        await clock.sleep(backoffDelayMs(failures++, RENEWAL_BACKOFF, random), signal).catch(() => undefined);
+      }
+    }
+  }
+
+  async #untilRenewal(delayMs: number, signal: AbortSignal): Promise<void> {
+    // Timers of Node hold 31 bits of milliseconds.
+    const wait = new AbortController();
+    this.#renewNow = () => wait.abort(new Error('renew now'));
+    const both = AbortSignal.any([signal, wait.signal]);
+    try {
+      for (let left = delayMs; left > 0 && !both.aborted; left -= 2 ** 30) {
+        await this.#options.clock.sleep(Math.min(left, 2 ** 30), both);
+      }
+    } catch {
+      // Woken early: the caller looks why.
+    } finally {
+      this.#renewNow = undefined;
+    }
+  }
+
+  async #renew(identity: NodeIdentity, signal: AbortSignal): Promise<void> {
+    const { clock, random, log, files } = this.#options;
+    const remoteAddr = this.#managers[random.int(Math.max(1, this.#managers.length))]?.addr;
+    if (remoteAddr === undefined) throw unavailable('no manager is known');
+    const renewed = await renewCertificate({
+      identity,
+      remoteAddr,
+      identityDir: files.dir,
+      clock,
+      random,
+      log,
+      signal,
+    });
+    this.#useIdentity(renewed);
+    log.info('certificate renewed', { role: renewed.role, expires: new Date(renewed.expiryMs).toISOString() });
+    if (renewed.role === 'manager' && this.#manager === undefined) {
+      this.#changeRole('promotion', async () => {
+        if (this.#manager === undefined) await this.#promote(renewed, remoteAddr, signal);
+      });
+    }
+  }
+
+  /** Joins the raft group; tried again until it works or the role is taken back. */
+  async #promote(identity: NodeIdentity, remoteAddr: string, signal: AbortSignal): Promise<void> {
+    const { clock, random, log } = this.#options;
+    for (let attempt = 0; !signal.aborted && this.identity?.role === 'manager'; attempt++) {
+      try {
+        await this.#startManager(identity, { kind: 'join', remoteAddr });
+        return;
+      } catch (error) {
+        log.warn('this node could not become a manager yet', { error: errorMessage(error) });
+        await clock.sleep(backoffDelayMs(attempt, RENEWAL_BACKOFF, random), signal).catch(() => undefined);
+      }
+    }
+  }
+
+  /** Resolves when the agent has a session. @throws ShoalError Unavailable in Docker's words after `timeoutMs` */
+  async waitUntilConnected(timeoutMs: number): Promise<void> {
+    const { clock } = this.#options;
+    const end = clock.monotonic() + timeoutMs;
+    while (this.#agent?.status().connected !== true) {
+      if (clock.monotonic() > end) {
+        throw unavailable(
+          'Timeout was reached before node joined. The attempt to join the swarm was given up; ' +
+            'check that the managers can be reached and try again.',
+        );
+      }
+      await clock.sleep(CONNECT_POLL_MS);
+    }
+  }
+
+  /** Ends manager and agent; containers go on. */
+  async stop(): Promise<void> {
+    await this.#group.stop();
+    await this.#roleChange;
+    await this.#agent?.stop();
+    await this.#stopManager();
+  }
+
+  /** Removes the tasks and networks of the swarm from this host. */
+  async clear(): Promise<void> {
+    await this.#options.executor.removeOrphans(new Set());
+  }
+}

@@ -1,0 +1,45 @@
+/** LocalNodeState of `docker info`. */
+export type LocalState = 'inactive' | 'pending' | 'active' | 'error' | 'locked';
+
+/** Docker's sentences about a node's place in a swarm. */
+export const NOT_IN_SWARM = 'This node is not part of a swarm';
+
+/** Why a call that needs a manager is refused. */
+export function notManager(state: LocalState, error: string): string {
+  if (state === 'error') return `This node cannot take part in its swarm: ${error}`;
+  if (state === 'locked') {
+    return (
+      'Swarm is encrypted and needs to be unlocked before it can be used. ' +
+      'Please use "docker swarm unlock" to unlock it.'
+    );
+  }
+  if (state === 'inactive' || state === 'pending') {
+    return (
+      'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm ' +
+      'and try again.'
+    );
+  }
+  return (
+    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. " +
+    'Please run this command on a manager node or promote the current node to a manager.'
+  );
+}
+
+/** Why a manager may not leave without force. */
+export function leaveRefusal(managers: readonly { reachability: string }[]): string {
+  const begin = 'You are attempting to leave the swarm on a node that is participating as a manager. ';
+  const total = managers.length;
+  if (total <= 1) {
+    return `${begin}Removing the last manager erases all current state of the swarm. Use \`--force\` to ignore this message. `;
+  }
+  const reachable = managers.filter((manager) => manager.reachability === 'reachable').length;
+  const quorum = Math.floor(total / 2) + 1;
+  if (reachable - 1 < quorum) {
+    return (
+      `${begin}Removing this node leaves ${reachable - 1} managers out of ${total}. Without a Raft quorum your swarm will ` +
+      'be inaccessible. The only way to restore a swarm that has lost consensus is to reinitialize it with ' +
+      '`--force-new-cluster`. Use `--force` to suppress this message.'
+    );
+  }
+  return `${begin}Demote it first (docker node demote), or use \`--force\` to leave at once.`;
+}
