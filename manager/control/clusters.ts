@@ -1,6 +1,7 @@
 import { failedPrecondition, invalidArgument, ShoalError } from '../../base/index.ts';
 import {
   Cluster,
+  durationFromNs,
   durationToMs,
   durationToNs,
   EncryptionKey_Algorithm,
@@ -18,6 +19,8 @@ import { checkVersion } from './versions.ts';
 
 /** Shortest life of a node certificate, ms. */
 const CERTIFICATE_EXPIRY_MIN_MS = 3600 * 1000;
+/** Heartbeats that a node may miss before it is down, when the cluster names no time itself. */
+const DOWN_AFTER_PERIODS = 5;
 /** Bytes of the key that unlocks a manager's data. */
 const UNLOCK_KEY_BYTES = 32;
 /** Subsystem of that key among `Cluster.unlock_keys`. */
@@ -42,7 +45,8 @@ function validate(spec: ClusterSpec, stored: Cluster): void {
   if (name !== '' && name !== stored.spec?.annotations?.name) {
     throw invalidArgument('modification of cluster name is not allowed');
   }
-  if (durationToMs(spec.ca_config?.node_cert_expiry, CERTIFICATE_EXPIRY_MIN_MS) < CERTIFICATE_EXPIRY_MIN_MS) {
+  const expiryMs = durationToMs(spec.ca_config?.node_cert_expiry, 0);
+  if (expiryMs !== 0 && expiryMs < CERTIFICATE_EXPIRY_MIN_MS) {
     throw invalidArgument('minimum certificate expiry time is: 1h0m0s');
   }
   if ((durationToNs(spec.dispatcher?.heartbeat_period) ?? 0) < 0) {
@@ -78,6 +82,18 @@ function rotateRoot(cluster: Cluster, stored: Cluster, options: ControlOptions):
   beginRootRotation(cluster, { nowMs: options.clock.now(), random: options.random, rootCa });
 }
 
+/** A node is down after some heartbeats: the silence follows the period unless it is given itself. */
+function mergedDispatcher(spec: ClusterSpec, stored: Cluster): ClusterSpec['dispatcher'] {
+  const old = stored.spec?.dispatcher ?? null;
+  const given = spec.dispatcher;
+  const periodNs = durationToNs(given?.heartbeat_period) ?? 0;
+  if (given === null || periodNs === 0) return old;
+  if (given.down_after !== null) return given;
+  const isSame = periodNs === durationToNs(old?.heartbeat_period);
+  const down_after = isSame ? (old?.down_after ?? null) : durationFromNs(periodNs * DOWN_AFTER_PERIODS);
+  return { ...given, down_after };
+}
+
 /** The spec to store: what callers never see (Docker's API has no field for it) is kept when they leave it out. */
 function merged(spec: ClusterSpec, stored: Cluster): ClusterSpec {
   const old = stored.spec;
@@ -87,8 +103,9 @@ function merged(spec: ClusterSpec, stored: Cluster): ClusterSpec {
     labels: spec.annotations?.labels ?? {},
     indices: spec.annotations?.indices ?? [],
   };
-  if (result.dispatcher !== null && result.dispatcher.down_after === null) {
-    result.dispatcher = { ...result.dispatcher, down_after: old?.dispatcher?.down_after ?? null };
+  result.dispatcher = mergedDispatcher(spec, stored);
+  if (result.ca_config !== null && durationToMs(result.ca_config.node_cert_expiry, 0) === 0) {
+    result.ca_config = { ...result.ca_config, node_cert_expiry: old?.ca_config?.node_cert_expiry ?? null };
   }
   const [ca, oldCa] = [result.ca_config, old?.ca_config ?? null];
   const sameSigner = ca !== null && oldCa !== null && sameMessage(ca.signing_ca_cert, oldCa.signing_ca_cert);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { silentLogger, VirtualClock } from '../../base/index.ts';
 import { Service, TaskState, timestampToMs, type Task } from '../../proto/index.ts';
-import { createStore, NO_LEADER_MESSAGE } from './store.ts';
+import { BATCH_BYTES_MAX, BATCH_CHANGES_MAX, createStore, NO_LEADER_MESSAGE } from './store.ts';
 import { aNode, aService, aTask, createMemoryStore } from './testing.ts';
 import { TRANSACTION_BYTES_MAX } from './transaction.ts';
 
@@ -128,6 +128,35 @@ describe('group commit', () => {
     expect(store.view().get('service', 'c')).toBeUndefined();
   });
 
+  it('starts another entry when one has its fill', async () => {
+    const store = createMemoryStore({ freeze: false });
+    const updates = Array.from({ length: BATCH_CHANGES_MAX + 10 }, (_, i) =>
+      store.update((tx) => tx.create('task', aTask(`t${i}`))),
+    );
+    await Promise.all(updates);
+    expect(store.entries).toHaveLength(2);
+    const image = 'x'.repeat(BATCH_BYTES_MAX / 4);
+    const large = Array.from({ length: 6 }, (_, i) =>
+      store.update((tx) => tx.create('task', aTask(`large${i}`, { spec: { container: { image } } }))),
+    );
+    await Promise.all(large);
+    expect(store.entries).toHaveLength(4);
+  });
+
+  it('passes the failure of a proposal to all of its updates, and writes nothing', async () => {
+    const store = createMemoryStore();
+    store.failNext('lost');
+    const results = await Promise.allSettled(
+      ['a', 'b'].map((id) => store.update((tx) => tx.create('service', aService(id)))),
+    );
+    expect(results.map((result) => result.status)).toEqual(['rejected', 'rejected']);
+    expect(store.view().list('service')).toEqual([]);
+    await store.update((tx) => tx.create('service', aService('a')));
+    expect(store.view().list('service')).toHaveLength(1);
+    store.close();
+    await expect(store.update(() => 1)).rejects.toMatchObject({ code: 'Unavailable' });
+  });
+
   it('lets no request with a version read before pass over a waiting change', async () => {
     const store = createMemoryStore();
     await store.seed({ service: [aService('web')] });
@@ -160,16 +189,13 @@ describe('group commit', () => {
           edit(tx.get('service', 'web'), (s) => (s.pending_delete = value)),
         ),
       );
-    const results = await Promise.allSettled([set(true)]);
-    expect(results[0]?.status).toBe('rejected');
-    store.hold();
-    const late = set(false);
-    await new Promise((resolve) => setImmediate(resolve));
-    store.release();
-    // Either it was built on the change, or it is dropped: never a silent overwrite.
-    await late.catch((error: unknown) => expect(error).toMatchObject({ code: 'Aborted' }));
-    expect(store.entries).toHaveLength(3);
-    expect(() => store.apply(store.entries)).not.toThrow();
+    await expect(set(true)).rejects.toMatchObject({ code: 'Unavailable' });
+    expect(store.view().get('service', 'web')?.pending_delete).toBe(false);
+    // Built on the state without the first change, which stands before it in the log.
+    await expect(set(false)).rejects.toMatchObject({ code: 'Aborted' });
+    expect(store.view().get('service', 'web')?.pending_delete).toBe(true);
+    await set(false);
+    expect(store.view().get('service', 'web')?.pending_delete).toBe(false);
   });
 });
 

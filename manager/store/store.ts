@@ -187,7 +187,9 @@ class RaftStore implements ReplicatedStore {
     const id = 1 + this.#random.int(2 ** 52);
     const flight: InFlight = { id, index: undefined, settle };
     this.#inFlight = flight;
-    this.#options.proposer.propose(encodeRequest(id, actions)).then(
+    const data = encodeRequest(id, actions);
+    // A proposer that throws is one that rejects.
+    new Promise<number>((resolve) => resolve(this.#options.proposer.propose(data))).then(
       (index) => {
         if (this.#inFlight !== flight) return;
         flight.index = index;

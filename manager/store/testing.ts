@@ -24,7 +24,7 @@ export interface MemoryStoreOptions {
 export interface MemoryStore extends ReplicatedStore {
   /** Whether this manager leads; true at first. */
   setLeader(leader: boolean): void;
-  /** Makes the next proposal fail: `lost` never reaches the log, `doubt` reaches it after it was rejected. */
+  /** Makes the next proposal fail: `lost` never reaches the log, `doubt` comes through after all, just before the next proposal. */
   failNext(how: 'lost' | 'doubt', error?: Error): void;
   /** Holds proposals back until `release`. */
   hold(): void;
@@ -41,6 +41,8 @@ class MemoryProposer implements Proposer {
   leader = true;
   failure: { how: 'lost' | 'doubt'; error: Error } | undefined;
   #held: (() => void)[] | undefined;
+  /** Entries rejected in doubt: they come through just before the next. */
+  readonly #late: Uint8Array[] = [];
 
   isLeader(): boolean {
     return this.leader;
@@ -63,9 +65,10 @@ class MemoryProposer implements Proposer {
     this.failure = undefined;
     if (failure?.how === 'lost') throw failure.error;
     if (failure?.how === 'doubt') {
-      queueMicrotask(() => queueMicrotask(() => this.#append(data)));
+      this.#late.push(data);
       throw failure.error;
     }
+    for (const late of this.#late.splice(0)) this.#append(late);
     return this.#append(data);
   }
 

@@ -1,0 +1,159 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { silentLogger, VirtualClock } from '../base/index.ts';
+import { NodeStatus_State, Task, TaskState, type Partially } from '../proto/index.ts';
+import { createPlacement, PASS_LATEST_MS, RETRY_MS } from './placement.ts';
+import { aNode, aTask, createMemoryStore, type MemoryStore } from './store/testing.ts';
+
+let store: MemoryStore;
+let clock: VirtualClock;
+let controller: AbortController;
+let running: Promise<void> | undefined;
+
+beforeEach(() => {
+  clock = new VirtualClock(1_700_000_000_000);
+  store = createMemoryStore({ clock });
+  controller = new AbortController();
+});
+
+afterEach(async () => {
+  controller.abort(new Error('done'));
+  await running;
+  running = undefined;
+});
+
+function start(): Promise<void> {
+  running = createPlacement({ store, clock, log: silentLogger }).run(controller.signal);
+  return clock.advanceAsync(0);
+}
+
+function pending(id: string, fields: Partially<Task> = {}): Task {
+  return aTask(id, { status: { state: TaskState.PENDING, message: 'pending' }, ...fields });
+}
+
+function now(id: string): Task {
+  return store.view().get('task', id) as Task;
+}
+
+function change(id: string, fields: Partially<Task>): Promise<void> {
+  return store.update((tx) => tx.update('task', Task.create({ ...tx.get('task', id), ...fields })));
+}
+
+const WANTS_6_CPUS = { container: { image: 'x' }, resources: { reservations: { nano_cpus: 6e9 } } };
+const WANTS_3_CPUS = { container: { image: 'x' }, resources: { reservations: { nano_cpus: 3e9 } } };
+
+describe('placement', () => {
+  it('assigns what waits already, at once, and tells the time and the reason', async () => {
+    await store.seed({ node: [aNode('n1')], task: [pending('t1')] });
+    await start();
+    expect(now('t1').node_id).toBe('n1');
+    expect(now('t1').status).toMatchObject({
+      state: TaskState.ASSIGNED,
+      message: 'scheduler assigned task to node',
+      err: '',
+      timestamp: { seconds: 1_700_000_000 },
+    });
+  });
+
+  it('assigns what comes later within the latest time, a whole group in one entry', async () => {
+    await store.seed({ node: [aNode('n1'), aNode('n2')] });
+    await start();
+    await store.seed({ task: Array.from({ length: 10 }, (_, i) => pending(`t${i}`, { slot: i + 1 })) });
+    const before = store.entries.length;
+    await clock.advanceAsync(PASS_LATEST_MS);
+    expect(store.entries.length).toBe(before + 1);
+    expect(store.view().tasksByNode('n1')).toHaveLength(5);
+    expect(store.view().tasksByNode('n2')).toHaveLength(5);
+  });
+
+  it('explains once why a task has no node, and tries again when something gives', async () => {
+    await store.seed({ node: [aNode('n1')], task: [pending('t1', { spec: WANTS_6_CPUS })] });
+    await start();
+    expect(now('t1').status?.err).toBe('no suitable node (insufficient resources on 1 node)');
+    expect(now('t1').status?.state).toBe(TaskState.PENDING);
+    const entries = store.entries.length;
+    await store.seed({ node: [aNode('n1', { status: { state: NodeStatus_State.READY, message: 'x' } })] });
+    await clock.advanceAsync(1000);
+    expect(store.entries.length).toBe(entries + 1);
+    const large = aNode('n2', { description: { hostname: 'n2', resources: { nano_cpus: 8e9 } } });
+    await store.seed({ node: [large] });
+    await clock.advanceAsync(1000);
+    expect(now('t1')).toMatchObject({ node_id: 'n2', status: { err: '' } });
+  });
+
+  it('uses what a task has given back when it ended', async () => {
+    await store.seed({ node: [aNode('n1')], task: [pending('t1', { spec: WANTS_3_CPUS })] });
+    await start();
+    await store.seed({ task: [pending('t2', { spec: WANTS_3_CPUS })] });
+    await clock.advanceAsync(1000);
+    expect(now('t2').node_id).toBe('');
+    await change('t1', { desired_state: TaskState.SHUTDOWN });
+    await clock.advanceAsync(1000);
+    expect(now('t2').node_id).toBe('');
+    await change('t1', { status: { state: TaskState.SHUTDOWN } });
+    await clock.advanceAsync(1000);
+    expect(now('t2').node_id).toBe('n1');
+  });
+
+  it('only checks tasks whose node is given', async () => {
+    const full = { node_id: 'n1', spec: WANTS_6_CPUS };
+    await store.seed({ node: [aNode('n1')], task: [pending('g', { node_id: 'n1' }), pending('h', full)] });
+    await start();
+    expect(now('g').status).toMatchObject({
+      state: TaskState.ASSIGNED,
+      message: 'scheduler confirmed task can run on preassigned node',
+    });
+    expect(now('h')).toMatchObject({ node_id: 'n1', status: { state: TaskState.PENDING } });
+    expect(now('h').status?.err).toContain('insufficient resources');
+  });
+
+  it('leaves tasks alone that shall go, or are not ready for a node', async () => {
+    await store.seed({
+      node: [aNode('n1')],
+      task: [pending('gone', { desired_state: TaskState.REMOVE }), aTask('new')],
+    });
+    await start();
+    await clock.advanceAsync(1000);
+    expect([now('gone').node_id, now('new').node_id]).toEqual(['', '']);
+  });
+
+  it('does not believe its own books when a write failed', async () => {
+    await store.seed({ node: [aNode('n1')], task: [pending('t1', { spec: WANTS_3_CPUS })] });
+    store.failNext('lost');
+    await start();
+    expect(now('t1').node_id).toBe('');
+    await clock.advanceAsync(RETRY_MS);
+    expect(now('t1').node_id).toBe('n1');
+  });
+
+  it('does not touch a task that changed while it was deciding', async () => {
+    await store.seed({ node: [aNode('n1')], task: [pending('t1')] });
+    const race = change('t1', { desired_state: TaskState.REMOVE });
+    await start();
+    await race;
+    await clock.advanceAsync(1000);
+    expect(now('t1').node_id).toBe('');
+  });
+
+  it('begins anew after a snapshot', async () => {
+    await store.seed({ node: [aNode('n1')] });
+    await start();
+    const other = createMemoryStore({ clock });
+    await other.seed({ node: [aNode('n9')], task: [pending('t9')] });
+    store.restore(other.snapshot(), 0);
+    await clock.advanceAsync(1000);
+    expect(now('t9').node_id).toBe('n9');
+  });
+
+  it('avoids a node where the service keeps failing', async () => {
+    const failed = Array.from({ length: 5 }, (_, i) =>
+      aTask(`f${i}`, {
+        node_id: 'n1',
+        status: { state: TaskState.FAILED, timestamp: { seconds: 1_700_000_000 - 10 } },
+        desired_state: TaskState.SHUTDOWN,
+      }),
+    );
+    await store.seed({ node: [aNode('n1'), aNode('n2')], task: [...failed, pending('a'), pending('b')] });
+    await start();
+    expect(store.view().tasksByNode('n2')).toHaveLength(2);
+  });
+});
