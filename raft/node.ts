@@ -1,61 +1,21 @@
-import { assert, failedPrecondition, must, ShoalError, unavailable, unreachable, Watch } from '../base/index.ts';
+import { assert, failedPrecondition, must, ShoalError, unavailable, Watch } from '../base/index.ts';
 import type { Logger, Timer } from '../base/index.ts';
 import { RaftConfChange, RaftConfChangeType, RaftEntryType, RaftMessageType } from '../proto/index.ts';
 import type { RaftEntry, RaftMessage, RaftSnapshot } from '../proto/index.ts';
-import { bootstrapLog, forceSingleMember, type StartMode } from './bootstrap.ts';
+import type { StartMode } from './bootstrap.ts';
 import { NONE, Raft, type ProposalResult, type Ready } from './core/index.ts';
 import * as defaults from './options.ts';
 import type { AppliedEntry, RaftNodeOptions, RaftStatus } from './options.ts';
+import { openStorage, prepareLog } from './open.ts';
 import { ReadContexts } from './read-context.ts';
 import type { RaftStorage, RecoveredLog } from './storage.ts';
 import { ProposalWaiters, ReadWaiters, type Waiter } from './waiters.ts';
-import { hasWal, Wal } from './wal/wal.ts';
+import { WIRE_TYPES } from './wire.ts';
 
 /** Readies worked off in one turn; the rest waits for the next, so that timers and sockets get their share. */
 const READY_PER_TURN_MAX = 256;
 /** Linearizable reads that wait at the most. */
 const PENDING_READS_MAX = 65_536;
-
-/** Types that may come from another member; the others are local to the algorithm. */
-const WIRE_TYPES: ReadonlySet<RaftMessageType> = new Set([
-  RaftMessageType.MsgApp,
-  RaftMessageType.MsgAppResp,
-  RaftMessageType.MsgVote,
-  RaftMessageType.MsgVoteResp,
-  RaftMessageType.MsgSnap,
-  RaftMessageType.MsgHeartbeat,
-  RaftMessageType.MsgHeartbeatResp,
-  RaftMessageType.MsgTimeoutNow,
-  RaftMessageType.MsgReadIndex,
-  RaftMessageType.MsgReadIndexResp,
-  RaftMessageType.MsgPreVote,
-  RaftMessageType.MsgPreVoteResp,
-]);
-
-function openStorage(options: RaftNodeOptions, how: StartMode): { storage: RaftStorage; recovered: RecoveredLog } {
-  if (options.openStorage !== undefined) return options.openStorage();
-  const fresh = how.kind === 'bootstrap' || how.kind === 'join';
-  if (fresh && hasWal(options.dir)) {
-    throw failedPrecondition(`${options.dir} already holds a raft log; remove it to ${how.kind}`);
-  }
-  if (!fresh && !hasWal(options.dir)) throw failedPrecondition(`${options.dir} holds no raft log to start from`);
-  const { wal, recovered } = Wal.open({ dir: options.dir, nodeId: options.id });
-  return { storage: wal, recovered };
-}
-
-function prepareLog(how: StartMode, storage: RaftStorage, recovered: RecoveredLog): RecoveredLog {
-  switch (how.kind) {
-    case 'bootstrap':
-      return bootstrapLog(storage, how.member);
-    case 'force-new-cluster':
-      return forceSingleMember(storage, recovered, how.member);
-    case 'join':
-    case 'restart':
-      return recovered;
-    default:
-      return unreachable(how);
-  }
-}
 
 /** One member of a raft group: drives the pure state machine with a clock, a disk and a transport. */
 export class RaftNode {

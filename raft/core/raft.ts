@@ -139,6 +139,7 @@ export class Raft {
 
   #adoptTerm(message: RaftMessage): void {
     const state = this.#state;
+    // oxlint-disable-next-line typescript/switch-exhaustiveness-check -- the other types say nothing here
     switch (message.type) {
       case RaftMessageType.MsgPreVote:
         // Asks about a term that has not begun.
@@ -160,6 +161,7 @@ export class Raft {
 
   #answerOldTerm(message: RaftMessage): void {
     const state = this.#state;
+    // oxlint-disable-next-line typescript/switch-exhaustiveness-check -- the other types say nothing here
     switch (message.type) {
       case RaftMessageType.MsgApp:
       case RaftMessageType.MsgHeartbeat:

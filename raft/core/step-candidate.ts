@@ -6,6 +6,7 @@ import { stepFollower } from './step-follower.ts';
 
 /** Messages of the current term to a candidate or pre-candidate. */
 export function stepCandidate(state: RaftState, message: RaftMessage): void {
+  // oxlint-disable-next-line typescript/switch-exhaustiveness-check -- the other types say nothing here
   switch (message.type) {
     case RaftMessageType.MsgApp:
     case RaftMessageType.MsgHeartbeat:

@@ -7,6 +7,7 @@ import type { RaftState } from './state.ts';
 
 /** Messages of the current term to a follower (or learner). */
 export function stepFollower(state: RaftState, message: RaftMessage): void {
+  // oxlint-disable-next-line typescript/switch-exhaustiveness-check -- the other types say nothing here
   switch (message.type) {
     case RaftMessageType.MsgApp:
       hearLeader(state, message);

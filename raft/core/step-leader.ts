@@ -24,6 +24,7 @@ export function stepLeader(state: RaftState, message: RaftMessage): void {
   }
   const progress = state.progress.get(message.from);
   if (progress === undefined) return;
+  // oxlint-disable-next-line typescript/switch-exhaustiveness-check -- the other types say nothing here
   switch (message.type) {
     case RaftMessageType.MsgAppResp:
       progress.recentActive = true;

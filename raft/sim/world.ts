@@ -134,7 +134,8 @@ export class World {
     let best: Member | undefined;
     for (const member of this.live()) {
       const core = must(member.node, 'node').core;
-      if (core.role === 'leader' && (best === undefined || core.term > must(best.node, 'node').core.term)) best = member;
+      if (core.role === 'leader' && (best === undefined || core.term > must(best.node, 'node').core.term))
+        best = member;
     }
     return best;
   }

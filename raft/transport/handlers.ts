@@ -40,7 +40,7 @@ export interface RaftServiceHandlers extends grpc.UntypedServiceImplementation {
 type Failure = { code: grpc.status; details: string };
 
 function failureOf(error: unknown): Failure {
-  if (isShoalError(error)) return { code: error.grpcStatus as grpc.status, details: error.message };
+  if (isShoalError(error)) return { code: error.grpcStatus, details: error.message };
   return { code: grpc.status.INTERNAL, details: errorMessage(error) };
 }
 

@@ -2,23 +2,25 @@ import { crc32 } from 'node:zlib';
 
 /**
  * A frame is one batch as it stands in a segment: a header of 24 bytes (magic, payload length, sequence number, CRC-32
- * of the payload, CRC-32 of the header before it), the payload, zeros up to a multiple of 8. Each frame is synced before
+ * of the payload, CRC-32 of the header before it), the payload, 1 to 8 bytes 0xff up to a multiple of 8 (so that no
+ * frame ends with zeros, which would look like a sector that was never written). Each frame is synced before
  * the next is written, and sequence numbers have no gaps, over all segments.
  */
 export const FRAME_HEADER_BYTES = 24;
 export const FRAME_ALIGN_BYTES = 8;
+const PADDING = 0xff;
 /** Disks write sectors of this size whole or not at all. */
 const SECTOR_BYTES = 512;
 const MAGIC = Buffer.from('ShWf', 'latin1');
 
 /** Bytes a payload takes in a segment. */
 export function frameBytes(payloadBytes: number): number {
-  const raw = FRAME_HEADER_BYTES + payloadBytes;
+  const raw = FRAME_HEADER_BYTES + payloadBytes + 1;
   return Math.ceil(raw / FRAME_ALIGN_BYTES) * FRAME_ALIGN_BYTES;
 }
 
 export function encodeFrame(sequence: number, payload: Buffer): Buffer {
-  const frame = Buffer.alloc(frameBytes(payload.length));
+  const frame = Buffer.alloc(frameBytes(payload.length), PADDING);
   MAGIC.copy(frame, 0);
   frame.writeUInt32LE(payload.length, 4);
   frame.writeUInt32LE(sequence >>> 0, 8);
@@ -94,7 +96,7 @@ export function readFrame(file: Buffer, offset: number): FrameRead {
   if (frameFollows(file, Math.min(end, file.length))) {
     return { kind: 'corrupt', reason: 'checksum of the payload does not match' };
   }
-  if (hasUnwrittenSector(file, offset, end)) return { kind: 'torn' };
+  if (hasUnwrittenSector(file, offset, offset + frameBytes(header.length))) return { kind: 'torn' };
   return { kind: 'corrupt', reason: 'checksum of the last payload does not match although all of it was written' };
 }
 

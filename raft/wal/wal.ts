@@ -33,8 +33,10 @@ export function hasWal(dir: string): boolean {
 
 /** Deletes a log with its snapshots, so that the member can join anew. */
 export function removeWal(dir: string): void {
-  rmSync(join(dir, 'wal'), { recursive: true, force: true });
-  rmSync(join(dir, 'snap'), { recursive: true, force: true });
+  // A spare segment may still be on its way into the directory when the log has just been closed.
+  const options = { recursive: true, force: true, maxRetries: 20, retryDelay: 10 };
+  rmSync(join(dir, 'wal'), options);
+  rmSync(join(dir, 'snap'), options);
 }
 
 /** The write-ahead log of one member: segments under `wal/`, snapshots under `snap/`. See frame.ts for the format. */
@@ -80,11 +82,9 @@ export class Wal implements RaftStorage {
     for (const name of readdirSync(wal.#walDir)) if (name.endsWith('.new')) unlinkSync(join(wal.#walDir, name));
     if (segmentNumbers(wal.#walDir).length === 0) {
       wal.#roll(1, frameBytes(0));
-      wal.#startSpare();
       return { wal, recovered: { hardState: null, snapshot: null, entries: [] } };
     }
     const recovered = wal.#recover(replaySegments(wal.#walDir, options.nodeId));
-    wal.#startSpare();
     return { wal, recovered };
   }
 
@@ -199,12 +199,12 @@ export class Wal implements RaftStorage {
     const room = frameBytes(payload.length);
     if (this.#tail + room > this.#segmentEnd) {
       this.#roll(must(this.#segments.at(-1), 'last segment').number + 1, room);
-      this.#startSpare();
     }
     const frame = encodeFrame(++this.#sequence, payload);
     writeFully(this.#fd, frame, this.#tail);
     fdatasyncSync(this.#fd);
     this.#tail += frame.length;
+    if (this.#tail > this.#segmentEnd / 2) this.#startSpare();
     const segment = must(this.#segments.at(-1), 'last segment');
     segment.maxIndex = Math.max(segment.maxIndex, maxIndex);
   }
