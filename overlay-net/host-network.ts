@@ -17,6 +17,7 @@ import { Coalescer } from './coalescer.ts';
 import { createForwarder, type Forwarder } from './dns/forward.ts';
 import { startResolver, type Resolver } from './dns/server.ts';
 import { addName, emptyZone, type Zone } from './dns/zone.ts';
+import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
 import { bareIp, parsePrefix, type Prefix } from './ip4.ts';
 import { createKernel, type Kernel } from './kernel/index.ts';
@@ -119,6 +120,7 @@ export class HostNetwork implements HostNetworks {
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, strict);
     this.#adoptSandboxes();
     this.#dropStrays();
+    await this.#passPolicy();
     await this.#update();
     this.#scheduleReconcile();
   }
@@ -145,7 +147,10 @@ export class HostNetwork implements HostNetworks {
       null,
       ours.map(({ name }) => ({ kind: 'link-del', name })),
     );
-    if (this.#o.iptables ?? true) await this.#rules.removeHost();
+    if (this.#o.iptables ?? true) {
+      await this.#rules.removeHost();
+      await leaveForwardPolicy(this.#o.spawner, this.#kernel, this.#linkPatterns());
+    }
     for (const name of this.#store.namespaceNames()) this.#kernel.removeNamespace(join(this.#store.namespaces, name));
     this.#store.clear();
   }
@@ -218,6 +223,7 @@ export class HostNetwork implements HostNetworks {
     this.#locals.add(network);
     try {
       await this.#ensureBridge(network);
+      await this.#passPolicy();
       await this.#updates.now();
     } catch (error) {
       this.#locals.remove(network.id);
@@ -465,7 +471,19 @@ export class HostNetwork implements HostNetworks {
       await this.#ensureOverlay(facts.id, reversePathFilter());
     }
     await this.#rules.check();
+    await this.#passPolicy();
     if (!this.#stopped) await this.#updates.now();
+  }
+
+  /** Names of our links as the host's forward chain shall know them. */
+  #linkPatterns(): string[] {
+    const prefix = `sh${this.#o.tag}`;
+    const names = this.#locals.bridges().map((network) => this.#locals.bridgeName(network));
+    return [`${prefix}*`, ...names.filter((name) => !name.startsWith(prefix))];
+  }
+
+  async #passPolicy(): Promise<void> {
+    if (this.#o.iptables ?? true) await passForwardPolicy(this.#kernel, this.#linkPatterns(), this.#log);
   }
 
   /** The record of a sandbox. @throws ShoalError NotFound */

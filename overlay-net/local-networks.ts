@@ -20,7 +20,12 @@ export interface AddressPool {
 
 /** Docker's default pools. */
 export const DEFAULT_POOLS: readonly AddressPool[] = [
-  { base: '172.16.0.0/12', size: 16 },
+  { base: '172.17.0.0/16', size: 16 },
+  { base: '172.18.0.0/16', size: 16 },
+  { base: '172.19.0.0/16', size: 16 },
+  { base: '172.20.0.0/14', size: 16 },
+  { base: '172.24.0.0/14', size: 16 },
+  { base: '172.28.0.0/14', size: 16 },
   { base: '192.168.0.0/16', size: 20 },
 ];
 

@@ -158,6 +158,8 @@ export class Overlays {
     await this.#kernel.apply(namespace, [
       { kind: 'sysctl', path: 'net/ipv6/conf/all/disable_ipv6', value: '1' },
       { kind: 'sysctl', path: 'net/ipv6/conf/default/disable_ipv6', value: '1' },
+      // Bridged frames need no pass through the rules for packets.
+      { kind: 'sysctl', path: 'net/bridge/bridge-nf-call-iptables', value: '0' },
       { kind: 'link', name: 'lo', up: true },
     ]);
     if (facts.ingress) {

@@ -11,6 +11,8 @@ export interface BridgeRule {
   subnet: string;
   internal: boolean;
   masquerade: boolean;
+  /** Its containers may not talk to each other. */
+  apart: boolean;
 }
 
 export interface HostRules {
@@ -146,7 +148,7 @@ function forwardRules(rules: HostRules): string[] {
   if (rules.ingressLink !== undefined) lines.push(`oifname "${rules.ingressLink}" drop`);
   for (const bridge of rules.bridges) {
     if (bridge.internal) lines.push(`iifname "${bridge.name}" oifname != "${bridge.name}" drop`);
-    lines.push(`oifname "${bridge.name}" iifname != "${bridge.name}" drop`);
+    lines.push(`oifname "${bridge.name}" ${bridge.apart ? '' : `iifname != "${bridge.name}" `}drop`);
   }
   return lines;
 }

@@ -2,7 +2,7 @@ import { setImmediate as yieldLoop } from 'node:timers/promises';
 import { errorMessage, type Logger } from '../base/index.ts';
 import { hash32, type IngressWiring } from './ingress-wiring.ts';
 import type { Kernel } from './kernel/index.ts';
-import { OPTION_MASQUERADE, type LocalNetworks } from './local-networks.ts';
+import { OPTION_ICC, OPTION_MASQUERADE, type LocalNetworks } from './local-networks.ts';
 import type { Overlays } from './overlays.ts';
 import { balancingOf, ingressPorts, peersOf, type PortRule } from './plan.ts';
 import { balancingDiff, balancingTable, hostTable, type Balancing } from './plan-nft.ts';
@@ -77,6 +77,7 @@ export class Rules {
         subnet: network.subnet,
         internal: network.internal,
         masquerade: network.options[OPTION_MASQUERADE] !== 'false',
+        apart: network.options[OPTION_ICC] === 'false',
       })),
       ingressLink: overlays.ingress()?.standing === true ? wiring.hostLink : undefined,
       ports: this.#hostPorts(),

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { alreadyExists, invalidArgument, notFound, unavailable, type Logger } from '../base/index.ts';
+import { alreadyExists, invalidArgument, notFound, readFileIfExists, unavailable, type Logger } from '../base/index.ts';
 import { bareIp, macOf, parsePrefix } from './ip4.ts';
 import { GATEWAY_NETWORK, OPTION_ICC, OPTION_MTU, type LocalNetworks } from './local-networks.ts';
 import { hash32 } from './ingress-wiring.ts';
@@ -181,7 +181,8 @@ export class SandboxBuilder {
       bridgeNamespace: null,
       bridge: locals.bridgeName(network),
       mtu: Number(network.options[OPTION_MTU] ?? this.#o.mtu) || DEFAULT_MTU,
-      isolated: network.options[OPTION_ICC] === 'false',
+      // Where the bridge calls netfilter, the host's rules do it, and spare translated connections.
+      isolated: network.options[OPTION_ICC] === 'false' && !bridgeCallsNetfilter(),
       gateway,
       prefixLength,
     };
@@ -198,6 +199,8 @@ export class SandboxBuilder {
         mtu,
         master: bridge,
         isolated,
+        // A container may reach itself by a published port; where bridges call netfilter, that never leaves the port.
+        hairpin: leg.kind === 'local' || leg.kind === 'gateway',
         peer: { name: result.interfaceName, mac: leg.mac, namespace },
       },
     ];
@@ -210,6 +213,11 @@ export class SandboxBuilder {
       { kind: 'addr', dev: result.interfaceName, address: result.address },
     ]);
   }
+}
+
+/** Whether bridged frames pass the host's IPv4 rules (br_netfilter). */
+function bridgeCallsNetfilter(): boolean {
+  return (readFileIfExists('/proc/sys/net/bridge/bridge-nf-call-iptables') ?? '').trim() === '1';
 }
 
 /** A link name of at most 15 characters that belongs to one leg of one sandbox. */

@@ -28,7 +28,12 @@ export function toLines(op: Op): Line[] {
       const link: Op = { kind: 'link', name: op.name, up: true };
       return [
         line(`link add name ${op.name} mtu ${op.mtu} type veth ${peer}`, true),
-        ...toLines({ ...link, ...(op.master && { master: op.master }), ...(op.isolated && { isolated: true }) }),
+        ...toLines({
+          ...link,
+          ...(op.master && { master: op.master }),
+          ...(op.isolated && { isolated: true }),
+          ...(op.hairpin && { hairpin: true }),
+        }),
       ];
     }
     case 'vxlan': {
@@ -77,8 +82,12 @@ function linkLines(op: Extract<Op, { kind: 'link' }>): Line[] {
   const lines: Line[] = [];
   if (words.length > 0)
     lines.push({ program: 'ip', text: `link set dev ${op.name} ${words.join(' ')}`, lenient: false });
-  if (op.isolated !== undefined) {
-    const text = `link set dev ${op.name} type bridge_slave isolated ${op.isolated ? 'on' : 'off'}`;
+  for (const [option, on] of [
+    ['isolated', op.isolated],
+    ['hairpin', op.hairpin],
+  ] as const) {
+    if (on === undefined) continue;
+    const text = `link set dev ${op.name} type bridge_slave ${option} ${on ? 'on' : 'off'}`;
     lines.push({ program: 'ip', text, lenient: false });
   }
   return lines;

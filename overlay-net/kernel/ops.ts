@@ -11,6 +11,8 @@ export type Op =
       master?: string;
       /** Bridge port that reaches no other isolated port. */
       isolated?: boolean;
+      /** Bridge port that sends frames back where they came from. */
+      hairpin?: boolean;
       /** The other end, born in `namespace`; it is down until a `link` op there brings it up. */
       peer: { name: string; mac?: string; namespace: string };
     }
@@ -27,7 +29,16 @@ export type Op =
       /** Answers ARP from the neighbour table and never floods. */
       proxy: boolean;
     }
-  | { kind: 'link'; name: string; up?: boolean; mtu?: number; mac?: string; master?: string; isolated?: boolean }
+  | {
+      kind: 'link';
+      name: string;
+      up?: boolean;
+      mtu?: number;
+      mac?: string;
+      master?: string;
+      isolated?: boolean;
+      hairpin?: boolean;
+    }
   | { kind: 'link-del'; name: string }
   | { kind: 'addr'; del?: boolean; dev: string; address: string }
   | { kind: 'route'; del?: boolean; to: string; via?: string; dev: string; onlink?: boolean; table?: number }

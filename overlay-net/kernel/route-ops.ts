@@ -27,6 +27,7 @@ const RTM = {
 const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, LINKINFO: 18, NET_NS_FD: 28, INFO_KIND: 1, INFO_DATA: 2 };
 const IFLA_INFO_SLAVE_KIND = 4;
 const IFLA_INFO_SLAVE_DATA = 5;
+const IFLA_BRPORT_MODE = 4;
 const IFLA_BRPORT_ISOLATED = 33;
 const IFLA_BR = { FORWARD_DELAY: 1, MCAST_SNOOPING: 23 };
 const VETH_INFO_PEER = 1;
@@ -130,7 +131,10 @@ function addVeth(socket: RouteSocket, op: Of<'veth'>): void {
   } finally {
     closeFd(namespace);
   }
-  if (op.isolated === true) setLink(socket, { kind: 'link', name: op.name, isolated: true });
+  const { isolated, hairpin } = op;
+  if (isolated === true || hairpin === true) {
+    setLink(socket, { kind: 'link', name: op.name, isolated: isolated ?? false, hairpin: hairpin ?? false });
+  }
 }
 
 function addVxlan(socket: RouteSocket, op: Of<'vxlan'>): void {
@@ -165,11 +169,12 @@ function setLink(socket: RouteSocket, op: Of<'link'>): void {
     if (op.mtu !== undefined) m.attributeU32(IFLA.MTU, op.mtu);
     if (op.mac !== undefined) m.attribute(IFLA.ADDRESS, macBytes(op.mac));
     if (master !== undefined) m.attributeU32(IFLA.MASTER, master);
-    if (op.isolated !== undefined) {
+    if (op.isolated !== undefined || op.hairpin !== undefined) {
       m.nested(IFLA.LINKINFO, () => {
         m.attributeText(IFLA_INFO_SLAVE_KIND, 'bridge');
         m.nested(IFLA_INFO_SLAVE_DATA, () => {
-          m.attributeU8(IFLA_BRPORT_ISOLATED, op.isolated === true ? 1 : 0);
+          if (op.hairpin !== undefined) m.attributeU8(IFLA_BRPORT_MODE, op.hairpin ? 1 : 0);
+          if (op.isolated !== undefined) m.attributeU8(IFLA_BRPORT_ISOLATED, op.isolated ? 1 : 0);
         });
       });
     }
