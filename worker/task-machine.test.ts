@@ -20,7 +20,7 @@ describe('task machine', () => {
   it('goes from assigned to running, one state at a time', () => {
     expect(step(S.RUNNING, S.ASSIGNED, absent)).toMatchObject({ kind: 'become', state: S.ACCEPTED });
     expect(step(S.RUNNING, S.ACCEPTED, absent)).toMatchObject({ kind: 'become', state: S.PREPARING });
-    expect(step(S.RUNNING, S.PREPARING, absent)).toEqual({ kind: 'prepare', then: S.READY });
+    expect(step(S.RUNNING, S.PREPARING, absent)).toEqual({ kind: 'prepare', next: S.READY });
     expect(step(S.RUNNING, S.READY, created)).toMatchObject({ kind: 'become', state: S.STARTING });
     expect(step(S.RUNNING, S.STARTING, created)).toEqual({ kind: 'start' });
     expect(step(S.RUNNING, S.STARTING, running)).toEqual({ kind: 'start' });
@@ -49,8 +49,8 @@ describe('task machine', () => {
   });
 
   it('goes on after a restart, whatever is left', () => {
-    expect(step(S.RUNNING, S.READY, absent)).toEqual({ kind: 'prepare', then: S.READY });
-    expect(step(S.RUNNING, S.STARTING, absent)).toEqual({ kind: 'prepare', then: S.STARTING });
+    expect(step(S.RUNNING, S.READY, absent)).toEqual({ kind: 'prepare', next: S.READY });
+    expect(step(S.RUNNING, S.STARTING, absent)).toEqual({ kind: 'prepare', next: S.STARTING });
     expect(step(S.RUNNING, S.STARTING, exited(1))).toMatchObject({ state: S.FAILED });
     expect(step(S.RUNNING, S.RUNNING, absent)).toMatchObject({ state: S.FAILED });
     expect(step(S.RUNNING, S.RUNNING, created)).toMatchObject({ state: S.FAILED });
@@ -69,7 +69,7 @@ describe('task machine', () => {
       fc.property(states, states, observations, fc.boolean(), (desired, state, observed, removed) => {
         const action = step(desired, state, observed, removed);
         if (action.kind === 'become') expect(action.state).toBeGreaterThan(state);
-        if (action.kind === 'prepare') expect(action.then).toBeGreaterThanOrEqual(state);
+        if (action.kind === 'prepare') expect(action.next).toBeGreaterThanOrEqual(state);
         if (isTerminal(state) || desired >= S.SHUTDOWN)
           expect(['prepare', 'start', 'watch']).not.toContain(action.kind);
         if (removed) expect(action.kind).toBe('remove');

@@ -5,8 +5,8 @@ import type { TaskExit, TaskObservation } from './executor.ts';
 /** What a task's runner does next. `become` only changes the status. */
 export type TaskAction =
   | { kind: 'become'; state: TaskState; message: string; err: string; exit?: TaskExit }
-  /** Make the container; on success the state becomes `then`. */
-  | { kind: 'prepare'; then: TaskState }
+  /** Make the container; on success the state becomes `next`. */
+  | { kind: 'prepare'; next: TaskState }
   | { kind: 'start' }
   /** Wait for the container to end. */
   | { kind: 'watch' }
@@ -49,7 +49,7 @@ function stop(observed: TaskObservation): TaskAction {
 function whileStarting(observed: TaskObservation): TaskAction {
   switch (observed.state) {
     case 'absent':
-      return { kind: 'prepare', then: TaskState.STARTING };
+      return { kind: 'prepare', next: TaskState.STARTING };
     case 'created':
     case 'running':
       // Also for a running container: it may still have to become healthy.
@@ -93,10 +93,10 @@ export function nextAction(input: TaskInput): TaskAction {
   if (state === TaskState.ACCEPTED) {
     return { kind: 'become', state: TaskState.PREPARING, message: 'preparing', err: '' };
   }
-  if (state === TaskState.PREPARING) return { kind: 'prepare', then: TaskState.READY };
+  if (state === TaskState.PREPARING) return { kind: 'prepare', next: TaskState.READY };
   if (state === TaskState.READY) {
     // A host restart may have taken the container away while the task waited.
-    if (observed.state === 'absent') return { kind: 'prepare', then: TaskState.READY };
+    if (observed.state === 'absent') return { kind: 'prepare', next: TaskState.READY };
     if (desired < TaskState.RUNNING) return { kind: 'idle' };
     return { kind: 'become', state: TaskState.STARTING, message: 'starting', err: '' };
   }

@@ -143,7 +143,7 @@ export class TaskRunner {
         await this.#become(action.state, action.message, action.err, action.exit);
         return false;
       case 'prepare':
-        await this.#prepare(action.then, signal);
+        await this.#prepare(action.next, signal);
         return false;
       case 'start':
         await this.#start(signal);
@@ -168,7 +168,7 @@ export class TaskRunner {
     }
   }
 
-  async #prepare(then: TaskState, signal: AbortSignal): Promise<void> {
+  async #prepare(next: TaskState, signal: AbortSignal): Promise<void> {
     try {
       await this.#options.ready(this.#task, signal);
       await this.#options.prepares.run(signal, () => this.controller.prepare(signal));
@@ -177,7 +177,7 @@ export class TaskRunner {
       const state = this.#status.state < TaskState.STARTING ? TaskState.REJECTED : TaskState.FAILED;
       return this.#become(state, 'preparing', errorMessage(error));
     }
-    if (this.#status.state < then) await this.#become(then, 'prepared', '');
+    if (this.#status.state < next) await this.#become(next, 'prepared', '');
   }
 
   async #start(signal: AbortSignal): Promise<void> {

@@ -73,12 +73,13 @@ export class TaskSet {
     const { db, executor, log } = this.#options;
     const state = await db.load();
     for (const table of state.tables.values()) this.#tables.set(table);
+    for (const [id, task] of state.tasks) this.#add(task, state.statuses.get(id));
+    // Before any manager is heard: the container of a task that is assigned anew must not be taken for an orphan.
     try {
       await executor.removeOrphans(new Set(state.tasks.keys()));
     } catch (error) {
       log.warn('containers of former tasks could not be removed', { error });
     }
-    for (const [id, task] of state.tasks) this.#add(task, state.statuses.get(id));
   }
 
   /** Ends the driving of all tasks; containers go on. */

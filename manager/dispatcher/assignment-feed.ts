@@ -3,8 +3,6 @@ import {
   Task,
   TaskState,
   type AssignmentChange,
-  type Config,
-  type Secret,
 } from '../../proto/index.ts';
 import type { ReadView } from '../store/types.ts';
 import type { NetworkIndex } from './network-index.ts';
@@ -186,11 +184,12 @@ export class AssignmentFeed {
   }
 
   #dependencyUpdate(view: ReadView, dependency: Dependency): AssignmentChange[] {
-    const object: Secret | Config | undefined = view.get(dependency.kind, dependency.id);
+    const { kind, id } = dependency;
+    const secret = kind === 'secret' ? view.get('secret', id) : undefined;
+    const config = kind === 'config' ? view.get('config', id) : undefined;
     // A task may outlive what it refers to; the agent says so when it prepares the task.
-    if (object === undefined) return [];
-    const assignment = dependency.kind === 'secret' ? { secret: object as Secret } : { config: object as Config };
-    return [{ action: Action.UPDATE, assignment }];
+    if (secret !== undefined) return [{ action: Action.UPDATE, assignment: { secret } }];
+    return config === undefined ? [] : [{ action: Action.UPDATE, assignment: { config } }];
   }
 
   #tableDueMs(networkId: string): number {

@@ -76,7 +76,7 @@ describe('dispatcher', () => {
   const beat = (nodeId: string, id: string) => dispatcher.handlers.heartbeat(call(nodeId, { session_id: id }));
   const nodeState = (id: string): NodeStatus_State | undefined => store.view().get('node', id)?.status?.state;
   const report = async (nodeId: string, id: string, taskId: string, status: Partial<TaskStatus>): Promise<void> => {
-    const updates = [{ task_id: taskId, status: TaskStatus.create(status as TaskStatus) }];
+    const updates = [{ task_id: taskId, status: TaskStatus.create(status) }];
     const sent = dispatcher.handlers.updateTaskStatus(call(nodeId, { session_id: id, updates }));
     // Errors are looked at by the caller; time must pass for the batch.
     sent.catch(() => undefined);
@@ -193,6 +193,16 @@ describe('dispatcher', () => {
     expect(nodeState('n1')).toBe(NodeStatus_State.READY);
     await clock.advanceAsync(11_000);
     expect(nodeState('n2')).toBe(NodeStatus_State.DOWN);
+  });
+
+  it('begins its term also when the first write fails', async () => {
+    await open('n1');
+    await retire();
+    store.failNext('lost');
+    await lead();
+    expect((await open('n1')).end()).toMatchObject({ code: 'Unavailable' });
+    await clock.advanceAsync(300);
+    expect((await open('n1')).messages).toHaveLength(1);
   });
 
   it('sends everything first, then changes without a gap', async () => {

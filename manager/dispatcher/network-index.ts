@@ -1,11 +1,12 @@
+import { unreachable } from '../../base/index.ts';
 import {
   NetworkEndpoint,
   NetworkService,
-  NetworkTable,
   TaskState,
   isTerminal,
   type Network,
   type NetworkAttachment,
+  type NetworkTable,
   type Node,
   type Service,
   type Task,
@@ -146,8 +147,12 @@ export class NetworkIndex {
         return this.#setService(view, change.object.id, present ? change.object : undefined, version);
       case 'network':
         return present ? this.#setNetwork(change.object, version) : this.#removeNetwork(change.object.id);
-      default:
+      case 'cluster':
+      case 'secret':
+      case 'config':
         return undefined;
+      default:
+        return unreachable(change);
     }
   }
 
@@ -184,14 +189,14 @@ export class NetworkIndex {
     const network = view.get('network', networkId);
     const entry = this.#entries.get(networkId);
     if (network === undefined || entry === undefined) return undefined;
-    entry.built ??= NetworkTable.create({
+    entry.built ??= {
       network_id: networkId,
       version: entry.version,
       network,
       endpoints: [...entry.endpoints.values()].map((one) => ({ ...one, vtep: this.#vteps.get(one.node_id) ?? '' })),
       services: this.#services(view, networkId, entry),
       peers: this.#peers(networkId, entry),
-    });
+    };
     return entry.built;
   }
 

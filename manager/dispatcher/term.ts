@@ -1,4 +1,4 @@
-import { abortReason, ShoalError, type Clock, type Logger, type Random } from '../../base/index.ts';
+import { abortReason, ShoalError, unreachable, type Clock, type Logger, type Random } from '../../base/index.ts';
 import {
   AssignmentsMessage_Type as MessageKind,
   Node,
@@ -29,6 +29,8 @@ import { copyMeta, WriteBatch } from './write-batch.ts';
 const MESSAGE_ITEMS_MAX = 1000;
 /** Nodes set to UNKNOWN in one transaction. */
 const UNKNOWN_TRANSACTION_MAX = 400;
+/** Wait before the first writes of a term are tried again, ms. */
+const START_RETRY_MS = 200;
 
 /** The store as the dispatcher needs it: the raft index gives tables versions that rise across leaders. */
 export type IndexedStore = Store & { readonly currentIndex: number };
@@ -64,7 +66,6 @@ export class DispatcherTerm {
 
   /**
    * Follows the store until `signal` aborts. `onReady` is called when agents can be served.
-   * @throws ShoalError when the first writes fail: this manager does not lead after all.
    */
   async run(signal: AbortSignal, onReady: () => void): Promise<void> {
     const { store } = this.#options;
@@ -74,7 +75,8 @@ export class DispatcherTerm {
       const close = (): void => watch.close();
       signal.addEventListener('abort', close, { once: true });
       try {
-        if (!ready) await this.#expectNodes();
+        if (!ready) await this.#expectNodes(signal);
+        if (signal.aborted) return;
         this.#readAll();
         if (!ready) onReady();
         ready = true;
@@ -205,7 +207,27 @@ export class DispatcherTerm {
   }
 
   /** A new leader has no sessions: nodes that had one with the former leader are expected to come back. */
-  async #expectNodes(): Promise<void> {
+  async #expectNodes(signal: AbortSignal): Promise<void> {
+    const { store, clock, log } = this.#options;
+    for (let done = false; !done && !signal.aborted;) {
+      done = await this.#markNodesUnknown().then(
+        () => true,
+        async (error: unknown) => {
+          log.warn('the states of nodes cannot be stored yet; trying again', { error });
+          await clock.sleep(START_RETRY_MS, signal).catch(() => undefined);
+          return false;
+        },
+      );
+    }
+    if (signal.aborted) return;
+    for (const node of store.view().list('node')) {
+      const state = node.status?.state ?? NodeStatus_State.UNKNOWN;
+      // A node without description has never been here.
+      if (state !== NodeStatus_State.DOWN && node.description !== null) this.#sessions.expect(node.id);
+    }
+  }
+
+  async #markNodesUnknown(): Promise<void> {
     const { store } = this.#options;
     const isUp = (node: Node): boolean => node.status?.state === NodeStatus_State.READY;
     const nodes = store.view().list('node').filter(isUp);
@@ -213,11 +235,6 @@ export class DispatcherTerm {
     const writes: Promise<void>[] = [];
     while (ids.length > 0) writes.push(this.#markUnknown(ids.splice(0, UNKNOWN_TRANSACTION_MAX)));
     await Promise.all(writes);
-    for (const node of store.view().list('node')) {
-      const state = node.status?.state ?? NodeStatus_State.UNKNOWN;
-      // A node without description has never been here.
-      if (state !== NodeStatus_State.DOWN && node.description !== null) this.#sessions.expect(node.id);
-    }
   }
 
   #markUnknown(nodeIds: string[]): Promise<void> {
@@ -277,8 +294,12 @@ export class DispatcherTerm {
         return this.#routeNode(change.object, change.action === 'remove', change.old);
       case 'cluster':
         return true;
-      default:
+      case 'network':
+      case 'service':
+        // What agents need of these is in the tables, see `#routeTable`.
         return false;
+      default:
+        return unreachable(change);
     }
   }
 

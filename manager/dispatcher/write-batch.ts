@@ -16,7 +16,7 @@ import type { Store, Transaction } from '../store/types.ts';
 export const WRITE_INTERVAL_MS = 50;
 /** Pending task statuses that make a batch go at once. */
 export const WRITE_BATCH_MAX = 10_000;
-/** Objects written in one transaction: well below the store's bound in bytes; the store joins transactions to entries. */
+/** Objects written in one transaction: well below the store's bound in bytes. The store joins transactions itself. */
 const TRANSACTION_MAX = 400;
 /** Statuses held at the most; more are refused until the batch is written. */
 const PENDING_MAX = 200_000;
