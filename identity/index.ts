@@ -7,9 +7,23 @@ export {
   type CertificateRequest,
   type RenewalRequest,
 } from './client.ts';
-export { callServerStream, callUnary, fromServiceError, isServiceError, toServiceError, type CallOptions } from './grpc.ts';
+export {
+  callServerStream,
+  callUnary,
+  fromServiceError,
+  isServiceError,
+  toServiceError,
+  type CallOptions,
+} from './grpc.ts';
 export { checkRootDigest, makeJoinToken, parseJoinToken, rootDigest, sameToken, type JoinToken } from './join-token.ts';
-export { identityFromPem, loadIdentity, removeIdentity, saveIdentity, type NodeIdentity } from './node-identity.ts';
+export {
+  identityFromPem,
+  loadIdentity,
+  removeIdentity,
+  saveIdentity,
+  tlsInfoOf,
+  type NodeIdentity,
+} from './node-identity.ts';
 export {
   anonymousCredentials,
   channelOptions,

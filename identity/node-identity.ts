@@ -2,6 +2,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { readFileIfExists, ShoalError, syncDirectory, writeFileDurably } from '../base/index.ts';
+import { fromPem } from './der.ts';
 import { parseCertificate, roleOfUnits, type CertificateRole } from './x509.ts';
 
 /** Who a node is, proved by its certificate. All certificates and keys are PEM. */
@@ -79,6 +80,28 @@ export function loadIdentity(stateDir: string): NodeIdentity | undefined {
     'DataLoss',
     `the private key in ${files.dir} does not fit the certificate; remove the directory and join the node again`,
   );
+}
+
+/**
+ * What a node reports of its TLS set-up (the fields of `NodeTLSInfo`): the roots it trusts, and subject (DER) and public
+ * key (DER SPKI) of the authority that signed its certificate. A root rotation waits until all nodes report the new one.
+ */
+export function tlsInfoOf(identity: NodeIdentity): {
+  trust_root: Uint8Array;
+  cert_issuer_subject: Uint8Array;
+  cert_issuer_public_key: Uint8Array;
+} {
+  const leaf = new X509Certificate(identity.cert);
+  const candidates = [...fromPem('CERTIFICATE', identity.cert).slice(1), ...fromPem('CERTIFICATE', identity.rootCa)];
+  const issuer = candidates.find((der) => {
+    const certificate = new X509Certificate(der);
+    return leaf.checkIssued(certificate) && leaf.verify(certificate.publicKey);
+  });
+  return {
+    trust_root: Buffer.from(identity.rootCa),
+    cert_issuer_subject: parseCertificate(identity.cert).issuerDer,
+    cert_issuer_public_key: issuer === undefined ? new Uint8Array() : parseCertificate(issuer).publicKeyDer,
+  };
 }
 
 /** Forgets the stored identity (the node left its cluster). */

@@ -1,5 +1,7 @@
 import type { Clock, Logger, Random } from '../base/index.ts';
+import { createAllocator } from './allocator/index.ts';
 import { orchestratorDuties } from './orchestrator/index.ts';
+import { createPlacement } from './placement.ts';
 import type { LeaderDuty, Store } from './store/types.ts';
 
 export interface DutyDeps {
@@ -12,5 +14,9 @@ export interface DutyDeps {
 /** The duties that bring the cluster to its desired state: allocation, orchestration, placement. */
 export function createDuties(deps: DutyDeps): LeaderDuty[] {
   const named = (component: string): DutyDeps => ({ ...deps, log: deps.log.with({ component }) });
-  return [...orchestratorDuties(named('orchestrator'))];
+  return [
+    createAllocator(named('allocator')),
+    ...orchestratorDuties(named('orchestrator')),
+    createPlacement(named('scheduler')),
+  ];
 }

@@ -144,7 +144,7 @@ export function assemble(options: PartsOptions): ManagerParts {
       ...createDuties(deps),
       createRoleManager({ ...raftDeps, service: membership }),
       createManagerStatus(raftDeps),
-      createRootRotation(deps),
+      createRootRotation({ ...deps, onRotated: () => dispatcher.refresh() }),
     ],
   });
   const leaderAddr = (): string | undefined => {

@@ -6,9 +6,18 @@ import type { LeaderDuty, ReadView, Store, Transaction } from '../store/types.ts
 import { clusterOf } from './bootstrap.ts';
 
 /** Time between two looks at a running root rotation, ms. */
-const ROTATION_PASS_MS = 3_000;
+const ROTATION_PASS_MS = 1_000;
 /** Nodes told to renew in one look, so that they do not all come at once. */
 const ROTATION_NODES_PER_PASS = 30;
+
+export interface RootRotationDeps {
+  store: Store;
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  /** Called when the root certificates have changed. */
+  onRotated?: () => void;
+}
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
 
@@ -98,12 +107,39 @@ export function demandRenewal(tx: Transaction, stored: Node): void {
   tx.update('node', node);
 }
 
-async function rotationPass(store: Store, random: Random, log: Logger): Promise<void> {
+/** The authority that a user gave to rotate to, if both of its parts are there. */
+function givenAuthority(cluster: Cluster): KeyedCertificate | undefined {
+  const config = cluster.spec?.ca_config;
+  if (!config || config.signing_ca_cert.length === 0 || config.signing_ca_key.length === 0) return undefined;
+  return { cert: text(config.signing_ca_cert), key: text(config.signing_ca_key) };
+}
+
+/** Whether a user asked for a rotation (`swarm ca --rotate`) that has not begun. */
+function isAskedFor(cluster: Cluster | undefined): cluster is Cluster {
+  const root = cluster?.root_ca;
+  if (!root || root.root_rotation !== null) return false;
+  return (cluster?.spec?.ca_config?.force_rotate ?? 0) > root.last_forced_rotation;
+}
+
+function begin(tx: Transaction, nowMs: number, random: Random): void {
+  const stored = clusterOf(tx);
+  if (!isAskedFor(stored)) return;
+  const cluster = Cluster.clone(stored);
+  beginRootRotation(cluster, { nowMs, random, rootCa: givenAuthority(cluster) });
+  tx.update('cluster', cluster);
+}
+
+async function rotationPass({ store, clock, random, log, onRotated }: RootRotationDeps): Promise<void> {
+  if (isAskedFor(clusterOf(store.view()))) {
+    await store.update((tx) => begin(tx, clock.now(), random));
+    log.info('a rotation of the root certificate begins');
+  }
   const rotation = clusterOf(store.view())?.root_ca?.root_rotation;
   if (rotation === null || rotation === undefined) return;
   if (laggards(store.view(), rotation).length === 0) {
     await store.update((tx) => finish(tx, random));
     log.info('the root certificate was rotated');
+    onRotated?.();
     return;
   }
   await store.update((tx) => {
@@ -114,14 +150,14 @@ async function rotationPass(store: Store, random: Random, log: Logger): Promise<
   });
 }
 
-/** The leader's duty that carries a root rotation through (swarmkit.md §1.12). Down nodes block it. */
-export function createRootRotation(deps: { store: Store; clock: Clock; random: Random; log: Logger }): LeaderDuty {
+/** The leader's duty that begins a root rotation when asked and carries it through (swarmkit.md §1.12). Down nodes block it. */
+export function createRootRotation(deps: RootRotationDeps): LeaderDuty {
   return {
     name: 'root-rotation',
     async run(signal) {
       while (!signal.aborted) {
         try {
-          await rotationPass(deps.store, deps.random, deps.log);
+          await rotationPass(deps);
         } catch (error) {
           if (!signal.aborted) deps.log.warn('a pass of the root rotation failed; it is repeated', { error });
         }

@@ -48,18 +48,11 @@ export function splitAddress(addr: string): { host: string; port: number } {
 export const joinAddress = (host: string, port: number): string =>
   host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 
-/** Host of a peer as grpc-js gives it: `1.2.3.4:5`, `[::1]:5`; IPv4 in IPv6 form becomes plain. */
-function peerHost(peer: string): string {
-  const end = peer.lastIndexOf(':');
-  const host = (end === -1 ? peer : peer.slice(0, end)).replace(/^\[|\]$/g, '');
-  return host.replace(/^::ffff:(?=\d+\.)/, '');
-}
-
-/** An advertised address; one without a host is completed by where the call came from. */
+/** An advertised address; one without a host is completed by where the call came from (`host:port`, `[v6]:port`). */
 export function completeAddress(addr: string, peer: string): string {
   const { host, port } = splitAddress(addr);
   const unspecified = host === '' || host === '0.0.0.0' || host === '::';
-  return unspecified ? joinAddress(peerHost(peer), port) : addr;
+  return unspecified ? joinAddress(splitAddress(peer).host, port) : addr;
 }
 
 /** The services RaftMembership.Join and Leave on the leader (swarmkit.md §2.1). */

@@ -41,12 +41,20 @@ function forwardedPeer(metadata: Metadata): PeerIdentity | undefined {
   return role === undefined || nodeId === '' ? undefined : { nodeId, role, clusterId };
 }
 
+/** A peer as grpc-js gives it (`host:port`, IPv6 without brackets) as `host:port` or `[v6]:port`; mapped IPv4 is plain. */
+export function peerAddress(peer: string): string {
+  const end = peer.lastIndexOf(':');
+  if (end === -1) return peer;
+  const host = peer.slice(0, end).replace(/^::ffff:(?=\d+\.)/i, '');
+  return host.includes(':') && !host.startsWith('[') ? `[${host}]${peer.slice(end)}` : host + peer.slice(end);
+}
+
 /** The caller of a call, and whether a manager forwarded it. Forwarding counts only from a manager of this cluster. */
 export function callerOf(call: IncomingCall, policy: TrustPolicy): { caller: Caller; forwarded: boolean } {
   const direct = trusted(peerIdentity(call), policy);
   const forwarded = first(call.metadata, KEY.redirect) !== '' && direct?.role === 'manager';
   const peer = forwarded ? trusted(forwardedPeer(call.metadata), policy) : direct;
-  const address = (forwarded && first(call.metadata, KEY.address)) || call.getPeer();
+  const address = (forwarded && first(call.metadata, KEY.address)) || peerAddress(call.getPeer());
   return { caller: { nodeId: peer?.nodeId ?? '', role: peer?.role, address }, forwarded };
 }
 
