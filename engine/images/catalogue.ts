@@ -221,7 +221,9 @@ export class Catalogue {
   /** Records an image whose configuration and layers are in the stores, with its names, in one write. */
   async register(id: string, keys: readonly string[]): Promise<Image> {
     const bytes = this.content.read(id);
+    if (!this.#images.has(id)) await this.layers.flush();
     const known = this.#images.get(id);
+    const before = keys.map((key) => [key, this.#references.get(key)] as const);
     const entry = known ?? this.#entry(id, parseImageConfig(bytes), this.#options.clock.now());
     const changes: MetadataChange[] = keys.map((name) => ({ put: 'reference', name, imageId: id }));
     if (known === undefined) {
@@ -237,7 +239,10 @@ export class Catalogue {
       await this.#metadata.apply(changes);
     } catch (error) {
       if (known === undefined) this.#images.delete(id);
-      for (const key of keys) this.#references.delete(key);
+      for (const [key, former] of before) {
+        if (former === undefined) this.#references.delete(key);
+        else this.#references.set(key, former);
+      }
       throw error;
     }
     return this.#image(entry);

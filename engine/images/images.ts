@@ -4,6 +4,7 @@ import { hostPlatform, importRootArchive, loadArchive, type ArchiveContext } fro
 import { Catalogue } from './catalogue.ts';
 import { familiarName, repositoryOf, taggedReference } from './reference.ts';
 import { openRegistry } from './registry/index.ts';
+import { saveArchive } from './save.ts';
 import { removeImage, type ImageUsers } from './removal.ts';
 
 export interface ImagesOptions {
@@ -31,8 +32,10 @@ export interface ImagesOptions {
 /** `Images`, and what the daemon around it needs. */
 export interface ImageStore extends Images {
   readonly storageDriver: 'overlay2' | 'vfs';
-  /** Container ids that have a root on disk. */
+  /** Container ids that have a root on disk; the containers' owner removes those it does not know. */
   roots(): string[];
+  /** `docker save`: writes an archive of images (docker-archive and OCI layout in one) that `load` takes. */
+  save(references: readonly string[], destinationPath: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -53,6 +56,7 @@ export async function openImages(options: ImagesOptions): Promise<ImageStore> {
     distribution: (reference, auth, signal) => registry.distribution(reference, auth, signal),
     load: (path, report) => loadArchive(archives, path, report),
     importArchive: (path, request) => importRootArchive(archives, path, request),
+    save: (references, path) => saveArchive(archives, references, path),
     async tag(reference, repository, tag) {
       const target = taggedReference(repository, tag);
       const { id } = catalogue.resolve(reference);

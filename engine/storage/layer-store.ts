@@ -18,7 +18,6 @@ import {
   newHexId,
   readFileIfExists,
   runChecked,
-  syncDirectory,
   type Logger,
   type Random,
   type Spawner,
@@ -191,7 +190,7 @@ export class LayerStore {
 
   /**
    * Unpacks a blob as the layer over `parent`. When the layer is there already, or is being added, that one is returned.
-   * The caller records the result. @throws ShoalError InvalidArgument for damaged data or a diff id that does not match.
+   * The caller calls `flush` and then records the result. @throws ShoalError InvalidArgument for damaged data or a diff id that does not match.
    */
   add(request: { parent: string; diffId?: string; blobPath: string; blob: LayerBlob }): Promise<Layer> {
     assert(request.parent === '' || this.#layers.has(request.parent), 'the layer below is there first');
@@ -220,8 +219,6 @@ export class LayerStore {
         ...(request.diffId === undefined ? {} : { expectedDiffId: request.diffId }),
       });
       writeFileSync(join(temporary, 'whiteouts.json'), JSON.stringify(applied.whiteouts));
-      // All of the layer must be on disk before a record says so.
-      await runChecked(this.#options.spawner, { file: 'sync', args: ['--file-system', temporary] });
       const id = chainId(request.parent, applied.diffId);
       const found = this.#layers.get(id);
       if (found !== undefined) return found;
@@ -236,13 +233,17 @@ export class LayerStore {
       const final = join(this.#directory, shortId(id));
       rmSync(final, { recursive: true, force: true });
       renameSync(temporary, final);
-      syncDirectory(this.#directory);
       this.#linkTo(layer);
       this.#layers.set(id, layer);
       return layer;
     } finally {
       await rm(temporary, { recursive: true, force: true });
     }
+  }
+
+  /** Brings added layers to the disk; without it a power cut could leave a recorded layer with empty files. */
+  async flush(): Promise<void> {
+    await runChecked(this.#options.spawner, { file: 'sync', args: ['--file-system', this.#directory] });
   }
 
   /**

@@ -1,10 +1,12 @@
 import { existsSync, mkdirSync, rmSync, statSync, writeFileSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import {
   assert,
+  closeFd,
   failedPrecondition,
   invalidArgument,
   mount,
+  openReadOnly,
   setExtendedAttribute,
   SystemCallError,
   unmount,
@@ -44,6 +46,7 @@ function fixedOptions(): string {
 /** Kernel overlayfs: one mount for each container, no copying (kernel: filesystems/overlayfs). */
 export class OverlayDriver implements StorageDriver {
   readonly name = 'overlay2';
+  readonly #directory: string;
   readonly #empty: string;
   readonly #fixed = fixedOptions();
 
@@ -52,36 +55,43 @@ export class OverlayDriver implements StorageDriver {
     if (/[:,\\]/.test(directory)) {
       throw invalidArgument(`the data root ${directory} contains a character that overlayfs cannot take: , : or \\`);
     }
+    this.#directory = directory;
     // An image without layers still needs one lower directory.
     this.#empty = join(directory, 'l', 'empty');
     mkdirSync(this.#empty, { recursive: true });
   }
 
-  mount(root: string, layers: readonly LayerDirectory[]): Promise<string> {
+  // eslint-disable-next-line @typescript-eslint/require-await -- errors must become rejections
+  async mount(root: string, layers: readonly LayerDirectory[]): Promise<string> {
     const merged = join(root, 'merged');
-    if (isMountPoint(merged)) return Promise.resolve(merged);
+    if (isMountPoint(merged)) return merged;
     const upper = join(root, 'diff');
     const work = join(root, 'work');
     for (const path of [upper, work, merged]) mkdirSync(path, { recursive: true, mode: 0o755 });
-    const lower =
-      layers.length === 0
-        ? this.#empty
-        : layers
-            .map((layer) => layer.link)
-            .reverse()
-            .join(':');
-    const options = `lowerdir=${lower},upperdir=${upper},workdir=${work}${this.#fixed}`;
-    const length = Buffer.byteLength(options);
-    if (length > MOUNT_OPTIONS_MAX_BYTES) {
-      return Promise.reject(
-        failedPrecondition(
-          `cannot mount an image of ${layers.length} layers: the mount options take ${length} bytes of ` +
+    const options = (lower: string): string => `lowerdir=${lower},upperdir=${upper},workdir=${work}${this.#fixed}`;
+    const lower = layers.length === 0 ? [this.#empty] : layers.map((layer) => layer.link).reverse();
+    const direct = options(lower.join(':'));
+    if (Buffer.byteLength(direct) <= MOUNT_OPTIONS_MAX_BYTES) mount('overlay', merged, 'overlay', 0, direct);
+    else this.#mountMany(merged, lower, options);
+    return merged;
+  }
+
+  /** Many layers below a long path: the directory of short names is named by a descriptor, which is shorter still. */
+  #mountMany(merged: string, lower: readonly string[], options: (lower: string) => string): void {
+    const fd = openReadOnly(join(this.#directory, 'l'));
+    try {
+      const text = options(lower.map((link) => `/proc/self/fd/${fd}/${basename(link)}`).join(':'));
+      const length = Buffer.byteLength(text);
+      if (length > MOUNT_OPTIONS_MAX_BYTES) {
+        throw failedPrecondition(
+          `cannot mount an image of ${lower.length} layers: the mount options take ${length} bytes of ` +
             `${MOUNT_OPTIONS_MAX_BYTES}; use a shorter data root or an image with fewer layers`,
-        ),
-      );
+        );
+      }
+      mount('overlay', merged, 'overlay', 0, text);
+    } finally {
+      closeFd(fd);
     }
-    mount('overlay', merged, 'overlay', 0, options);
-    return Promise.resolve(merged);
   }
 
   unmount(root: string): Promise<void> {

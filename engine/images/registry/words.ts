@@ -89,6 +89,7 @@ export function connectionError(method: string, url: URL, error: unknown): Shoal
         return `dial tcp ${peer}: i/o timeout`;
       case 'ECONNRESET':
         return `read tcp ${peer}: connection reset by peer`;
+      case undefined:
       default:
         return errorMessage(first);
     }

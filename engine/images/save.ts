@@ -1,0 +1,116 @@
+import { linkSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { runChecked } from '../../base/index.ts';
+import { detectCompression } from '../storage/index.ts';
+import type { ArchiveContext } from './archives.ts';
+import { familiarKey, type Catalogue } from './catalogue.ts';
+import { sha256 } from './content.ts';
+import { buildManifest, MEDIA, type BuiltLayer } from './manifest.ts';
+
+const PACK_TIMEOUT_MS = 30 * 60_000;
+
+interface SavedImage {
+  id: string;
+  /** Reference keys. */
+  keys: string[];
+}
+
+/** What to save: a name is saved under that name, an id without names. */
+function chosen(catalogue: Catalogue, references: readonly string[]): SavedImage[] {
+  const images = new Map<string, SavedImage>();
+  for (const text of references) {
+    const { id, key } = catalogue.resolve(text);
+    const image = images.get(id) ?? { id, keys: [] };
+    if (key !== undefined && !key.includes('@') && !image.keys.includes(key)) image.keys.push(key);
+    images.set(id, image);
+  }
+  return [...images.values()];
+}
+
+function blobName(digest: string): string {
+  return `blobs/sha256/${digest.slice('sha256:'.length)}`;
+}
+
+/** Lays out one image in `root`; returns its entries for manifest.json and index.json. */
+async function stage(
+  catalogue: Catalogue,
+  root: string,
+  image: SavedImage,
+): Promise<{ docker: object; oci: object[] }> {
+  const { content } = catalogue;
+  const place = (digest: string): void => {
+    try {
+      linkSync(content.path(digest), join(root, blobName(digest)));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+  };
+  place(image.id);
+  const layers: BuiltLayer[] = [];
+  for (const { blob } of catalogue.layersOf(image.id)) {
+    place(blob.digest);
+    layers.push({ ...blob, compression: await detectCompression(content.path(blob.digest)) });
+  }
+  const { mediaType, bytes } = buildManifest({ digest: image.id, size: content.size(image.id) }, layers);
+  writeFileSync(join(root, blobName(sha256(bytes))), bytes);
+  const descriptor = { mediaType, digest: sha256(bytes), size: bytes.length };
+  const names = image.keys.map((key) => ({
+    'io.containerd.image.name': key,
+    'org.opencontainers.image.ref.name': key.slice(key.lastIndexOf(':') + 1),
+  }));
+  return {
+    docker: {
+      Config: blobName(image.id),
+      RepoTags: image.keys.length === 0 ? null : image.keys.map(familiarKey),
+      Layers: layers.map(({ digest }) => blobName(digest)),
+    },
+    oci: names.length === 0 ? [descriptor] : names.map((annotations) => ({ ...descriptor, annotations })),
+  };
+}
+
+/** Writes images to an archive. @throws ShoalError NotFound for a reference that is not here; nothing is written then. */
+export async function saveArchive(
+  { catalogue, spawner }: ArchiveContext,
+  references: readonly string[],
+  destinationPath: string,
+): Promise<void> {
+  const images = chosen(catalogue, references);
+  const hold = catalogue.hold();
+  for (const { id } of images) {
+    hold.blobs.add(id);
+    for (const layer of catalogue.layersOf(id)) hold.layers.add(layer.chainId);
+  }
+  const root = catalogue.content.temporaryPath();
+  try {
+    mkdirSync(join(root, 'blobs/sha256'), { recursive: true, mode: 0o755 });
+    const staged = [];
+    for (const image of images) staged.push(await stage(catalogue, root, image));
+    writeFileSync(join(root, 'manifest.json'), JSON.stringify(staged.map(({ docker }) => docker)));
+    const index = { schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests: staged.flatMap(({ oci }) => oci) };
+    writeFileSync(join(root, 'index.json'), JSON.stringify(index));
+    writeFileSync(join(root, 'oci-layout'), JSON.stringify({ imageLayoutVersion: '1.0.0' }));
+    await runChecked(spawner, {
+      file: 'tar',
+      args: [
+        '--create',
+        '--file=-',
+        '--numeric-owner',
+        '--owner=0',
+        '--group=0',
+        '--hard-dereference',
+        `--directory=${root}`,
+        'oci-layout',
+        'index.json',
+        'manifest.json',
+        'blobs',
+      ],
+      stdoutFile: destinationPath,
+      timeoutMs: PACK_TIMEOUT_MS,
+    });
+  } finally {
+    rmSync(root, { recursive: true, force: true });
+    catalogue.release(hold);
+    await catalogue.collect();
+    catalogue.discardBlobs(hold.blobs);
+  }
+}
