@@ -54,7 +54,9 @@ class Allocation {
       case 'cluster':
         if (this.#stuck.networks.size > 0) this.#retry();
         return undefined;
-      default:
+      case 'node':
+      case 'secret':
+      case 'config':
         return undefined;
     }
   }

@@ -105,7 +105,7 @@ describe('the jobs orchestrator', () => {
       .tasks('web')
       .filter((task) => task.status?.state === TaskState.COMPLETE)
       .map((task) => task.slot)
-      .sort();
+      .sort((a, b) => a - b);
 
   it('runs a replicated job in slots from 0, never more at once than asked', async () => {
     await start(job({ replicated_job: { total_completions: 5, max_concurrent: 2 } }));

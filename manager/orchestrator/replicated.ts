@@ -24,7 +24,10 @@ export function servicesOf(change: Change, view: ReadView): string[] {
       return change.object.service_id === '' ? [] : [change.object.service_id];
     case 'node':
       return [...new Set(view.tasksByNode(change.object.id).map((task) => task.service_id))].filter((id) => id !== '');
-    default:
+    case 'cluster':
+    case 'network':
+    case 'secret':
+    case 'config':
       return [];
   }
 }

@@ -11,7 +11,7 @@ import {
   type Task,
 } from '../../proto/index.ts';
 import { createMemoryStore, type MemoryStore } from '../store/testing.ts';
-import type { LeaderDuty } from '../store/types.ts';
+import type { LeaderDuty, Transaction } from '../store/types.ts';
 import type { OrchestratorDeps } from './driver.ts';
 
 /** Virtual time between two looks of the pretended workers, ms. */
@@ -85,24 +85,27 @@ export class TestCluster {
     for (let i = 0; i < 6; i++) await this.clock.advanceAsync(0);
   }
 
+  /** The workers' reports; one that a test made the store lose is simply sent again at the next look. */
   async #work(): Promise<void> {
-    await this.store.update((tx) => {
-      for (const task of tx.list('task')) {
-        if (task.node_id === '' && task.desired_state <= TaskState.COMPLETE) {
-          const node = this.#emptiest(tx.list('node'), tx.list('task'));
-          if (node === undefined) continue;
-          const status = { ...task.status!, state: TaskState.ASSIGNED, timestamp: timestampFromMs(this.clock.now()) };
-          tx.update('task', { ...task, node_id: node.id, status });
-          continue;
-        }
-        const node = tx.get('node', task.node_id);
-        if (node === undefined || node.status?.state === NodeStatus_State.DOWN) continue;
-        const next = this.behaviour(task);
-        if (next === undefined || next.state <= task.status!.state) continue;
-        const timestamp = timestampFromMs(this.clock.now());
-        tx.update('task', { ...task, status: { ...task.status!, state: next.state, err: next.err ?? '', timestamp } });
+    await this.store.update((tx) => this.#report(tx)).catch(() => undefined);
+  }
+
+  #report(tx: Transaction): void {
+    for (const task of tx.list('task')) {
+      if (task.node_id === '' && task.desired_state <= TaskState.COMPLETE) {
+        const node = this.#emptiest(tx.list('node'), tx.list('task'));
+        if (node === undefined) continue;
+        const status = { ...task.status!, state: TaskState.ASSIGNED, timestamp: timestampFromMs(this.clock.now()) };
+        tx.update('task', { ...task, node_id: node.id, status });
+        continue;
       }
-    });
+      const node = tx.get('node', task.node_id);
+      if (node === undefined || node.status?.state === NodeStatus_State.DOWN) continue;
+      const next = this.behaviour(task);
+      if (next === undefined || next.state <= task.status!.state) continue;
+      const timestamp = timestampFromMs(this.clock.now());
+      tx.update('task', { ...task, status: { ...task.status!, state: next.state, err: next.err ?? '', timestamp } });
+    }
   }
 
   #emptiest(nodes: Node[], tasks: Task[]): Node | undefined {
