@@ -37,6 +37,7 @@ export class Peer {
   #client: grpc.Client | null = null;
   #stream: MessageStream | null = null;
   #snapshot: MessageStream | null = null;
+  #watchdog: Timer | null = null;
   #queue: RaftMessage[] = [];
   /** The stream's buffer is full; writing goes on when it drains. */
   #blocked = false;
@@ -131,7 +132,7 @@ export class Peer {
     const finish = (delivered: boolean): void => {
       if (this.#snapshot !== stream) return;
       this.#snapshot = null;
-      watchdog.timer?.cancel();
+      this.#watchdog?.cancel();
       reports.snapshot(raftId, delivered);
     };
     const stream = this.#open((error) => {
@@ -140,12 +141,11 @@ export class Peer {
       finish(error === null);
     });
     this.#snapshot = stream;
-    const watchdog: { timer: Timer | null } = { timer: null };
     const chunks = splitSnapshot(message);
     const pump = (): void => {
       if (this.#snapshot !== stream) return;
-      watchdog.timer?.cancel();
-      watchdog.timer = this.#options.clock.after(SNAPSHOT_STALL_MS, () => stream.cancel());
+      this.#watchdog?.cancel();
+      this.#watchdog = this.#options.clock.after(SNAPSHOT_STALL_MS, () => stream.cancel());
       // Bounded by the size of the snapshot.
       for (let chunk = chunks.next(); chunk.done !== true; chunk = chunks.next()) {
         if (!stream.write({ message: chunk.value })) return;
@@ -165,6 +165,7 @@ export class Peer {
     if (this.#stream !== null) for (const message of this.#queue) this.#stream.write({ message });
     this.#queue = [];
     this.#stream?.end();
+    this.#watchdog?.cancel();
     this.#snapshot?.cancel();
     this.#snapshot = null;
     // A channel that is closed with calls on it ends when they do.
