@@ -30,7 +30,7 @@ function hasFailed(task: Task): boolean {
   return task.node_id !== '' && (state === TaskState.FAILED || state === TaskState.REJECTED);
 }
 
-/** The scheduler's view of the store, and the tasks that wait for a node. One life lasts from a full load to a reset. */
+/** The scheduler's view of the store and the tasks that wait for a node, from a full load to a reset. */
 class PlacementPass {
   readonly #store: Store;
   readonly #clock: Clock;
@@ -216,8 +216,8 @@ async function follow({ store, clock, log }: PlacementOptions, signal: AbortSign
 }
 
 /**
- * The leader's duty that gives nodes to waiting tasks (swarmkit.md §3.9): tasks in state PENDING become ASSIGNED, those
- * that fit nowhere get an explanation in `status.err`, those whose node is given (global services) are checked only.
+ * The leader's duty that gives nodes to waiting tasks (swarmkit.md §3.9): PENDING tasks become ASSIGNED, those that
+ * fit nowhere get an explanation in `status.err`, those whose node is given (global services) are checked only.
  */
 export function createPlacement(options: PlacementOptions): LeaderDuty {
   return {

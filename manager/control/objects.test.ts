@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { SeededRandom, silentLogger, VirtualClock } from '../../base/index.ts';
+import { createRootCa } from '../../identity/index.ts';
 import {
   Cluster,
   ClusterSpec,
@@ -15,6 +16,7 @@ import {
   type ManagerStatus,
   type Node,
   type Partially,
+  type RootCA,
 } from '../../proto/index.ts';
 import { aNode, aService, aTask, createMemoryStore, type MemoryStore } from '../store/testing.ts';
 import { createControl } from './control.ts';
@@ -71,7 +73,7 @@ describe('nodes', () => {
     expect((await control.GetNode({ reference: 'm1' })).node?.manager_status).toEqual(status);
   });
 
-  it('are removed when down or by force, never while in the raft group; tasks are orphaned, the name refused', async () => {
+  it('are removed when down or by force, never while in the raft group; their tasks are orphaned', async () => {
     const task = aTask('t1', { node_id: 'n1', status: { state: TaskState.RUNNING } });
     const cluster = Cluster.create({ id: 'c', spec: { annotations: { name: 'default' } } });
     await store.seed({ node: [aNode('n1'), manager('m1')], task: [task], cluster: [cluster] });
@@ -348,6 +350,23 @@ describe('the cluster', () => {
     expect(store.view().get('cluster', 'c')?.unlock_keys[0]?.key).not.toEqual(first);
     await update({ encryption_config: { auto_lock_managers: false } });
     expect(store.view().get('cluster', 'c')?.unlock_keys).toEqual([]);
+  });
+
+  it('begins a root rotation when it is forced, once', async () => {
+    await seed();
+    const { cert, key } = createRootCa({ nowMs: clock.now(), random: new SeededRandom(2) });
+    const stored = Cluster.clone(store.view().get('cluster', 'c') as Cluster);
+    stored.root_ca = { ...(stored.root_ca as RootCA), ca_cert: Buffer.from(cert), ca_key: Buffer.from(key) };
+    await store.seed({ cluster: [stored] });
+    const ca_config = { node_cert_expiry: { seconds: 7200 }, force_rotate: 1 };
+    const rotating = await update({ ca_config });
+    expect(rotating.root_ca?.root_rotation?.ca_cert.length).toBeGreaterThan(0);
+    expect(rotating.root_ca?.root_rotation?.ca_key).toHaveLength(0);
+    expect(rotating.root_ca?.last_forced_rotation).toBe(1);
+    const again = await update({ ca_config });
+    expect(again.root_ca?.root_rotation).toEqual(rotating.root_ca?.root_rotation);
+    const withoutKey = { ...ca_config, signing_ca_cert: Buffer.from(cert) };
+    await expect(update({ ca_config: withoutKey })).rejects.toThrow('the key of the signing certificate must be');
   });
 
   it('refuses external authorities', async () => {

@@ -43,6 +43,13 @@ function statusOf(state: UpdateStatus['state'], message: string, nowMs: number):
   return { state, message, started_at: timestampFromMs(nowMs), completed_at: null };
 }
 
+/** A job runs anew: its iteration is the version it had before. */
+function beginIteration(service: Service, nowMs: number): void {
+  const job_iteration = { index: service.meta?.version?.index ?? 0 };
+  service.update_status = null;
+  service.job_status = { job_iteration, last_execution: timestampFromMs(nowMs) };
+}
+
 /** Puts a new spec in place. `service` is a copy that the caller owns. */
 function replaceSpec(view: ReadView, service: Service, spec: ServiceSpec, nowMs: number): void {
   service.previous_spec = service.spec;
@@ -51,8 +58,7 @@ function replaceSpec(view: ReadView, service: Service, spec: ServiceSpec, nowMs:
   // Not the version that the service gets now: the two are never compared with each other.
   service.spec_version = { index: service.meta?.version?.index ?? 0 };
   if (isJob(spec)) {
-    service.update_status = null;
-    service.job_status = { job_iteration: { ...service.spec_version }, last_execution: timestampFromMs(nowMs) };
+    beginIteration(service, nowMs);
     return;
   }
   // A "completed" left over would end the next wait of a client at once.
@@ -69,6 +75,10 @@ function rollBack(service: Service, nowMs: number): void {
   service.spec_version = previous_spec_version;
   service.previous_spec = spec;
   service.previous_spec_version = spec_version;
+  if (isJob(previous_spec)) {
+    beginIteration(service, nowMs);
+    return;
+  }
   const state = UpdateStatus_UpdateState.ROLLBACK_STARTED;
   service.update_status = statusOf(state, 'manually requested rollback', nowMs);
 }

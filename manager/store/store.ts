@@ -126,7 +126,7 @@ class RaftStore implements ReplicatedStore {
     });
   }
 
-  /** Starts a batch after the present turn of the event loop's microtasks, so that updates made together go together. */
+  /** Starts a batch a microtask later, so that updates made together go together. */
   #schedule(): void {
     if (this.#scheduled || this.#inFlight !== undefined || this.#waiting.length === 0) return;
     this.#scheduled = true;

@@ -24,7 +24,7 @@ export interface MemoryStoreOptions {
 export interface MemoryStore extends ReplicatedStore {
   /** Whether this manager leads; true at first. */
   setLeader(leader: boolean): void;
-  /** Makes the next proposal fail: `lost` never reaches the log, `doubt` comes through after all, just before the next proposal. */
+  /** Makes the next proposal fail: `lost` never reaches the log, `doubt` does after all, just before the next one. */
   failNext(how: 'lost' | 'doubt', error?: Error): void;
   /** Holds proposals back until `release`. */
   hold(): void;

@@ -94,7 +94,8 @@ export class BatchTransaction implements Transaction {
     if (bytes > TRANSACTION_BYTES_MAX) {
       throw new ShoalError(
         'ResourceExhausted',
-        `the change takes ${bytes} bytes, more than the ${TRANSACTION_BYTES_MAX} that one transaction may have; split it`,
+        `the change takes ${bytes} bytes, more than the ${TRANSACTION_BYTES_MAX} that one transaction ` +
+          'may have; split it',
       );
     }
     for (const [change, data] of encoded) {
