@@ -1,6 +1,6 @@
-import { readFileSync, mkdtempSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { build } from 'esbuild';
 import { startSpawnHelper } from '../base/index.ts';
@@ -57,6 +57,7 @@ async function main(): Promise<void> {
   await engine.shutdown();
   await fixture.destroy();
   spawner.close();
+  rmSync(dirname(helper), { recursive: true });
 }
 
 await main();

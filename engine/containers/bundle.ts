@@ -2,7 +2,7 @@ import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorMessage, failedPrecondition, runChecked } from '../../base/index.ts';
 import type { SandboxResult } from '../../overlay-net/index.ts';
-import { LOG_BACKSTOP_FACTOR, logPolicy } from '../logs/rotate.ts';
+import { conmonSizeLimit, logPolicy } from '../logs/rotate.ts';
 import type { MonitorRequest } from '../runtime/conmon.ts';
 import { writeEtcFiles } from '../runtime/etc-files.ts';
 import { resolveInRoot } from '../runtime/in-root.ts';
@@ -81,7 +81,7 @@ function monitorRequest(logPath: string, id: string, config: ContainerConfig): M
   return {
     id,
     log: policy.driver === 'none' ? 'null' : `k8s-file:${logPath}`,
-    logSizeMax: policy.maxSizeBytes * LOG_BACKSTOP_FACTOR,
+    logSizeMax: conmonSizeLimit(policy),
     tty: config.tty,
     openStdin: config.openStdin,
   };

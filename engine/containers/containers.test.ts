@@ -258,6 +258,22 @@ test('logs: tail, since, follow to the end, rotation', async () => {
   );
 });
 
+test('rotation by the daemon loses no line, and a follower sees all', async () => {
+  const { id } = await engine.containers.create(
+    config({
+      cmd: sh('n=0; while [ $n -lt 50 ]; do n=$((n+1)); seq 1 20; sleep 0.1; done'),
+      logDriver: { type: 'json-file', config: { 'max-size': '10k', 'max-file': '9' } },
+    }),
+  );
+  await engine.containers.start(id);
+  let followed = 0;
+  for await (const _ of engine.containers.logs(id, { stdout: true, stderr: true, follow: true }, never)) followed += 1;
+  const { logPath } = engine.containers.inspect(id);
+  expect(existsSync(`${logPath}.1`)).toBe(true);
+  expect(followed).toBe(1000);
+  expect((await logText(engine, id)).out.split('\n').length - 1).toBe(1000);
+});
+
 test('restart policies: on-failure with a bound, always until stopped; autoRemove removes', async () => {
   const { id } = await engine.containers.create(
     config({ cmd: ['false'], restart: { name: 'on-failure', maximumRetryCount: 2 } }),

@@ -12,9 +12,13 @@ export interface LogPolicy {
 }
 
 /**
- * conmon itself drops its file at this multiple of max-size: the last resort while no daemon runs that rotates.
+ * The size at which conmon itself begins its file anew, dropping what was in it: right for a log of one file. With more
+ * files the daemon rotates and conmon must not, as it counts the bytes of all its files together; such a log grows
+ * without bound while no daemon runs.
  */
-export const LOG_BACKSTOP_FACTOR = 4;
+export function conmonSizeLimit(policy: LogPolicy): number {
+  return policy.maxFiles === 1 ? policy.maxSizeBytes : 0;
+}
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, b: 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 };
 
@@ -54,14 +58,12 @@ export function logPolicy(driver: { type: string; config: Readonly<Record<string
  * @param reopen makes the writer open the path anew; false when no writer is there.
  */
 export async function rotateIfDue(path: string, policy: LogPolicy, reopen: () => boolean): Promise<boolean> {
-  if (policy.maxSizeBytes === 0) return false;
+  if (policy.maxSizeBytes === 0 || policy.maxFiles === 1) return false;
   const size = (await stat(path).catch(() => undefined))?.size ?? 0;
   if (size < policy.maxSizeBytes) return false;
-  if (policy.maxFiles > 1) {
-    await rm(`${path}.${policy.maxFiles - 1}`, { force: true });
-    for (let n = policy.maxFiles - 2; n >= 1; n--) await renameIfExists(`${path}.${n}`, `${path}.${n + 1}`);
-    await renameIfExists(path, `${path}.1`);
-  }
+  await rm(`${path}.${policy.maxFiles - 1}`, { force: true });
+  for (let n = policy.maxFiles - 2; n >= 1; n--) await renameIfExists(`${path}.${n}`, `${path}.${n + 1}`);
+  await renameIfExists(path, `${path}.1`);
   return reopen();
 }
 
