@@ -1,9 +1,19 @@
+import { Client } from '@grpc/grpc-js';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createLogger, silentLogger, systemClock, systemRandom } from '../base/index.ts';
-import { renewCertificate } from '../identity/index.ts';
-import { GetNodeRequest, ListNodesRequest, NodeRole, UpdateNodeRequest } from '../proto/index.ts';
+import { channelOptions, renewCertificate, TlsIdentity } from '../identity/index.ts';
+import {
+  CreateServiceRequest,
+  GetNodeRequest,
+  GetServiceRequest,
+  ListNodesRequest,
+  NodeRole,
+  ServiceSpec,
+  UpdateNodeRequest,
+  UpdateServiceRequest,
+} from '../proto/index.ts';
 import { Manager } from './manager.ts';
-import { TestCluster, until } from './testing.ts';
+import { FakeAgent, TestCluster, until } from './testing.ts';
 
 let cluster: TestCluster;
 beforeEach(() => {
@@ -126,4 +136,43 @@ it('a failed join leaves nothing behind', async () => {
     code: 'Unavailable',
   });
   expect(Manager.hasState(cluster.dirOf(identity.nodeId))).toBe(false);
+});
+
+it('a service becomes tasks on an agent, across a change of leader', async () => {
+  const { manager: first } = await cluster.bootstrap();
+  const { manager: second } = await cluster.join(first.advertiseAddr);
+  const { manager: third } = await cluster.join(first.advertiseAddr);
+  const worker = await cluster.certificate(third.advertiseAddr, cluster.token('worker'));
+  const client = new Client(third.advertiseAddr, new TlsIdentity(worker).channelCredentials(), channelOptions());
+  const agent = new FakeAgent(client);
+  try {
+    await agent.connect();
+    const spec = ServiceSpec.create({
+      annotations: { name: 'web' },
+      task: { container: { image: 'busybox' } },
+      replicated: { replicas: 2 },
+    });
+    const { service } = await second.call('CreateService', CreateServiceRequest.create({ spec }));
+    await until('two tasks are assigned', () => agent.tasks.size === 2);
+    await agent.reportRunning();
+    await cluster.stop(first);
+    await until('another leads', () => cluster.leader() !== undefined);
+    agent.disconnect();
+    await until('the agent is back', async () => {
+      await agent.connect().catch(() => undefined);
+      return agent.connected;
+    });
+    const update = { service_id: service?.id ?? '', service_version: service?.meta?.version ?? {} };
+    const fresh = await third.call('GetService', GetServiceRequest.create({ reference: 'web' }));
+    const wider = { ...spec, replicated: { replicas: 3 } };
+    const version = fresh.service?.meta?.version ?? {};
+    await third.call(
+      'UpdateService',
+      UpdateServiceRequest.create({ ...update, service_version: version, spec: wider }),
+    );
+    await until('three tasks are assigned', () => agent.tasks.size === 3);
+  } finally {
+    agent.disconnect();
+    client.close();
+  }
 });

@@ -2,7 +2,17 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { silentLogger, systemClock, systemRandom, type Logger } from '../base/index.ts';
-import { requestCertificate, saveIdentity, type NodeIdentity } from '../identity/index.ts';
+import type { Client } from '@grpc/grpc-js';
+import { callServerStream, callUnary, requestCertificate, saveIdentity, type NodeIdentity } from '../identity/index.ts';
+import {
+  AssignmentsRequest,
+  DispatcherService,
+  HeartbeatRequest,
+  SessionRequest,
+  TaskState,
+  UpdateTaskStatusRequest,
+  type Task,
+} from '../proto/index.ts';
 import { createBootstrapIdentity, clusterOf, type ClusterInit } from './ca/index.ts';
 import { Manager, type ManagerStart } from './manager.ts';
 
@@ -106,5 +116,78 @@ export class TestCluster {
   async close(): Promise<void> {
     await Promise.all(this.managers.splice(0).map((manager) => manager.stop()));
     for (const dir of this.#dirs.values()) rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+/** The least of an agent: a session, heartbeats, and the set of tasks assigned. */
+export class FakeAgent {
+  readonly tasks = new Map<string, Task>();
+  connected = false;
+  readonly #client: Client;
+  #sessionId = '';
+  #controller = new AbortController();
+
+  constructor(client: Client) {
+    this.#client = client;
+  }
+
+  /** Opens a session and follows assignments until `disconnect`. @throws ShoalError */
+  async connect(): Promise<void> {
+    this.disconnect();
+    this.#controller = new AbortController();
+    const { signal } = this.#controller;
+    const resources = { nano_cpus: 4e9, memory_bytes: 8e9 };
+    const platform = { architecture: 'x86_64', os: 'linux' };
+    const plugins = ['overlay', 'host', 'bridge'].map((name) => ({ type: 'Network', name }));
+    const description = { hostname: 'agent', resources, platform, engine: { engine_version: '28.2.2', plugins } };
+    const request = SessionRequest.create({ description, shoal_version: 1 });
+    const session = callServerStream(this.#client, DispatcherService.Session, request, { signal });
+    const first = await session.next();
+    if (first.done === true) throw new Error('the session ended at once');
+    this.#sessionId = first.value.session_id;
+    this.connected = true;
+    const ended = (): void => {
+      this.connected = false;
+    };
+    const drain = async (): Promise<void> => {
+      while ((await session.next()).done !== true);
+    };
+    drain().then(ended, ended);
+    this.#follow(signal).catch(ended);
+    this.#beat(signal).catch(ended);
+  }
+
+  async #beat(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const request = HeartbeatRequest.create({ session_id: this.#sessionId });
+      await callUnary(this.#client, DispatcherService.Heartbeat, request, { timeoutMs: 5_000, signal });
+      await systemClock.sleep(500, signal);
+    }
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    const request = AssignmentsRequest.create({ session_id: this.#sessionId });
+    for await (const message of callServerStream(this.#client, DispatcherService.Assignments, request, { signal })) {
+      if (message.type === 0) this.tasks.clear();
+      for (const change of message.changes) {
+        const task = change.assignment?.task;
+        if (task === undefined) continue;
+        if (change.action === 0) this.tasks.set(task.id, task);
+        else this.tasks.delete(task.id);
+      }
+    }
+  }
+
+  /** Reports every task as running. */
+  async reportRunning(): Promise<void> {
+    const status = { state: TaskState.RUNNING, container: { container_id: 'c' } };
+    const updates = [...this.tasks.keys()].map((task_id) => ({ task_id, status }));
+    const request = UpdateTaskStatusRequest.create({ session_id: this.#sessionId, updates });
+    await callUnary(this.#client, DispatcherService.UpdateTaskStatus, request, { timeoutMs: 5_000 });
+  }
+
+  disconnect(): void {
+    this.connected = false;
+    this.#controller.abort(new Error('disconnected'));
   }
 }
