@@ -41,6 +41,9 @@ export class Session {
   }
 }
 
+/** Lateness of a timer that says that the manager itself, not the node, was slow, ms. */
+const STALL_MS = 250;
+
 /**
  * The silence of one node: calls `expire` once when `deadlineMs` passes without being moved. One timer per node, set
  * anew only when it fires, so that a heartbeat costs nothing.
@@ -74,6 +77,11 @@ export class Deadline {
   #arm(): void {
     this.#timer?.cancel();
     this.#timer = this.#clock.after(Math.max(0, this.#deadlineMs - this.#clock.monotonic()), () => {
+      const lateMs = this.#clock.monotonic() - this.#deadlineMs;
+      if (lateMs > STALL_MS) {
+        // This process stood still: what the node said meanwhile may wait in the sockets. It gets that time back.
+        this.#deadlineMs = this.#clock.monotonic() + lateMs;
+      }
       if (this.#clock.monotonic() < this.#deadlineMs) this.#arm();
       else this.#expire();
     });
