@@ -36,12 +36,21 @@ function reachable(root: string, path: string): boolean {
 export class CopyDriver implements StorageDriver {
   readonly name = 'vfs';
   readonly #spawner: Spawner;
+  readonly #copying = new Map<string, Promise<string>>();
 
   constructor(spawner: Spawner) {
     this.#spawner = spawner;
   }
 
-  async mount(root: string, layers: readonly LayerDirectory[]): Promise<string> {
+  mount(root: string, layers: readonly LayerDirectory[]): Promise<string> {
+    const running = this.#copying.get(root);
+    if (running !== undefined) return running;
+    const copying = this.#copyAll(root, layers).finally(() => this.#copying.delete(root));
+    this.#copying.set(root, copying);
+    return copying;
+  }
+
+  async #copyAll(root: string, layers: readonly LayerDirectory[]): Promise<string> {
     const merged = join(root, 'merged');
     const complete = join(root, 'complete');
     if (existsSync(complete)) return merged;

@@ -2,6 +2,7 @@ import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { createServer as createSocket, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -420,4 +421,60 @@ test('a mirror serves docker.io; one that fails is passed over', async () => {
   const [image] = await pull(images, 'r');
   expect(image.repoTags).toEqual(['r:latest']);
   expect(readFileSync(join(await images.mountRoot('m', image.id), 'data')).length).toBe(400_000);
+});
+
+test('layers packed with zstd, and the same layer twice, go out and come back', async () => {
+  const images = await open();
+  const packed = join(base, `packed-${++count}.tar.zst`);
+  execFileSync('zstd', ['-q', busybox, '-o', packed]);
+  const names = { repository: `${address}/zstd`, tag: 'v1', message: '', changes: [] };
+  const { diffIds } = await images.importArchive(packed, names);
+  await images.push(`${address}/zstd:v1`, { report: () => undefined, signal });
+  const at = join(base, `twice-${++count}`);
+  mkdirSync(at);
+  const diffId = diffIds[0]!;
+  const rootfs = { type: 'layers', diff_ids: [diffId, diffId] };
+  writeFileSync(join(at, 'config.json'), JSON.stringify({ architecture: 'amd64', os: 'linux', config: {}, rootfs }));
+  execFileSync('cp', [busybox, join(at, 'layer.tar')]);
+  writeFileSync(
+    join(at, 'manifest.json'),
+    JSON.stringify([{ Config: 'config.json', RepoTags: [`${address}/twice:v1`], Layers: ['layer.tar', 'layer.tar'] }]),
+  );
+  execFileSync('tar', ['-cf', `${at}.tar`, '-C', at, '.']);
+  const loader = await open();
+  await loader.load(`${at}.tar`, () => undefined);
+  await loader.push(`${address}/twice:v1`, { report: () => undefined, signal });
+  const blobs = readdirSync(join(loader.dataRoot, 'image/blobs/sha256'));
+  expect(blobs.length).toBe(2);
+  for (const name of ['zstd', 'twice']) {
+    const other = await open();
+    const [image] = await pull(other, `${address}/${name}:v1`);
+    expect(new Set(image.diffIds)).toEqual(new Set([diffId]));
+  }
+});
+
+test('a registry on loopback may have any certificate', async () => {
+  const [key, certificate] = [join(base, 'key.pem'), join(base, 'cert.pem')];
+  const subject = ['-subj', '/CN=nobody', '-days', '1'];
+  execFileSync(
+    'openssl',
+    ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', key, '-out', certificate, ...subject],
+    {
+      stdio: 'ignore',
+    },
+  );
+  const it = await fake(() => false);
+  const plain = servers.at(-1)!;
+  const server = createTlsServer({ key: readFileSync(key), cert: readFileSync(certificate) }, (request, response) =>
+    plain.emit('request', request, response),
+  );
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  try {
+    const images = await open();
+    await pull(images, `127.0.0.1:${(server.address() as AddressInfo).port}/r`);
+    expect(it.seen.length).toBe(3);
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
 });

@@ -89,6 +89,15 @@ export function connectionError(method: string, url: URL, error: unknown): Shoal
         return `dial tcp ${peer}: i/o timeout`;
       case 'ECONNRESET':
         return `read tcp ${peer}: connection reset by peer`;
+      case 'SELF_SIGNED_CERT_IN_CHAIN':
+      case 'DEPTH_ZERO_SELF_SIGNED_CERT':
+      case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
+      case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
+        return 'tls: failed to verify certificate: x509: certificate signed by unknown authority';
+      case 'CERT_HAS_EXPIRED':
+        return 'tls: failed to verify certificate: x509: certificate has expired or is not yet valid';
+      case 'EPROTO':
+        return 'http: server gave HTTP response to HTTPS client';
       case undefined:
       default:
         return errorMessage(first);
