@@ -3,6 +3,8 @@ import {
   TaskState,
   UpdateConfig_UpdateOrder,
   UpdateStatus_UpdateState,
+  type Node,
+  type Service,
   type Task,
 } from '../../proto/index.ts';
 import { isTaskDirty } from '../store/dirty.ts';
@@ -31,9 +33,21 @@ export interface Supervision {
   wakeAtMs: number | undefined;
 }
 
+/**
+ * The last answer for each task. Comparing specs is what costs most in a pass over a large service, and stored objects
+ * never change: the answer holds for as long as the three objects are the same.
+ */
+const answers = new WeakMap<Task, { service: Service; node: Node | undefined; dirty: boolean }>();
+
 /** Whether a task no longer follows its service, told with its node. */
 export function isDirty(state: ServiceState, task: Task): boolean {
-  return isTaskDirty(state.service, task, state.view.get('node', task.node_id));
+  const { service } = state;
+  const node = state.view.get('node', task.node_id);
+  const known = answers.get(task);
+  if (known !== undefined && known.service === service && known.node === node) return known.dirty;
+  const dirty = isTaskDirty(service, task, node);
+  answers.set(task, { service, node, dirty });
+  return dirty;
 }
 
 /** Whether a rolling update (or rollback) of the service is under way. */
