@@ -1,6 +1,6 @@
-import type { ClusterParts } from './parts.ts';
 import { ManagerStatus, RaftMemberStatus_Reachability } from '../proto/index.ts';
 import type { RaftStatus } from '../raft/index.ts';
+import type { ClusterParts } from './cluster-parts.ts';
 
 /** One manager as this one sees it. */
 export interface ManagerInfo {

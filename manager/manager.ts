@@ -82,6 +82,10 @@ export class Manager {
   readonly #options: ManagerOptions;
   readonly #parts: ManagerParts;
   readonly #leaderAccess: LeaderAccess;
+  /** Set while a forced new cluster has not yet been cleared of its former managers. */
+  #forced = false;
+  /** Whether this start began to write data, so that a failure must clear it. */
+  #ownsData = false;
   #stopping: Promise<void> | undefined;
 
   private constructor(options: ManagerOptions) {
@@ -89,9 +93,6 @@ export class Manager {
     this.#parts = assemble({ ...options, prepareTerm: () => this.#prepareTerm() });
     this.#leaderAccess = new LeaderAccess(this.#parts, options);
   }
-
-  /** Set while a forced new cluster has not yet been cleared of its former managers. */
-  #forced = false;
 
   /**
    * Starts a manager. A bootstrap resolves when the cluster's objects are committed, a join when this manager is a voter
@@ -124,9 +125,6 @@ export class Manager {
     removeWal(join(stateDir, 'raft'));
     rmSync(join(stateDir, 'raft'), { recursive: true, force: true });
   }
-
-  /** Whether this start began to write data, so that a failure must clear it. */
-  #ownsData = false;
 
   async #start(how: ManagerStart): Promise<void> {
     const { server } = this.#parts;

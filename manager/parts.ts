@@ -3,6 +3,7 @@ import { channelOptions, TlsIdentity, type NodeIdentity } from '../identity/inde
 import { WeightedPeer } from '../proto/index.ts';
 import { GrpcRaftTransport, type StartMode } from '../raft/index.ts';
 import { CertificateAuthority, clusterOf, createRootRotation, isBlacklisted } from './ca/index.ts';
+import type { ClusterParts } from './cluster-parts.ts';
 import { Consensus, type ConsensusOptions } from './consensus.ts';
 import { createControl, type Control } from './control/index.ts';
 import { createDispatcher, type Dispatcher } from './dispatcher/index.ts';
@@ -40,14 +41,6 @@ export interface PartsOptions {
   onFatal: (error: unknown) => void;
   /** See Leadership. */
   prepareTerm: () => Promise<void>;
-}
-
-/** The parts that know the state of the cluster. */
-export interface ClusterParts {
-  readonly store: ReplicatedStore;
-  readonly members: MemberList;
-  /** Undefined until it is started. */
-  consensus(): Consensus | undefined;
 }
 
 /** A manager's parts, put together but not started. */
@@ -111,6 +104,96 @@ function createDispatcherFor(options: PartsOptions, store: ReplicatedStore, memb
   });
 }
 
+/** What everything is built upon. */
+interface Base {
+  readonly options: PartsOptions;
+  readonly late: LateConsensus;
+  readonly cluster: ClusterParts;
+  readonly tls: TlsIdentity;
+  readonly clients: ManagerClients;
+  readonly self: { addr: string };
+}
+
+function depsOf({ options, cluster }: Base, component: string) {
+  const { clock, random, log } = options;
+  return { store: cluster.store, clock, random, log: log.with({ component }) };
+}
+
+function createControlFor(base: Base): Control {
+  const { late, cluster } = base;
+  return createControl({
+    ...depsOf(base, 'control'),
+    membership: {
+      managerStatus: (nodeId) => managerStatusOf(cluster, nodeId),
+      canRemove: (nodeId) => canRemove(late.progress(), cluster.members.byNode(nodeId)?.raftId ?? 0),
+    },
+  });
+}
+
+function createLeadership(
+  base: Base,
+  parts: { dispatcher: Dispatcher; broker: LogBroker; membership: MembershipService },
+): Leadership {
+  const { options, late, cluster } = base;
+  const { dispatcher, broker, membership } = parts;
+  const raftDeps = { ...depsOf(base, 'membership'), members: cluster.members, raft: late };
+  return new Leadership({
+    clock: options.clock,
+    random: options.random,
+    log: options.log.with({ component: 'leadership' }),
+    prepare: options.prepareTerm,
+    duties: [
+      dispatcher.duty,
+      broker.duty,
+      ...createDuties({ ...depsOf(base, 'duties'), log: options.log }),
+      createRoleManager({ ...raftDeps, service: membership }),
+      createManagerStatus(raftDeps),
+      createRootRotation({ ...depsOf(base, 'ca'), onRotated: () => dispatcher.refresh() }),
+    ],
+  });
+}
+
+function createServer(base: Base, leadership: Leadership, leaderAddr: () => string | undefined): ManagerServer {
+  const { options, cluster, tls, clients, self } = base;
+  const { identity, clock, log } = options;
+  return new ManagerServer({
+    tls,
+    clients,
+    clock,
+    log: log.with({ component: 'server' }),
+    trust: {
+      clusterId: identity.clusterId,
+      isRemoved: (nodeId) => isBlacklisted(clusterOf(cluster.store.view()), nodeId, clock.now()),
+    },
+    leadership: { leaderSignal: () => leadership.signal, leaderAddr },
+    selfAddr: () => self.addr,
+    noLeader: () => new ShoalError('Unavailable', NO_LEADER_MESSAGE),
+  });
+}
+
+/** Starts consensus; everything else refers to it through `base.late`. */
+async function startConsensus(
+  base: Base,
+  leadership: Leadership,
+  onChange: () => void,
+  raftId: number,
+  how: StartMode,
+): Promise<void> {
+  const { options, late, cluster, tls } = base;
+  const { stateDir, onRemoved, onFatal, clock, random, log } = options;
+  const transport = new GrpcRaftTransport({
+    credentials: () => tls.channelCredentials(),
+    channelOptions: RAFT_CHANNEL_OPTIONS,
+    clock,
+    random,
+    log: log.with({ component: 'raft-transport' }),
+  });
+  const raft = options.raft === undefined ? {} : { raft: options.raft };
+  const shared = { clock, random, log, onRemoved, onFatal, onChange };
+  late.node = new Consensus({ ...raft, ...shared, raftId, stateDir, members: cluster.members, transport });
+  await late.node.start(how, cluster.store, leadership);
+}
+
 /** Puts a manager together. */
 export function assemble(options: PartsOptions): ManagerParts {
   const { identity, clock, random, log } = options;
@@ -121,78 +204,20 @@ export function assemble(options: PartsOptions): ManagerParts {
   const clients = new ManagerClients(tls);
   const self = { addr: '' };
   const cluster: ClusterParts = { store, members, consensus: () => late.node };
-  const deps = { store, clock, random, log };
-  const membership = new MembershipService({ raft: late, members, store, tls, random, log });
+  const base: Base = { options, late, cluster, tls, clients, self };
+  const membership = new MembershipService({ ...depsOf(base, 'membership'), raft: late, members, tls });
   const dispatcher = createDispatcherFor(options, store, members);
-  const broker = createLogBroker(deps);
-  const control = createControl({
-    ...deps,
-    membership: {
-      managerStatus: (nodeId) => managerStatusOf(cluster, nodeId),
-      canRemove: (nodeId) => canRemove(late.progress(), members.byNode(nodeId)?.raftId ?? 0),
-    },
-  });
-  const raftDeps = { ...deps, members, raft: late };
-  const leadership: Leadership = new Leadership({
-    clock,
-    random,
-    log: log.with({ component: 'leadership' }),
-    prepare: options.prepareTerm,
-    duties: [
-      dispatcher.duty,
-      broker.duty,
-      ...createDuties(deps),
-      createRoleManager({ ...raftDeps, service: membership }),
-      createManagerStatus(raftDeps),
-      createRootRotation({ ...deps, onRotated: () => dispatcher.refresh() }),
-    ],
-  });
+  const broker = createLogBroker(depsOf(base, 'logs'));
+  const control = createControlFor(base);
+  const authority = new CertificateAuthority(depsOf(base, 'ca'));
+  const leadership = createLeadership(base, { dispatcher, broker, membership });
   const leaderAddr = (): string | undefined => {
     const leaderId = late.node?.status()?.leaderId ?? 0;
     return leaderId === late.id ? undefined : members.get(leaderId)?.addr;
   };
-  const server = new ManagerServer({
-    tls,
-    clients,
-    clock,
-    log: log.with({ component: 'server' }),
-    trust: {
-      clusterId: identity.clusterId,
-      isRemoved: (nodeId) => isBlacklisted(clusterOf(store.view()), nodeId, clock.now()),
-    },
-    leadership: { leaderSignal: () => leadership.signal, leaderAddr },
-    selfAddr: () => self.addr,
-    noLeader: () => new ShoalError('Unavailable', NO_LEADER_MESSAGE),
-  });
-  const transport = new GrpcRaftTransport({
-    credentials: () => tls.channelCredentials(),
-    channelOptions: RAFT_CHANNEL_OPTIONS,
-    clock,
-    random,
-    log: log.with({ component: 'raft-transport' }),
-  });
-  const authority = new CertificateAuthority({ ...deps, log: log.with({ component: 'ca' }) });
+  const server = createServer(base, leadership, leaderAddr);
   const raftNode = (): ReturnType<Consensus['receiver']> => late.node?.receiver();
   addServices(server, { authority, dispatcher, membership, broker, control, members, raftNode });
-  const startConsensus = async (raftId: number, how: StartMode): Promise<void> => {
-    const { stateDir, onRemoved, onFatal } = options;
-    const raft = options.raft === undefined ? {} : { raft: options.raft };
-    const onChange = (): void => dispatcher.refresh();
-    late.node = new Consensus({
-      ...raft,
-      raftId,
-      stateDir,
-      members,
-      transport,
-      clock,
-      random,
-      log,
-      onRemoved,
-      onFatal,
-      onChange,
-    });
-    await late.node.start(how, store, leadership);
-  };
   return {
     ...cluster,
     tls,
@@ -204,6 +229,6 @@ export function assemble(options: PartsOptions): ManagerParts {
     control,
     self,
     leaderAddr,
-    startConsensus,
+    startConsensus: (raftId, how) => startConsensus(base, leadership, () => dispatcher.refresh(), raftId, how),
   };
 }
