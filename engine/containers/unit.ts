@@ -243,6 +243,7 @@ export class ContainerUnit {
       error,
       finishedMs: parts.clock.now(),
       endpoints: [],
+      ports: [],
     });
     delete stored.monitored;
     // Recorded first: taking down removes the exit file.

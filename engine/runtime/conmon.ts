@@ -130,6 +130,8 @@ export class Runtime {
   async create(request: MonitorRequest): Promise<Monitored> {
     const bundle = this.bundle(request.id);
     const errFile = join(bundle, 'conmon.err');
+    // A start that failed late may have left one after it was taken down.
+    await rm(this.exitFile(request.id), { force: true });
     const result = await this.#spawner.run({
       file: '/bin/sh',
       args: ['-c', START_SCRIPT, 'sh', errFile, this.paths.conmon, ...this.#conmonArgs(request)],
