@@ -56,7 +56,7 @@ export interface CatalogueOptions {
   storageDriver?: 'overlay2' | 'vfs' | undefined;
 }
 
-/** The images of this host: names, configurations, layers, and which of these are still needed. All reads are from memory. */
+/** The images of this host: names, configurations, layers, and which of these are needed. All reads are from memory. */
 export class Catalogue {
   readonly content: ContentStore;
   readonly layers: LayerStore;

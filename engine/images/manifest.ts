@@ -111,7 +111,7 @@ export function platformText(platform: Platform): string {
   return [platform.os, platform.architecture, platform.variant ?? ''].filter((part) => part !== '').join('/');
 }
 
-/** The entry of an index for a platform; one with the same variant wins. @throws ShoalError NotFound in Docker's words. */
+/** The entry of an index for a platform; one with the same variant wins. @throws ShoalError NotFound */
 export function choosePlatform(entries: readonly Descriptor[], wanted: Platform): Descriptor {
   const fits = entries.filter(
     ({ platform }) => platform?.os === wanted.os && platform.architecture === wanted.architecture,

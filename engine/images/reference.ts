@@ -6,8 +6,10 @@ const OFFICIAL = 'library';
 const NAME_MAX_LENGTH = 255;
 
 const COMPONENT = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
-const HOST =
-  /^(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?$/;
+const LABEL = '[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?';
+const HOST = new RegExp(`^(?:${LABEL}(?:\\.${LABEL})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
+/** Longest text that is looked at: a name, a tag and a digest. */
+const TEXT_MAX_LENGTH = 512;
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const DIGEST = /^sha256:[a-f0-9]{64}$/;
 
@@ -40,6 +42,7 @@ function splitHost(name: string): [registry: string, path: string] {
  * No tag is added. @throws ShoalError InvalidArgument in Docker's words.
  */
 export function parseReference(text: string): Reference {
+  if (text.length > TEXT_MAX_LENGTH) throw invalidArgument('invalid reference format');
   if (/^[a-f0-9]{64}$/.test(text)) {
     throw invalidArgument(`invalid repository name (${text}), cannot specify 64-byte hexadecimal strings`);
   }

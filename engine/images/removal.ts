@@ -27,13 +27,15 @@ function refuseDeletion(id: string, users: ImageUsers, force: boolean): void {
   const running = containers.find(users.isRunning);
   if (running !== undefined) {
     throw conflict(
-      `conflict: unable to delete ${short(id)} (cannot be forced) - image is being used by running container ${short(running)}`,
+      `conflict: unable to delete ${short(id)} (cannot be forced) - ` +
+        `image is being used by running container ${short(running)}`,
     );
   }
   const stopped = containers[0];
   if (stopped !== undefined && !force) {
     throw conflict(
-      `conflict: unable to delete ${short(id)} (must be forced) - image is being used by stopped container ${short(stopped)}`,
+      `conflict: unable to delete ${short(id)} (must be forced) - ` +
+        `image is being used by stopped container ${short(stopped)}`,
     );
   }
 }
@@ -46,7 +48,7 @@ async function removeKeys(catalogue: Catalogue, id: string, keys: readonly strin
 }
 
 /**
- * `docker rmi`: a name takes this name away, and the image with its last name; an id takes the image with all its names.
+ * `docker rmi`: a name takes this name away, and the image with its last name; an id takes the image with all names.
  * @throws ShoalError Conflict in Docker's words while containers use it. Containers keep their layers in any case.
  */
 export async function removeImage(

@@ -68,7 +68,7 @@ async function stage(
   };
 }
 
-/** Writes images to an archive. @throws ShoalError NotFound for a reference that is not here; nothing is written then. */
+/** Writes images to an archive. @throws ShoalError NotFound for a reference that is not here. */
 export async function saveArchive(
   { catalogue, spawner }: ArchiveContext,
   references: readonly string[],

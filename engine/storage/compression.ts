@@ -49,8 +49,8 @@ export async function readThrough(path: string, tap: Tap): Promise<void> {
 }
 
 /**
- * Passes the uncompressed bytes of `path` through `tap` and returns a file that holds them: `path` itself when it is not
- * compressed, else `scratch` (written here; the caller removes it).
+ * Passes the uncompressed bytes of `path` through `tap` and returns a file that holds them: `path` itself when it is
+ * not compressed, else `scratch` (written here; the caller removes it).
  * @throws ShoalError InvalidArgument when the compressed data is damaged.
  */
 export async function decompress(

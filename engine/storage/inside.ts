@@ -6,8 +6,8 @@ import { invalidArgument } from '../../base/index.ts';
 const LINKS_MAX = 40;
 
 /**
- * Where `path` leads for a process whose root is `root`: links are followed, but never out of it. Components that do not
- * exist are taken as written. The answer holds only while nobody changes the tree.
+ * Where `path` leads for a process whose root is `root`: links are followed, but never out of it. Components that do
+ * not exist are taken as written. The answer holds only while nobody changes the tree.
  */
 export function resolveInside(root: string, path: string): string {
   const pending = path.split('/').reverse();

@@ -189,8 +189,9 @@ export class LayerStore {
   }
 
   /**
-   * Unpacks a blob as the layer over `parent`. When the layer is there already, or is being added, that one is returned.
-   * The caller calls `flush` and then records the result. @throws ShoalError InvalidArgument for damaged data or a diff id that does not match.
+   * Unpacks a blob as the layer over `parent`. A layer that is there already, or is being added, is returned.
+   * The caller calls `flush` and then records the result.
+   * @throws ShoalError InvalidArgument for damaged data or a diff id that does not match.
    */
   add(request: { parent: string; diffId?: string; blobPath: string; blob: LayerBlob }): Promise<Layer> {
     assert(request.parent === '' || this.#layers.has(request.parent), 'the layer below is there first');
@@ -247,8 +248,8 @@ export class LayerStore {
   }
 
   /**
-   * Forgets layers at once, so that nobody finds them any more and they may be added again, and returns what deletes their
-   * directories.
+   * Forgets layers at once, so that nobody finds them any more and they may be added again, and returns what deletes
+   * their directories.
    */
   forget(ids: readonly string[]): () => Promise<void> {
     const discarded: string[] = [];

@@ -6,7 +6,7 @@ import type { LayerDirectory, StorageDriver } from './driver.ts';
 /** Time one copy of a layer may take, ms. */
 const COPY_TIMEOUT_MS = 30 * 60_000;
 
-/** Lets go of what `upper` replaces by another kind of file in `target`, so that a copy neither fails nor follows links. */
+/** Deletes what `upper` replaces by another kind of file in `target`: a copy then neither fails nor follows links. */
 function clearChangedKinds(upper: string, target: string): void {
   const directory = opendirSync(upper);
   try {

@@ -42,8 +42,8 @@ export interface VolumeStore extends Volumes {
   /** Users of a volume (container ids). */
   usersOf(name: string): string[];
   /**
-   * Fills an empty volume with what an image has at its mount target, owner and mode of the directory included. A volume
-   * that holds something, or a target that is no directory of the image, is left alone.
+   * Fills an empty volume with what an image has at its mount target, owner and mode of the directory included. A
+   * volume that holds something, or a target that is no directory of the image, is left alone.
    * @param rootPath root of the container; links in `target` are followed inside it only.
    */
   copyUp(rootPath: string, target: string, volumePath: string): Promise<void>;

@@ -29,7 +29,7 @@ async function describe(client: RepositoryClient, reference: Reference): Promise
   return { ...described, mediaType: top.mediaType || manifest.mediaType, platforms };
 }
 
-/** Digest and platforms of a reference in its registry. @throws ShoalError quickly when the registry does not answer. */
+/** Digest and platforms of a reference in its registry. @throws ShoalError, soon when the registry does not answer. */
 export async function describeRemote(
   context: RegistryContext,
   reference: Reference,

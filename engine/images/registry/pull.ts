@@ -106,7 +106,8 @@ class Pull {
     if (explicit && facts.architecture !== '' && facts.architecture !== platform.architecture) {
       throw new ShoalError(
         'NotFound',
-        `image with reference ${familiarName(reference)} was found but its platform (${facts.os}/${facts.architecture}) ` +
+        `image with reference ${familiarName(reference)} was found but its platform ` +
+          `(${facts.os}/${facts.architecture}) ` +
           `does not match the specified platform (${platformText(platform)})`,
       );
     }

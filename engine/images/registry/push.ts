@@ -19,8 +19,8 @@ const PROGRESS_INTERVAL_MS = 100;
 const DOCKER_HUB = 'https://registry-1.docker.io';
 
 /**
- * The layer's archive in a form registries take (gzip or zstd). One that came plain (load, import) is compressed once, and
- * the compressed archive replaces it in the store, so that its digest stays.
+ * The layer's archive in a form registries take (gzip or zstd). One that came plain (load, import) is compressed once,
+ * and the compressed archive replaces it in the store, so that its digest stays.
  */
 export async function portableBlob(
   catalogue: Catalogue,

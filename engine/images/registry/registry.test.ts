@@ -52,7 +52,7 @@ beforeAll(async () => {
   const config = join(base, 'registry.yml');
   writeFileSync(
     config,
-    `version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: ${base}/registry}, delete: {enabled: true}}\n` +
+    `version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: ${base}/registry}}\n` +
       `http: {addr: "${address}"}\n`,
   );
   registry = spawn('docker-registry', ['serve', config], { stdio: 'ignore' });

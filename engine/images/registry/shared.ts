@@ -16,8 +16,8 @@ interface Running<T> {
 }
 
 /**
- * Work that many may ask for at once and that is done once: each caller gets the progress lines and the result. The work
- * is given up when every caller has given up.
+ * Work that many may ask for at once and that is done once: each caller gets the progress lines and the result. The
+ * work is given up when every caller has given up.
  */
 export class SharedWork<T> {
   readonly #running = new Map<string, Running<T>>();

@@ -53,7 +53,8 @@ export function refusal(url: URL, status: number, body: string): RegistryRefusal
 /** A refusal of a pull in the words of `docker pull`. */
 export function pullError(error: unknown, familiar: string, repository: string): unknown {
   if (!(error instanceof RegistryRefusal)) return error;
-  const denied = `pull access denied for ${repository}, repository does not exist or may require 'docker login': ${error.message}`;
+  const denied =
+    `pull access denied for ${repository}, repository does not exist or may require 'docker login': ` + error.message;
   if (error.problem === 'DENIED' || error.problem === 'UNAUTHORIZED') return new ShoalError('NotFound', denied);
   if (error.problem === 'NAME_UNKNOWN') {
     return new ShoalError('NotFound', `repository ${repository} not found: ${error.message}`);
