@@ -34,8 +34,10 @@ function ended(exit: TaskExit | undefined): TaskAction {
   if (exit.exitCode === 0 && (exit.error ?? '') === '') {
     return { kind: 'become', state: TaskState.COMPLETE, message: 'finished', err: '', exit };
   }
-  const why = (exit.error ?? '') === '' ? '' : `: ${exit.error}`;
-  const err = `task: non-zero exit (${exit.exitCode})${why}`;
+  const why = exit.error ?? '';
+  const code = `task: non-zero exit (${exit.exitCode})`;
+  // Some executors word the whole of it.
+  const err = why.startsWith('task: ') ? why : why === '' ? code : `${code}: ${why}`;
   return { kind: 'become', state: TaskState.FAILED, message: 'started', err, exit };
 }
 

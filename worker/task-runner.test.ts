@@ -90,6 +90,21 @@ describe('task runner', () => {
     expect(container.calls.filter((call) => call === 'start')).toHaveLength(1);
   });
 
+  it('believes what is said of the end of a container, not only its exit code', async () => {
+    await begin(TaskState.RUNNING);
+    container.exit({ exitCode: 0, error: 'unhealthy container' });
+    await clock.advanceAsync(0);
+    expect(last).toMatchObject({ state: TaskState.FAILED, err: 'task: non-zero exit (0): unhealthy container' });
+  });
+
+  it('does not call a task running whose container ended before it was healthy', async () => {
+    container.become({ state: 'created' });
+    const started = container.changed(new AbortController().signal);
+    void started.then(() => container.exit({ exitCode: 7 }));
+    await begin(TaskState.RUNNING, TaskState.STARTING);
+    expect(seen).toEqual(['failed']);
+  });
+
   it('continues with a running container after a restart', async () => {
     container.become({ state: 'running' });
     await begin(TaskState.RUNNING, TaskState.RUNNING);

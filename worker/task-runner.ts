@@ -149,8 +149,7 @@ export class TaskRunner {
         await this.#start(signal);
         return false;
       case 'watch':
-        await controller.wait(signal);
-        return false;
+        return this.#watch(signal);
       case 'shutdown':
         await controller.shutdown();
         if ((await controller.observe()).state === 'running')
@@ -166,6 +165,15 @@ export class TaskRunner {
       default:
         return unreachable(action);
     }
+  }
+
+  /** What `wait` says of the end is more than what can be observed afterwards (health). */
+  async #watch(signal: AbortSignal): Promise<boolean> {
+    const exit = await this.controller.wait(signal);
+    if (signal.aborted) return false;
+    const { desired_state: desired } = this.#task;
+    const observed = { state: 'exited', exit } as const;
+    return this.#perform(nextAction({ desired, state: this.#status.state, observed, removed: this.#removed }), signal);
   }
 
   async #prepare(next: TaskState, signal: AbortSignal): Promise<void> {
@@ -188,6 +196,8 @@ export class TaskRunner {
       const { exit } = await this.controller.observe();
       return this.#become(TaskState.FAILED, 'starting', errorMessage(error), exit);
     }
+    // It may have ended, or never become healthy; the machine decides anew.
+    if (signal.aborted || (await this.controller.observe()).state !== 'running') return;
     await this.#become(TaskState.RUNNING, 'started', '');
   }
 
