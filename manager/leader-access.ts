@@ -16,6 +16,15 @@ const CALL_TIMEOUT_MS = 30_000;
 const LEADER_WAIT_MS = 3_000;
 const LEADER_POLL_MS = 25;
 
+/** How grpc-js begins the text of a failure to connect. */
+const NOT_CONNECTED = 'No connection established';
+
+/** Whether a call failed before anything was done: there was no leader, or no connection to it. */
+function neverBegun(error: unknown): boolean {
+  if (!isShoalError(error, 'Unavailable')) return false;
+  return error.message === NO_LEADER_MESSAGE || error.message.startsWith(NOT_CONNECTED);
+}
+
 type Route = { here: true } | { here: false; client: Client };
 
 /** Brings calls of this process to the leader, wherever it is. */
@@ -57,8 +66,8 @@ export class LeaderAccess {
         if (route.here) return await here(request);
         return await callUnary(route.client, method, request, { timeoutMs: CALL_TIMEOUT_MS });
       } catch (error) {
-        const lost = repeatable && isShoalError(error, 'Unavailable', 'Aborted');
-        if (!lost || this.#clock.monotonic() >= endMs) throw error;
+        const again = neverBegun(error) || (repeatable && isShoalError(error, 'Unavailable', 'Aborted'));
+        if (!again || this.#clock.monotonic() >= endMs) throw error;
         await this.#clock.sleep(LEADER_POLL_MS);
       }
     }

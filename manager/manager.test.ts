@@ -111,6 +111,22 @@ it('a demoted manager leaves consensus, gets a certificate as worker, and can be
   await until('it votes again', () => first.status().raft?.voters.length === 2);
 });
 
+it('a manager demoted while it was away learns so when it returns', async () => {
+  const { manager: first } = await cluster.bootstrap();
+  await cluster.join(first.advertiseAddr);
+  const { manager: third, identity } = await cluster.join(first.advertiseAddr);
+  await until('all vote', () => first.status().raft?.voters.length === 3);
+  await cluster.stop(third);
+  const { node } = await first.call('GetNode', GetNodeRequest.create({ reference: identity.nodeId }));
+  const version = node?.meta?.version ?? {};
+  const spec = { ...node?.spec, desired_role: NodeRole.WORKER };
+  await first.call('UpdateNode', UpdateNodeRequest.create({ node_id: identity.nodeId, node_version: version, spec }));
+  await until('it is out', () => first.status().managers.length === 2);
+  await cluster.start(identity, { kind: 'restart' }, undefined, third.advertiseAddr);
+  await until('it is told', () => cluster.removed.includes(identity.nodeId));
+  expect(cluster.removed).toHaveLength(1);
+});
+
 it('a manager leaves by itself; even the leader', async () => {
   const { manager: first } = await cluster.bootstrap();
   const { manager: second } = await cluster.join(first.advertiseAddr);
