@@ -34,8 +34,9 @@ function chain(name: string, lines: readonly string[]): string[] {
 }
 
 /** Replaces a whole table in one transaction; connections go on, since their NAT is kept with each connection. */
-function wholeTable(name: string, body: readonly string[]): string {
-  return [`add table ip ${name}`, `delete table ip ${name}`, `table ip ${name} {`, ...body, '}', ''].join('\n');
+function wholeTable(name: string, body: readonly string[], fresh = false): string {
+  const before = fresh ? [] : [`add table ip ${name}`, `delete table ip ${name}`];
+  return [...before, `table ip ${name} {`, ...body, '}', ''].join('\n');
 }
 
 function portChains(rules: HostRules): { chains: string[]; elements: string[] } {
@@ -196,12 +197,15 @@ function balancingRule(backends: readonly string[], seed: number): string {
   return `dnat to numgen inc mod ${turned.length} map { ${turned.map((ip, i) => `${i} : ${ip}`).join(', ')} }`;
 }
 
-/** A sandbox's whole table. The look-up of a virtual address costs the same for one service and for thousands. */
-export function balancingTable(balancing: Balancing, seed: number): string {
+/**
+ * A sandbox's whole table. The look-up of a virtual address costs the same for one service and for
+ * thousands. @param fresh the namespace holds none yet.
+ */
+export function balancingTable(balancing: Balancing, seed: number, fresh: boolean): string {
   const alive = [...balancing].filter(([, backends]) => backends.length > 0);
   const dead = [...balancing].filter(([, backends]) => backends.length === 0).map(([vip]) => vip);
   const elements = alive.map(([vip]) => `${vip} : goto ${balancingChain(vip)}`);
-  return wholeTable(INNER_TABLE, [
+  const body = [
     '  map vips {',
     '    type ipv4_addr : verdict',
     ...(elements.length === 0 ? [] : [`    elements = { ${elements.join(', ')} }`]),
@@ -217,7 +221,8 @@ export function balancingTable(balancing: Balancing, seed: number): string {
       'ip daddr @dead meta l4proto tcp reject with tcp reset',
       'ip daddr @dead reject',
     ]),
-  ]);
+  ];
+  return wholeTable(INNER_TABLE, body, fresh);
 }
 
 /** Commands that lead a sandbox's table from `before` to `after`; empty when they are alike. */

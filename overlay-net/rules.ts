@@ -30,6 +30,10 @@ export class Rules {
   /** What each sandbox's table holds; absent means unknown, so it is replaced whole. */
   readonly #balanced = new Map<string, Balancing>();
 
+  /** Sandboxes whose first rules are under way. */
+  readonly #first = new Set<string>();
+  #hostTurn: Promise<void> = Promise.resolve();
+
   constructor(options: RulesOptions) {
     this.#o = options;
   }
@@ -64,7 +68,13 @@ export class Rules {
   }
 
   /** Brings the host's table up to date; does nothing when it is. */
-  async applyHost(): Promise<void> {
+  applyHost(): Promise<void> {
+    const next = this.#hostTurn.then(() => this.#applyHostNow());
+    this.#hostTurn = next.catch(() => undefined);
+    return next;
+  }
+
+  async #applyHostNow(): Promise<void> {
     const { kernel, locals, overlays, wiring, tag, hostRules } = this.#o;
     if (!hostRules) return;
     const { underlay } = overlays;
@@ -95,8 +105,9 @@ export class Rules {
     const perNetwork = new Map<string, Map<string, string[]>>();
     let count = 0;
     for (const record of [...this.#o.sandboxes.values()]) {
+      if (this.#first.has(record.spec.id)) continue;
       try {
-        await this.#applySandbox(record, drained, perNetwork);
+        await this.#applySandbox(record, drained, perNetwork, false);
       } catch (error) {
         this.forget(record.spec.id);
         this.#o.log.warn('cannot set the balancing of a container', { id: record.spec.id, error: errorMessage(error) });
@@ -105,15 +116,21 @@ export class Rules {
     }
   }
 
-  /** As `applySandboxes` for one. @throws ShoalError */
+  /** The first rules of a sandbox just made. @throws ShoalError */
   async applyOne(record: SandboxRecord): Promise<void> {
-    await this.#applySandbox(record, this.#drained(), new Map());
+    this.#first.add(record.spec.id);
+    try {
+      await this.#applySandbox(record, this.#drained(), new Map(), true);
+    } finally {
+      this.#first.delete(record.spec.id);
+    }
   }
 
   async #applySandbox(
     record: SandboxRecord,
     drained: ReadonlySet<string>,
     perNetwork: Map<string, Map<string, string[]>>,
+    fresh: boolean,
   ): Promise<void> {
     const wanted = new Map<string, string[]>();
     for (const leg of record.legs) {
@@ -128,8 +145,8 @@ export class Rules {
     const before = this.#balanced.get(id);
     const seed = hash32(id);
     if (before === undefined && !record.legs.some((leg) => leg.kind === 'overlay')) return;
-    const text = before === undefined ? balancingTable(wanted, seed) : balancingDiff(before, wanted, seed);
-    if (text !== '') await this.#o.kernel.nft(record.result.namespacePath, text);
+    const text = before === undefined ? balancingTable(wanted, seed, fresh) : balancingDiff(before, wanted, seed);
+    if (text !== '') await this.#o.kernel.nft(record.result.namespacePath, text, fresh);
     // A sandbox removed meanwhile must not leave an entry behind.
     if (this.#o.sandboxes.has(id)) this.#balanced.set(id, wanted);
   }

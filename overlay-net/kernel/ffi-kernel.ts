@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { inNetworkNamespace, ShoalError } from '../../base/index.ts';
 import { dropNamespace, makeNamespace } from './namespace.ts';
 import { RouteSocket } from './netlink.ts';
-import { loadNftables, runNft } from './nftables.ts';
+import { loadNftables, NftQueue } from './nftables.ts';
 import type { Kernel, NamespaceState, Op } from './ops.ts';
 import { readState } from './route-dump.ts';
 import { queueOp } from './route-ops.ts';
@@ -12,12 +12,12 @@ import { queueOp } from './route-ops.ts';
  * @throws Error when libnftables cannot be loaded.
  */
 export function createFfiKernel(): Kernel {
-  const library = loadNftables();
+  const queue = new NftQueue(loadNftables());
   return {
     createNamespace: async (path) => makeNamespace(path),
     removeNamespace: dropNamespace,
     apply: async (namespace, ops) => applyOps(namespace, ops),
-    nft: async (namespace, text) => runNft(library, namespace, text),
+    nft: (namespace, text, urgent) => queue.run(namespace, text, urgent ?? false),
     state: async (namespace) => withSocket(namespace, readState),
   };
 }

@@ -89,7 +89,11 @@ export interface Kernel {
   removeNamespace(path: string): void;
   /** Runs ops in order. @throws ShoalError that names the op which failed; those before it stay done. */
   apply(namespace: string | null, ops: readonly Op[]): Promise<void>;
-  /** Runs nft commands as one transaction and returns what they print. @throws ShoalError with nft's own words. */
-  nft(namespace: string | null, text: string): Promise<string>;
+  /**
+   * Runs nft commands as one transaction and returns what they print. `urgent`: it deletes nothing (so it is short) and
+   * goes before others that wait.
+   * @throws ShoalError with nft's own words.
+   */
+  nft(namespace: string | null, text: string, urgent?: boolean): Promise<string>;
   state(namespace: string | null): Promise<NamespaceState>;
 }
