@@ -9,6 +9,7 @@ import {
   ListNodesRequest,
   NodeRole,
   ServiceSpec,
+  SubscribeLogsRequest,
   UpdateNodeRequest,
   UpdateServiceRequest,
 } from '../proto/index.ts';
@@ -125,6 +126,25 @@ it('a manager demoted while it was away learns so when it returns', async () => 
   await cluster.start(identity, { kind: 'restart' }, undefined, third.advertiseAddr);
   await until('it is told', () => cluster.removed.includes(identity.nodeId));
   expect(cluster.removed).toHaveLength(1);
+});
+
+it('logs are read through any manager, and end when the reader does', async () => {
+  const { manager: first } = await cluster.bootstrap();
+  const { manager: second } = await cluster.join(first.advertiseAddr);
+  for (const manager of [first, second]) {
+    const controller = new AbortController();
+    const request = SubscribeLogsRequest.create({ selector: { service_ids: ['none'] }, options: { follow: true } });
+    const lines = manager.subscribeLogs(request, controller.signal)[Symbol.asyncIterator]();
+    const next = lines.next();
+    const early = await Promise.race([next.then(() => 'ended'), systemClock.sleep(300).then(() => 'waits')]);
+    expect(early).toBe('waits');
+    controller.abort(new Error('enough'));
+    const end = await next.then(
+      ({ done }) => done,
+      () => true,
+    );
+    expect(end).toBe(true);
+  }
 });
 
 it('a manager leaves by itself; even the leader', async () => {
