@@ -1,13 +1,14 @@
 /** Builds `dist/`: one bundle per program, so that the client starts fast and the helper process stays small. */
-import { rmSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const dist = join(root, 'dist');
-rmSync(dist, { recursive: true, force: true });
-mkdirSync(dist, { recursive: true });
+// Built beside and swapped in, so that programs started meanwhile find the old or the new, never half of one.
+const fresh = join(root, `dist.${process.pid}`);
+mkdirSync(fresh, { recursive: true });
 await build({
   absWorkingDir: root,
   entryPoints: {
@@ -16,7 +17,7 @@ await build({
     lab: 'lab/main.ts',
     'spawn-helper': 'base/spawn-helper.ts',
   },
-  outdir: 'dist',
+  outdir: fresh,
   outExtension: { '.js': '.mjs' },
   bundle: true,
   platform: 'node',
@@ -31,4 +32,8 @@ await build({
   },
   logLevel: 'warning',
 });
-writeFileSync(join(dist, 'package.json'), '{"type":"module"}\n');
+writeFileSync(join(fresh, 'package.json'), '{"type":"module"}\n');
+const old = join(root, `dist.old.${process.pid}`);
+if (existsSync(dist)) renameSync(dist, old);
+renameSync(fresh, dist);
+rmSync(old, { recursive: true, force: true });
