@@ -19,10 +19,11 @@ import { startResolver, type Resolver } from './dns/server.ts';
 import { addName, emptyZone, type Zone } from './dns/zone.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
-import { bareIp, parsePrefix, type Prefix } from './ip4.ts';
+import { bareIp, formatPrefix, overlap, parsePrefix, type Prefix } from './ip4.ts';
 import { createKernel, type Kernel } from './kernel/index.ts';
 import {
   DEFAULT_POOLS,
+  freeSubnet,
   GATEWAY_NETWORK,
   LocalNetworks,
   OPTION_ICC,
@@ -82,6 +83,8 @@ export class HostNetwork implements HostNetworks {
   readonly #updates: Coalescer;
   readonly #sandboxes = new Map<string, SandboxRecord>();
   readonly #resolvers = new Map<string, Resolver>();
+  /** Overlay networks that are removed with their last container. */
+  readonly #leaving = new Set<string>();
   readonly #locks = new Map<string, Promise<unknown>>();
   #timer: Timer | undefined;
   #stopped = false;
@@ -181,7 +184,9 @@ export class HostNetwork implements HostNetworks {
   }
 
   #addDefaultBridge(taken: readonly Prefix[], pools: readonly AddressPool[]): void {
-    const address = this.#o.bridge?.subnet ?? DEFAULT_BRIDGE;
+    const usual = parsePrefix(DEFAULT_BRIDGE);
+    const free = taken.some((other) => overlap(other, usual)) ? formatPrefix(freeSubnet(pools, taken)) : DEFAULT_BRIDGE;
+    const address = this.#o.bridge?.subnet ?? free;
     const options = this.#o.bridge?.name === undefined ? {} : { [OPTION_NAME]: this.#o.bridge.name };
     const wanted = { name: 'bridge', internal: false, labels: {}, options };
     const now = this.#o.clock.now();
@@ -235,10 +240,7 @@ export class HostNetwork implements HostNetworks {
 
   async removeLocalNetwork(id: string): Promise<void> {
     const network = this.#locals.assertRemovable(id);
-    const used = [...this.#sandboxes.values()].some((record) =>
-      record.legs.some((leg) => leg.networkId === network.id),
-    );
-    if (used) {
+    if (this.#attached(network.id)) {
       const words = `error while removing network: network ${network.name} id ${network.id} has active endpoints`;
       throw new ShoalError('PermissionDenied', words);
     }
@@ -310,7 +312,14 @@ export class HostNetwork implements HostNetworks {
     this.#ports.release(id);
     await this.#builder.remove(record);
     this.#store.removeSandbox(id);
+    for (const { networkId } of record.legs) {
+      if (this.#leaving.has(networkId) && !this.#attached(networkId)) await this.removeTable(networkId);
+    }
     this.#updates.request();
+  }
+
+  #attached(networkId: string): boolean {
+    return [...this.#sandboxes.values()].some((record) => record.legs.some((leg) => leg.networkId === networkId));
   }
 
   async keepSandboxes(ids: ReadonlySet<string>): Promise<void> {
@@ -410,6 +419,7 @@ export class HostNetwork implements HostNetworks {
 
   async setTable(table: NetworkTable): Promise<void> {
     await this.#locked(table.network_id, async () => {
+      this.#leaving.delete(table.network_id);
       if (!this.#overlays.accept(table)) return;
       await this.#overlays.ensure(table.network_id, reversePathFilter());
     });
@@ -418,6 +428,12 @@ export class HostNetwork implements HostNetworks {
 
   removeTable(networkId: string): Promise<void> {
     return this.#locked(networkId, async () => {
+      // Containers that still stop keep their network to the end.
+      if (this.#attached(networkId)) {
+        this.#leaving.add(networkId);
+        return;
+      }
+      this.#leaving.delete(networkId);
       await this.#overlays.remove(networkId);
       this.#updates.request();
     });

@@ -49,7 +49,7 @@ function portChains(rules: HostRules): { chains: string[]; elements: string[] } 
   }
   const chains: string[] = [];
   const elements: string[] = [];
-  for (const [key, list] of [...byPort].sort()) {
+  for (const [key, list] of [...byPort].sort(([a], [b]) => (a < b ? -1 : 1))) {
     // The narrower address first; a rule for all addresses would hide it.
     const ordered = list.sort((a, b) => (a.hostIp < b.hostIp ? 1 : a.hostIp > b.hostIp ? -1 : 0));
     chains.push(

@@ -89,7 +89,7 @@ test('the kernel holds what the plans say, reads back the same, and takes every 
       await kernel.apply(namespace, diffItems(applied, desired));
       applied = desired;
       const sorted = (items: Items): string[] =>
-        [...items].map(([key, op]) => key + JSON.stringify(Object.entries(op).sort())).sort();
+        [...items].map(([key, op]) => key + JSON.stringify(Object.entries(op).map(String).sort())).sort();
       expect(sorted(itemsOf(await kernel.state(namespace)))).toEqual(sorted(desired));
     }
     const steps = [

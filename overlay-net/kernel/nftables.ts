@@ -31,7 +31,7 @@ export function loadNftables(): NftLibrary {
     bufferError: lib.func('int nft_ctx_buffer_error(void *ctx)'),
     output: lib.func('const char *nft_ctx_get_output_buffer(void *ctx)'),
     error: lib.func('const char *nft_ctx_get_error_buffer(void *ctx)'),
-    run: lib.func('int nft_run_cmd_from_buffer(void *ctx, const char *buf)') as unknown as NftRun,
+    run: lib.func('int nft_run_cmd_from_buffer(void *ctx, const char *buf)'),
   };
 }
 
