@@ -127,7 +127,7 @@ export class Daemon {
       random: systemRandom,
       log: log.with({ component: 'network' }),
       bridge: { subnet: config.bip },
-      addressPools: config.defaultAddressPools,
+      ...(config.defaultAddressPools.length === 0 ? {} : { addressPools: config.defaultAddressPools }),
       iptables: config.iptables,
       ...(config.mtu === undefined ? {} : { mtu: config.mtu }),
     });

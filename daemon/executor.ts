@@ -126,6 +126,10 @@ class ContainerController implements TaskController {
       }
     }
     if (this.#container()?.health === 'starting') await this.#untilHealthy(signal);
+    if (this.#container()?.health === 'unhealthy') {
+      await engine.containers.stop(this.#name, {});
+      throw new ShoalError('FailedPrecondition', 'task: unhealthy container');
+    }
   }
 
   /** A task with a health check is Running only once it is healthy. */

@@ -9,11 +9,15 @@ import { localNetworkToJson, networkSpecFromJson, networkToJson } from '../shape
 import { sendEmpty, sendJson } from '../stream.ts';
 
 const PREDEFINED = ['bridge', 'host', 'none'];
+/** Label of swarm networks that stand for a network of every host. */
+const PREDEFINED_LABEL = 'com.docker.swarm.predefined';
 
-async function swarmNetworks(ports: Ports): Promise<Network[]> {
+async function swarmNetworks(ports: Ports, predefined: boolean): Promise<Network[]> {
   if (!ports.swarm.state().controlAvailable) return [];
   try {
-    return (await ports.swarm.call('ListNetworks', { filters: null })).networks;
+    const { networks } = await ports.swarm.call('ListNetworks', { filters: null });
+    // host and bridge exist in the swarm too, for services to name; users see this host's own.
+    return networks.filter((network) => predefined || !(PREDEFINED_LABEL in (network.spec?.annotations?.labels ?? {})));
   } catch (error) {
     // Without a leader the networks of this host can still be shown.
     if (isShoalError(error, 'Unavailable')) return [];
@@ -25,7 +29,7 @@ type Found = { swarm: Network } | { local: LocalNetworkFacts };
 
 /** By full id, then name (swarm first), then a unique prefix of an id. @throws ShoalError NotFound */
 async function find(ports: Ports, reference: string, scope: string): Promise<Found> {
-  const swarm = scope === 'local' ? [] : await swarmNetworks(ports);
+  const swarm = scope === 'local' ? [] : await swarmNetworks(ports, scope === 'swarm');
   const local = scope === 'swarm' ? [] : ports.engine.networks.localNetworks();
   const name = (network: Network): string => network.spec?.annotations?.name ?? '';
   const tests: ((id: string, label: string) => boolean)[] = [
@@ -63,7 +67,7 @@ async function list({ response, ports, query }: RequestContext): Promise<void> {
   const filters = Filters.parse(query, ['driver', 'id', 'label', 'name', 'scope', 'type', 'dangling']);
   const all = [
     ...ports.engine.networks.localNetworks().map(localNetworkToJson),
-    ...(await swarmNetworks(ports)).map(networkToJson),
+    ...(await swarmNetworks(ports, false)).map(networkToJson),
   ];
   sendJson(
     response,
