@@ -14,12 +14,10 @@ import {
 } from '../base/index.ts';
 import type { NetworkTable } from '../proto/index.ts';
 import { Coalescer } from './coalescer.ts';
-import { createForwarder, type Forwarder } from './dns/forward.ts';
-import { startResolver, type Resolver } from './dns/server.ts';
-import { addName, emptyZone, type Zone } from './dns/zone.ts';
+import { createForwarder } from './dns/forward.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
-import { bareIp, formatPrefix, overlap, parsePrefix, type Prefix } from './ip4.ts';
+import { bareIp, formatPrefix, macOf, overlap, parsePrefix, type Prefix } from './ip4.ts';
 import { createKernel, type Kernel } from './kernel/index.ts';
 import {
   DEFAULT_POOLS,
@@ -30,7 +28,7 @@ import {
   OPTION_NAME,
   type AddressPool,
 } from './local-networks.ts';
-import { macOf } from './ip4.ts';
+import { NameService } from './name-service.ts';
 import { Overlays } from './overlays.ts';
 import { DEFAULT_MTU } from './plan.ts';
 import { PortHolder } from './ports.ts';
@@ -78,11 +76,10 @@ export class HostNetwork implements HostNetworks {
   readonly #builder: SandboxBuilder;
   readonly #rules: Rules;
   readonly #ports: PortHolder;
-  readonly #forwarder: Forwarder;
+  readonly #names: NameService;
   readonly #wiring: IngressWiring;
   readonly #updates: Coalescer;
   readonly #sandboxes = new Map<string, SandboxRecord>();
-  readonly #resolvers = new Map<string, Resolver>();
   /** Overlay networks that are removed with their last container. */
   readonly #leaving = new Set<string>();
   readonly #locks = new Map<string, Promise<unknown>>();
@@ -104,7 +101,8 @@ export class HostNetwork implements HostNetworks {
     const hostRules = options.iptables ?? true;
     this.#rules = new Rules({ ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring, hostRules });
     this.#ports = new PortHolder(options.random);
-    this.#forwarder = createForwarder(options.clock, options.random);
+    const forwarder = createForwarder(options.clock, options.random);
+    this.#names = new NameService({ ...parts, sandboxes: this.#sandboxes, forwarder, random: options.random });
     this.#updates = new Coalescer(
       options.clock,
       RULES_INTERVAL_MS,
@@ -132,8 +130,7 @@ export class HostNetwork implements HostNetworks {
     this.#stopped = true;
     this.#timer?.cancel();
     await this.#updates.close();
-    for (const resolver of this.#resolvers.values()) resolver.close();
-    this.#resolvers.clear();
+    this.#names.closeAll();
     this.#ports.close();
   }
 
@@ -275,7 +272,7 @@ export class HostNetwork implements HostNetworks {
       try {
         record = await this.#builder.build(spec, ports);
         this.#sandboxes.set(spec.id, record);
-        this.#startResolver(record);
+        this.#names.open(record);
         await this.#rules.applyOne(record);
         if (ports.length > 0) await this.#rules.applyHost();
         this.#store.saveSandbox(record);
@@ -307,8 +304,7 @@ export class HostNetwork implements HostNetworks {
     const { id } = record.spec;
     this.#sandboxes.delete(id);
     this.#rules.forget(id);
-    this.#resolvers.get(id)?.close();
-    this.#resolvers.delete(id);
+    this.#names.close(id);
     this.#ports.release(id);
     await this.#builder.remove(record);
     this.#store.removeSandbox(id);
@@ -338,7 +334,7 @@ export class HostNetwork implements HostNetworks {
       try {
         this.#builder.reserve(record);
         this.#ports.hold(id, record.result.ports, id);
-        this.#startResolver(record);
+        this.#names.open(record);
       } catch (error) {
         this.#log.warn('a container was taken over with a part missing', { id, error: errorMessage(error) });
       }
@@ -355,53 +351,6 @@ export class HostNetwork implements HostNetworks {
       const path = join(this.#store.namespaces, name);
       if (!known.has(path)) this.#kernel.removeNamespace(path);
     }
-  }
-
-  #startResolver(record: SandboxRecord): void {
-    const { id } = record.spec;
-    this.#resolvers.get(id)?.close();
-    const resolver = startResolver({
-      namespace: record.result.namespacePath,
-      zones: () => this.#zonesOf(record),
-      upstream: () => (record.defaultAddress === '' ? undefined : record.spec.dns),
-      forwarder: this.#forwarder,
-      random: this.#o.random,
-      log: this.#log,
-    });
-    this.#resolvers.set(id, resolver);
-  }
-
-  /** Overlay networks before local ones; the ingress network names nothing. */
-  #zonesOf(record: SandboxRecord): Zone[] {
-    const overlays: Zone[] = [];
-    const locals: Zone[] = [];
-    for (const leg of record.legs) {
-      if (leg.kind === 'gateway' || leg.kind === 'ingress') continue;
-      const overlay = this.#overlays.get(leg.networkId);
-      if (overlay !== undefined) overlays.push(overlay.zone);
-      const name = overlay?.facts.name ?? this.#locals.find(leg.networkId)?.name;
-      // Docker names nothing on the default bridge.
-      if (name !== undefined && name !== 'bridge') locals.push(this.#containerZone(leg.networkId, name));
-    }
-    return [...overlays, ...locals];
-  }
-
-  /** Names of this host's containers on a network. */
-  #containerZone(networkId: string, name: string): Zone {
-    const zone = emptyZone(name);
-    for (const { spec, legs } of this.#sandboxes.values()) {
-      const leg = legs.find((candidate) => candidate.networkId === networkId);
-      if (leg === undefined) continue;
-      const endpoint = spec.endpoints.find((candidate) => this.#isNetwork(candidate.networkId, networkId));
-      const names = [...spec.names, ...(endpoint?.aliases ?? []), spec.id.slice(0, 12)];
-      for (const known of names) addName(zone, known, leg.address);
-      zone.names.set(leg.address, `${names[0] ?? spec.id}.${zone.network}`);
-    }
-    return zone;
-  }
-
-  #isNetwork(key: string, networkId: string): boolean {
-    return key === networkId || this.#locals.find(key)?.id === networkId;
   }
 
   // --- overlays -------------------------------------------------------------------------------------------------
