@@ -63,7 +63,7 @@ function controlHandlers(control: Control): HandlersOf<typeof ControlService> {
 
 /** Registers every service of a manager; call before the server listens. */
 export function addServices(server: ManagerServer, parts: ServiceParts): void {
-  const { authority, dispatcher, membership, broker, control, members } = parts;
+  const { authority, dispatcher, broker, control } = parts;
   const leader = { leaderOnly: true } as const;
   server.add(
     CAService,
@@ -110,9 +110,14 @@ export function addServices(server: ManagerServer, parts: ServiceParts): void {
     },
   );
   server.add(ControlService, { access: 'manager', ...leader }, controlHandlers(control));
+  addConsensusServices(server, parts);
+}
+
+/** What managers say to each other. */
+function addConsensusServices(server: ManagerServer, { membership, members, raftNode }: ServiceParts): void {
   server.add(
     RaftMembershipService,
-    { access: 'manager', ...leader },
+    { access: 'manager', leaderOnly: true },
     { Join: (call) => membership.join(call), Leave: (call) => membership.leave(call) },
   );
   server.add(
@@ -127,7 +132,7 @@ export function addServices(server: ManagerServer, parts: ServiceParts): void {
     },
   );
   const raftHandlers = raftServiceHandlers({
-    node: parts.raftNode,
+    node: raftNode,
     authorize: raftAuthoriser(members),
     addressOf: (raftId) => members.get(raftId)?.addr,
     isRemoved: (raftId) => members.isRemoved(raftId),

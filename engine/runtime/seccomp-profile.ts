@@ -1,4 +1,25 @@
-import type { SeccompProfile } from './seccomp.ts';
+import type { OciSeccompArg } from './oci.ts';
+
+/** When a rule applies: capabilities held, processor, oldest kernel. */
+export interface Condition {
+  caps?: readonly string[];
+  arches?: readonly string[];
+  minKernel?: string;
+}
+
+/** A profile in the form that Docker's `--security-opt seccomp=` takes: rules with conditions. */
+export interface SeccompProfile {
+  defaultAction: string;
+  defaultErrnoRet?: number;
+  syscalls: readonly {
+    names: readonly string[];
+    action: string;
+    errnoRet?: number;
+    args?: readonly OciSeccompArg[] | null;
+    includes?: Condition;
+    excludes?: Condition;
+  }[];
+}
 
 /**
  * The default allow-list: the calls that Docker's default profile allows (moby/profiles seccomp). What is not named

@@ -1,26 +1,8 @@
 import { errorMessage, invalidArgument } from '../../base/index.ts';
 import type { OciSeccomp, OciSeccompArg } from './oci.ts';
-import { DEFAULT_SECCOMP } from './seccomp-profile.ts';
+import { DEFAULT_SECCOMP, type Condition, type SeccompProfile } from './seccomp-profile.ts';
 
-interface Condition {
-  caps?: readonly string[];
-  arches?: readonly string[];
-  minKernel?: string;
-}
-
-/** A profile in the form that Docker's `--security-opt seccomp=` takes: rules with conditions. */
-export interface SeccompProfile {
-  defaultAction: string;
-  defaultErrnoRet?: number;
-  syscalls: readonly {
-    names: readonly string[];
-    action: string;
-    errnoRet?: number;
-    args?: readonly OciSeccompArg[] | null;
-    includes?: Condition;
-    excludes?: Condition;
-  }[];
-}
+export type { SeccompProfile } from './seccomp-profile.ts';
 
 export interface SeccompHost {
   /** Node's `process.arch`. */
