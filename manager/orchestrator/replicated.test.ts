@@ -112,6 +112,22 @@ describe('the restart supervisor', () => {
     expect(cluster.running('web')).toHaveLength(1);
   });
 
+  it('keeps the delay when a replacement is rejected before it may start', async () => {
+    cluster.behaviour = (task) =>
+      task.status!.state < TaskState.READY ? { state: TaskState.REJECTED, err: 'No such image' } : obedient(task);
+    await start(1);
+    await cluster.run(4000);
+    expect(cluster.tasks('web')).toHaveLength(2);
+    await cluster.run(5500);
+    expect(cluster.tasks('web')).toHaveLength(3);
+    await cluster.changeLeader();
+    await cluster.run(4000);
+    expect(cluster.tasks('web')).toHaveLength(4);
+    cluster.behaviour = obedient;
+    await cluster.run(10_500);
+    expect(cluster.running('web')).toHaveLength(1);
+  });
+
   it('goes on with a delay that began under another leader', async () => {
     await start(1);
     await fail(1);

@@ -93,14 +93,27 @@ function replacement(state: ServiceState, slot: Slot, lost: Task): Op {
   return { op: 'create', task: newTask(state, slot, waits ? TaskState.READY : targetState(state.service)) };
 }
 
+/**
+ * When a replacement that ended before it was let start may be replaced itself: at the end of its own delay, else an
+ * image that is not there would cost a task for each look at it (swarmkit.md §3.5). 0 for every other task.
+ */
+function heldUntilMs(state: ServiceState, slot: Slot, task: Task): number {
+  if (task.desired_state !== TaskState.READY || !endedByItself(task)) return 0;
+  if (nodeFate(state.view, task.node_id) !== 'ok') return 0;
+  return delayOverAtMs(state, task, slot.tasks[slot.tasks.indexOf(task) - 1]);
+}
+
 /** Calls off tasks that ended or lost their node, and replaces them where policy says so. */
-function replaceLost(state: ServiceState, slot: Slot): Op[][] {
+function replaceLost(state: ServiceState, slot: Slot): Supervision {
   const lost: Task[] = [];
   const healthy: Task[] = [];
+  let wakeAtMs: number | undefined;
   for (const task of slot.wanted) {
     const done = observed(task) === TaskState.COMPLETE && task.desired_state === TaskState.COMPLETE;
     const gone = observed(task) > TaskState.RUNNING || nodeFate(state.view, task.node_id) !== 'ok';
-    if (gone && !done) lost.push(task);
+    const heldMs = heldUntilMs(state, slot, task);
+    if (heldMs > state.nowMs) wakeAtMs = earlier(wakeAtMs, heldMs);
+    if (gone && !done && heldMs <= state.nowMs) lost.push(task);
     else healthy.push(task);
   }
   const steps: Op[][] = [];
@@ -113,7 +126,7 @@ function replaceLost(state: ServiceState, slot: Slot): Op[][] {
     }
     steps.push(step);
   }
-  return steps;
+  return { steps, wakeAtMs };
 }
 
 /** When the tasks that this one follows are surely out of the way: now (0), or a later time. */
@@ -142,7 +155,7 @@ function promote(state: ServiceState, slot: Slot): Supervision {
   const steps: Op[][] = [];
   let wakeAtMs: number | undefined;
   for (const task of slot.wanted) {
-    if (task.desired_state !== TaskState.READY) continue;
+    if (task.desired_state !== TaskState.READY || observed(task) > TaskState.RUNNING) continue;
     const older = slot.tasks.slice(0, slot.tasks.indexOf(task));
     const rival = older.some((old) => old.desired_state <= TaskState.COMPLETE);
     if (rival && !isStartFirst(state)) continue;
@@ -158,7 +171,9 @@ function promote(state: ServiceState, slot: Slot): Supervision {
  * last one stopped.
  */
 export function superviseSlot(state: ServiceState, slot: Slot): Supervision {
-  const steps = replaceLost(state, slot);
-  if (steps.length > 0) return { steps, wakeAtMs: undefined };
-  return promote(state, slot);
+  const replaced = replaceLost(state, slot);
+  if (replaced.steps.length > 0) return { steps: replaced.steps, wakeAtMs: undefined };
+  const promoted = promote(state, slot);
+  const { wakeAtMs } = replaced;
+  return wakeAtMs === undefined ? promoted : { ...promoted, wakeAtMs: earlier(promoted.wakeAtMs, wakeAtMs) };
 }
