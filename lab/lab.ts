@@ -2,10 +2,20 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:f
 import { networkInterfaces } from 'node:os';
 import { dirname } from 'node:path';
 import { spawnSync } from 'node:child_process';
-import { conflict, invalidArgument, notFound, readFileIfExists, writeFileDurably } from '../base/index.ts';
-import { killCgroup, removeCgroup, removeCgroupIfEmpty } from './cgroups.ts';
+import {
+  conflict,
+  directSpawner,
+  invalidArgument,
+  notFound,
+  readFileIfExists,
+  writeFileDurably,
+  type SpawnRequest,
+  type SpawnResult,
+} from '../base/index.ts';
+import { killCgroup, makeCgroup, removeCgroup, removeCgroupIfEmpty } from './cgroups.ts';
 import { Host } from './host.ts';
 import { addressAt, hostNames, LabNames, parseSubnet, subnetText, type HostFacts, type Role } from './names.ts';
+import { leftovers } from './leftovers.ts';
 import { cutHost, healHost, makeBridge, removeBridge } from './network.ts';
 import { startRegistry } from './registry.ts';
 import { formSwarm } from './swarm.ts';
@@ -112,6 +122,28 @@ export class Lab {
     const env = { ...process.env, DOCKER_HOST: host.dockerHost };
     const result = spawnSync('nsenter', args, { stdio: 'inherit', env });
     return result.status ?? 128;
+  }
+
+  /**
+   * Runs a command on a host to its end and collects what it writes. It belongs to the host: what it leaves behind
+   * ends with the host.
+   */
+  async capture(name: string, command: readonly string[], more: Partial<SpawnRequest> = {}): Promise<SpawnResult> {
+    const host = this.#host(name);
+    const holder = host.holderPid();
+    if (holder === 0) throw notFound(`host ${name} is down: start it with shoal lab start ${name}`);
+    const enter = ['nsenter', '--target', String(holder), '--net', '--mount', '--uts', '--', ...command];
+    const script = 'echo $$ >"$0" && exec "$@"';
+    return await directSpawner.run({
+      file: 'sh',
+      args: ['-c', script, makeCgroup(this.names.hostCgroup(name)), ...enter],
+      ...more,
+    });
+  }
+
+  /** What is still there of the lab: processes, cgroups, links, mounts, files. Nothing after `down`. */
+  leftovers(): string[] {
+    return leftovers(this.names);
   }
 
   /** Cuts hosts off from all others of the lab; the machine itself still reaches them. */
