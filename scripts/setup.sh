@@ -60,10 +60,12 @@ install_npm_packages() {
   want=$(sha256sum package-lock.json | cut -d' ' -f1)
   have=$(cat node_modules/.shoal-lock 2>/dev/null || true)
   [ "$want" = "$have" ] && return 0
-  say "setup: npm ci"
+  say "setup: installing npm packages"
   local log
   log=$(mktemp)
-  if ! npm ci --no-audit --no-fund --ignore-scripts >"$log" 2>&1; then
+  # Not `npm ci`: it refuses a lockfile whose optional packages for other systems the registry at hand does not carry.
+  # With --no-save the lockfile is obeyed and left alone all the same.
+  if ! npm install --no-save --no-audit --no-fund --ignore-scripts >"$log" 2>&1; then
     tail -20 "$log" >&2
     exit 1
   fi
