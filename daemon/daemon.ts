@@ -85,7 +85,7 @@ export class Daemon {
     if (process.getuid?.() !== 0) {
       throw new ShoalError('FailedPrecondition', 'shoal daemon needs root: namespaces, mounts and cgroups are made');
     }
-    for (const dir of [config.dataRoot, config.execRoot, dirname(config.pidfile)]) {
+    for (const dir of [config.dataRoot, join(config.dataRoot, 'network'), config.execRoot, dirname(config.pidfile)]) {
       mkdirSync(dir, { recursive: true, mode: 0o711 });
     }
     this.#writePidFile(config.pidfile);
@@ -121,6 +121,7 @@ export class Daemon {
     const common = { dataRoot: config.dataRoot, spawner, clock: systemClock, random: systemRandom };
     const networks = new HostNetwork({
       execRoot: config.execRoot,
+      stateDir: join(config.dataRoot, 'network'),
       tag: createHash('sha256').update(config.dataRoot).digest('hex').slice(0, 4),
       spawner,
       clock: systemClock,
