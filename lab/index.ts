@@ -1,3 +1,6 @@
+export { makeCgroup, processesIn } from './cgroups.ts';
 export { writeBusyboxArchive } from './image.ts';
 export { Lab, type UpOptions } from './lab.ts';
+export { leftovers } from './leftovers.ts';
 export type { HostFacts, Role } from './names.ts';
+export { formSwarm } from './swarm.ts';

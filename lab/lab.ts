@@ -37,6 +37,8 @@ export interface UpOptions {
   subnet: string;
   swarm: boolean;
   daemonFlags: readonly string[];
+  /** False makes the hosts alone: the caller runs a program of its own in them (the benchmarks do). Default true. */
+  daemons?: boolean;
 }
 
 /** One lab by its name. Verbs throw ShoalErrors with words for the user. */
@@ -87,8 +89,10 @@ export class Lab {
       await makeBridge(this.names, addressAt(subnet, SWITCH_AT), subnet.prefix);
       const handles = hosts.map((host) => this.#host(host.name, state));
       await Promise.all(handles.map((host) => host.create()));
-      for (const host of handles) host.launchDaemon();
-      await Promise.all(handles.map((host) => host.waitForDaemon()));
+      if (options.daemons !== false) {
+        for (const host of handles) host.launchDaemon();
+        await Promise.all(handles.map((host) => host.waitForDaemon()));
+      }
       if (options.swarm) await formSwarm(this.list());
     } catch (error) {
       await this.down();
@@ -111,6 +115,11 @@ export class Lab {
   /** The value of DOCKER_HOST for a host. */
   env(host: string): string {
     return this.#host(host).dockerHost;
+  }
+
+  /** Process that holds the namespaces of a host, 0 when the host is down. */
+  holder(name: string): number {
+    return this.#host(name).holderPid();
   }
 
   /** Runs a command on a host with this terminal; returns its exit code. */
