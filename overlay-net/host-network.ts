@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import {
   assert,
   errorMessage,
+  isShoalError,
   notFound,
   ShoalError,
   unavailable,
@@ -392,7 +393,10 @@ export class HostNetwork implements HostNetworks {
     const end = this.#o.clock.monotonic() + timeoutMs;
     for (;;) {
       if (this.#locals.find(networkId) !== undefined) return;
-      if (this.#overlays.get(networkId)?.standing === true) return;
+      const overlay = this.#overlays.get(networkId);
+      if (overlay?.standing === true) return;
+      // What only the host's owner can mend is told at once.
+      if (isShoalError(overlay?.fault, 'FailedPrecondition')) throw overlay.fault;
       if (this.#o.clock.monotonic() >= end) {
         throw unavailable(`network ${networkId} did not become ready on this host within ${timeoutMs} ms`);
       }

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { failedPrecondition, invalidArgument, type Logger } from '../base/index.ts';
+import { errorMessage, failedPrecondition, invalidArgument, type Logger } from '../base/index.ts';
 import { NetworkTable } from '../proto/index.ts';
 import { overlayZone, type Zone } from './dns/zone.ts';
 import { hostOps, innerOps, undoHostOps, type IngressWiring } from './ingress-wiring.ts';
@@ -32,6 +32,8 @@ export interface Overlay {
   mtu: number;
   /** Its namespace and links stand and follow the table. */
   standing: boolean;
+  /** Why the last attempt to make it stand failed. */
+  fault?: unknown;
 }
 
 interface Entry extends Overlay {
@@ -140,6 +142,16 @@ export class Overlays {
   async ensure(networkId: string, strict: boolean): Promise<void> {
     const entry = this.#entries.get(networkId);
     if (entry === undefined || entry.standing) return;
+    try {
+      await this.#stand(entry, strict);
+      delete entry.fault;
+    } catch (error) {
+      entry.fault = error;
+      throw error;
+    }
+  }
+
+  async #stand(entry: Entry, strict: boolean): Promise<void> {
     entry.mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - VXLAN_OVERHEAD_BYTES;
     if (entry.applied === undefined) await this.#adopt(entry, strict);
     await this.#ensureTunnel(entry);
@@ -173,6 +185,19 @@ export class Overlays {
     entry.applied = itemsOf(state);
   }
 
+  /** The kernel takes a VXLAN id once per port and network namespace. */
+  async #makeTunnel(facts: OverlayFacts, vxlan: Op, port: number): Promise<void> {
+    try {
+      await this.#kernel.apply(null, [vxlan]);
+    } catch (error) {
+      if (!/EEXIST|File exists/.test(errorMessage(error))) throw error;
+      throw failedPrecondition(
+        `network ${facts.name}: VXLAN id ${facts.vni} on port ${port} is already in use in this host's network ` +
+          'namespace, by another daemon or program; daemons that share overlay networks need a namespace each',
+      );
+    }
+  }
+
   async #ensureTunnel(entry: Entry): Promise<void> {
     const underlay = this.#underlay;
     if (underlay === undefined) return;
@@ -193,7 +218,7 @@ export class Overlays {
     await this.#kernel.apply(namespace, [{ kind: 'link-del', name: VXLAN_LINK }]);
     // With the device go its routes, neighbours and forwarding entries.
     entry.applied = new Map([...(entry.applied ?? [])].filter(([, op]) => op.kind === 'rule'));
-    await this.#kernel.apply(null, [vxlan]);
+    await this.#makeTunnel(facts, vxlan, underlay.dataPathPort);
     const master = facts.ingress ? {} : { master: BRIDGE_LINK };
     await this.#kernel.apply(namespace, [{ kind: 'link', name: VXLAN_LINK, up: true, ...master }]);
     entry.vxlan = wanted;
