@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ask, run, serve, startLab, type Lab, type TestHost } from './testing/harness.ts';
+import { ask, makeTable, run, serve, startLab, type Lab, type TestHost } from './testing/harness.ts';
 import type { LocalNetwork, SandboxSpec } from './types.ts';
 
 const sandboxSpec = (digit: string, name: string, network: string, more: Partial<SandboxSpec> = {}): SandboxSpec => ({
@@ -96,5 +96,18 @@ describe.each(['ffi', 'exec'])('one host through the %s back end', (backend) => 
     run(host.namespace, 'nft', 'add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }');
     await host.network.reconcile();
     expect(ask(lab.client, host.address, 8080)).toBe(`web ${lab.clientAddress}`);
+  });
+
+  test('a VXLAN id that another program uses is told at once', async () => {
+    run(host.namespace, 'ip', 'link', 'add', 'foreign', 'type', 'vxlan', 'id', '5001', 'dstport', '4789');
+    await host.network.setUnderlay({ vtep: host.address, dataPathPort: 4789, nodeId: host.nodeId });
+    const facts = { id: 'f'.repeat(25), name: 'taken', version: 1, vni: 5001, vip: '10.9.0.2', tasks: [] };
+    const table = makeTable({ ...facts, subnet: '10.9.0.0/24', gateway: '10.9.0.1', hosts: [host] });
+    await expect(host.network.setTable(table)).rejects.toThrow('already in use');
+    await expect(host.network.waitForNetwork(facts.id, 20_000)).rejects.toThrow('VXLAN id 5001 on port 4789');
+    run(host.namespace, 'ip', 'link', 'del', 'foreign');
+    await host.network.reconcile();
+    await host.network.waitForNetwork(facts.id, 5_000);
+    await host.network.removeTable(facts.id);
   });
 });

@@ -190,7 +190,7 @@ export class Overlays {
     try {
       await this.#kernel.apply(null, [vxlan]);
     } catch (error) {
-      if (!/EEXIST|File exists/.test(errorMessage(error))) throw error;
+      if (!/EEXIST|File exists|already exists/.test(errorMessage(error))) throw error;
       throw failedPrecondition(
         `network ${facts.name}: VXLAN id ${facts.vni} on port ${port} is already in use in this host's network ` +
           'namespace, by another daemon or program; daemons that share overlay networks need a namespace each',
