@@ -59,6 +59,10 @@ export class Host {
     return this.#options.names.hostRunDir(this.#options.host);
   }
 
+  get #execDir(): string {
+    return join(this.#runDir, 'exec');
+  }
+
   get #cgroup(): string {
     return this.#options.names.hostCgroup(this.#options.host);
   }
@@ -89,11 +93,14 @@ export class Host {
     const procs = makeCgroup(this.#cgroup);
     const pidFile = join(this.#runDir, 'holder.pid');
     rmSync(pidFile, { force: true });
-    // The file appears only when hostname and namespaces stand.
-    const script = 'echo $$ >"$1" && hostname "$2" && echo $$ >"$3.new" && mv "$3.new" "$3" && exec sleep 2147483647';
+    // A host's /run is a tmpfs that is gone with the host. The file appears only when everything stands.
+    const script =
+      'echo $$ >"$1" && hostname "$2" && mkdir -p "$4" && mount -t tmpfs -o mode=0755 tmpfs "$4" && ' +
+      'echo $$ >"$3.new" && mv "$3.new" "$3" && exec sleep 2147483647';
+    const own = [procs, host, pidFile, this.#execDir];
     const child = spawn(
       'unshare',
-      ['--net', '--mount', '--uts', '--propagation', 'private', 'sh', '-c', script, 'holder', procs, host, pidFile],
+      ['--net', '--mount', '--uts', '--propagation', 'private', 'sh', '-c', script, 'holder', ...own],
       { detached: true, stdio: 'ignore', cwd: '/' },
     );
     child.unref();
@@ -116,7 +123,7 @@ export class Host {
     rmSync(pidFile, { force: true });
     const daemon = [
       ...[process.execPath, shoalProgram(), 'daemon', '--data-root', join(names.hostDataDir(host), 'shoal')],
-      ...['--exec-root', join(this.#runDir, 'exec'), '--pidfile', pidFile, '-H', this.dockerHost],
+      ...['--exec-root', this.#execDir, '--pidfile', pidFile, '-H', this.dockerHost],
       ...['--cgroup-parent', `/${this.#cgroup}/containers`, '--insecure-registry', subnet],
       ...['--swarm-default-advertise-addr', address, ...daemonFlags],
     ];
@@ -178,7 +185,7 @@ export class Host {
   async crash(): Promise<void> {
     await killCgroup(this.#cgroup);
     removeCgroup(this.#cgroup);
-    rmSync(join(this.#runDir, 'exec'), { recursive: true, force: true });
+    rmSync(this.#execDir, { recursive: true, force: true });
     rmSync(this.#options.names.socket(this.#options.host), { force: true });
   }
 }
