@@ -44,7 +44,8 @@ export type HelperReply = { id: number; result?: SpawnResult; error?: string; mi
 const HELPER_PENDING_MAX = 4096;
 
 class HelperSpawner implements Spawner {
-  #child: ChildProcess;
+  /** Undefined after the helper has ended, until the next request. */
+  #child: ChildProcess | undefined;
   #next = 1;
   #pending = new Map<number, { resolve: (r: SpawnResult) => void; reject: (e: Error) => void }>();
   #closed = false;
@@ -58,23 +59,28 @@ class HelperSpawner implements Spawner {
   #attach(): ChildProcess {
     const child = this.#start();
     child.on('message', (message) => this.#onReply(message as HelperReply));
-    child.on('exit', () => {
-      for (const { reject } of this.#pending.values()) {
-        reject(new ShoalError('Internal', 'the helper that runs programs ended; the request was not finished'));
-      }
-      this.#pending.clear();
-      if (!this.#closed) this.#child = this.#attach();
-    });
+    child.on('error', (error) => this.#onEnd(child, `could not be started: ${error.message}`));
+    child.on('exit', () => this.#onEnd(child, 'ended; the request was not finished'));
     child.unref();
     child.channel?.unref();
     return child;
+  }
+
+  /** A new helper is started by the next request, so that one that cannot live is not started over and over. */
+  #onEnd(child: ChildProcess, why: string): void {
+    if (this.#child !== child) return;
+    this.#child = undefined;
+    for (const { reject } of this.#pending.values()) {
+      reject(new ShoalError('Internal', `the helper that runs programs ${why}`));
+    }
+    this.#pending.clear();
   }
 
   #onReply(reply: HelperReply): void {
     const waiting = this.#pending.get(reply.id);
     if (waiting === undefined) return;
     this.#pending.delete(reply.id);
-    if (this.#pending.size === 0) this.#child.channel?.unref();
+    if (this.#pending.size === 0) this.#child?.channel?.unref();
     if (reply.error === undefined) {
       const result = must(reply.result, 'result of a program');
       // Advanced serialisation turns a Buffer into a Uint8Array.
@@ -90,11 +96,12 @@ class HelperSpawner implements Spawner {
       return Promise.reject(new ShoalError('ResourceExhausted', `${HELPER_PENDING_MAX} programs are already waiting`));
     }
     const id = this.#next++;
+    const child = (this.#child ??= this.#attach());
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject });
-      this.#child.channel?.ref();
+      child.channel?.ref();
       const message: HelperMessage = { id, request };
-      this.#child.send(message, (error) => {
+      child.send(message, (error) => {
         if (error === null || !this.#pending.delete(id)) return;
         reject(new ShoalError('Internal', `cannot reach the helper that runs programs: ${error.message}`));
       });
@@ -103,13 +110,13 @@ class HelperSpawner implements Spawner {
 
   close(): void {
     this.#closed = true;
-    this.#child.disconnect();
+    if (this.#child?.connected === true) this.#child.disconnect();
   }
 }
 
 /**
  * Starts the helper process (`modulePath` is the built `spawn-helper`). Spawning from a large daemon stalls its event
- * loop in proportion to its memory (35 ms at 0.9 GB); the helper stays small. It is started again if it dies.
+ * loop in proportion to its memory (35 ms at 0.9 GB); the helper stays small. If it dies, the next request starts it again.
  */
 export function startSpawnHelper(modulePath: string): Spawner {
   return new HelperSpawner(() =>

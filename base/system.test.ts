@@ -1,0 +1,196 @@
+/** Files, programs, system calls: on the real machine, as root. */
+import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readFileIfExists, writeFileDurably } from './files.ts';
+import {
+  AF_INET,
+  AF_UNIX,
+  createNetworkNamespace,
+  inNetworkNamespace,
+  openReadOnly,
+  closeFd,
+  SOCK_DGRAM,
+  SOCK_SEQPACKET,
+  socketAddress4,
+  socketAddressUnix,
+  sockets,
+  SystemCallError,
+  unmount,
+} from './libc.ts';
+import { directSpawner, ProgramFailed, runChecked, SPAWN_OUTPUT_MAX_BYTES, startSpawnHelper } from './spawn.ts';
+import type { Spawner } from './spawn.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'shoal-'));
+const sh = (script: string) => ({ file: 'sh', args: ['-c', script] });
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+describe('files', () => {
+  it('are replaced whole, with the mode asked for', () => {
+    const path = join(dir, 'state.json');
+    expect(readFileIfExists(path)).toBeUndefined();
+    writeFileDurably(path, 'one', 0o640);
+    writeFileDurably(path, new TextEncoder().encode('two'), 0o640);
+    expect(readFileIfExists(path)).toBe('two');
+    expect(statSync(path).mode & 0o777).toBe(0o640);
+    expect(existsSync(`${path}.new`)).toBe(false);
+    expect(() => readFileIfExists(dir)).toThrow('EISDIR');
+  });
+
+  it('stay as they were when the new one cannot be written', () => {
+    expect(() => writeFileDurably(join(dir, 'none', 'file'), 'x')).toThrow('ENOENT');
+  });
+});
+
+function behavesAsSpawner(spawner: () => Spawner): void {
+  it('gives code, signal and output', async () => {
+    const result = await spawner().run({ ...sh('cat; echo err >&2; exit 3'), stdin: 'in' });
+    expect({ ...result, stdout: String(result.stdout), stderr: String(result.stderr) }).toEqual({
+      code: 3,
+      signal: null,
+      stdout: 'in',
+      stderr: 'err\n',
+      truncated: false,
+      timedOut: false,
+    });
+    expect((await spawner().run(sh('kill -9 $$'))).signal).toBe('SIGKILL');
+  });
+
+  it('passes environment, directory and files', async () => {
+    const input = join(dir, 'input');
+    const output = join(dir, 'output');
+    writeFileSync(input, 'from a file');
+    const env = { PATH: process.env['PATH'] ?? '', WORD: 'w' };
+    await runChecked(spawner(), { ...sh('echo $WORD; pwd; cat'), env, cwd: '/', stdinFile: input, stdoutFile: output });
+    expect(readFileSync(output, 'utf8')).toBe('w\n/\nfrom a file');
+  });
+
+  it('ends a program that takes too long', async () => {
+    const result = await spawner().run({ file: 'sleep', args: ['30'], timeoutMs: 50 });
+    expect([result.timedOut, result.signal]).toEqual([true, 'SIGKILL']);
+  });
+
+  it('keeps output within a bound', async () => {
+    const result = await spawner().run(sh(`head -c ${SPAWN_OUTPUT_MAX_BYTES + 100} /dev/zero`));
+    expect([result.stdout.length, result.truncated, result.code]).toEqual([SPAWN_OUTPUT_MAX_BYTES, true, 0]);
+  });
+
+  it('does not wait for what a program leaves behind', async () => {
+    const result = await spawner().run({ ...sh('sleep 5 & echo $!'), leavesDaemon: true });
+    process.kill(Number(String(result.stdout)), 'SIGKILL');
+    expect(result.code).toBe(0);
+  });
+
+  it('names a program that does not exist, and the words of one that fails', async () => {
+    await expect(spawner().run({ file: '/no/such/program', args: [] })).rejects.toMatchObject({
+      code: 'NotFound',
+      message: expect.stringContaining('/no/such/program: program not found'),
+    });
+    await expect(runChecked(spawner(), sh('echo why >&2; exit 1'))).rejects.toThrow(ProgramFailed);
+    await expect(runChecked(spawner(), sh('echo why >&2; exit 1'))).rejects.toThrow('sh: why');
+    await expect(runChecked(spawner(), sh('exit 4'))).rejects.toThrow('sh: exit 4');
+  });
+}
+
+describe('programs of this process', () => behavesAsSpawner(() => directSpawner));
+
+describe('programs of the helper process', () => {
+  let helper: Spawner;
+  beforeAll(async () => {
+    const outfile = join(dir, 'spawn-helper.mjs');
+    const entry = join(import.meta.dirname, 'spawn-helper.ts');
+    await build({ entryPoints: [entry], outfile, bundle: true, platform: 'node', format: 'esm', logLevel: 'silent' });
+    helper = startSpawnHelper(outfile);
+  });
+  afterAll(() => helper.close());
+  behavesAsSpawner(() => helper);
+
+  it('are started by another process, many at once', async () => {
+    const parents = await Promise.all(Array.from({ length: 20 }, () => runChecked(helper, sh('echo $PPID'))));
+    expect(new Set(parents).size).toBe(1);
+    expect(Number(parents[0])).not.toBe(process.pid);
+  });
+
+  it('are run again after the helper was killed', async () => {
+    const pid = Number(await runChecked(helper, sh('echo $PPID')));
+    const waiting = expect(helper.run({ file: 'sleep', args: ['5'] })).rejects.toThrow(
+      'helper that runs programs ended',
+    );
+    process.kill(pid, 'SIGKILL');
+    await waiting;
+    expect(Number(await runChecked(helper, sh('echo $PPID')))).not.toBe(pid);
+  });
+
+  it('are refused when too many wait, and after closing', async () => {
+    const own = startSpawnHelper(join(dir, 'spawn-helper.mjs'));
+    const many = Array.from({ length: 4096 }, () => own.run({ file: '/no/such', args: [] }).catch(() => undefined));
+    await expect(own.run({ file: 'true', args: [] })).rejects.toMatchObject({ code: 'ResourceExhausted' });
+    own.close();
+    own.close();
+    await expect(own.run({ file: 'true', args: [] })).rejects.toMatchObject({ code: 'Unavailable' });
+    await Promise.all(many);
+  });
+
+  it('fail in words when the helper cannot be started at all', async () => {
+    const broken = startSpawnHelper(join(dir, 'no-such-helper.mjs'));
+    await expect(broken.run({ file: 'true', args: [] })).rejects.toMatchObject({ code: 'Internal' });
+    broken.close();
+  });
+});
+
+describe('network namespaces', () => {
+  const path = join(dir, `ns-${process.pid}`);
+  const own = (): string => readlinkSync('/proc/thread-self/ns/net');
+
+  it('are made, entered for the time of a call, and left', async () => {
+    const home = own();
+    writeFileSync(path, '');
+    createNetworkNamespace(path);
+    try {
+      expect(own()).toBe(home);
+      const there = inNetworkNamespace(path, own);
+      expect(there).not.toBe(home);
+      expect(() =>
+        inNetworkNamespace(path, () => {
+          throw new Error('inside');
+        }),
+      ).toThrow('inside');
+      expect(own()).toBe(home);
+      // A socket made inside stays there: its port is free outside.
+      const fd = inNetworkNamespace(path, () => {
+        const socket = sockets.open(AF_INET, SOCK_DGRAM);
+        sockets.bind(socket, socketAddress4('0.0.0.0', 5353));
+        return socket;
+      });
+      const twin = inNetworkNamespace(path, () => sockets.open(AF_INET, SOCK_DGRAM));
+      expect(() => sockets.bind(twin, socketAddress4('0.0.0.0', 5353))).toThrow('EADDRINUSE');
+      closeFd(twin);
+      closeFd(fd);
+    } finally {
+      unmount(path);
+    }
+    expect(() => inNetworkNamespace(path, own)).toThrow(SystemCallError);
+  });
+
+  it('tell what failed', () => {
+    expect(() => openReadOnly('/no/such/file')).toThrow('open /no/such/file: ENOENT');
+    expect(() => closeFd(999_999)).toThrow('EBADF');
+  });
+});
+
+describe('sockets of other kinds', () => {
+  it('speak sequenced packets over a path', () => {
+    const address = socketAddressUnix(join(dir, 'seq.sock'));
+    const server = sockets.open(AF_UNIX, SOCK_SEQPACKET);
+    sockets.bind(server, address);
+    sockets.listen(server, 1);
+    const client = sockets.open(AF_UNIX, SOCK_SEQPACKET);
+    sockets.connect(client, address);
+    expect(sockets.send(client, Buffer.from('packet'))).toBe(6);
+    closeFd(client);
+    closeFd(server);
+    expect(() => socketAddressUnix('x'.repeat(108))).toThrow('107 bytes');
+  });
+});
