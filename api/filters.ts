@@ -66,7 +66,7 @@ export class Filters {
   matchesLabels(labels: Readonly<Record<string, string>>, key = 'label'): boolean {
     return this.get(key).every((text) => {
       const at = text.indexOf('=');
-      return at < 0 ? text in labels : labels[text.slice(0, at)] === text.slice(at + 1);
+      return at < 0 ? Object.hasOwn(labels, text) : labels[text.slice(0, at)] === text.slice(at + 1);
     });
   }
 }

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Logger } from '../base/index.ts';
+import { invalidArgument, type Logger } from '../base/index.ts';
 import type { Ports } from './ports.ts';
 
 /** One request as a route sees it. */
@@ -40,6 +40,14 @@ function compile(route: Route): Compiled {
   return { ...route, pattern: new RegExp(`^${source}$`), names };
 }
 
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw invalidArgument(`invalid URL escape in "${part}"`);
+  }
+}
+
 /** The route table; the first route that fits wins, so routes with fixed words stand before those that capture. */
 export class Router {
   readonly #routes: Compiled[];
@@ -48,12 +56,13 @@ export class Router {
     this.#routes = routes.map(compile);
   }
 
+  /** @throws ShoalError InvalidArgument for a path part that cannot be decoded. */
   find(method: string, path: string): { handler: Handler; params: Record<string, string> } | undefined {
     for (const route of this.#routes) {
       if (route.method !== method) continue;
       const match = route.pattern.exec(path);
       if (match === null) continue;
-      const params = Object.fromEntries(route.names.map((name, i) => [name, decodeURIComponent(match[i + 1] ?? '')]));
+      const params = Object.fromEntries(route.names.map((name, i) => [name, decoded(match[i + 1] ?? '')]));
       return { handler: route.handler, params };
     }
     return undefined;

@@ -19,7 +19,7 @@ describe('randomness', () => {
     ['seeded', new SeededRandom(1)],
     ['system', systemRandom],
   ])('is spread over the whole range (%s)', (_name, random) => {
-    const counts = new Array<number>(10).fill(0);
+    const counts = Array.from({ length: 10 }, () => 0);
     for (let i = 0; i < 10_000; i++) {
       const value = random.int(10);
       counts[value] = (counts[value] ?? 0) + 1;

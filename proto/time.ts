@@ -3,7 +3,9 @@ import type { Duration, Timestamp } from './gen/types.ts';
 /** A protobuf timestamp for ms since the epoch. */
 export function timestampFromMs(ms: number): Timestamp {
   const seconds = Math.floor(ms / 1000);
-  return { seconds, nanos: Math.round((ms - seconds * 1000) * 1e6) };
+  const nanos = Math.round((ms - seconds * 1000) * 1e6);
+  // Fractions of a nanosecond may round up to the next second.
+  return nanos < 1e9 ? { seconds, nanos } : { seconds: seconds + 1, nanos: nanos - 1e9 };
 }
 
 /** ms since the epoch; 0 for an absent timestamp. */

@@ -41,7 +41,7 @@ async function list({ response, ports, query }: RequestContext): Promise<void> {
       names: filters.get('name'),
       id_prefixes: filters.get('id'),
       labels: filters.labels(),
-      modes: filters.get('mode').map((word) => MODES[word] ?? word),
+      modes: filters.get('mode').map((word) => (Object.hasOwn(MODES, word) ? (MODES[word] as string) : word)),
     },
   });
   if (!queryBool(query, 'status')) {

@@ -69,6 +69,8 @@ function mountToJson(mount: Mount): JsonObject {
             Propagation: wordOf(PROPAGATION, bind.propagation),
             NonRecursive: bind.nonrecursive || undefined,
             CreateMountpoint: bind.createmountpoint || undefined,
+            ReadOnlyNonRecursive: bind.readonlynonrecursive || undefined,
+            ReadOnlyForceRecursive: bind.readonlyforcerecursive || undefined,
           },
     VolumeOptions:
       volume === null
@@ -193,14 +195,21 @@ function healthToJson(health: ContainerSpec['healthcheck']): JsonObject | undefi
   };
 }
 
+function seccompToJson(seccomp: NonNullable<ContainerSpec['privileges']>['seccomp']): JsonObject | undefined {
+  if (seccomp === null) return undefined;
+  return {
+    Mode: ['default', 'unconfined', 'custom'][seccomp.mode],
+    Profile: textOrNothing(Buffer.from(seccomp.profile).toString('base64')),
+  };
+}
+
 function privilegesToJson(privileges: ContainerSpec['privileges']): JsonObject | undefined {
   if (privileges === null) return undefined;
   return {
     CredentialSpec: null,
     SELinuxContext: null,
     NoNewPrivileges: privileges.no_new_privileges || undefined,
-    Seccomp:
-      privileges.seccomp === null ? undefined : { Mode: ['default', 'unconfined', 'custom'][privileges.seccomp.mode] },
+    Seccomp: seccompToJson(privileges.seccomp),
     AppArmor: privileges.apparmor === null ? undefined : { Mode: ['default', 'disabled'][privileges.apparmor.mode] },
   };
 }

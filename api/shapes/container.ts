@@ -5,34 +5,24 @@ function iso(ms: number): string {
   return ms === 0 ? ZERO_TIME : new Date(ms).toISOString();
 }
 
-const UNITS: readonly [number, string][] = [
-  [365 * 86_400, 'year'],
-  [30 * 86_400, 'month'],
-  [7 * 86_400, 'week'],
-  [86_400, 'day'],
-  [3_600, 'hour'],
-  [60, 'minute'],
-  [1, 'second'],
-];
-
 /** A rough duration in the words of `docker ps`. */
 export function humanDuration(ms: number): string {
   const seconds = Math.floor(ms / 1000);
   if (seconds < 1) return 'Less than a second';
   if (seconds === 1) return '1 second';
   if (seconds < 60) return `${seconds} seconds`;
-  const minutes = Math.round(seconds / 60);
+  const minutes = Math.floor(seconds / 60);
   if (minutes === 1) return 'About a minute';
   if (minutes < 60) return `${minutes} minutes`;
   const hours = Math.round(seconds / 3600);
   if (hours === 1) return 'About an hour';
   if (hours < 48) return `${hours} hours`;
-  for (const [length, name] of UNITS) {
-    const count = Math.floor(seconds / length);
-    // Days up to two weeks, weeks up to two months, and so on, as Docker does.
-    if (count >= 2) return `${count} ${name}s`;
-  }
-  return `${seconds} seconds`;
+  // Days up to two weeks, weeks up to two months, months up to two years, as Docker does.
+  const days = Math.floor(hours / 24);
+  if (days < 14) return `${days} days`;
+  if (days < 60) return `${Math.floor(days / 7)} weeks`;
+  if (days < 730) return `${Math.floor(days / 30)} months`;
+  return `${Math.floor(days / 365)} years`;
 }
 
 /** STATUS of `docker ps`. */

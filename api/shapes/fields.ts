@@ -93,7 +93,8 @@ export class Fields {
   choice<T>(name: string, table: Readonly<Record<string, T>>, otherwise: T): T {
     const text = this.string(name);
     if (text === '') return otherwise;
-    const value = table[text.toLowerCase()];
+    const word = text.toLowerCase();
+    const value = Object.hasOwn(table, word) ? table[word] : undefined;
     if (value === undefined) throw invalidArgument(`invalid ${name}: "${text}"`);
     return value;
   }

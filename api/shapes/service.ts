@@ -210,7 +210,8 @@ function updateConfigToJson(config: UpdateConfig | null): JsonObject | undefined
     Delay: durationToNs(config.delay),
     FailureAction: wordOf(FAILURE_ACTION, config.failure_action),
     Monitor: durationToNs(config.monitor),
-    MaxFailureRatio: config.max_failure_ratio,
+    // The wire has 32 bits: seven digits are all that was sent.
+    MaxFailureRatio: Number(config.max_failure_ratio.toPrecision(7)),
     Order: wordOf(UPDATE_ORDER, config.order),
   };
 }

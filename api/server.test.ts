@@ -1,0 +1,248 @@
+/** The HTTP server on a unix socket, with ports that answer from memory. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { BoundedQueue, conflict, httpCall, readText, ShoalError, silentLogger } from '../base/index.ts';
+import type { HttpAnswer } from '../base/index.ts';
+import { Service } from '../proto/index.ts';
+import type { EventFacts, Ports, SwarmState } from './ports.ts';
+import { ApiServer } from './server.ts';
+import { API_VERSION } from './versions.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'shoal-'));
+const host = `unix://${join(dir, 'api.sock')}`;
+const state: SwarmState = {
+  nodeId: 'n1',
+  nodeAddr: '10.0.0.1',
+  localNodeState: 'active',
+  controlAvailable: true,
+  error: '',
+  remoteManagers: [],
+};
+const calls: { method: string; request: unknown }[] = [];
+let answer: (method: string) => unknown = () => ({});
+let queue = new BoundedQueue<EventFacts>(10);
+
+const ports = {
+  system: {
+    version: '0.1.0',
+    gitCommit: 'abc',
+    info: () => Promise.resolve({ KernelVersion: '6.1' }),
+    events: () => queue,
+    temporaryFile: () => join(dir, 'upload'),
+  },
+  swarm: {
+    state: () => state,
+    call: (method: string, request: unknown) => {
+      calls.push({ method, request });
+      return Promise.resolve().then(() => answer(method));
+    },
+  },
+  engine: { containers: { list: () => [] }, images: { list: () => [] } },
+} as unknown as Ports;
+
+const server = new ApiServer({ ports, log: silentLogger });
+const event = (more: Partial<EventFacts>): EventFacts => ({
+  type: 'container',
+  action: 'start',
+  actorId: 'abc123',
+  attributes: { name: 'web', image: 'web:1' },
+  scope: 'local',
+  timeMs: 1_700_000_000_500,
+  ...more,
+});
+const call = (path: string, method = 'GET', body?: object | Uint8Array, headers = {}): Promise<HttpAnswer> =>
+  httpCall({ host, method, path, headers, ...(body === undefined ? {} : { body }) });
+
+async function text(path: string, method = 'GET', body?: object | Uint8Array, headers = {}): Promise<[number, string]> {
+  const got = await call(path, method, body, headers);
+  return [got.status, await readText(got.body)];
+}
+const message = (words: string): string => `${JSON.stringify({ message: words })}\n`;
+
+beforeAll(() => server.listen(host));
+afterAll(async () => {
+  await server.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+describe('ping', () => {
+  it('tells versions in its headers, with and without a body', async () => {
+    for (const method of ['GET', 'HEAD']) {
+      const got = await call('/_ping', method);
+      expect(got.headers).toMatchObject({
+        'api-version': API_VERSION,
+        ostype: 'linux',
+        'docker-experimental': 'false',
+        'builder-version': '1',
+        swarm: 'active/manager',
+        server: 'Shoal/0.1.0 (linux)',
+        'cache-control': 'no-cache, no-store, must-revalidate',
+      });
+      expect([got.status, await readText(got.body)]).toEqual([200, method === 'GET' ? 'OK' : '']);
+    }
+    state.localNodeState = 'inactive';
+    expect((await call('/v1.41/_ping')).headers['swarm']).toBe('inactive');
+    state.localNodeState = 'active';
+  });
+});
+
+describe('refusals', () => {
+  it('name the version that is served', async () => {
+    expect(await text('/v1.99/info')).toEqual([
+      400,
+      message(`client version 1.99 is too new. Maximum supported API version is ${API_VERSION}`),
+    ]);
+    expect((await text('/v1.12/info'))[0]).toBe(400);
+  });
+
+  it('are Docker’s for unknown pages and methods', async () => {
+    for (const [path, method] of [
+      ['/nothing', 'GET'],
+      ['/v1.50/nothing', 'GET'],
+      ['/info', 'DELETE'],
+    ] as const) {
+      expect(await text(path, method)).toEqual([404, message('page not found')]);
+    }
+    expect(await text('/services/%zz')).toEqual([400, message('invalid URL escape in "%zz"')]);
+    expect((await text('//services'))[0]).toBe(404);
+  });
+
+  it('carry the status and the words of the catalogue', async () => {
+    answer = () => {
+      throw conflict('name conflicts with an existing object');
+    };
+    expect(await text('/services')).toEqual([409, message('name conflicts with an existing object')]);
+    answer = () => {
+      throw new ShoalError('Unavailable', 'This node is not a swarm manager.');
+    };
+    expect(await text('/services')).toEqual([503, message('This node is not a swarm manager.')]);
+    answer = () => {
+      throw new Error('broken');
+    };
+    expect(await text('/services')).toEqual([500, message('broken')]);
+    answer = () => {
+      throw new ShoalError('NotModified', 'as it was');
+    };
+    expect(await text('/services')).toEqual([304, '']);
+  });
+
+  it('of bodies change nothing', async () => {
+    calls.length = 0;
+    const json = { 'Content-Type': 'application/json' };
+    const post = (body: object | Uint8Array, headers = {}): Promise<[number, string]> =>
+      text('/services/create', 'POST', body, headers);
+    expect(await post(Buffer.from('{'), json)).toEqual([400, expect.stringContaining('invalid JSON')]);
+    expect(await post(Buffer.from('[]'), json)).toEqual([400, message('invalid JSON: an object is expected')]);
+    expect(await post(Buffer.from('{}'), { 'Content-Type': 'text/plain' })).toEqual([
+      400,
+      message("unsupported Content-Type header (text/plain): must be 'application/json'"),
+    ]);
+    expect((await post(Buffer.alloc(17 * 1024 * 1024), json))[0]).toBe(400);
+    expect(await text('/services/create', 'POST')).toEqual([400, message('mismatched Runtime and *Spec fields')]);
+    expect(await text('/services?filters=%7B%22zz%22%3A%5B1%5D%7D')).toEqual([400, message("invalid filter 'zz'")]);
+    expect(calls).toEqual([]);
+  });
+});
+
+describe('services', () => {
+  it('reach the control port', async () => {
+    calls.length = 0;
+    answer = (method) => (method === 'ListServices' ? { services: [] } : { service: Service.create({ id: 's1' }) });
+    const body = { Name: 'web', TaskTemplate: { ContainerSpec: { Image: 'web' } } };
+    const [status, created] = await text('/v1.47/services/create', 'POST', body, { 'X-Registry-Auth': 'abc' });
+    expect([status, JSON.parse(created)]).toEqual([201, { ID: 's1', Warnings: null }]);
+    expect(calls[0]).toMatchObject({
+      method: 'CreateService',
+      request: {
+        spec: { annotations: { name: 'web' }, task: { container: { pull_options: { registry_auth: 'abc' } } } },
+      },
+    });
+    expect(await text('/services')).toEqual([200, '[]\n']);
+    expect(await text('/services/s1/update', 'POST', body)).toEqual([
+      400,
+      message("invalid service version '': must be a number"),
+    ]);
+  });
+});
+
+async function linesOf(got: HttpAnswer, count: number): Promise<Record<string, unknown>[]> {
+  let seen = '';
+  for await (const chunk of got.body as AsyncIterable<Buffer>) {
+    seen += String(chunk);
+    if (seen.split('\n').length > count) break;
+  }
+  return seen
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+describe('events', () => {
+  it('begin with headers, before anything happens, and come as they happen', async () => {
+    queue = new BoundedQueue(10);
+    const got = await call('/events');
+    expect([got.status, got.headers['content-type']]).toEqual([200, 'application/json']);
+    queue.push(event({}));
+    expect(await linesOf(got, 1)).toEqual([
+      {
+        status: 'start',
+        id: 'abc123',
+        from: 'web:1',
+        Type: 'container',
+        Action: 'start',
+        Actor: { ID: 'abc123', Attributes: { name: 'web', image: 'web:1' } },
+        scope: 'local',
+        time: 1_700_000_000,
+        timeNano: 1_700_000_000_500_000_000,
+      },
+    ]);
+  });
+
+  it.each([
+    [{ type: ['service'] }, ['service']],
+    [{ event: ['die'] }, ['die']],
+    [{ event: ['health_status'] }, ['health_status: healthy']],
+    [{ container: ['web'] }, ['start', 'die', 'health_status: healthy']],
+    [{ service: ['s1'] }, ['service']],
+    [{ image: ['web:1'] }, ['start', 'die', 'health_status: healthy']],
+    [{ scope: ['swarm'] }, ['service']],
+    [{ label: ['tier=front'] }, ['die']],
+  ])('are filtered by %j', async (wanted, actions) => {
+    queue = new BoundedQueue(10);
+    queue.push(event({}));
+    queue.push(event({ action: 'die', attributes: { name: 'web', image: 'web:1', tier: 'front' } }));
+    queue.push(event({ action: 'health_status: healthy' }));
+    queue.push(event({ type: 'service', action: 'service', actorId: 's1', attributes: {}, scope: 'swarm' }));
+    queue.close();
+    const got = await call(`/events?filters=${encodeURIComponent(JSON.stringify(wanted))}`);
+    expect((await linesOf(got, 99)).map((line) => line['Action'])).toEqual(actions);
+  });
+
+  it('end when the server closes', async () => {
+    const own = new ApiServer({ ports, log: silentLogger });
+    const where = `unix://${join(dir, 'own.sock')}`;
+    queue = new BoundedQueue(10);
+    await own.listen(where);
+    const got = await httpCall({ host: where, method: 'GET', path: '/events' });
+    const ended = readText(got.body).catch(() => 'cut');
+    await own.close();
+    queue.close();
+    expect(await ended).toBe('cut');
+  });
+});
+
+describe('addresses', () => {
+  it('are taken from nobody, and left-over files are replaced', async () => {
+    const own = new ApiServer({ ports, log: silentLogger });
+    await expect(own.listen(host)).rejects.toThrow('another daemon uses it');
+    await expect(own.listen('ftp://x')).rejects.toThrow('invalid host ftp://x');
+    await expect(own.listen('tcp://203.0.113.1:1')).rejects.toMatchObject({ code: 'Unavailable' });
+    const stale = join(dir, 'stale.sock');
+    writeFileSync(stale, '');
+    await own.listen(`unix://${stale}`);
+    expect((await httpCall({ host: `unix://${stale}`, method: 'GET', path: '/_ping' })).status).toBe(200);
+    await own.close();
+  });
+});
