@@ -92,6 +92,7 @@ export class Engine {
       cgroupParent: `/${parentOf(options)}`,
       defaultUlimits: options.defaultUlimits ?? [],
       swapAccounting: facts.swapAccounting,
+      x32: facts.x32,
       initDefault: options.initDefault ?? false,
       publish: (event) => this.publish(event),
     });

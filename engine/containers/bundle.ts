@@ -69,6 +69,7 @@ export async function prepareBundle(
     initPath,
     defaultUlimits: parts.defaultUlimits,
     swapAccounting: parts.swapAccounting,
+    x32: parts.x32,
   });
   const bundle = parts.runtime.bundle(id);
   await mkdir(bundle, { recursive: true, mode: 0o700 });

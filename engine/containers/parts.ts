@@ -26,6 +26,8 @@ export interface Parts {
   cgroupParent: string;
   defaultUlimits: readonly UlimitRequest[];
   swapAccounting: boolean;
+  /** The kernel runs x32 programs. */
+  x32: boolean;
   /** Every container gets an init process, asked for or not. */
   initDefault: boolean;
   publish: (event: EngineEvent) => void;

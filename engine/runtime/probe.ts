@@ -13,6 +13,7 @@ import {
 } from '../../base/index.ts';
 
 import { readCgroupLayout, type CgroupLayout, type Cgroups } from './cgroups.ts';
+import { runsX32 } from './x32.ts';
 
 /** Runtimes in the order in which they are tried. */
 const RUNTIMES = ['runc', 'crun'];
@@ -29,6 +30,8 @@ export interface RuntimeFacts {
   kernel: string;
   /** Whether swap can be limited together with memory. */
   swapAccounting: boolean;
+  /** Whether the kernel runs x32 programs (CONFIG_X86_X32_ABI). */
+  x32: boolean;
 }
 
 /** Full path of a program on PATH (and the system's own directories), or undefined. */
@@ -129,6 +132,7 @@ export async function probeRuntime(options: ProbeOptions, wanted?: string): Prom
       cgroups: layout,
       kernel: release(),
       swapAccounting: await hasSwapAccounting(layout),
+      x32: await runsX32(options.spawner),
     };
   }
   throw failedPrecondition(`no OCI runtime works here; install the package runc. Tried ${complaints.join('; ')}`);

@@ -52,17 +52,24 @@ test('capabilities: the defaults, add, drop, all, and what the daemon lacks', ()
 });
 
 test('seccomp conditions follow capabilities and architecture', () => {
-  const host = { arch: 'x64', kernel: '6.1.0' };
+  const host = { arch: 'x64', kernel: '6.1.0', x32: true };
   const plain = seccompFor('default', [], host);
   const names = (profile: typeof plain, action: string): string[] =>
     (profile?.syscalls ?? []).filter((rule) => rule.action === action).flatMap((rule) => rule.names);
   expect(names(plain, 'SCMP_ACT_ALLOW')).not.toContain('mount');
   expect(names(plain, 'SCMP_ACT_ALLOW')).toContain('arch_prctl');
   expect(names(plain, 'SCMP_ACT_ERRNO')).toEqual(['clone3']);
+  expect(plain?.architectures).toContain('SCMP_ARCH_X32');
+  expect(seccompFor('default', [], { ...host, x32: false })?.architectures).toEqual([
+    'SCMP_ARCH_X86_64',
+    'SCMP_ARCH_X86',
+  ]);
   const admin = seccompFor('default', ['CAP_SYS_ADMIN'], host);
   expect(names(admin, 'SCMP_ACT_ALLOW')).toContain('mount');
   expect(names(admin, 'SCMP_ACT_ERRNO')).toEqual([]);
-  expect(seccompFor('default', [], { arch: 'arm64', kernel: '4.0' })?.architectures).toContain('SCMP_ARCH_AARCH64');
+  expect(seccompFor('default', [], { arch: 'arm64', kernel: '4.0', x32: false })?.architectures).toContain(
+    'SCMP_ARCH_AARCH64',
+  );
   expect(seccompFor('unconfined', [], host)).toBeUndefined();
   expect(() => seccompFor('{"syscalls":1}', [], host)).toThrow('Decoding seccomp profile failed');
 });

@@ -57,6 +57,8 @@ export interface SpecInput {
   initPath: string | undefined;
   defaultUlimits: readonly UlimitRequest[];
   swapAccounting: boolean;
+  /** Whether the kernel runs x32 programs. */
+  x32: boolean;
 }
 
 /** The host name a container sees. */
@@ -152,7 +154,9 @@ export function containerSpec(input: SpecInput): OciSpec {
   maskedPaths ??= [...MASKED_PATHS, ...throttlePaths()];
   const seccomp = config.privileged
     ? undefined
-    : seccompFor(config.seccomp, process.capabilities?.bounding ?? [], { arch: arch(), kernel: release() });
+    : seccompFor(config.seccomp, process.capabilities?.bounding ?? [], {
+        ...{ arch: arch(), kernel: release(), x32: input.x32 },
+      });
   const sysctl = { ...config.sysctls };
   return {
     ociVersion: OCI_VERSION,
