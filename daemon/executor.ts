@@ -45,18 +45,31 @@ export interface ExecutorOptions {
 export class EngineExecutor implements Executor {
   readonly #options: ExecutorOptions;
   readonly #images: TaskImages;
+  #node: NodeDescription | undefined;
 
   constructor(options: ExecutorOptions) {
     this.#options = options;
     this.#images = new TaskImages({ images: options.engine.images, clock: options.clock, log: options.log });
   }
 
-  describe(): Promise<NodeDescription> {
-    return this.#options.describe();
+  async describe(): Promise<NodeDescription> {
+    const node = await this.#options.describe();
+    this.#node = node;
+    return node;
+  }
+
+  /** The description of the present session: templates of tasks need it at every start. */
+  async #described(): Promise<NodeDescription> {
+    return this.#node ?? (await this.describe());
   }
 
   controller(task: Task, dependencies: TaskDependencies): TaskController {
-    return new ContainerController(task, dependencies, this.#options, this.#images);
+    return new ContainerController(
+      task,
+      dependencies,
+      { ...this.#options, describe: () => this.#described() },
+      this.#images,
+    );
   }
 
   async setNetworkTable(table: NetworkTable): Promise<void> {

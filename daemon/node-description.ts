@@ -1,4 +1,4 @@
-import { arch, cpus, hostname, totalmem } from 'node:os';
+import { arch, availableParallelism, hostname, totalmem } from 'node:os';
 import { invalidArgument } from '../base/index.ts';
 import { issuerInfo } from '../identity/index.ts';
 import { NodeDescription, type GenericResource, type Partially } from '../proto/index.ts';
@@ -51,7 +51,7 @@ export function describeNode(
     hostname: hostname(),
     platform: { architecture: machineArchitecture(), os: 'linux' },
     resources: {
-      nano_cpus: cpus().length * 1e9,
+      nano_cpus: availableParallelism() * 1e9,
       memory_bytes: totalmem(),
       generic: parseGenericResources(config.genericResources),
     },

@@ -1,4 +1,4 @@
-import { cpus } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { posix } from 'node:path';
 import { invalidArgument } from '../../base/index.ts';
 import { logPolicy } from '../logs/rotate.ts';
@@ -64,7 +64,7 @@ export function wantedMounts(config: ContainerConfig, image: ImageConfig): Mount
  */
 export async function checkConfig(config: ContainerConfig, defaultUlimits: readonly UlimitRequest[]): Promise<void> {
   if (config.name !== '') checkName(config.name);
-  checkResources(config.resources, cpus().length);
+  checkResources(config.resources, availableParallelism());
   containerRlimits(config.resources.ulimits ?? [], defaultUlimits);
   containerCapabilities(config);
   logPolicy(config.logDriver);
