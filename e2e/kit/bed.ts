@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { directSpawner, httpJson, must, runChecked, type SpawnRequest } from '../../base/index.ts';
+import { directSpawner, httpCall, httpJson, must, readText, runChecked, type SpawnRequest } from '../../base/index.ts';
 import { Lab, writeBusyboxArchive, type HostFacts, type UpOptions } from '../../lab/index.ts';
 import { Client, type ProgramName } from './client.ts';
 import { until } from './until.ts';
@@ -95,6 +95,20 @@ export class Bed {
   /** Answer of the API of a host. */
   async api<T>(path: string, host = this.first): Promise<T> {
     return await httpJson<T>({ host: this.host(host).docker_host, method: 'GET', path, timeoutMs: 5_000 });
+  }
+
+  /** HTTP status of a GET. */
+  async status(path: string, host = this.first): Promise<number> {
+    const answer = await httpCall({ host: this.host(host).docker_host, method: 'GET', path, timeoutMs: 10_000 });
+    answer.body.resume();
+    return answer.status;
+  }
+
+  /** Sends JSON to the API of a host; returns the answer, whatever its status. */
+  async post(path: string, body: object, host = this.first): Promise<{ status: number; message?: string }> {
+    const call = { host: this.host(host).docker_host, method: 'POST', path, body, timeoutMs: 10_000 };
+    const answer = await httpCall(call);
+    return { ...(JSON.parse((await readText(answer.body)) || '{}') as { message?: string }), status: answer.status };
   }
 
   /** Runs a command on a host; returns what it printed. @throws Error with its words unless it exits with 0 */
