@@ -7,7 +7,7 @@ export const DEFAULT_SWARM_PORT = 2377;
 
 /** Splits `host`, `host:port`, `[host]` and `[host]:port`. @throws ShoalError InvalidArgument */
 export function splitHostPort(text: string, defaultPort: number): { host: string; port: number } {
-  const match = /^(?:\[([^\]]+)\]|([^:]+)|([0-9a-f:]+:[0-9a-f:]*))(?::(\d+))?$/i.exec(text);
+  const match = /^(?:\[([^\]]+)\]|([^:]+)|((?:[0-9a-f]*:){2}[0-9a-f:.]*))(?::(\d+))?$/i.exec(text);
   const host = match?.[1] ?? match?.[2] ?? match?.[3];
   const port = match?.[4] === undefined ? defaultPort : Number(match[4]);
   if (host === undefined || port < 1 || port > 65_535) {

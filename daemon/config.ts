@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { errorMessage, invalidArgument, readFileIfExists, type LogLevel } from '../base/index.ts';
-import { fileKey, FLAGS, isIgnoredKey, type FlagName, type FlagValues } from './flags.ts';
+import { fileKey, FLAGS, isIgnoredKey, refusalOf, type FlagName, type FlagValues } from './flags.ts';
 
 /** The daemon's settings: validated, complete. */
 export interface DaemonConfig {
@@ -83,6 +83,8 @@ function mergeFile(flags: FlagValues, file: Record<string, unknown>, path: strin
   for (const [key, value] of Object.entries(file)) {
     const name = names.get(key);
     if (name === undefined) {
+      const refusal = refusalOf(key, value);
+      if (refusal !== undefined) throw invalidArgument(`${path}: ${key}: ${refusal}`);
       if (!isIgnoredKey(key))
         throw invalidArgument(`${path}: the following directives don't match any configuration option: ${key}`);
       warnings.push(`${path}: ${key} has no meaning for shoal and is ignored`);

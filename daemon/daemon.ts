@@ -57,7 +57,7 @@ export class Daemon {
   }
 
   async #start(): Promise<void> {
-    const { config, log, spawner, version, gitCommit } = this.#options;
+    const { config, log, version, gitCommit } = this.#options;
     for (const warning of config.warnings) log.warn(warning);
     await this.#prepare();
     const hub = new EventHub(systemClock);

@@ -173,8 +173,8 @@ export function parseFlags(argv: readonly string[]): ParsedFlags {
   const iterator = words(argv);
   for (let step = iterator.next(0); step.done !== true;) {
     const { name, inline } = step.value;
-    const flag: Flag | undefined = (FLAGS as Record<string, Flag>)[name];
-    const kind = flag?.kind ?? IGNORED[name];
+    const flag: Flag | undefined = Object.hasOwn(FLAGS, name) ? (FLAGS as Record<string, Flag>)[name] : undefined;
+    const kind = flag?.kind ?? (Object.hasOwn(IGNORED, name) ? IGNORED[name] : undefined);
     let taken = 0;
     if (name === 'help' || name === 'version') parsed[name] = true;
     else if (kind === undefined) throw invalidArgument(`unknown flag: --${name}; see shoal daemon --help`);
@@ -192,8 +192,14 @@ export function parseFlags(argv: readonly string[]): ParsedFlags {
   return parsed;
 }
 
+/** Why a flag or daemon.json key of dockerd cannot be disregarded; undefined when it can. */
+export function refusalOf(name: string, value: unknown): string | undefined {
+  return Object.hasOwn(REFUSED, name) && value !== false && value !== '' ? REFUSED[name] : undefined;
+}
+
 function disregard(parsed: ParsedFlags, name: string, value: string | boolean): void {
-  if (name in REFUSED && value !== false && value !== '') throw invalidArgument(`--${name}: ${REFUSED[name]}`);
+  const refusal = refusalOf(name, value);
+  if (refusal !== undefined) throw invalidArgument(`--${name}: ${refusal}`);
   parsed.warnings.push(`flag --${name} has no meaning for shoal and is ignored`);
 }
 
@@ -208,9 +214,12 @@ export function fileKey(name: FlagName): string {
   return flag.key ?? name;
 }
 
+/** Keys of dockerd's daemon.json that are no flags. */
+const FILE_ONLY: readonly string[] = ['runtimes', 'features', 'builder'];
+
 /** Whether a daemon.json key is one of dockerd's that has no meaning here. */
 export function isIgnoredKey(key: string): boolean {
-  return key in IGNORED || `${key.replace(/s$/, '')}` in IGNORED || ['runtimes', 'features', 'builder'].includes(key);
+  return [key, key.replace(/s$/, '')].some((name) => Object.hasOwn(IGNORED, name)) || FILE_ONLY.includes(key);
 }
 
 /** The help page of `shoal daemon`. */

@@ -10,7 +10,10 @@ export interface TemplateContext {
 function lookUp(path: string, context: TemplateContext): string {
   let value: unknown = context;
   for (const part of path.split('.').filter(Boolean)) {
-    value = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[part] : undefined;
+    value =
+      typeof value === 'object' && value !== null && Object.hasOwn(value, part)
+        ? (value as Record<string, unknown>)[part]
+        : undefined;
   }
   if (typeof value !== 'string') throw invalidArgument(`template: ${path} names no value`);
   return value;
@@ -18,7 +21,10 @@ function lookUp(path: string, context: TemplateContext): string {
 
 function evaluate(expression: string, context: TemplateContext): string {
   const index = /^index\s+(\.[\w.]+)\s+"([^"]*)"$/.exec(expression);
-  if (index?.[1] === '.Service.Labels') return context.Service.Labels[index[2] ?? ''] ?? '';
+  if (index?.[1] === '.Service.Labels') {
+    const [labels, key] = [context.Service.Labels, index[2] ?? ''];
+    return Object.hasOwn(labels, key) ? (labels[key] ?? '') : '';
+  }
   if (/^\.[\w.]+$/.test(expression)) return lookUp(expression, context);
   throw invalidArgument(
     `template: "${expression}" is not understood: {{.Service.Name}}, {{.Node.Hostname}}, {{.Task.Slot}} and the like are`,
