@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
+import type { Readable } from 'node:stream';
 import { ShoalError } from './errors.ts';
 import { SPAWN_OUTPUT_MAX_BYTES, type SpawnRequest, type SpawnResult } from './spawn-types.ts';
 
@@ -29,8 +30,58 @@ function startError(file: string, error: NodeJS.ErrnoException): ShoalError {
   return new ShoalError('Internal', `cannot start ${file}: ${error.message}`);
 }
 
+/** Runs a program up to its status line. See `SpawnRequest.statusLine`. */
+function runForStatus(request: SpawnRequest, stderrFile: string): Promise<SpawnResult> {
+  const errors = openSync(stderrFile, 'w', 0o600);
+  return new Promise<SpawnResult>((resolve, reject) => {
+    const child = spawn(request.file, request.args, {
+      env: request.env ?? process.env,
+      ...(request.cwd === undefined ? {} : { cwd: request.cwd }),
+      stdio: ['ignore', 'ignore', errors, 'pipe'],
+    });
+    const status = child.stdio[3] as Readable;
+    const collected = new Collector();
+    let timedOut = false;
+    let exit: { code: number | null; signal: string | null } | undefined;
+    let told = false;
+    const timer = setTimeout(() => {
+      timedOut = true;
+      child.kill('SIGKILL');
+      told = true;
+      settle();
+    }, request.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+    const settle = (): void => {
+      if (exit === undefined || !told) return;
+      clearTimeout(timer);
+      status.destroy();
+      const [line = ''] = collected.bytes().toString('utf8').split('\n');
+      const none = Buffer.alloc(0);
+      resolve({ ...exit, stdout: Buffer.from(line), stderr: none, truncated: collected.truncated, timedOut });
+    };
+    const onTold = (): void => {
+      told = true;
+      settle();
+    };
+    status.on('data', (chunk: Buffer) => {
+      collected.add(chunk);
+      if (chunk.includes('\n')) onTold();
+    });
+    status.on('end', onTold);
+    status.on('error', onTold);
+    child.on('error', (error) => {
+      clearTimeout(timer);
+      reject(startError(request.file, error));
+    });
+    child.on('exit', (code, signal) => {
+      exit = { code, signal };
+      settle();
+    });
+  }).finally(() => closeSync(errors));
+}
+
 /** Runs one program as a child of this process. See `Spawner.run`. */
 export function runProgram(request: SpawnRequest): Promise<SpawnResult> {
+  if (request.statusLine !== undefined) return runForStatus(request, request.statusLine.stderrFile);
   const opened: number[] = [];
   const open = (path: string, flags: string): number => {
     const fd = openSync(path, flags);

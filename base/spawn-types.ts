@@ -16,6 +16,12 @@ export interface SpawnRequest {
   stdoutFile?: string;
   /** Do not wait for output pipes to close, only for the process to exit: for programs that leave a daemon behind. */
   leavesDaemon?: boolean;
+  /**
+   * For programs that fork into the background and then tell how it went: descriptor 3 is a pipe, and the run ends with
+   * the exit of the program and the first line in that pipe, which becomes `stdout`, or its end. Standard input is empty,
+   * standard output is dropped, standard error goes to this file (created or truncated).
+   */
+  statusLine?: { stderrFile: string };
   /** Kill by SIGKILL after this time, ms; default 120 000. */
   timeoutMs?: number;
 }

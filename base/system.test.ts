@@ -83,6 +83,20 @@ function behavesAsSpawner(spawner: () => Spawner): void {
     expect(result.code).toBe(0);
   });
 
+  it('ends with the status line of a program that goes into the background', async () => {
+    const statusLine = { stderrFile: join(dir, 'stderr') };
+    const background = sh('echo words >&2; (sleep 0.05; echo "up $$" >&3; sleep 5) & echo $! >"$0"');
+    const pidFile = join(dir, 'background.pid');
+    const result = await spawner().run({ file: 'sh', args: [...background.args, pidFile], statusLine });
+    process.kill(Number(readFileSync(pidFile, 'utf8')), 'SIGKILL');
+    expect([result.code, /^up \d+$/.test(String(result.stdout))]).toEqual([0, true]);
+    expect(readFileSync(statusLine.stderrFile, 'utf8')).toBe('words\n');
+    const failed = await spawner().run({ ...sh('echo why >&2; exit 3'), statusLine });
+    expect([failed.code, String(failed.stdout)]).toEqual([3, '']);
+    const silent = await spawner().run({ file: 'sleep', args: ['30'], statusLine, timeoutMs: 50 });
+    expect([silent.timedOut, silent.signal]).toEqual([true, 'SIGKILL']);
+  });
+
   it('names a program that does not exist, and the words of one that fails', async () => {
     await expect(spawner().run({ file: '/no/such/program', args: [] })).rejects.toMatchObject({
       code: 'NotFound',

@@ -12,14 +12,6 @@ const FIFO_POLLS_MAX = 5000;
 /** Message of conmon's ctl fifo that makes it open its log file anew (conmon ctrl.c). */
 const CTL_REOPEN_LOGS = '2 0 0\n';
 
-/**
- * The monitor is started by a shell, as a spawner passes no descriptors: conmon writes its one line (pid or error of
- * the runtime) to descriptor 3, a pipe that a `read` takes it from. The monitor then lives on by itself.
- */
-const START_SCRIPT =
-  '_OCI_SYNCPIPE=3; export _OCI_SYNCPIPE; err=$1; shift; ' +
-  '"$@" 3>&1 >/dev/null 2>"$err" </dev/null | { IFS= read -r line; printf "%s\\n" "$line"; }';
-
 export interface RuntimePaths {
   /** The OCI runtime's program. */
   runtime: string;
@@ -88,11 +80,17 @@ export class Runtime {
   readonly paths: RuntimePaths;
   readonly #spawner: Spawner;
   readonly #clock: Clock;
+  readonly #env: Readonly<Record<string, string>>;
 
   constructor(paths: RuntimePaths, spawner: Spawner, clock: Clock) {
     this.paths = paths;
     this.#spawner = spawner;
     this.#clock = clock;
+    this.#env = Object.fromEntries(
+      Object.entries(process.env).filter((entry): entry is [string, string] => {
+        return entry[1] !== undefined;
+      }),
+    );
   }
 
   bundle(id: string): string {
@@ -133,8 +131,11 @@ export class Runtime {
     // A start that failed late may have left one after it was taken down.
     await rm(this.exitFile(request.id), { force: true });
     const result = await this.#spawner.run({
-      file: '/bin/sh',
-      args: ['-c', START_SCRIPT, 'sh', errFile, this.paths.conmon, ...this.#conmonArgs(request)],
+      file: this.paths.conmon,
+      args: this.#conmonArgs(request),
+      // conmon goes into the background and writes one line (pid or error of the runtime) to the descriptor named here.
+      env: { ...this.#env, _OCI_SYNCPIPE: '3' },
+      statusLine: { stderrFile: errFile },
       timeoutMs: CREATE_TIMEOUT_MS,
     });
     const line = result.stdout.toString('utf8').trim();
