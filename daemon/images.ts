@@ -3,6 +3,8 @@ import type { Image, Images, RegistryAuth } from '../engine/index.ts';
 
 /** How long the outcome of a pull stands for the tasks that follow, ms. */
 const PULL_FRESH_MS = 30_000;
+/** The same for a failure that left a task without an image: shorter than any restart delay in use, ms. */
+const FAILURE_FRESH_MS = 2_000;
 /** Outcomes remembered at the most. */
 const PULLS_REMEMBERED = 256;
 
@@ -22,6 +24,12 @@ export function decodeAuth(header: string): RegistryAuth | undefined {
   }
 }
 
+/** A pull under way or done; `freshUntilMs` on the monotonic clock. */
+interface Pull {
+  outcome: Promise<void>;
+  freshUntilMs: number;
+}
+
 /**
  * Images for tasks. As in Swarm a pull is tried for every task unless the reference names a digest that is here, and a
  * failed pull is fatal only when there is no local copy; but tasks that start together share one try.
@@ -30,7 +38,7 @@ export class TaskImages {
   readonly #images: Images;
   readonly #clock: Clock;
   readonly #log: Logger;
-  readonly #pulls = new Map<string, { at: number; outcome: Promise<void> }>();
+  readonly #pulls = new Map<string, Pull>();
 
   constructor(options: { images: Images; clock: Clock; log: Logger }) {
     this.#images = options.images;
@@ -64,13 +72,24 @@ export class TaskImages {
   #pull(reference: string, auth: string, signal: AbortSignal): Promise<void> {
     const key = `${auth} ${reference}`;
     const known = this.#pulls.get(key);
-    if (known !== undefined && this.#clock.monotonic() - known.at < PULL_FRESH_MS) return known.outcome;
+    if (known !== undefined && this.#clock.monotonic() < known.freshUntilMs) return known.outcome;
     const credentials = decodeAuth(auth);
     const options = { ...(credentials === undefined ? {} : { auth: credentials }), signal };
     const outcome = this.#images.pull(reference, options).then(() => undefined);
-    this.#pulls.set(key, { at: this.#clock.monotonic(), outcome });
-    // A try that one task gave up must not count for the others.
-    outcome.catch(() => signal.aborted && this.#pulls.delete(key));
+    const pull: Pull = { outcome, freshUntilMs: Number.POSITIVE_INFINITY };
+    this.#pulls.delete(key);
+    this.#pulls.set(key, pull);
+    const standsFor = (ms: number): void => {
+      pull.freshUntilMs = this.#clock.monotonic() + ms;
+    };
+    outcome.then(
+      () => standsFor(PULL_FRESH_MS),
+      () => {
+        // A try that one task gave up must not count for the others.
+        if (signal.aborted) standsFor(0);
+        else standsFor(this.#local(reference) === undefined ? FAILURE_FRESH_MS : PULL_FRESH_MS);
+      },
+    );
     const oldest = this.#pulls.keys().next().value;
     if (this.#pulls.size > PULLS_REMEMBERED && oldest !== undefined) this.#pulls.delete(oldest);
     return outcome;
