@@ -134,7 +134,7 @@ export class Runtime {
       file: this.paths.conmon,
       args: this.#conmonArgs(request),
       // conmon goes into the background and writes one line (pid or error of the runtime) to the descriptor named here.
-      env: { ...this.#env, _OCI_SYNCPIPE: '3' },
+      env: { ...this.#env, _OCI_SYNCPIPE: '3', GOMAXPROCS: '1', GOGC: 'off' },
       statusLine: { stderrFile: errFile },
       timeoutMs: CREATE_TIMEOUT_MS,
     });
