@@ -126,6 +126,10 @@ export class ClusterNode {
         this.#state = 'error';
         this.#error = errorMessage(error);
       },
+      onRecovered: () => {
+        this.#state = 'active';
+        this.#error = '';
+      },
       onExpelled: () => void this.#expelled(),
     });
   }

@@ -28,8 +28,15 @@ import type { KnownManager, SwarmFiles, SwarmSettings } from './swarm-files.ts';
 const RENEWAL_BACKOFF = { baseMs: 500, capMs: 60_000 };
 const CONNECT_POLL_MS = 20;
 const DEFAULT_DATA_PATH_PORT = 4789;
+/** Pause between two tries to write to a full disk, ms. */
+const DISK_RETRY_MS = 2_000;
 /** Refusals in a row after which the managers' word that this node is unknown is believed. */
 const EXPELLED_AFTER = 3;
+
+function isDiskFull(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ENOSPC' || code === 'EDQUOT';
+}
 
 export interface MemberOptions {
   files: SwarmFiles;
@@ -41,6 +48,8 @@ export interface MemberOptions {
   log: Logger;
   onManager: (manager: Manager) => void;
   onFatal: (error: unknown) => void;
+  /** The manager that failed is back. */
+  onRecovered: () => void;
   /** The managers no longer know this node. */
   onExpelled: () => void;
 }
@@ -65,6 +74,10 @@ export class Member {
   #renewNow: (() => void) | undefined;
   #renewalDue = false;
   #dataPathPort: number;
+  /** What the manager failed of last; undefined once it works. */
+  #failure: unknown;
+  /** The failed manager is being stopped or started anew. */
+  #returning = false;
   /** Role changes run one after another. */
   #roleChange: Promise<void> = Promise.resolve();
 
@@ -157,7 +170,7 @@ export class Member {
 
   /** Taken out of the raft group: the manager ends; the agent goes on and gets a worker's certificate. */
   #demoted(): void {
-    this.#changeRole('demotion', async () => {
+    void this.#changeRole('demotion', async () => {
       await this.#stopManager();
       Manager.forget(this.#options.files.dir);
       this.#askForRenewal();
@@ -165,16 +178,47 @@ export class Member {
   }
 
   #managerFailed(error: unknown): void {
+    this.#failure = error;
     this.#error = `the manager of this node stopped: ${errorMessage(error)}`;
     this.#options.log.error('the manager of this node failed', { error });
     this.#options.onFatal(error);
-    this.#changeRole('failed manager', () => this.#stopManager());
+    if (this.#returning) return;
+    this.#returning = true;
+    void this.#changeRole('failed manager', async () => {
+      await this.#stopManager();
+      if (isDiskFull(error)) await this.#returnWithSpace();
+    }).finally(() => (this.#returning = false));
   }
 
-  #changeRole(what: string, run: () => Promise<void>): void {
+  /** A full disk is no damage: the manager takes up its log again as soon as it can write. */
+  async #returnWithSpace(): Promise<void> {
+    const { clock, log } = this.#options;
+    const { signal } = this.#group;
+    while (!signal.aborted && this.identity?.role === 'manager') {
+      await clock.sleep(DISK_RETRY_MS, signal).catch(() => undefined);
+      if (signal.aborted) return;
+      this.#failure = undefined;
+      try {
+        await this.#startManager(this.identity, { kind: 'restart' });
+      } catch (error) {
+        this.#failure = error;
+      }
+      if (this.#failure === undefined) {
+        this.#error = '';
+        log.info('the disk takes writes again; the manager of this node is back');
+        this.#options.onRecovered();
+        return;
+      }
+      log.warn('the manager of this node cannot return yet', { error: errorMessage(this.#failure) });
+      await this.#stopManager();
+    }
+  }
+
+  #changeRole(what: string, run: () => Promise<void>): Promise<void> {
     this.#roleChange = this.#roleChange.then(run).catch((error: unknown) => {
       this.#options.log.error('a change of role failed', { what, error });
     });
+    return this.#roleChange;
   }
 
   async #stopManager(): Promise<void> {
@@ -318,7 +362,7 @@ export class Member {
     this.#useIdentity(renewed);
     log.info('certificate renewed', { role: renewed.role, expires: new Date(renewed.expiryMs).toISOString() });
     if (renewed.role === 'manager' && this.#manager === undefined) {
-      this.#changeRole('promotion', async () => {
+      void this.#changeRole('promotion', async () => {
         if (this.#manager === undefined) await this.#promote(renewed, remoteAddr, signal);
       });
     }

@@ -155,7 +155,7 @@ describe('limits', () => {
   it('of memory and processors are set in the cgroup', async () => {
     const name = await create(['--limit-memory', '64m', '--limit-cpu', '0.5', '--limit-pids', '50']);
     const task = await bed.theTask(name);
-    const pid = must(task.Status.ContainerStatus).PID;
+    const pid = must(task.Status.ContainerStatus, 'container').PID;
     if (cgroupV1(pid, 'memory')) expect(cgroupValue(pid, 'memory', 'memory.limit_in_bytes')).toBe(String(64 * 2 ** 20));
     else expect(cgroupValue(pid, 'memory', 'memory.max')).toBe(String(64 * 2 ** 20));
     if (cgroupV1(pid, 'cpu')) {
@@ -291,9 +291,12 @@ describe('restart policy', () => {
       State: { StartedAt: string; FinishedAt: string };
     }
     const inspect = async (task: TaskFacts): Promise<Inspected> =>
-      await bed.on(await bed.hostOf(task)).inspect<Inspected>('inspect', must(task.Status.ContainerStatus).ContainerID);
+      await bed
+        .on(await bed.hostOf(task))
+        .inspect<Inspected>('inspect', must(task.Status.ContainerStatus, 'container').ContainerID);
     const gapMs =
-      Date.parse((await inspect(second)).State.StartedAt) - Date.parse((await inspect(must(first))).State.FinishedAt);
+      Date.parse((await inspect(second)).State.StartedAt) -
+      Date.parse((await inspect(must(first, 'first task'))).State.FinishedAt);
     expect(gapMs).toBeGreaterThan(1_900);
     expect(gapMs).toBeLessThan(5_000);
     await bed.client.run('service', 'rm', name);

@@ -159,14 +159,18 @@ describe('SIGTERM', () => {
   it('ends the daemon and leaves containers running; a new one takes them over', async () => {
     const flags = ['--detach', '--quiet', '--name', 'web', '--replicas', '2', '--publish', '8080:80'];
     await bed.client.run('service', 'create', ...flags, `${web}:v1`);
-    const before = (await bed.replicas('web', 2)).map((task) => must(task.Status.ContainerStatus).PID).sort();
+    const before = (await bed.replicas('web', 2))
+      .map((task) => must(task.Status.ContainerStatus, 'container').PID)
+      .sort((a, b) => a - b);
     const times = before.map((pid) => bed.startTime(pid));
     for (const { pid } of bed.lab.list()) process.kill(pid, 'SIGTERM');
     await until('both ended', 15_000, () => bed.lab.list().every((host) => host.pid === 0));
     expect(before.map((pid) => bed.startTime(pid))).toEqual(times);
     expect(await get(`http://${bed.address('w1')}:8080/`)).toMatch(/^v1 /);
     for (const host of ['m1', 'w1']) await bed.lab.start(host);
-    const after = (await bed.replicas('web', 2)).map((task) => must(task.Status.ContainerStatus).PID).sort();
+    const after = (await bed.replicas('web', 2))
+      .map((task) => must(task.Status.ContainerStatus, 'container').PID)
+      .sort((a, b) => a - b);
     expect(after).toEqual(before);
     expect(await bed.tasks('web')).toHaveLength(2);
   });

@@ -43,13 +43,13 @@ describe('two labs', () => {
   });
 
   it('crash and end without the other noticing', async () => {
-    const before = (await right.running('web')).map((task) => task.Status.ContainerStatus?.ContainerID).sort();
+    const before = (await right.running('web')).map((task) => task.Status.ContainerStatus?.ContainerID ?? '').sort();
     for (const host of ['m1', 'w1']) await left.lab.crash(host);
     await answers(right);
     await left.down();
     expect(left.lab.leftovers()).toEqual([]);
     await answers(right);
-    const after = (await right.running('web')).map((task) => task.Status.ContainerStatus?.ContainerID).sort();
+    const after = (await right.running('web')).map((task) => task.Status.ContainerStatus?.ContainerID ?? '').sort();
     expect(after).toEqual(before);
   });
 

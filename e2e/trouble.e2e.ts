@@ -143,7 +143,10 @@ describe('membership', () => {
 describe('two of three managers killed', () => {
   it('refuses writes and reads quickly, while containers go on', async () => {
     const leader = await bed.leader();
-    bed.first = must(['m1', 'm2', 'm3'].find((name) => name !== leader));
+    bed.first = must(
+      ['m1', 'm2', 'm3'].find((name) => name !== leader),
+      'another manager',
+    );
     const pids = (await bed.running('web')).map((task) => task.Status.ContainerStatus?.PID ?? 0);
     const started = pids.map((pid) => bed.startTime(pid));
     const killed = ['m1', 'm2', 'm3'].filter((name) => name !== bed.first);

@@ -1,4 +1,4 @@
-import { assert, failedPrecondition, must, ShoalError, unavailable, Watch } from '../base/index.ts';
+import { assert, errorMessage, failedPrecondition, must, ShoalError, unavailable, Watch } from '../base/index.ts';
 import type { Logger, Timer } from '../base/index.ts';
 import { RaftConfChange, RaftConfChangeType, RaftEntryType, RaftMessageType } from '../proto/index.ts';
 import type { RaftEntry, RaftMessage, RaftSnapshot } from '../proto/index.ts';
@@ -248,7 +248,8 @@ export class RaftNode {
   #fatal(error: unknown): void {
     if (this.#stopped) return;
     this.#log.error('raft stopped', { error });
-    this.#halt(new ShoalError('Unavailable', 'the raft log of this manager failed', { cause: error }));
+    const message = `the raft log of this manager failed: ${errorMessage(error)}`;
+    this.#halt(new ShoalError('Unavailable', message, { cause: error }));
     try {
       this.#storage.close();
     } catch (closeError) {
