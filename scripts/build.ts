@@ -9,6 +9,7 @@ const dist = join(root, 'dist');
 // Built beside and swapped in, so that programs started meanwhile find the old or the new, never half of one.
 const fresh = join(root, `dist.${process.pid}`);
 mkdirSync(fresh, { recursive: true });
+process.once('exit', () => rmSync(fresh, { recursive: true, force: true }));
 await build({
   absWorkingDir: root,
   entryPoints: {
