@@ -133,6 +133,8 @@ export class Runtime {
     const result = await this.#spawner.run({
       file: this.paths.conmon,
       args: this.#conmonArgs(request),
+      // conmon leaves a file `oom` in its working directory when the container runs out of memory.
+      cwd: bundle,
       // conmon goes into the background and writes one line (pid or error of the runtime) to the descriptor named here.
       env: { ...this.#env, _OCI_SYNCPIPE: '3', GOMAXPROCS: '1', GOGC: 'off' },
       statusLine: { stderrFile: errFile },
