@@ -1,0 +1,189 @@
+import type { CommandGroup } from './command.ts';
+
+/** Where a command is found. Its file is loaded only when the command is asked for. */
+export interface Entry {
+  about: string;
+  load: () => Promise<CommandGroup>;
+  /** Name inside the file's group. */
+  key: string;
+  aliases?: readonly string[];
+}
+
+export interface Group {
+  about: string;
+  commands: Readonly<Record<string, Entry>>;
+}
+
+const container = (): Promise<CommandGroup> => import('./container.ts').then((file) => file.containerCommands);
+const logs = (): Promise<CommandGroup> => import('./container-logs.ts').then((file) => file.containerLogCommands);
+const image = (): Promise<CommandGroup> => import('./image.ts').then((file) => file.imageCommands);
+const transfer = (): Promise<CommandGroup> => import('./image-transfer.ts').then((file) => file.imageTransferCommands);
+const network = (): Promise<CommandGroup> => import('./network.ts').then((file) => file.networkCommands);
+const node = (): Promise<CommandGroup> => import('./node.ts').then((file) => file.nodeCommands);
+const service = (): Promise<CommandGroup> => import('./service.ts').then((file) => file.serviceCommands);
+const serviceChange = (): Promise<CommandGroup> =>
+  import('./service-change.ts').then((file) => file.serviceChangeCommands);
+const serviceLogs = (): Promise<CommandGroup> => import('./service-logs.ts').then((file) => file.serviceLogCommands);
+const swarm = (): Promise<CommandGroup> => import('./swarm.ts').then((file) => file.swarmCommands);
+const swarmSecrets = (): Promise<CommandGroup> => import('./swarm-keys.ts').then((file) => file.swarmKeyCommands);
+const system = (): Promise<CommandGroup> => import('./system.ts').then((file) => file.systemCommands);
+const volume = (): Promise<CommandGroup> => import('./volume.ts').then((file) => file.volumeCommands);
+const secret = (): Promise<CommandGroup> => import('./data.ts').then((file) => file.secretCommands);
+const config = (): Promise<CommandGroup> => import('./data.ts').then((file) => file.configCommands);
+
+const entry = (key: string, load: Entry['load'], about: string, ...aliases: string[]): Entry => ({
+  key,
+  load,
+  about,
+  ...(aliases.length === 0 ? {} : { aliases }),
+});
+
+const CONTAINER: Group = {
+  about: 'Manage containers',
+  commands: {
+    inspect: entry('inspect', container, 'Show all facts of one or more containers'),
+    kill: entry('kill', container, 'Send a signal to running containers, SIGKILL by default'),
+    logs: entry('logs', logs, 'Show the output of a container'),
+    ls: entry('ls', container, 'List containers', 'ps', 'list'),
+    rm: entry('rm', container, 'Remove one or more containers', 'remove'),
+    start: entry('start', container, 'Start stopped containers'),
+    stop: entry('stop', container, 'Stop running containers'),
+    wait: entry('wait', container, 'Wait until containers stop, then print their exit codes'),
+  },
+};
+
+const IMAGE: Group = {
+  about: 'Manage images',
+  commands: {
+    history: entry('history', image, 'Show the layers of an image'),
+    import: entry('import', transfer, "Make an image from a file system's tar archive"),
+    inspect: entry('inspect', image, 'Show all facts of one or more images'),
+    load: entry('load', transfer, 'Load images from a tar archive or standard input'),
+    ls: entry('ls', image, 'List images', 'list'),
+    pull: entry('pull', transfer, 'Download an image from a registry'),
+    push: entry('push', transfer, 'Upload an image to a registry'),
+    rm: entry('rm', image, 'Remove one or more images', 'remove'),
+    tag: entry('tag', image, 'Give an image another name'),
+  },
+};
+
+const SYSTEM: Group = {
+  about: 'Look at the daemon',
+  commands: {
+    events: entry('events', system, 'Show events as they happen'),
+    info: entry('info', system, 'Show facts of the daemon and its swarm'),
+  },
+};
+
+const data = (noun: string, load: Entry['load']): Group => ({
+  about: `Manage swarm ${noun}s`,
+  commands: {
+    create: entry('create', load, `Create a ${noun} from a file or standard input`),
+    inspect: entry('inspect', load, `Show all facts of one or more ${noun}s`),
+    ls: entry('ls', load, `List ${noun}s`, 'list'),
+    rm: entry('rm', load, `Remove one or more ${noun}s`, 'remove'),
+  },
+});
+
+/** Words with commands of their own. */
+export const GROUPS: Readonly<Record<string, Group>> = {
+  config: data('config', config),
+  container: CONTAINER,
+  image: IMAGE,
+  network: {
+    about: 'Manage networks',
+    commands: {
+      create: entry('create', network, 'Create a network'),
+      inspect: entry('inspect', network, 'Show all facts of one or more networks'),
+      ls: entry('ls', network, 'List networks', 'list'),
+      prune: entry('prune', network, 'Remove all unused networks'),
+      rm: entry('rm', network, 'Remove one or more networks', 'remove'),
+    },
+  },
+  node: {
+    about: 'Manage the nodes of the swarm',
+    commands: {
+      demote: entry('demote', node, 'Make managers plain workers'),
+      inspect: entry('inspect', node, 'Show all facts of one or more nodes'),
+      ls: entry('ls', node, 'List the nodes of the swarm', 'list'),
+      promote: entry('promote', node, 'Make workers managers'),
+      ps: entry('ps', node, 'List the tasks of one or more nodes, by default of this one'),
+      rm: entry('rm', node, 'Remove nodes from the swarm', 'remove'),
+      update: entry('update', node, 'Change a node'),
+    },
+  },
+  secret: data('secret', secret),
+  service: {
+    about: 'Manage swarm services',
+    commands: {
+      create: entry('create', serviceChange, 'Create a service'),
+      inspect: entry('inspect', service, 'Show all facts of one or more services'),
+      logs: entry('logs', serviceLogs, 'Show the output of a service or a task'),
+      ls: entry('ls', service, 'List services', 'list'),
+      ps: entry('ps', service, 'List the tasks of one or more services'),
+      rm: entry('rm', service, 'Remove one or more services', 'remove'),
+      rollback: entry('rollback', serviceChange, 'Take back the last change of a service'),
+      scale: entry('scale', serviceChange, 'Set the number of replicas of services'),
+      update: entry('update', serviceChange, 'Change a service'),
+    },
+  },
+  swarm: {
+    about: 'Form, join and manage a swarm',
+    commands: {
+      ca: entry('ca', swarmSecrets, 'Show or rotate the root certificate'),
+      init: entry('init', swarm, 'Begin a swarm'),
+      join: entry('join', swarm, 'Join a swarm as worker or manager'),
+      'join-token': entry('join-token', swarmSecrets, 'Show or rotate the token that nodes join with'),
+      leave: entry('leave', swarm, 'Leave the swarm'),
+      unlock: entry('unlock', swarmSecrets, 'Unlock a locked manager'),
+      'unlock-key': entry('unlock-key', swarmSecrets, 'Show or rotate the key that unlocks managers'),
+      update: entry('update', swarm, 'Change settings of the swarm'),
+    },
+  },
+  system: SYSTEM,
+  volume: {
+    about: 'Manage volumes',
+    commands: {
+      create: entry('create', volume, 'Create a volume'),
+      inspect: entry('inspect', volume, 'Show all facts of one or more volumes'),
+      ls: entry('ls', volume, 'List volumes', 'list'),
+      prune: entry('prune', volume, 'Remove unused volumes'),
+      rm: entry('rm', volume, 'Remove one or more volumes', 'remove'),
+    },
+  },
+};
+
+const from = (group: Group, name: string): Entry => group.commands[name] as Entry;
+
+/** Words that stand for a command at once. */
+export const TOP: Readonly<Record<string, Entry>> = {
+  events: from(SYSTEM, 'events'),
+  history: from(IMAGE, 'history'),
+  images: { ...from(IMAGE, 'ls'), aliases: [] },
+  import: from(IMAGE, 'import'),
+  info: from(SYSTEM, 'info'),
+  inspect: entry('inspect', system, 'Show all facts of containers, images, networks, volumes and swarm objects'),
+  kill: from(CONTAINER, 'kill'),
+  load: from(IMAGE, 'load'),
+  logs: from(CONTAINER, 'logs'),
+  ps: { ...from(CONTAINER, 'ls'), aliases: [] },
+  pull: from(IMAGE, 'pull'),
+  push: from(IMAGE, 'push'),
+  rm: from(CONTAINER, 'rm'),
+  rmi: { ...from(IMAGE, 'rm'), aliases: [] },
+  start: from(CONTAINER, 'start'),
+  stop: from(CONTAINER, 'stop'),
+  tag: from(IMAGE, 'tag'),
+  version: entry('version', system, 'Show versions of client and daemon'),
+  wait: from(CONTAINER, 'wait'),
+};
+
+/** Words that bin/shoal gives to other programs; they are named in the help page only. */
+export const PROGRAMS: readonly (readonly [string, string])[] = [
+  ['daemon', 'Run the daemon: engine, worker and manager of this host'],
+  ['install', 'Install the daemon as a system service'],
+  ['lab', 'Try a swarm of several hosts on this machine'],
+];
+
+export const COMMON: readonly string[] = ['ps', 'images', 'pull', 'push', 'info', 'version'];
+export const SWARM_GROUPS: readonly string[] = ['config', 'node', 'secret', 'service', 'swarm'];
