@@ -63,11 +63,11 @@ function* functions(text: string): Generator<{ name: string; lines: number }> {
     const indent = match[1] ?? '';
     // A head stands on one line, or opens its parameters on one and closes them on a line of the same indent.
     let begin = i;
-    if (/\($/.test(lines[i] ?? '')) {
+    if ((lines[i] ?? '').endsWith('(')) {
       do begin++;
       while (begin < lines.length && !(lines[begin] ?? '').startsWith(`${indent})`));
     }
-    if (!/\{$/.test(lines[begin] ?? '')) continue;
+    if (!(lines[begin] ?? '').endsWith('{')) continue;
     let end = begin + 1;
     while (end < lines.length && !(lines[end] ?? '').startsWith(`${indent}}`)) end++;
     yield { name, lines: end - i + 1 };
