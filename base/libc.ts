@@ -54,6 +54,7 @@ function libc(): Libc {
     setsockopt: lib.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t len)'),
     open: lib.func('int open(const char *path, int flags, int mode)'),
     close: lib.func('int close(int fd)'),
+    syscall: lib.func('long syscall(long number)'),
     lsetxattr: lib.func(
       'int lsetxattr(const char *path, const char *name, const uint8_t *value, size_t size, int flags)',
     ),
@@ -232,4 +233,16 @@ export function socketAddressUnix(path: string): Uint8Array {
   new DataView(bytes.buffer).setUint16(0, AF_UNIX, true);
   bytes.set(name, 2);
   return bytes;
+}
+
+/** Bit that marks a call of the x32 interface, and the number of getpid on x86-64 (asm/unistd_64.h). */
+const X32_CALL = 0x40000000;
+const GETPID = 39;
+
+/**
+ * Whether this kernel runs x32 programs (CONFIG_X86_X32_ABI); few distributions' kernels do. Asks by a call of that
+ * interface that changes nothing: a kernel without it answers ENOSYS.
+ */
+export function kernelRunsX32(): boolean {
+  return process.arch === 'x64' && libc().syscall(X32_CALL + GETPID) === process.pid;
 }

@@ -10,10 +10,10 @@ import {
   unmount,
   type Random,
   type Spawner,
+  kernelRunsX32,
 } from '../../base/index.ts';
 
 import { readCgroupLayout, type CgroupLayout, type Cgroups } from './cgroups.ts';
-import { runsX32 } from './x32.ts';
 
 /** Runtimes in the order in which they are tried. */
 const RUNTIMES = ['runc', 'crun'];
@@ -132,7 +132,7 @@ export async function probeRuntime(options: ProbeOptions, wanted?: string): Prom
       cgroups: layout,
       kernel: release(),
       swapAccounting: await hasSwapAccounting(layout),
-      x32: await runsX32(options.spawner),
+      x32: kernelRunsX32(),
     };
   }
   throw failedPrecondition(`no OCI runtime works here; install the package runc. Tried ${complaints.join('; ')}`);
