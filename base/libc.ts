@@ -24,6 +24,7 @@ interface Libc {
   setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number;
   open: (path: string, flags: number, mode: number) => number;
   close: (fd: number) => number;
+  syscall: (number: number) => number;
   lsetxattr: (path: string, name: string, value: Uint8Array, size: number, flags: number) => number;
   mknod: (path: string, mode: number, device: number) => number;
 }
