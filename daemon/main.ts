@@ -1,3 +1,4 @@
+import { constants, setPriority } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createLogger, directSpawner, errorMessage, startSpawnHelper } from '../base/index.ts';
@@ -9,6 +10,18 @@ import { VERSION } from './version.ts';
 
 /** A stop that takes longer than this is cut short, ms. */
 const STOP_TIMEOUT_MS = 15_000;
+
+/**
+ * Gives this process more of the processor than what its helper starts: containers that take all they can get must not
+ * make a manager miss its heartbeats. Without the right to do so the daemon runs on as it is.
+ */
+function preferOverContainers(): void {
+  try {
+    setPriority(constants.priority.PRIORITY_HIGH);
+  } catch {
+    // No CAP_SYS_NICE here.
+  }
+}
 
 async function runDaemon(argv: readonly string[]): Promise<void> {
   const flags = parseFlags(argv);
@@ -24,6 +37,7 @@ async function runDaemon(argv: readonly string[]): Promise<void> {
   const log = createLogger({ level: config.logLevel, fd: 2 });
   // Before anything grows: the helper is a fork of this process.
   const spawner = startSpawnHelper(join(dirname(fileURLToPath(import.meta.url)), 'spawn-helper.mjs'));
+  preferOverContainers();
   process.on('unhandledRejection', (error) => log.error('a failure nobody waited for', { error }));
   const gitCommit = process.env['SHOAL_GIT_COMMIT'] ?? '';
   const daemon = await Daemon.start({ config, log, spawner, version: VERSION, gitCommit }).catch((error: unknown) => {
