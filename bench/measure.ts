@@ -7,7 +7,7 @@ import { hostMemory, type HostMemory, type Side } from './hosts.ts';
 const POLL_MS = 50;
 const POLL_ONE_MS = 10;
 /** After this time a service that is not up is given up, ms. */
-const START_TIMEOUT_MS = 300_000;
+const START_TIMEOUT_MS = 120_000;
 const REMOVE_TIMEOUT_MS = 180_000;
 /** Ends at once on SIGTERM, so that removal is quick. */
 const COMMAND = ['/bin/sh', '-c', 'trap "exit 0" TERM; sleep 1000000 & wait'];
