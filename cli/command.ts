@@ -44,10 +44,13 @@ export type CommandGroup = Readonly<Record<string, Command>>;
 /** The command line is wrong; shown with the usage line. */
 export class UsageError extends Error {
   readonly exitCode: number;
+  /** The hint says "See" in the place of "Run", as docker's does for a wrong number of arguments. */
+  readonly see: boolean;
 
-  constructor(message: string, exitCode: number) {
+  constructor(message: string, exitCode: number, see = false) {
     super(message);
     this.exitCode = exitCode;
+    this.see = see;
   }
 }
 

@@ -189,6 +189,19 @@ const post = (
 const signalOf = (flags: Flags): string | undefined =>
   flags.string('signal') === '' ? undefined : flags.string('signal');
 
+async function start(context: Context, _flags: Flags, words: readonly string[]): Promise<number> {
+  const failed: string[] = [];
+  for (const name of words) {
+    const code = await removeEach(context, [name], async () => {
+      await post(context, name, 'start');
+      say(context.out, name);
+    });
+    if (code !== 0) failed.push(name);
+  }
+  if (failed.length > 0) say(context.err, `Error: failed to start containers: ${failed.join(', ')}`);
+  return failed.length === 0 ? 0 : 1;
+}
+
 const USAGE = 'CONTAINER [CONTAINER...]';
 
 export const containerCommands: CommandGroup = {
@@ -216,9 +229,7 @@ export const containerCommands: CommandGroup = {
   start: {
     usage: USAGE,
     arguments: atLeast(1),
-    run: perContainer(async (context, _flags, name) => {
-      await post(context, name, 'start');
-    }),
+    run: start,
   },
   stop: {
     usage: USAGE,

@@ -48,9 +48,14 @@ async function readData(context: Context, noun: string, file: string): Promise<B
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
     const reason = missing ? `open ${file}: no such file or directory` : (error as Error).message;
-    throw new Error(`error reading content from ${JSON.stringify(file)}: ${reason}`, { cause: error });
+    throw new Error(`Error reading content from ${JSON.stringify(file)}: error reading from ${file}: ${reason}`, {
+      cause: error,
+    });
   }
 }
+
+/** docker's templates show these times in this form. */
+const shownTime = (text: string): string => goTime(text).replace(/ UTC$/, ' utc');
 
 function pretty(noun: string, object: DataObject): string {
   const labels = Object.entries(object.Spec.Labels ?? {}).toSorted(([a], [b]) => (a < b ? -1 : 1));
@@ -62,8 +67,12 @@ function pretty(noun: string, object: DataObject): string {
       ? []
       : ['Labels:', ...labels.map(([key, value]) => ` - ${key}${value === '' ? '' : `=${value}`}`)]),
     ...(gap ? [`Driver:            ${object.Spec.Driver?.Name ?? ''}`] : []),
-    gap ? `Created at:        ${goTime(object.CreatedAt)}` : `Created at:            \t${goTime(object.CreatedAt)}`,
-    gap ? `Updated at:        ${goTime(object.UpdatedAt)}` : `Updated at:            \t${goTime(object.UpdatedAt)}`,
+    gap
+      ? `Created at:        ${shownTime(object.CreatedAt)}`
+      : `Created at:            \t${shownTime(object.CreatedAt)}`,
+    gap
+      ? `Updated at:        ${shownTime(object.UpdatedAt)}`
+      : `Updated at:            \t${shownTime(object.UpdatedAt)}`,
     ...(gap ? [] : ['Data:', Buffer.from(object.Spec.Data ?? '', 'base64').toString('utf8')]),
   ];
   return `${lines.join('\n')}\n`;

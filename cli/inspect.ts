@@ -49,6 +49,7 @@ export async function inspect(context: Context, names: readonly string[], format
       const text = renderInspect(found, format);
       context.out.write(found.length === 0 && format !== '' ? '\n' : text);
     } catch (error) {
+      context.out.write('\n');
       errors.push(errorMessage(error));
     }
   }

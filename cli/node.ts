@@ -127,9 +127,9 @@ function roleCommand(role: 'manager' | 'worker', already: string, done: string):
       change(
         context.client,
         words,
-        (node, name) => {
+        (node) => {
           if (node.Spec.Role === role) {
-            say(context.out, already.replace('NODE', name));
+            say(context.out, already.replace('NODE', node.ID));
             return false;
           }
           node.Spec.Role = role;

@@ -99,7 +99,8 @@ function hostOf(flags: Flags, env: World['env']): string {
 
 async function runCommand(found: Found, command: Command, context: Context): Promise<number> {
   const { path, entry, words, aliases } = found;
-  const hint = `\n\n${usageLine(path, command)}\n\nRun '${path} --help' for more information\n`;
+  const hint = (verb: string): string =>
+    `\n\n${usageLine(path, command)}\n\n${verb} '${path} --help' for more information\n`;
   try {
     const read = readOptions(command.options ?? [], words, command.stopAtArgument ?? false);
     if (read.help) {
@@ -110,7 +111,7 @@ async function runCommand(found: Found, command: Command, context: Context): Pro
     return (await command.run(context, read.flags, read.words)) ?? 0;
   } catch (error) {
     if (error instanceof UsageError) {
-      context.err.write((error.exitCode === 1 ? `${NAME}: ` : '') + error.message + hint);
+      context.err.write((error.exitCode === 1 ? `${NAME}: ` : '') + error.message + hint(error.see ? 'See' : 'Run'));
       return error.exitCode;
     }
     throw error;

@@ -45,7 +45,7 @@ function helperEntry(helper: string, key: string): AuthEntry | undefined {
       input: key,
       encoding: 'utf8',
       timeout: HELPER_TIMEOUT_MS,
-      stdio: ['pipe', 'pipe', 'ignore'],
+      stdio: 'pipe',
     } as const;
     const text = execFileSync(`docker-credential-${helper}`, ['get'], options);
     const { Username, Secret } = JSON.parse(text) as { Username: string; Secret: string };

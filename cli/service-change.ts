@@ -139,21 +139,25 @@ function scaleHint(message: string): ExitError {
   );
 }
 
+function replicasOf(text: string): number {
+  try {
+    return parseUint(text);
+  } catch (error) {
+    throw new Error(`invalid replicas value ${text}: ${errorMessage(error)}`, { cause: error });
+  }
+}
+
 async function scale(context: Context, flags: Flags, words: readonly string[]): Promise<number> {
   const wanted = words.map((word) => {
     const [name, count] = cut(word, '=');
     if (name === '' || count === undefined || count === '') throw scaleHint(`invalid scale specifier '${word}'.`);
-    try {
-      return { name, count: parseUint(count) };
-    } catch (error) {
-      throw new Error(`${name}: invalid replicas value ${count}: ${errorMessage(error)}`, { cause: error });
-    }
+    return { name, text: count };
   });
   const errors: string[] = [];
   const scaled: string[] = [];
-  for (const { name, count } of wanted) {
+  for (const { name, text } of wanted) {
     try {
-      await scaleOne(context, name, count);
+      await scaleOne(context, name, replicasOf(text));
       scaled.push(name);
     } catch (error) {
       errors.push(`${name}: ${errorMessage(error)}`);

@@ -131,11 +131,11 @@ function endpointLines(service: Service, networks: ReadonlyMap<string, string>):
     names.length > 0 && `Networks: ${names.join(' ')} `,
     `Endpoint Mode:\t${service.Spec.EndpointSpec?.Mode ?? ''}`,
     ports.length > 0 && 'Ports:',
-    ...ports.flatMap((port) => [
+    ...ports.flatMap((port, i) => [
       ` PublishedPort = ${port.PublishedPort ?? 0}`,
       `  Protocol = ${port.Protocol ?? 'tcp'}`,
       `  TargetPort = ${port.TargetPort}`,
-      `  PublishMode = ${port.PublishMode ?? 'ingress'}`,
+      `  PublishMode = ${port.PublishMode ?? 'ingress'}${i === ports.length - 1 ? ' ' : ''}`,
     ]),
   ];
   if (health !== undefined) {
@@ -146,7 +146,7 @@ function endpointLines(service: Service, networks: ReadonlyMap<string, string>):
       `  StartPeriod =\t${formatDuration(health.StartPeriod ?? 0)}`,
       `  Timeout =\t${formatDuration(health.Timeout ?? 0)}`,
       (health.Test ?? []).length > 0 && '  Tests:',
-      ...(health.Test ?? []).map((test) => `\t Test = ${test}`),
+      ...(health.Test ?? []).map((test, i, all) => `\t Test = ${test}${i === all.length - 1 ? ' ' : ''}`),
     );
   }
   return lines;

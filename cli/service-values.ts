@@ -63,7 +63,9 @@ function shortPorts(value: string): PortConfig[] {
   const target = parts.pop() ?? '';
   const published = parts.pop() ?? '';
   if (parts.length > 0) {
-    if (parts.join(':') !== '') throw new Error('hostip is not supported');
+    const ip = parts.join(':');
+    if (ip !== '' && isIP(ip.replace(/^\[(.*)\]$/, '$1')) === 0) throw new Error(`invalid IP address: ${ip}`);
+    if (ip !== '') throw new Error('hostip is not supported');
   }
   if (target === '') throw new Error(`no port specified: ${value}<empty>`);
   const to = portRange(target, 'containerPort');

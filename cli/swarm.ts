@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { errorMessage } from '../base/index.ts';
 import { DaemonError, segment, type Client } from './client.ts';
 import { exactly, option, type CommandGroup, type OptionSpec } from './command.ts';
 import { say, type Context } from './context.ts';
@@ -131,8 +132,14 @@ export async function printUnlockKey(context: Context, key: string): Promise<voi
   );
 }
 
-export const unlockKey = async (client: Client): Promise<string> =>
-  (await client.get<{ UnlockKey: string }>('/swarm/unlockkey')).UnlockKey;
+/** The key that unlocks managers. @throws Error saying that it could not be had */
+export async function unlockKey(client: Client): Promise<string> {
+  try {
+    return (await client.get<{ UnlockKey: string }>('/swarm/unlockkey')).UnlockKey;
+  } catch (error) {
+    throw new Error(`could not fetch unlock key: ${errorMessage(error)}`, { cause: error });
+  }
+}
 
 async function init(context: Context, flags: Flags): Promise<void> {
   const { client } = context;

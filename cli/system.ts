@@ -187,7 +187,7 @@ const PLACES: readonly {
   { type: 'image', path: (name) => `/images/${imageSegment(name)}/json` },
   { type: 'network', path: (name) => `/networks/${segment(name)}` },
   { type: 'volume', path: (name) => `/volumes/${segment(name)}` },
-  { type: 'service', path: (name) => `/services/${segment(name)}`, query: { insertDefaults: 'false' }, swarm: true },
+  { type: 'service', path: (name) => `/services/${segment(name)}`, query: { insertDefaults: 'true' }, swarm: true },
   { type: 'task', path: (name) => `/tasks/${segment(name)}`, swarm: true },
   { type: 'node', path: (name) => `/nodes/${segment(name)}`, swarm: true },
   { type: 'secret', path: (name) => `/secrets/${segment(name)}`, swarm: true },

@@ -3,7 +3,7 @@ import type { Task } from './objects.ts';
 import type { NameResolver } from './resolve.ts';
 import { headers, renderListing } from './table.ts';
 import { Row } from './template-values.ts';
-import { ellipsis, humanDuration, naturalOrder, shortId } from './units.ts';
+import { ellipsis, humanDuration, naturalOrder, shortId, timeOrder } from './units.ts';
 import { displayImage } from './words.ts';
 
 const ERROR_WIDTH_MAX = 30;
@@ -62,7 +62,7 @@ export async function printTasks(
     const service = await names.service(task.ServiceID);
     named.push({ task, name: `${service}.${(task.Slot ?? 0) === 0 ? (task.NodeID ?? '') : task.Slot}` });
   }
-  named.sort((a, b) => naturalOrder(a.name, b.name) || (a.task.CreatedAt < b.task.CreatedAt ? 1 : -1));
+  named.sort((a, b) => naturalOrder(a.name, b.name) || timeOrder(b.task.CreatedAt, a.task.CreatedAt));
   const isTable = how.format === '' || how.format.startsWith('table');
   const rows: Row[] = [];
   let previous = '';

@@ -208,3 +208,13 @@ export function naturalOrder(left: string, right: string): number {
   }
   return a.length - b.length;
 }
+
+/** Order of two RFC 3339 times in UTC, whose fractions of a second may differ in length. */
+export function timeOrder(left: string, right: string): number {
+  const digits = (text: string): string => {
+    const [whole = '', fraction = ''] = text.replace(/Z$/, '').split('.');
+    return `${whole}.${fraction.padEnd(9, '0')}`;
+  };
+  const [a, b] = [digits(left), digits(right)];
+  return a < b ? -1 : a > b ? 1 : 0;
+}
