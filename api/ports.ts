@@ -19,6 +19,8 @@ export interface SystemPort {
   /** Our own version, numeric. */
   version: string;
   gitCommit: string;
+  /** overlay2 or vfs. */
+  storageDriver: string;
   /** Facts of GET /info that no other port has, under their Docker names. */
   info(): Promise<JsonObject>;
   /** Past events in order, then new ones until `signal` aborts. `untilMs` ends the stream. */

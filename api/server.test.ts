@@ -28,6 +28,7 @@ const ports = {
   system: {
     version: '0.1.0',
     gitCommit: 'abc',
+    storageDriver: 'overlay2',
     info: () => Promise.resolve({ KernelVersion: '6.1' }),
     events: () => queue,
     temporaryFile: () => join(dir, 'upload'),

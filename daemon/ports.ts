@@ -108,6 +108,7 @@ export function systemPort({ config, engine, hub, version, gitCommit, storageDri
   return {
     version,
     gitCommit,
+    storageDriver,
     info: async () => ({
       ...fixed,
       Debug: config.debug,

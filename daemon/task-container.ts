@@ -61,9 +61,19 @@ const PROPAGATION: Readonly<Record<Mount_BindOptions_Propagation, string>> = {
   [Mount_BindOptions_Propagation.SLAVE]: 'slave',
 };
 
+/** Options of a bind mount that this engine cannot honour yet; taking them without a word would be worse. */
+function refuseBindOptions({ target, bind_options: bind }: Mount): void {
+  if (bind === null) return;
+  const { nonrecursive, readonlynonrecursive, readonlyforcerecursive } = bind;
+  if (nonrecursive || readonlynonrecursive || readonlyforcerecursive) {
+    throw invalidArgument(`mount at ${target}: options on recursive binds are not supported; leave bind-recursive out`);
+  }
+}
+
 function mountRequest(mount: Mount, expand: (text: string) => string): MountRequest {
   const type = MOUNT_TYPES[mount.type];
   if (type === undefined) throw invalidArgument(`mount type of ${mount.target} is not supported on Linux without CSI`);
+  refuseBindOptions(mount);
   const { bind_options: bind, volume_options: volume, tmpfs_options: tmpfs } = mount;
   // The whole volume instead of a part of it would show the container more than was asked for.
   if (volume !== null && volume.subpath !== '') {
@@ -180,6 +190,7 @@ function healthCheck(spec: ContainerSpec): { healthCheck?: HealthCheckRequest } 
       intervalMs: durationToMs(health.interval, 0),
       timeoutMs: durationToMs(health.timeout, 0),
       startPeriodMs: durationToMs(health.start_period, 0),
+      startIntervalMs: durationToMs(health.start_interval, 0),
       retries: health.retries,
     },
   };

@@ -58,6 +58,8 @@ export interface HealthCheckRequest {
   intervalMs: number;
   timeoutMs: number;
   startPeriodMs: number;
+  /** Between two checks of the start period; 0 or left out: as `intervalMs` (images: 5 s when there is a period). */
+  startIntervalMs?: number;
   retries: number;
 }
 
@@ -255,7 +257,14 @@ export interface ImageConfig {
   ExposedPorts?: Record<string, object> | null;
   Volumes?: Record<string, object> | null;
   StopSignal?: string;
-  Healthcheck?: { Test?: string[]; Interval?: number; Timeout?: number; StartPeriod?: number; Retries?: number };
+  Healthcheck?: {
+    Test?: string[];
+    Interval?: number;
+    Timeout?: number;
+    StartPeriod?: number;
+    StartInterval?: number;
+    Retries?: number;
+  };
 }
 
 /** The images of one host. */

@@ -109,7 +109,10 @@ export const containerRoutes: readonly Route[] = [
     method: 'GET',
     path: '/containers/{id}/json',
     handler: async (context) =>
-      sendJson(context.response, containerToJson(context.ports.engine.containers.inspect(name(context)))),
+      sendJson(
+        context.response,
+        containerToJson(context.ports.engine.containers.inspect(name(context)), context.ports.system.storageDriver),
+      ),
   },
   { method: 'GET', path: '/containers/{id}/logs', handler: logs },
   { method: 'POST', path: '/containers/{id}/wait', handler: wait },

@@ -160,7 +160,10 @@ export const imageRoutes: readonly Route[] = [
     method: 'GET',
     path: '/images/{name*}/json',
     handler: async ({ response, ports, params }) =>
-      sendJson(response, imageToJson(ports.engine.images.get(must(params['name'], 'name')))),
+      sendJson(
+        response,
+        imageToJson(ports.engine.images.get(must(params['name'], 'name')), ports.system.storageDriver),
+      ),
   },
   { method: 'GET', path: '/images/{name*}/history', handler: history },
   {

@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
-import { isShoalError } from '../../base/index.ts';
-import { queryTimeMs, readJson } from '../body.ts';
+import { isShoalError, ShoalError } from '../../base/index.ts';
+import { queryTimeMs } from '../body.ts';
 import { Filters } from '../filters.ts';
 import type { EventFacts, JsonObject, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
@@ -146,10 +146,13 @@ async function events({ response, ports, query, signal }: RequestContext): Promi
   response.end();
 }
 
-async function auth(context: RequestContext): Promise<void> {
-  await readJson(context);
-  // The client keeps the credentials; a registry checks them at the first pull or push.
-  sendJson(context.response, { Status: 'Login Succeeded', IdentityToken: '' });
+/** Asking a registry whether credentials are good comes with the engine's registry verbs. */
+async function auth(): Promise<void> {
+  throw new ShoalError(
+    'Unimplemented',
+    'docker login is not supported by this version of Shoal: put the credentials into ~/.docker/config.json; ' +
+      'they are used with --with-registry-auth, pull and push',
+  );
 }
 
 export const systemRoutes: readonly Route[] = [

@@ -88,7 +88,7 @@ describe('containers', () => {
       NetworkSettings: { Networks: { net: { IPAddress: '10.0.1.5', IPPrefixLen: 24 } } },
       Mounts: [{ Type: 'volume', RW: false }],
     });
-    expect(containerToJson(facts)).toMatchObject({
+    expect(containerToJson(facts, 'overlay2')).toMatchObject({
       Name: '/web.1.x',
       State: { Running: true, Pid: 42, FinishedAt: '0001-01-01T00:00:00Z' },
       HostConfig: { Memory: 1024, PortBindings: { '80/tcp': [{ HostIp: '0.0.0.0', HostPort: '8080' }] } },

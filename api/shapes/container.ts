@@ -147,7 +147,7 @@ function hostConfig(container: ContainerFacts): JsonObject {
 }
 
 /** GET /containers/{id}/json. */
-export function containerToJson(container: ContainerFacts): JsonObject {
+export function containerToJson(container: ContainerFacts, storageDriver: string): JsonObject {
   const { config, state } = container;
   return {
     Id: container.id,
@@ -172,14 +172,14 @@ export function containerToJson(container: ContainerFacts): JsonObject {
     LogPath: container.logPath,
     Name: `/${config.name}`,
     RestartCount: container.restartCount,
-    Driver: 'overlay2',
+    Driver: storageDriver,
     Platform: 'linux',
     MountLabel: '',
     ProcessLabel: '',
     AppArmorProfile: '',
     ExecIDs: null,
     HostConfig: hostConfig(container),
-    GraphDriver: { Name: 'overlay2', Data: null },
+    GraphDriver: { Name: storageDriver, Data: null },
     Mounts: mountsToJson(container),
     Config: {
       Hostname: config.hostname ?? container.id.slice(0, 12),
@@ -218,7 +218,7 @@ export function imageSummary(image: ImageFacts): JsonObject {
 }
 
 /** GET /images/{name}/json. */
-export function imageToJson(image: ImageFacts): JsonObject {
+export function imageToJson(image: ImageFacts, storageDriver: string): JsonObject {
   return {
     Id: image.id,
     RepoTags: image.repoTags,
@@ -233,7 +233,7 @@ export function imageToJson(image: ImageFacts): JsonObject {
     Variant: image.variant || undefined,
     Os: image.os,
     Size: image.sizeBytes,
-    GraphDriver: { Name: 'overlay2', Data: null },
+    GraphDriver: { Name: storageDriver, Data: null },
     RootFS: { Type: 'layers', Layers: image.diffIds },
     Metadata: { LastTagTime: ZERO_TIME },
   };

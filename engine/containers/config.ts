@@ -11,7 +11,7 @@ import type { ContainerConfig, HealthCheckRequest, ImageConfig, MountRequest, Ul
 import { checkName } from './names.ts';
 
 const NS_PER_MS = 1e6;
-const HEALTH_DEFAULTS = { intervalMs: 30_000, timeoutMs: 30_000, startPeriodMs: 0, retries: 3 };
+const HEALTH_DEFAULTS = { intervalMs: 30_000, timeoutMs: 30_000, startPeriodMs: 0, retries: 3, startIntervalMs: 5_000 };
 
 /** The command line of a container. An entrypoint of its own drops the image's command. */
 export function commandLine(config: ContainerConfig, image: ImageConfig): { path: string; args: string[] } {
@@ -38,6 +38,7 @@ export function healthCheckOf(config: ContainerConfig, image: ImageConfig): Heal
     intervalMs: own?.intervalMs || ms(base?.Interval) || HEALTH_DEFAULTS.intervalMs,
     timeoutMs: own?.timeoutMs || ms(base?.Timeout) || HEALTH_DEFAULTS.timeoutMs,
     startPeriodMs: own?.startPeriodMs || ms(base?.StartPeriod) || HEALTH_DEFAULTS.startPeriodMs,
+    startIntervalMs: own?.startIntervalMs || ms(base?.StartInterval) || HEALTH_DEFAULTS.startIntervalMs,
     retries: own?.retries || base?.Retries || HEALTH_DEFAULTS.retries,
   };
 }

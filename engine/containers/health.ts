@@ -43,11 +43,22 @@ export class HealthMonitor {
 
   #schedule(): void {
     if (this.#abort.signal.aborted) return;
-    this.#timer = this.#options.clock.after(this.#options.check.intervalMs, () => {
+    this.#timer = this.#options.clock.after(this.#intervalMs(), () => {
       void this.#round().catch((error: unknown) => {
         this.#options.log.error('health checks ended', { error: errorMessage(error) });
       });
     });
+  }
+
+  get #starting(): boolean {
+    const { check, clock } = this.#options;
+    return this.#status === 'starting' && clock.monotonic() - this.#beginMs < check.startPeriodMs;
+  }
+
+  /** Checks come more often while the container starts up, if it has a start period. */
+  #intervalMs(): number {
+    const { intervalMs, startIntervalMs } = this.#options.check;
+    return this.#starting && startIntervalMs ? Math.min(startIntervalMs, intervalMs) : intervalMs;
   }
 
   async #round(): Promise<void> {
@@ -77,14 +88,13 @@ export class HealthMonitor {
   }
 
   #take(healthy: boolean): void {
-    const { check, clock } = this.#options;
+    const { check } = this.#options;
     if (healthy) {
       this.#failures = 0;
       this.#set('healthy');
       return;
     }
-    const starting = this.#status === 'starting' && clock.monotonic() - this.#beginMs < check.startPeriodMs;
-    if (starting) return;
+    if (this.#starting) return;
     this.#failures += 1;
     if (this.#failures >= check.retries) this.#set('unhealthy');
   }

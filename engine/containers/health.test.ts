@@ -1,0 +1,51 @@
+import { expect, test } from 'vitest';
+import { silentLogger, VirtualClock } from '../../base/index.ts';
+import type { HealthCheckRequest } from '../types.ts';
+import { HealthMonitor, type HealthStatus } from './health.ts';
+
+function monitor(check: Partial<HealthCheckRequest>, exitCode: () => number) {
+  const clock = new VirtualClock();
+  const seen: HealthStatus[] = [];
+  const askedAtMs: number[] = [];
+  const whole = { test: ['CMD', 'probe'], intervalMs: 1_000, timeoutMs: 500, startPeriodMs: 0, retries: 2, ...check };
+  const running = new HealthMonitor({
+    check: whole,
+    clock,
+    log: silentLogger,
+    exec: async () => {
+      askedAtMs.push(clock.now());
+      return { exitCode: exitCode(), stdout: new Uint8Array(), stderr: new Uint8Array() };
+    },
+    onStatus: (status) => seen.push(status),
+  });
+  return { clock, seen, askedAtMs, running };
+}
+
+test('failures count only after the start period, and then `retries` in a row', async () => {
+  const { clock, seen, running } = monitor({ startPeriodMs: 3_500 }, () => 1);
+  await clock.advanceAsync(4_000);
+  expect(seen).toEqual([]);
+  await clock.advanceAsync(1_000);
+  expect(seen).toEqual(['unhealthy']);
+  running.stop();
+});
+
+test('checks come at the start interval until the container is healthy or its start period is over', async () => {
+  let code = 1;
+  const { clock, seen, askedAtMs, running } = monitor({ startPeriodMs: 5_000, startIntervalMs: 100 }, () => code);
+  await clock.advanceAsync(250);
+  expect(askedAtMs).toEqual([100, 200]);
+  code = 0;
+  await clock.advanceAsync(50);
+  expect(seen).toEqual(['healthy']);
+  await clock.advanceAsync(1_000);
+  expect(askedAtMs).toEqual([100, 200, 300, 1_300]);
+  running.stop();
+});
+
+test('a check of a stopped monitor is not run', async () => {
+  const { clock, askedAtMs, running } = monitor({}, () => 0);
+  running.stop();
+  await clock.advanceAsync(5_000);
+  expect(askedAtMs).toEqual([]);
+});
