@@ -28,7 +28,12 @@ const ROOMS = [
 ];
 
 /** Files that are longer than the aim; the number may only go down. */
-const LONG_FILES: Readonly<Record<string, number>> = {};
+const LONG_FILES: Readonly<Record<string, number>> = {
+  'engine/containers/unit.ts': 519,
+  'identity/x509.ts': 405,
+  'overlay-net/host-network.ts': 478,
+  'raft/node.ts': 443,
+};
 /** Functions (file:name) that are longer than the rule; the number may only go down. */
 const LONG_FUNCTIONS: Readonly<Record<string, number>> = {};
 
