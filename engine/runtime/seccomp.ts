@@ -1,5 +1,5 @@
 import { errorMessage, invalidArgument } from '../../base/index.ts';
-import type { OciSeccomp, OciSeccompArg } from './oci.ts';
+import type { OciSeccomp } from './oci.ts';
 import { DEFAULT_SECCOMP, type Condition, type SeccompProfile } from './seccomp-profile.ts';
 
 export type { SeccompProfile } from './seccomp-profile.ts';
