@@ -354,7 +354,7 @@ export class Convergence {
     this.#convergedAtMs ??= nowMs;
     const waitMs = this.#monitorMs - (nowMs - this.#convergedAtMs);
     if (waitMs >= 0) {
-      const seconds = Math.trunc(waitMs / 1000) + 1;
+      const seconds = Math.max(1, Math.ceil(waitMs / 1000));
       this.#show(line('verify', `Waiting ${seconds} seconds to verify that tasks are stable...`));
     }
     return { done: false };
