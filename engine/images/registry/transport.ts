@@ -1,13 +1,11 @@
-import { lookup } from 'node:dns';
 import { Agent as HttpAgent, request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
-import { BlockList, isIP, type LookupFunction } from 'node:net';
+import { BlockList, isIP } from 'node:net';
 import type { Readable } from 'node:stream';
 import { abortReason, type Clock, invalidArgument, ShoalError, unavailable } from '../../../base/index.ts';
+import { RegistryNames } from './names.ts';
 import { connectionError } from './words.ts';
 
-/** A name that does not resolve is reported after this time at the most, ms. */
-export const LOOKUP_TIMEOUT_MS = 1900;
 const CONNECT_TIMEOUT_MS = 5000;
 /** A connection on which nothing moves for this time is broken, ms. */
 export const IDLE_TIMEOUT_MS = 30_000;
@@ -58,6 +56,7 @@ export async function readBody(response: HttpResponse): Promise<Buffer> {
 /** HTTP and HTTPS with bounded look-ups and connects, and redirects that do not leak credentials. */
 export class Transport {
   readonly #clock: Clock;
+  readonly #names: RegistryNames;
   readonly #http: HttpAgent;
   readonly #https: HttpsAgent;
   readonly #unverified: HttpsAgent;
@@ -67,6 +66,7 @@ export class Transport {
 
   constructor(clock: Clock, insecure: readonly string[]) {
     this.#clock = clock;
+    this.#names = new RegistryNames(clock);
     const options = { keepAlive: true, maxSockets: SOCKETS_PER_HOST_MAX, autoSelectFamilyAttemptTimeout: 1000 };
     this.#http = new HttpAgent(options);
     this.#https = new HttpsAgent(options);
@@ -95,29 +95,9 @@ export class Transport {
     const literal = isIP(host);
     if (literal !== 0) return this.#networks.check(host, literal === 6 ? 'ipv6' : 'ipv4');
     if (!this.#anyNetwork) return false;
-    return await new Promise((resolve) => {
-      this.#lookup(host, { all: true }, (error, found) => {
-        const addresses = error === null && Array.isArray(found) ? found : [];
-        resolve(addresses.some(({ address, family }) => this.#networks.check(address, family === 6 ? 'ipv6' : 'ipv4')));
-      });
-    });
+    const addresses = await this.#names.addresses(host).catch(() => []);
+    return addresses.some(({ address, family }) => this.#networks.check(address, family === 6 ? 'ipv6' : 'ipv4'));
   }
-
-  /** dns.lookup with a limit: the system's resolver may try for many seconds. */
-  readonly #lookup: LookupFunction = (hostname, options, callback) => {
-    let answered = false;
-    const timer = this.#clock.after(LOOKUP_TIMEOUT_MS, () => {
-      if (answered) return;
-      answered = true;
-      callback(Object.assign(new Error('lookup timed out'), { code: 'ELOOKUPTIMEOUT' }), '');
-    });
-    lookup(hostname, options, (error, address, family) => {
-      if (answered) return;
-      answered = true;
-      timer.cancel();
-      callback(error, address, family);
-    });
-  };
 
   /** One request, redirects followed for GET and HEAD. @throws ShoalError Unavailable when no answer comes. */
   async request(url: URL, request: HttpRequest): Promise<HttpResponse> {
@@ -150,7 +130,7 @@ export class Transport {
         method,
         agent,
         signal,
-        lookup: this.#lookup,
+        lookup: this.#names.lookup,
         timeout: IDLE_TIMEOUT_MS,
         headers: { 'User-Agent': 'shoal', ...request.headers, ...bodyLength(body) },
       });
