@@ -123,10 +123,17 @@ async function load(context: Context, flags: Flags): Promise<void> {
 const PLATFORM = option('platform', 'string', 'Platform of the image, when it has several (os/architecture)');
 const ALL_TAGS = option('all-tags,a', 'bool', 'Every tag of the repository');
 const PULL_QUIET = option('quiet,q', 'bool', 'Show no progress');
+// Images are not signed here, so there is nothing to skip; scripts give it.
+const NO_TRUST = option('disable-content-trust', 'bool', 'Skip image verification', { initial: true, shown: 'true' });
 
 export const imageTransferCommands: CommandGroup = {
-  pull: { usage: 'NAME[:TAG|@DIGEST]', arguments: exactly(1), options: [ALL_TAGS, PLATFORM, PULL_QUIET], run: pull },
-  push: { usage: 'NAME[:TAG]', arguments: exactly(1), options: [ALL_TAGS, PULL_QUIET], run: push },
+  pull: {
+    usage: 'NAME[:TAG|@DIGEST]',
+    arguments: exactly(1),
+    options: [ALL_TAGS, NO_TRUST, PLATFORM, PULL_QUIET],
+    run: pull,
+  },
+  push: { usage: 'NAME[:TAG]', arguments: exactly(1), options: [ALL_TAGS, NO_TRUST, PULL_QUIET], run: push },
   import: {
     usage: 'file|URL|- [REPOSITORY[:TAG]]',
     arguments: between(1, 2),

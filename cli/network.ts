@@ -231,9 +231,9 @@ const CREATE_OPTIONS = [
   option('config-from', 'string', 'Network whose settings are taken'),
   option('config-only', 'bool', 'Keep settings only, make no network'),
   option('ipam-driver', 'string', 'Driver that gives addresses', { initial: 'default', shown: '"default"' }),
-  option('subnet', 'string', 'Subnet in CIDR form', { many: true, initial: [] }),
-  option('ip-range', 'string', 'Part of the subnet that containers get addresses from', { many: true, initial: [] }),
-  option('gateway', 'string', "The subnet's gateway", { many: true, initial: [] }),
+  option('subnet', 'strings', 'Subnet in CIDR form'),
+  option('ip-range', 'strings', 'Part of the subnet that containers get addresses from'),
+  option('gateway', 'strings', "The subnet's gateway"),
   option('aux-address', 'map', 'Addresses that are in use by others (NAME=ADDRESS)', {
     parse: parseAux,
     shown: 'map[]',

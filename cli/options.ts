@@ -35,6 +35,8 @@ const KINDS: Readonly<Record<string, Kind>> = {
   list: { parse: (text) => text, many: true },
   map: { parse: (text) => text, many: true },
   uint: { parse: parseUint },
+  uint32: { parse: parseUint },
+  strings: { parse: (text) => text.split(','), many: true, initial: [] },
   int: { parse: parseInteger },
   float: { parse: parseFloatValue },
   decimal: { parse: parseCpus },

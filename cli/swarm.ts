@@ -233,12 +233,12 @@ export const swarmCommands: CommandGroup = {
     options: [
       ...ADDRESS_OPTIONS,
       ...SPEC_OPTIONS,
-      option('data-path-port', 'uint', "Port of the containers' traffic between hosts (1024 - 49151; 0 is 4789)"),
+      option('data-path-port', 'uint32', "Port of the containers' traffic between hosts (1024 - 49151; 0 is 4789)"),
       option('default-addr-pool', 'ipNetSlice', 'Pools that subnets are taken from, in CIDR form', {
         many: true,
         shown: '[]',
       }),
-      option('default-addr-pool-mask-length', 'uint', 'Length of the subnets taken from a pool', {
+      option('default-addr-pool-mask-length', 'uint32', 'Length of the subnets taken from a pool', {
         initial: 24,
         shown: '24',
       }),
