@@ -219,6 +219,12 @@ describe('a partition', () => {
     const old = await bed.leader();
     bed.first = other(old);
     await bed.lab.partition([old], false);
+    const began = systemClock.monotonic();
+    await until('a write is answered', LEADER_LOSS_LIMIT_MS, async () => {
+      await bed.client.run('service', 'update', '--detach', '--quiet', '--label-add', 'cut=off', 'probe');
+      return true;
+    });
+    expect(systemClock.monotonic() - began).toBeLessThan(LEADER_LOSS_LIMIT_MS);
     const fresh = await until('a new leader', 10_000, async () => {
       const leader = await bed.leader(bed.first);
       return leader !== old ? leader : undefined;

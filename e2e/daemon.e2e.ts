@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { must, systemClock, type SpawnResult } from '../base/index.ts';
-import { Bed, Client, get, SHOAL, until } from './kit/index.ts';
+import { Bed, bodies, Client, get, SHOAL, until } from './kit/index.ts';
 
 /** The daemon as a program: its flags, signals and files, and what it does on a full disk. */
 const bed = new Bed('daemon');
@@ -163,6 +163,9 @@ describe('SIGTERM', () => {
       .map((task) => must(task.Status.ContainerStatus, 'container').PID)
       .sort((a, b) => a - b);
     const times = before.map((pid) => bed.startTime(pid));
+    await until('w1 reaches both', 10_000, async () => {
+      return (await bodies(`http://${bed.address('w1')}:8080/`, 6)).size === 2;
+    });
     for (const { pid } of bed.lab.list()) process.kill(pid, 'SIGTERM');
     await until('both ended', 15_000, () => bed.lab.list().every((host) => host.pid === 0));
     expect(before.map((pid) => bed.startTime(pid))).toEqual(times);

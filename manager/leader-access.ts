@@ -25,7 +25,10 @@ function neverBegun(error: unknown): boolean {
   return error.message === NO_LEADER_MESSAGE || error.message.startsWith(NOT_CONNECTED);
 }
 
-type Route = { here: true } | { here: false; client: Client };
+type Route = { here: true } | { here: false; client: Client; addr: string };
+
+/** A leader that vanished breaks no connection: the call it was to answer is given up when another leads. */
+const LEADER_CHANGED = 'The leader of the swarm changed while it was answering: look whether the change was made';
 
 /** Brings calls of this process to the leader, wherever it is. */
 export class LeaderAccess {
@@ -40,7 +43,7 @@ export class LeaderAccess {
   #route(): Route | undefined {
     if (this.#parts.leadership.leading) return { here: true };
     const addr = this.#parts.leaderAddr();
-    return addr === undefined ? undefined : { here: false, client: this.#parts.clients.to(addr) };
+    return addr === undefined ? undefined : { here: false, client: this.#parts.clients.to(addr), addr };
   }
 
   async #await(endMs: number): Promise<Route> {
@@ -49,6 +52,36 @@ export class LeaderAccess {
       if (route !== undefined) return route;
       if (this.#clock.monotonic() >= endMs) throw unavailable(NO_LEADER_MESSAGE);
       await this.#clock.sleep(LEADER_POLL_MS);
+    }
+  }
+
+  /** Calls the leader for as long as it leads, or no other is known to. */
+  async #callThere<Request, Response>(
+    route: Route & { here: false },
+    method: MethodDescription<Request, Response>,
+    request: Request,
+  ): Promise<Response> {
+    const given = new AbortController();
+    const done = new AbortController();
+    const watch = async (): Promise<void> => {
+      let knownAt = this.#clock.monotonic();
+      while (!done.signal.aborted) {
+        const addr = this.#parts.leadership.leading ? '' : this.#parts.leaderAddr();
+        const nowMs = this.#clock.monotonic();
+        if (addr === route.addr) knownAt = nowMs;
+        else if (addr !== undefined) given.abort(unavailable(LEADER_CHANGED));
+        else if (nowMs - knownAt >= LEADER_WAIT_MS) given.abort(unavailable(NO_LEADER_MESSAGE));
+        if (given.signal.aborted) return;
+        await this.#clock.sleep(LEADER_POLL_MS, done.signal).catch(() => undefined);
+      }
+    };
+    const watching = watch();
+    try {
+      const options = { timeoutMs: CALL_TIMEOUT_MS, signal: given.signal };
+      return await callUnary(route.client, method, request, options);
+    } finally {
+      done.abort();
+      await watching;
     }
   }
 
@@ -64,7 +97,7 @@ export class LeaderAccess {
       const route = await this.#await(endMs);
       try {
         if (route.here) return await here(request);
-        return await callUnary(route.client, method, request, { timeoutMs: CALL_TIMEOUT_MS });
+        return await this.#callThere(route, method, request);
       } catch (error) {
         const again = neverBegun(error) || (repeatable && isShoalError(error, 'Unavailable', 'Aborted'));
         if (!again || this.#clock.monotonic() >= endMs) throw error;
