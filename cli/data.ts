@@ -78,82 +78,90 @@ function pretty(noun: string, object: DataObject): string {
   return `${lines.join('\n')}\n`;
 }
 
-function dataCommands(noun: 'secret' | 'config'): CommandGroup {
+type Noun = 'secret' | 'config';
+
+const pathOf = (noun: Noun, name: string): string => `/${noun}s/${segment(name)}`;
+
+async function list(noun: Noun, context: Context, flags: Flags): Promise<void> {
   const isSecret = noun === 'secret';
-  const path = (name: string): string => `/${noun}s/${segment(name)}`;
   const columns = isSecret
     ? '{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.CreatedAt}}\t{{.UpdatedAt}}'
     : '{{.ID}}\t{{.Name}}\t{{.CreatedAt}}\t{{.UpdatedAt}}';
+  const objects = await context.client.get<DataObject[]>(`/${noun}s`, { filters: flags.filters });
+  objects.sort((a, b) => naturalOrder(a.Spec.Name, b.Spec.Name));
+  const ago = (time: string): string => `${humanDuration(context.clock.now() - Date.parse(time))} ago`;
+  const rows = objects.map(
+    ({ ID, Spec, CreatedAt, UpdatedAt }) =>
+      new Row(`*${noun}.${noun}Context`, {
+        ID,
+        Name: Spec.Name,
+        ...(isSecret ? { Driver: Spec.Driver?.Name ?? '' } : {}),
+        CreatedAt: ago(CreatedAt),
+        UpdatedAt: ago(UpdatedAt),
+        Labels: labelLine(Spec.Labels),
+        Label: (name: string) => Spec.Labels?.[name] ?? '',
+      }),
+  );
+  const names = headers('ID', 'Name', 'Driver', 'CreatedAt=CREATED', 'UpdatedAt=UPDATED', 'Labels');
+  const quiet = flags.bool('quiet') ? 'ID' : undefined;
+  context.out.write(renderListing({ rows, columns, headers: names, format: flags.string('format'), quiet }));
+}
 
-  async function list(context: Context, flags: Flags): Promise<void> {
-    const objects = await context.client.get<DataObject[]>(`/${noun}s`, { filters: flags.filters });
-    objects.sort((a, b) => naturalOrder(a.Spec.Name, b.Spec.Name));
-    const ago = (time: string): string => `${humanDuration(context.clock.now() - Date.parse(time))} ago`;
-    const rows = objects.map(
-      ({ ID, Spec, CreatedAt, UpdatedAt }) =>
-        new Row(`*${noun}.${noun}Context`, {
-          ID,
-          Name: Spec.Name,
-          ...(isSecret ? { Driver: Spec.Driver?.Name ?? '' } : {}),
-          CreatedAt: ago(CreatedAt),
-          UpdatedAt: ago(UpdatedAt),
-          Labels: labelLine(Spec.Labels),
-          Label: (name: string) => Spec.Labels?.[name] ?? '',
-        }),
-    );
-    const names = headers('ID', 'Name', 'Driver', 'CreatedAt=CREATED', 'UpdatedAt=UPDATED', 'Labels');
-    const quiet = flags.bool('quiet') ? 'ID' : undefined;
-    context.out.write(renderListing({ rows, columns, headers: names, format: flags.string('format'), quiet }));
+async function create(noun: Noun, context: Context, flags: Flags, words: readonly string[]): Promise<void> {
+  const [name = '', file] = words;
+  const driver = flags.string('driver');
+  if (file !== undefined && driver !== '') throw new Error('when using secret driver secret data must be empty');
+  if (file === undefined && driver === '') throw new Error('either provide secret data or specify a secret driver');
+  const template = flags.string('template-driver');
+  const body = {
+    Name: name,
+    Labels: keyValues(flags.list('label')),
+    ...(file === undefined ? {} : { Data: (await readData(context, noun, file)).toString('base64') }),
+    ...(driver === '' ? {} : { Driver: { Name: driver } }),
+    ...(template === '' ? {} : { Templating: { Name: template } }),
+  };
+  const answer = await context.client.post<{ ID: string }>(`/${noun}s/create`, body);
+  say(context.out, answer.ID);
+}
+
+async function show(noun: Noun, context: Context, flags: Flags, words: readonly string[]): Promise<void> {
+  const format = flags.string('format');
+  if (flags.bool('pretty') && format !== '') throw new Error('--format is incompatible with human friendly format');
+  if (flags.bool('pretty') || format === 'pretty') {
+    for (const name of words) context.out.write(pretty(noun, await context.client.get<DataObject>(pathOf(noun, name))));
+    return;
   }
+  await inspect(context, words, format, (name) => context.client.text({ method: 'GET', path: pathOf(noun, name) }));
+}
 
-  async function create(context: Context, flags: Flags, words: readonly string[]): Promise<void> {
-    const [name = '', file] = words;
-    const driver = flags.string('driver');
-    if (file !== undefined && driver !== '') throw new Error('when using secret driver secret data must be empty');
-    if (file === undefined && driver === '') throw new Error('either provide secret data or specify a secret driver');
-    const template = flags.string('template-driver');
-    const body = {
-      Name: name,
-      Labels: keyValues(flags.list('label')),
-      ...(file === undefined ? {} : { Data: (await readData(context, noun, file)).toString('base64') }),
-      ...(driver === '' ? {} : { Driver: { Name: driver } }),
-      ...(template === '' ? {} : { Templating: { Name: template } }),
-    };
-    const answer = await context.client.post<{ ID: string }>(`/${noun}s/create`, body);
-    say(context.out, answer.ID);
-  }
-
-  async function show(context: Context, flags: Flags, words: readonly string[]): Promise<void> {
-    const format = flags.string('format');
-    if (flags.bool('pretty') && format !== '') throw new Error('--format is incompatible with human friendly format');
-    if (flags.bool('pretty') || format === 'pretty') {
-      for (const name of words) context.out.write(pretty(noun, await context.client.get<DataObject>(path(name))));
-      return;
-    }
-    await inspect(context, words, format, (name) => context.client.text({ method: 'GET', path: path(name) }));
-  }
-
+function dataCommands(noun: Noun): CommandGroup {
+  const isSecret = noun === 'secret';
   const labels = [option('label,l', 'list', 'Labels'), option('template-driver', 'string', 'Template driver')];
   return {
-    ls: { usage: '', arguments: exactly(0), options: [FILTER, FORMAT, QUIET], run: list },
+    ls: {
+      usage: '',
+      arguments: exactly(0),
+      options: [FILTER, FORMAT, QUIET],
+      run: (context, flags) => list(noun, context, flags),
+    },
     create: {
       usage: isSecret ? 'SECRET [file|-]' : 'CONFIG file|-',
       arguments: isSecret ? between(1, 2) : exactly(2),
       options: isSecret ? [...labels, option('driver,d', 'string', 'Driver that keeps the secret')] : labels,
-      run: create,
+      run: (context, flags, words) => create(noun, context, flags, words),
     },
     inspect: {
       usage: `${noun.toUpperCase()} [${noun.toUpperCase()}...]`,
       arguments: atLeast(1),
       options: [INSPECT_FORMAT, option('pretty', 'bool', 'Print it for people')],
-      run: show,
+      run: (context, flags, words) => show(noun, context, flags, words),
     },
     rm: {
       usage: `${noun.toUpperCase()} [${noun.toUpperCase()}...]`,
       arguments: atLeast(1),
       run: (context, _flags, words) =>
         removeEach(context, words, async (name) => {
-          await context.client.delete(path(name));
+          await context.client.delete(pathOf(noun, name));
           say(context.out, name);
         }),
     },

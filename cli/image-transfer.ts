@@ -72,7 +72,7 @@ async function push(context: Context, flags: Flags, words: readonly string[]): P
 /** What `import` reads: a file, standard input, or a URL that the client fetches. */
 async function importSource(context: Context, source: string): Promise<{ from: string; body?: Readable }> {
   if (source === '-') return { from: '-', body: context.input };
-  if (/^https:\/\//.test(source)) return { from: source };
+  if (source.startsWith('https://')) return { from: source };
   const url = /^http:\/\/([^/]+)(\/.*)?$/.exec(source);
   if (url === null) return { from: '-', body: await openFile(source) };
   const host = /:\d+$/.test(url[1] ?? '') ? (url[1] ?? '') : `${url[1]}:80`;

@@ -1,3 +1,4 @@
+import { parseMount } from './service-mount.ts';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { GROUPS, TOP } from './catalog.ts';
@@ -6,14 +7,7 @@ import { commandHelp } from './help.ts';
 import { checkArguments, readOptions } from './options.ts';
 import { displayPorts } from './service.ts';
 import { displayContainerPorts } from './container.ts';
-import {
-  effectiveCapabilities,
-  parseMount,
-  parseNetwork,
-  parsePorts,
-  parseUlimit,
-  dataReader,
-} from './service-values.ts';
+import { effectiveCapabilities, parseNetwork, parsePorts, parseUlimit, dataReader } from './service-values.ts';
 import { environment } from './service-spec.ts';
 import { timestamp } from './timestamp.ts';
 import {

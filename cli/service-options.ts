@@ -1,7 +1,7 @@
+import { parseMount } from './service-mount.ts';
 import { option, type OptionSpec } from './command.ts';
 import {
   parseNetwork,
-  parseMount,
   parsePorts,
   parsePreference,
   parseUlimit,

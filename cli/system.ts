@@ -122,7 +122,11 @@ async function version(context: Context, flags: Flags): Promise<number> {
       );
     }
     context.out.write(`${alignColumns(lines.join('\n'), 20, 1)}\n`);
-  } else say(context.out, template.run({ Client: client, Server: server }));
+  } else {
+    // Docker's templates spell the field otherwise than its JSON does.
+    const named = server === null ? null : { ...server, APIVersion: server.ApiVersion };
+    say(context.out, template.run({ Client: client, Server: named }));
+  }
   if (failure === '') return 0;
   say(context.err, failure);
   return 1;

@@ -165,7 +165,7 @@ export function humanDuration(ms: number): string {
 
 /** A text cut to `width` characters, the last of them an ellipsis. */
 export function ellipsis(text: string, width: number): string {
-  const characters = [...text];
+  const characters = Array.from(text);
   if (characters.length <= width) return text;
   return width <= 1 ? characters.slice(0, width).join('') : `${characters.slice(0, width - 1).join('')}…`;
 }
