@@ -1,5 +1,5 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, release, tmpdir, totalmem } from 'node:os';
+import { cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Lab, leftovers } from '../lab/index.ts';
@@ -28,6 +28,8 @@ export interface SideResult {
   /** Time from the request to the task Running of a service with one replica, s. */
   oneReplicaSeconds: { runs: number[]; median: number };
   runs: StartRun[];
+  /** Load average of the last minute before the first run: what else ran on the machine. */
+  loadBefore: number;
   medianSeconds: number;
   medianContainersPerSecond: number;
   medianRemoveSeconds: number;
@@ -82,6 +84,7 @@ async function onHosts(
 
 async function measure(side: Side, options: StartRateOptions, archive: string): Promise<SideResult> {
   const { signal, replicas, runs: count } = options;
+  const [loadBefore = 0] = loadavg();
   const image = await placeImage(side, archive);
   const one: number[] = [];
   for (let run = 0; run < count; run++) one.push((await measureStart(side, image, 1, signal)).run.seconds);
@@ -101,6 +104,7 @@ async function measure(side: Side, options: StartRateOptions, archive: string): 
     configuration: side.configuration,
     oneReplicaSeconds: { runs: one, median: median(one) },
     runs,
+    loadBefore,
     medianSeconds: median(runs.map((run) => run.seconds)),
     medianContainersPerSecond: median(runs.map((run) => run.containersPerSecond)),
     medianRemoveSeconds: median(runs.map((run) => run.removeSeconds)),
