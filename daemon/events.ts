@@ -1,7 +1,8 @@
 import { Watch, type Clock, type Logger, type Subscription } from '../base/index.ts';
 import type { EventFacts } from '../api/index.ts';
 import type { Change, Store } from '../manager/index.ts';
-import { NodeRole, NodeSpec_Availability, NodeStatus_State } from '../proto/index.ts';
+import { NodeRole, NodeSpec_Availability, NodeStatus_State, UpdateStatus_UpdateState } from '../proto/index.ts';
+import type { Service } from '../proto/index.ts';
 
 /** Past events kept for `docker events --since`. */
 const PAST_MAX = 4096;
@@ -99,10 +100,17 @@ function details(change: Change): Record<string, string> | undefined {
     return {
       ...diff('image', now.spec?.task?.container?.image ?? '', old.spec?.task?.container?.image ?? ''),
       ...diff('replicas', String(now.spec?.replicated?.replicas ?? ''), String(old.spec?.replicated?.replicas ?? '')),
-      ...diff('updatestate', String(now.update_status?.state ?? ''), String(old.update_status?.state ?? '')),
+      ...diff('updatestate', updateState(now), updateState(old)),
     };
   }
   return {};
+}
+
+/** Docker's word for where an update stands; empty when the service was never updated. */
+function updateState(service: Service): string {
+  const state = service.update_status?.state;
+  const found = Object.entries(UpdateStatus_UpdateState).find(([, number]) => number === state);
+  return found?.[0].toLowerCase() ?? '';
 }
 
 function roleName(role: NodeRole | undefined): string {
