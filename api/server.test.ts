@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BoundedQueue, conflict, httpCall, readText, ShoalError, silentLogger } from '../base/index.ts';
 import type { HttpAnswer } from '../base/index.ts';
-import { Service } from '../proto/index.ts';
+import { Network, Service } from '../proto/index.ts';
 import type { EventFacts, Ports, SwarmState } from './ports.ts';
 import { ApiServer } from './server.ts';
 import { API_VERSION } from './versions.ts';
@@ -40,7 +40,7 @@ const ports = {
       return Promise.resolve().then(() => answer(method));
     },
   },
-  engine: { containers: { list: () => [] }, images: { list: () => [] } },
+  engine: { containers: { list: () => [] }, images: { list: () => [] }, networks: { localNetworks: () => [] } },
 } as unknown as Ports;
 
 const server = new ApiServer({ ports, log: silentLogger });
@@ -245,5 +245,16 @@ describe('addresses', () => {
     await own.listen(`unix://${stale}`);
     expect((await httpCall({ host: `unix://${stale}`, method: 'GET', path: '/_ping' })).status).toBe(200);
     await own.close();
+  });
+
+  it('refuses a local network with the name of one of the swarm', async () => {
+    answer = () => ({ networks: [Network.create({ id: 'n1', spec: { annotations: { name: 'front' } } })] });
+    const [status, body] = await text('/networks/create', 'POST', { Name: 'front' });
+    expect([status, body]).toEqual([409, expect.stringContaining('network with name front already exists')]);
+  });
+
+  it('tells in the version whether it is experimental', async () => {
+    const [, body] = await text('/version');
+    expect(JSON.parse(body)).toMatchObject({ Components: [{ Details: { Experimental: 'false' } }] });
   });
 });

@@ -91,7 +91,9 @@ async function create(context: RequestContext): Promise<void> {
     return;
   }
   if (driver !== 'bridge') throw notFound(`plugin "${driver}" not found`);
-  if (ports.engine.networks.localNetworks().some((network) => network.name === name)) {
+  // A name stands for one network, wherever it is valid.
+  const taken = ports.engine.networks.localNetworks().some((network) => network.name === name);
+  if (taken || (await swarmNetworks(ports, false)).some((network) => network.spec?.annotations?.name === name)) {
     throw conflict(`network with name ${name} already exists`);
   }
   const config = json.object('IPAM')?.objects('Config')[0];

@@ -41,7 +41,7 @@ async function version({ response, ports }: RequestContext): Promise<void> {
   const { Version, ...details } = facts;
   sendJson(response, {
     Platform: { Name: 'Shoal' },
-    Components: [{ Name: 'Engine', Version, Details: details }],
+    Components: [{ Name: 'Engine', Version, Details: { ...details, Experimental: 'false' } }],
     ...facts,
   });
 }
