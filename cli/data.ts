@@ -48,7 +48,8 @@ async function readData(context: Context, noun: string, file: string): Promise<B
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
     const reason = missing ? `open ${file}: no such file or directory` : (error as Error).message;
-    throw new Error(`Error reading content from ${JSON.stringify(file)}: error reading from ${file}: ${reason}`, {
+    const lead = noun === 'config' ? `Error reading content from ${JSON.stringify(file)}: ` : '';
+    throw new Error(`${lead}error reading from ${file}: ${reason}`, {
       cause: error,
     });
   }

@@ -194,8 +194,8 @@ export function checkArguments(path: string, command: Command, words: readonly s
   if (words.length >= min && words.length <= max) return;
   const name = `'${path}'`;
   if (max === 0) throw new UsageError(`${name} accepts no arguments`, 1);
-  if (min === max) throw new UsageError(`${name} requires ${plural(min)}`, 1, true);
+  if (min === max) throw new UsageError(`${name} requires ${plural(min)}`, 1);
   if (max === Infinity) throw new UsageError(`${name} requires at least ${plural(min)}`, 1, true);
-  if (min === 0) throw new UsageError(`${name} requires at most ${plural(max)}`, 1, true);
-  throw new UsageError(`${name} requires at least ${min} and at most ${plural(max)}`, 1, true);
+  if (min === 0) throw new UsageError(`${name} requires at most ${plural(max)}`, 1);
+  throw new UsageError(`${name} requires at least ${min} and at most ${plural(max)}`, 1);
 }
