@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BoundedQueue, conflict, httpCall, readText, ShoalError, silentLogger } from '../base/index.ts';
 import type { HttpAnswer } from '../base/index.ts';
-import { Network, Service } from '../proto/index.ts';
+import { Network, Service, SubscribeLogsMessage } from '../proto/index.ts';
 import type { EventFacts, Ports, SwarmState } from './ports.ts';
 import { ApiServer } from './server.ts';
 import { API_VERSION } from './versions.ts';
@@ -38,6 +38,11 @@ const ports = {
     call: (method: string, request: unknown) => {
       calls.push({ method, request });
       return Promise.resolve().then(() => answer(method));
+    },
+    async *subscribeLogs() {
+      const context = { service_id: 's1', node_id: 'n1', task_id: 't1' };
+      yield SubscribeLogsMessage.create({ messages: [{ context, stream: 1, data: Buffer.from('hello\n') }] });
+      throw new ShoalError('Unavailable', 'incomplete log stream: node n2 is not available');
     },
   },
   engine: { containers: { list: () => [] }, images: { list: () => [] }, networks: { localNetworks: () => [] } },
@@ -165,6 +170,26 @@ describe('services', () => {
       400,
       message("invalid service version '': must be a number"),
     ]);
+  });
+});
+
+describe('service logs', () => {
+  it('tell in the stream what could not be read, as a frame of its own kind', async () => {
+    answer = () => ({ service: Service.create({ id: 's1' }) });
+    const got = await call('/v1.47/services/s1/logs?stdout=1');
+    const bytes = Buffer.from(await readText(got.body));
+    const head = bytes.readUInt32BE(4);
+    expect([bytes[0], bytes.subarray(8, 8 + head).toString()]).toEqual([1, 'hello\n']);
+    const rest = bytes.subarray(8 + head);
+    expect([rest[0], rest.subarray(8).toString()]).toEqual([3, 'incomplete log stream: node n2 is not available']);
+  });
+});
+
+describe('network prune', () => {
+  it('takes its filters seriously', async () => {
+    const [status, words] = await text(`/networks/prune?filters=${encodeURIComponent('{"until":["soon"]}')}`, 'POST');
+    expect([status, words]).toEqual([400, message("invalid filter 'until=soon'")]);
+    expect(await text('/networks/prune', 'POST')).toEqual([200, '{"NetworksDeleted":[]}\n']);
   });
 });
 

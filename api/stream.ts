@@ -22,10 +22,10 @@ export async function write(response: ServerResponse, data: Uint8Array | string,
 }
 
 /** Type byte of a frame: docs of the attach call, "Stream format". */
-const STREAM_TYPE = { stdout: 1, stderr: 2 } as const;
+const STREAM_TYPE = { stdout: 1, stderr: 2, systemerr: 3 } as const;
 
 /** One frame of the multiplexed stream: type, three zero bytes, big-endian length, payload. */
-export function frame(stream: 'stdout' | 'stderr', payload: Uint8Array): Buffer {
+export function frame(stream: keyof typeof STREAM_TYPE, payload: Uint8Array): Buffer {
   const out = Buffer.allocUnsafe(8 + payload.length);
   out.writeUInt32BE(STREAM_TYPE[stream] << 24, 0);
   out.writeUInt32BE(payload.length, 4);

@@ -97,6 +97,9 @@ async function create(context: RequestContext): Promise<void> {
     throw conflict(`network with name ${name} already exists`);
   }
   const config = json.object('IPAM')?.objects('Config')[0];
+  if (config?.string('IPRange') || Object.keys(config?.stringMap('AuxiliaryAddresses') ?? {}).length > 0) {
+    throw new ShoalError('InvalidArgument', '--ip-range and --aux-address are not supported for bridge networks yet');
+  }
   const network = await ports.engine.networks.createLocalNetwork({
     name,
     subnet: config?.string('Subnet') ?? '',
@@ -121,10 +124,24 @@ async function remove({ response, ports, params }: RequestContext): Promise<void
   sendEmpty(response, 204);
 }
 
-async function prune({ response, ports }: RequestContext): Promise<void> {
+/** The `until` filter: a time, or an age such as 24h or 10m; everything up to now when absent. */
+function pruneUntilMs(text: string | undefined, nowMs: number): number {
+  if (text === undefined) return nowMs;
+  const age = /^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$/.exec(text);
+  const [hours, minutes, seconds] = (age ?? []).slice(1).map((part) => Number(part ?? 0));
+  const given =
+    age === null ? Date.parse(text) : nowMs - (((hours ?? 0) * 60 + (minutes ?? 0)) * 60 + (seconds ?? 0)) * 1000;
+  if (text === '' || Number.isNaN(given)) throw new ShoalError('InvalidArgument', `invalid filter 'until=${text}'`);
+  return given;
+}
+
+async function prune({ response, ports, query }: RequestContext): Promise<void> {
+  const filters = Filters.parse(query, ['label', 'until']);
+  const untilMs = pruneUntilMs(filters.get('until')[0], Date.now());
   const removed: string[] = [];
   for (const network of ports.engine.networks.localNetworks()) {
-    if (PREDEFINED.includes(network.name)) continue;
+    if (PREDEFINED.includes(network.name) || network.createdMs > untilMs) continue;
+    if (!filters.matchesLabels(network.labels)) continue;
     try {
       await ports.engine.networks.removeLocalNetwork(network.id);
       removed.push(network.name);

@@ -1,4 +1,4 @@
-import { invalidArgument } from '../../base/index.ts';
+import { errorMessage, invalidArgument } from '../../base/index.ts';
 import { LogStream, timestampFromMs, timestampToIso, type LogMessage, type LogSelector } from '../../proto/index.ts';
 import { queryBool, queryInt, queryTimeMs } from '../body.ts';
 import type { RequestContext } from '../router.ts';
@@ -47,14 +47,20 @@ export async function streamServiceLogs(context: RequestContext, selector: LogSe
   const withTime = queryBool(query, 'timestamps');
   const withDetails = queryBool(query, 'details');
   beginOutput(context, tty);
-  for await (const { messages } of ports.swarm.subscribeLogs({ selector, options }, signal)) {
-    for (const message of messages) {
-      const prefix =
-        (withTime ? `${timestampToIso(message.timestamp)} ` : '') + (withDetails ? `${details(message)} ` : '');
-      const line = Buffer.concat([Buffer.from(prefix), message.data]);
-      const stream = message.stream === LogStream.LOG_STREAM_STDERR ? 'stderr' : 'stdout';
-      await write(response, tty ? line : frame(stream, line), signal);
+  try {
+    for await (const { messages } of ports.swarm.subscribeLogs({ selector, options }, signal)) {
+      for (const message of messages) {
+        const prefix =
+          (withTime ? `${timestampToIso(message.timestamp)} ` : '') + (withDetails ? `${details(message)} ` : '');
+        const line = Buffer.concat([Buffer.from(prefix), message.data]);
+        const stream = message.stream === LogStream.LOG_STREAM_STDERR ? 'stderr' : 'stdout';
+        await write(response, tty ? line : frame(stream, line), signal);
+      }
     }
+  } catch (error) {
+    // The answer has begun: clients take the reason from a frame of its own kind and end with it.
+    if (signal.aborted || tty) throw error;
+    await write(response, frame('systemerr', Buffer.from(errorMessage(error))), signal);
   }
   response.end();
 }

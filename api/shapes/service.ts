@@ -207,7 +207,7 @@ function updateConfigToJson(config: UpdateConfig | null): JsonObject | undefined
   if (config === null) return undefined;
   return {
     Parallelism: config.parallelism,
-    Delay: durationToNs(config.delay),
+    Delay: durationToNs(config.delay) || undefined,
     FailureAction: wordOf(FAILURE_ACTION, config.failure_action),
     Monitor: durationToNs(config.monitor),
     // The wire has 32 bits: seven digits are all that was sent.
