@@ -1,7 +1,6 @@
 import {
   backoffDelayMs,
   errorMessage,
-  isShoalError,
   must,
   TaskGroup,
   unavailable,
@@ -9,29 +8,20 @@ import {
   type Logger,
   type Random,
 } from '../base/index.ts';
-import {
-  channelOptions,
-  renewalDelayMs,
-  renewCertificate,
-  saveIdentity,
-  TlsIdentity,
-  verifyChain,
-  type NodeIdentity,
-} from '../identity/index.ts';
+import { channelOptions, saveIdentity, TlsIdentity, verifyChain, type NodeIdentity } from '../identity/index.ts';
 import { Manager, type ClusterInit, type ManagerStart } from '../manager/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
 import { IssuanceStatus_State, NodeRole, type Node, type WeightedPeer } from '../proto/index.ts';
 import { Agent, grpcConnection, type Executor } from '../worker/index.ts';
 import { splitHostPort } from './addresses.ts';
+import { CertificateRenewal } from './certificate-renewal.ts';
 import type { KnownManager, SwarmFiles, SwarmSettings } from './swarm-files.ts';
 
-const RENEWAL_BACKOFF = { baseMs: 500, capMs: 60_000 };
+const PROMOTION_BACKOFF = { baseMs: 500, capMs: 60_000 };
 const CONNECT_POLL_MS = 20;
 const DEFAULT_DATA_PATH_PORT = 4789;
 /** Pause between two tries to write to a full disk, ms. */
 const DISK_RETRY_MS = 2_000;
-/** Refusals in a row after which the managers' word that this node is unknown is believed. */
-const EXPELLED_AFTER = 3;
 
 function isDiskFull(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
@@ -70,9 +60,7 @@ export class Member {
   #agent: Agent | undefined;
   #managers: KnownManager[];
   #error = '';
-  /** Wakes the renewal loop: the role or the state of the certificate asks for a new one. */
-  #renewNow: (() => void) | undefined;
-  #renewalDue = false;
+  readonly #renewal: CertificateRenewal;
   #dataPathPort: number;
   /** What the manager failed of last; undefined once it works. */
   #failure: unknown;
@@ -87,6 +75,12 @@ export class Member {
     this.#group = new TaskGroup(options.log);
     this.#managers = options.files.managers();
     this.#dataPathPort = options.settings.dataPathPort || DEFAULT_DATA_PATH_PORT;
+    this.#renewal = new CertificateRenewal({
+      ...options,
+      identity: () => must(this.identity, 'identity'),
+      managers: () => this.#managers,
+      onRenewed: (renewed, remoteAddr, signal) => this.#onRenewed(renewed, remoteAddr, signal),
+    });
   }
 
   /** What `swarm init` chose, in the manager's terms. */
@@ -135,7 +129,7 @@ export class Member {
     if (identity.role === 'manager') await this.#startManager(identity, how);
     if (how.kind === 'join') this.#knowManagers([{ nodeId: '', addr: how.remoteAddr }]);
     await this.#startAgent(identity);
-    this.#group.start('certificate renewal', (signal) => this.#renewals(signal));
+    this.#group.start('certificate renewal', (signal) => this.#renewal.run(signal));
   }
 
   async #setUnderlay(): Promise<void> {
@@ -173,7 +167,7 @@ export class Member {
     void this.#changeRole('demotion', async () => {
       await this.#stopManager();
       Manager.forget(this.#options.files.dir);
-      this.#askForRenewal();
+      this.#renewal.ask();
     });
   }
 
@@ -267,7 +261,7 @@ export class Member {
   #onNode(node: Node): void {
     const wanted = node.role === NodeRole.MANAGER ? 'manager' : 'worker';
     const state = node.certificate?.status?.state;
-    if (wanted !== this.identity?.role || state === IssuanceStatus_State.ROTATE) this.#askForRenewal();
+    if (wanted !== this.identity?.role || state === IssuanceStatus_State.ROTATE) this.#renewal.ask();
     if (node.VXLANUDPPort !== 0 && node.VXLANUDPPort !== this.#dataPathPort) {
       this.#dataPathPort = node.VXLANUDPPort;
       this.#setUnderlay().catch((error: unknown) =>
@@ -297,75 +291,13 @@ export class Member {
     this.#manager?.updateIdentity(identity);
   }
 
-  #askForRenewal(): void {
-    this.#renewalDue = true;
-    this.#renewNow?.();
-  }
-
-  /** Renews the certificate between 50 and 80 % of its life, and at once when the managers ask for it. */
-  async #renewals(signal: AbortSignal): Promise<void> {
-    const { clock, random, log } = this.#options;
-    let failures = 0;
-    let refusals = 0;
-    while (!signal.aborted) {
-      const identity = must(this.identity, 'identity');
-      if (!this.#renewalDue) await this.#untilRenewal(renewalDelayMs(identity, clock.now(), random), signal);
-      if (signal.aborted) return;
-      this.#renewalDue = false;
-      try {
-        await this.#renew(identity, signal);
-        failures = 0;
-        refusals = 0;
-      } catch (error) {
-        if (signal.aborted) return;
-        log.warn('the certificate could not be renewed; trying again', { error: errorMessage(error) });
-        refusals = isShoalError(error, 'PermissionDenied', 'NotFound') ? refusals + 1 : 0;
-        if (refusals >= EXPELLED_AFTER) {
-          this.#options.onExpelled();
-          return;
-        }
-        this.#renewalDue = true;
-        await clock.sleep(backoffDelayMs(failures++, RENEWAL_BACKOFF, random), signal).catch(() => undefined);
-      }
-    }
-  }
-
-  async #untilRenewal(delayMs: number, signal: AbortSignal): Promise<void> {
-    // Timers of Node hold 31 bits of milliseconds.
-    const wait = new AbortController();
-    this.#renewNow = () => wait.abort(new Error('renew now'));
-    const both = AbortSignal.any([signal, wait.signal]);
-    try {
-      for (let left = delayMs; left > 0 && !both.aborted; left -= 2 ** 30) {
-        await this.#options.clock.sleep(Math.min(left, 2 ** 30), both);
-      }
-    } catch {
-      // Woken early: the caller looks why.
-    } finally {
-      this.#renewNow = undefined;
-    }
-  }
-
-  async #renew(identity: NodeIdentity, signal: AbortSignal): Promise<void> {
-    const { clock, random, log, files } = this.#options;
-    const remoteAddr = this.#managers[random.int(Math.max(1, this.#managers.length))]?.addr;
-    if (remoteAddr === undefined) throw unavailable('no manager is known');
-    const renewed = await renewCertificate({
-      identity,
-      remoteAddr,
-      identityDir: files.dir,
-      clock,
-      random,
-      log,
-      signal,
-    });
+  /** A renewed certificate may bring another role; `remoteAddr` is the manager that signed it. */
+  #onRenewed(renewed: NodeIdentity, remoteAddr: string, signal: AbortSignal): void {
     this.#useIdentity(renewed);
-    log.info('certificate renewed', { role: renewed.role, expires: new Date(renewed.expiryMs).toISOString() });
-    if (renewed.role === 'manager' && this.#manager === undefined) {
-      void this.#changeRole('promotion', async () => {
-        if (this.#manager === undefined) await this.#promote(renewed, remoteAddr, signal);
-      });
-    }
+    if (renewed.role !== 'manager' || this.#manager !== undefined) return;
+    void this.#changeRole('promotion', async () => {
+      if (this.#manager === undefined) await this.#promote(renewed, remoteAddr, signal);
+    });
   }
 
   /** Joins the raft group; tried again until it works or the role is taken back. */
@@ -377,7 +309,7 @@ export class Member {
         return;
       } catch (error) {
         log.warn('this node could not become a manager yet', { error: errorMessage(error) });
-        await clock.sleep(backoffDelayMs(attempt, RENEWAL_BACKOFF, random), signal).catch(() => undefined);
+        await clock.sleep(backoffDelayMs(attempt, PROMOTION_BACKOFF, random), signal).catch(() => undefined);
       }
     }
   }
