@@ -127,7 +127,8 @@ describe('a second daemon', () => {
   it('in the same network namespace, with other ports and sockets, forms a swarm with a third', async () => {
     const [a, b] = [await startBeside('a'), await startBeside('b')];
     const at = bed.address('m1');
-    await a.run('swarm', 'init', '--listen-addr', '0.0.0.0:2478', '--advertise-addr', `${at}:2478`);
+    const dataPath = ['--data-path-port', '4790'];
+    await a.run('swarm', 'init', '--listen-addr', '0.0.0.0:2478', '--advertise-addr', `${at}:2478`, ...dataPath);
     const token = await a.run('swarm', 'join-token', '-q', 'manager');
     const ports = ['--listen-addr', '0.0.0.0:2479', '--advertise-addr', `${at}:2479`];
     await b.run('swarm', 'join', '--token', token, ...ports, `${at}:2478`);
