@@ -1,4 +1,4 @@
-import { UsageError, type Command, type OptionSpec } from './command.ts';
+import { UsageError, type CommandShape, type OptionSpec } from './option-spec.ts';
 import { cut } from './words.ts';
 import {
   parseBoolean,
@@ -189,7 +189,7 @@ export function readOptions(
 const plural = (count: number): string => `${count} argument${count === 1 ? '' : 's'}`;
 
 /** Refuses a wrong number of arguments. @throws UsageError in docker's words */
-export function checkArguments(path: string, command: Command, words: readonly string[]): void {
+export function checkArguments(path: string, command: CommandShape, words: readonly string[]): void {
   const { min, max } = command.arguments;
   if (words.length >= min && words.length <= max) return;
   const name = `'${path}'`;
