@@ -1,4 +1,5 @@
 import { errorMessage, must, ShoalError, unavailable, type Clock, type Logger, type Random } from '../base/index.ts';
+import type { SwarmInitRequest, SwarmJoinRequest } from '../api/index.ts';
 import { issuerInfo, loadIdentity, removeIdentity, requestCertificate, saveIdentity } from '../identity/index.ts';
 import { createBootstrapIdentity, Manager } from '../manager/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
@@ -13,28 +14,11 @@ import { leaveRefusal, NOT_IN_SWARM, notManager, type LocalState } from './swarm
 const JOIN_TIMEOUT_MS = 20_000;
 const CONNECT_TIMEOUT_MS = 5_000;
 
-export interface InitRequest {
-  listenAddr: string;
-  advertiseAddr: string;
-  dataPathAddr: string;
-  dataPathPort: number;
-  forceNewCluster: boolean;
-  autoLockManagers: boolean;
-  availability: string;
-  defaultAddrPool: string[];
-  subnetSize: number;
+/** What `swarm init` asks for; the spec in the manager's terms. */
+export type InitRequest = Omit<SwarmInitRequest, 'spec'> & {
   /** Completes the spec of a new cluster. */
   spec: Parameters<typeof Member.clusterInit>[0]['spec'];
-}
-
-export interface JoinRequest {
-  listenAddr: string;
-  advertiseAddr: string;
-  dataPathAddr: string;
-  remoteAddrs: string[];
-  joinToken: string;
-  availability: string;
-}
+};
 
 export interface ClusterOptions {
   dataRoot: string;
@@ -220,7 +204,7 @@ export class ClusterNode {
   }
 
   /** Joins a swarm by token; resolves when this node takes part in it. */
-  join(request: JoinRequest): Promise<void> {
+  join(request: SwarmJoinRequest): Promise<void> {
     return this.#exclusive(async () => {
       this.#refuseIfMember();
       const first = request.remoteAddrs[0];
