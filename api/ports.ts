@@ -131,6 +131,8 @@ export interface ImagesPort {
     options: { auth?: AuthFacts; platform?: string; report?: (p: ProgressFacts) => void; signal: AbortSignal },
   ): Promise<ImageFacts>;
   load(archivePath: string, report: (p: ProgressFacts) => void): Promise<void>;
+  /** Writes an archive of images that `load` takes. */
+  save(references: readonly string[], destinationPath: string): Promise<void>;
   importArchive(
     archivePath: string,
     options: { repository: string; tag: string; message: string; changes: readonly string[] },

@@ -1,5 +1,5 @@
 /** The HTTP server on a unix socket, with ports that answer from memory. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -24,6 +24,11 @@ const calls: { method: string; request: unknown }[] = [];
 let answer: (method: string) => unknown = () => ({});
 let queue = new BoundedQueue<EventFacts>(10);
 
+const save = async (references: readonly string[], path: string): Promise<void> => {
+  if (references.includes('nosuch')) throw new ShoalError('NotFound', 'No such image: nosuch:latest');
+  writeFileSync(path, `archive of ${references.join(' and ')}`);
+};
+
 const ports = {
   system: {
     version: '0.1.0',
@@ -45,7 +50,7 @@ const ports = {
       throw new ShoalError('Unavailable', 'incomplete log stream: node n2 is not available');
     },
   },
-  engine: { containers: { list: () => [] }, images: { list: () => [] }, networks: { localNetworks: () => [] } },
+  engine: { containers: { list: () => [] }, images: { list: () => [], save }, networks: { localNetworks: () => [] } },
 } as unknown as Ports;
 
 const server = new ApiServer({ ports, log: silentLogger });
@@ -182,6 +187,15 @@ describe('service logs', () => {
     expect([bytes[0], bytes.subarray(8, 8 + head).toString()]).toEqual([1, 'hello\n']);
     const rest = bytes.subarray(8 + head);
     expect([rest[0], rest.subarray(8).toString()]).toEqual([3, 'incomplete log stream: node n2 is not available']);
+  });
+});
+
+describe('image save', () => {
+  it('streams the archive of one image or several, and leaves no file', async () => {
+    expect(await text('/images/get?names=a&names=b')).toEqual([200, 'archive of a and b']);
+    expect(await text('/images/registry:5000/team/web:1/get')).toEqual([200, 'archive of registry:5000/team/web:1']);
+    expect(await text('/images/nosuch/get')).toEqual([404, message('No such image: nosuch:latest')]);
+    expect(existsSync(join(dir, 'upload'))).toBe(false);
   });
 });
 

@@ -340,5 +340,6 @@ export class Member {
   /** Removes the tasks and networks of the swarm from this host. */
   async clear(): Promise<void> {
     await this.#options.executor.removeOrphans(new Set());
+    await this.#options.networks.leaveUnderlay();
   }
 }

@@ -279,6 +279,8 @@ export interface Images {
   ): Promise<Image>;
   /** A `docker save` or OCI archive in a file. */
   load(archivePath: string, report: (p: ImageProgress) => void): Promise<void>;
+  /** Writes an archive of images (docker-archive and OCI layout in one) that `load` takes. */
+  save(references: readonly string[], destinationPath: string): Promise<void>;
   /** A root file system archive in a file becomes an image. */
   importArchive(
     archivePath: string,

@@ -367,6 +367,12 @@ export class HostNetwork implements HostNetworks {
     await this.#updates.now();
   }
 
+  async leaveUnderlay(): Promise<void> {
+    for (const { facts } of this.#overlays.all()) await this.removeTable(facts.id);
+    this.#overlays.clearUnderlay();
+    await this.#updates.now();
+  }
+
   async setTable(table: NetworkTable): Promise<void> {
     await this.#locked(table.network_id, async () => {
       this.#leaving.delete(table.network_id);

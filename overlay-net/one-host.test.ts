@@ -108,6 +108,10 @@ describe.each(['ffi', 'exec'])('one host through the %s back end', (backend) => 
     run(host.namespace, 'ip', 'link', 'del', 'foreign');
     await host.network.reconcile();
     await host.network.waitForNetwork(facts.id, 5_000);
-    await host.network.removeTable(facts.id);
+    expect(run(host.namespace, 'nft', 'list', 'ruleset').out).toContain('4789');
+    await host.network.leaveUnderlay();
+    // Another daemon in this namespace may use the port for peers of its own now.
+    expect(run(host.namespace, 'nft', 'list', 'ruleset').out).not.toContain('4789');
+    await expect(host.network.waitForNetwork(facts.id, 100)).rejects.toThrow('did not become ready');
   });
 });

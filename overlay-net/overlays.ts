@@ -98,6 +98,11 @@ export class Overlays {
     return true;
   }
 
+  clearUnderlay(): void {
+    this.#underlay = undefined;
+    this.#store.removeUnderlay();
+  }
+
   /** Takes a table; false when it is older than or the same as the one that is known. */
   accept(table: NetworkTable): boolean {
     const known = this.#entries.get(table.network_id);

@@ -98,6 +98,10 @@ export class NetworkStore {
     replace(join(this.#root, 'underlay.json'), JSON.stringify(underlay));
   }
 
+  removeUnderlay(): void {
+    rmSync(join(this.#root, 'underlay.json'), { force: true });
+  }
+
   loadNetworks(): LocalNetwork[] {
     const text = readFileIfExists(this.#networks);
     return text === undefined ? [] : (JSON.parse(text) as LocalNetwork[]);

@@ -81,6 +81,8 @@ export interface HostNetworks {
   keepSandboxes(ids: ReadonlySet<string>): Promise<void>;
   /** This host's tunnel end point; until it is set, overlays stay local. */
   setUnderlay(underlay: { vtep: string; dataPathPort: number; nodeId: string }): Promise<void>;
+  /** This host leaves its overlays: their tables, tunnels and rules go; local networks stay. */
+  leaveUnderlay(): Promise<void>;
   /** Replaces what is known of one overlay network (see proto NetworkTable). */
   setTable(table: import('../proto/index.ts').NetworkTable): Promise<void>;
   removeTable(networkId: string): Promise<void>;

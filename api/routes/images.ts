@@ -1,4 +1,5 @@
-import { rmSync } from 'node:fs';
+import { createReadStream, rmSync } from 'node:fs';
+import { pipeline } from 'node:stream/promises';
 import { invalidArgument, must } from '../../base/index.ts';
 import { queryBool, saveBody } from '../body.ts';
 import { Filters } from '../filters.ts';
@@ -143,6 +144,20 @@ async function push(context: RequestContext): Promise<void> {
   });
 }
 
+/** `docker save`: the archive is written whole first, so that a fault is still a plain error answer. */
+async function save(context: RequestContext, references: readonly string[]): Promise<void> {
+  const { ports, response, signal } = context;
+  if (references.length === 0) throw invalidArgument('no image to save was named');
+  const path = ports.system.temporaryFile();
+  try {
+    await ports.engine.images.save(references, path);
+    response.writeHead(200, { 'Content-Type': 'application/x-tar' });
+    await pipeline(createReadStream(path), response, { signal });
+  } finally {
+    rmSync(path, { force: true });
+  }
+}
+
 async function distribution(context: RequestContext): Promise<void> {
   const { params, ports, response, signal } = context;
   const found = await ports.engine.images.distribution(must(params['name'], 'name'), authOf(context), signal);
@@ -154,6 +169,20 @@ async function distribution(context: RequestContext): Promise<void> {
 
 export const imageRoutes: readonly Route[] = [
   { method: 'GET', path: '/images/json', handler: list },
+  {
+    method: 'GET',
+    path: '/images/get',
+    handler: (context) =>
+      save(
+        context,
+        context.query.getAll('names').flatMap((names) => names.split(',')),
+      ),
+  },
+  {
+    method: 'GET',
+    path: '/images/{name*}/get',
+    handler: (context) => save(context, [must(context.params['name'], 'name')]),
+  },
   { method: 'POST', path: '/images/create', handler: create },
   { method: 'POST', path: '/images/load', handler: load },
   {

@@ -150,6 +150,7 @@ export function noNetworks(): HostNetworks {
     keepSandboxes: nothing,
     setUnderlay: nothing,
     setTable: nothing,
+    leaveUnderlay: nothing,
     removeTable: nothing,
     waitForNetwork: nothing,
     localNetworks: () => [],

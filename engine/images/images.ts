@@ -34,8 +34,6 @@ export interface ImageStore extends Images {
   readonly storageDriver: 'overlay2' | 'vfs';
   /** Container ids that have a root on disk; the containers' owner removes those it does not know. */
   roots(): string[];
-  /** `docker save`: writes an archive of images (docker-archive and OCI layout in one) that `load` takes. */
-  save(references: readonly string[], destinationPath: string): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -24,6 +24,7 @@ type Methods = Pick<
   | 'createLocalNetwork'
   | 'removeLocalNetwork'
   | 'removeTable'
+  | 'leaveUnderlay'
   | 'reconcile'
 >;
 type Remote = { [K in keyof Methods]: (...args: Parameters<Methods[K]>) => ReturnType<Methods[K]> };
