@@ -184,6 +184,8 @@ describe('dispatcher', () => {
 
   it('as a new leader expects the nodes back, and takes those that do not come as down', async () => {
     await open('n1');
+    const shoalNode = aNode('n3', { description: { data_path_addr: '10.0.0.3' } });
+    await store.update((tx) => tx.create('node', shoalNode));
     await retire();
     await expect(beat('n1', 'x')).rejects.toMatchObject({ code: 'Unavailable' });
     await lead();
@@ -191,7 +193,13 @@ describe('dispatcher', () => {
     expect(nodeState('n2')).toBe(NodeStatus_State.UNKNOWN);
     await open('n1');
     expect(nodeState('n1')).toBe(NodeStatus_State.READY);
-    await clock.advanceAsync(11_000);
+    await clock.advanceAsync(5_900);
+    expect(nodeState('n3')).toBe(NodeStatus_State.UNKNOWN);
+    // Shoal's agents are quick to find a leader; stock ones may take SwarmKit's six periods of 5 s.
+    await clock.advanceAsync(200);
+    expect(nodeState('n3')).toBe(NodeStatus_State.DOWN);
+    expect(nodeState('n2')).toBe(NodeStatus_State.UNKNOWN);
+    await clock.advanceAsync(24_000);
     expect(nodeState('n2')).toBe(NodeStatus_State.DOWN);
   });
 

@@ -97,7 +97,10 @@ export class Sessions {
 
   /** Expects a node that had a session with an earlier leader: it is Down unless it comes back in time. */
   expect(nodeId: string): void {
-    this.#extend(nodeId, graceMs(this.#cluster()));
+    const node = this.#options.store.view().get('node', nodeId);
+    // Only Shoal's agents tell the address of their tunnels.
+    const shoal = (node?.description?.data_path_addr ?? '') !== '';
+    this.#extend(nodeId, graceMs(this.#cluster(), shoal));
   }
 
   /** The node was removed from the cluster. */

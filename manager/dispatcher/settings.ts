@@ -9,8 +9,10 @@ export const SHOAL_DOWN_AFTER_MS = 5000;
 export const STOCK_PERIOD_MS = 5000;
 /** Missed periods after which a stock agent is Down. */
 export const STOCK_PERIODS_MISSED = 3;
-/** Shortest time that nodes get to find a new leader, ms: a stock agent's back-off goes up to 8 s. */
-export const GRACE_MIN_MS = 10_000;
+/** What a Shoal agent gets beyond its usual silence to find a new leader, ms: its tries are quick at first. */
+const GRACE_MARGIN_MS = 1000;
+/** A stock agent's back-off goes up to 8 s: as many periods as SwarmKit gives it (swarmkit.md §1.8). */
+const STOCK_GRACE_PERIODS = 6;
 /** Heartbeats an agent must be able to lose before it is Down. */
 const PERIODS_WITHIN_DOWN = 3;
 
@@ -39,8 +41,9 @@ export function heartbeatTimes(cluster: Cluster | undefined, shoal: boolean): He
 }
 
 /** Time that a new leader gives known nodes to come back before they are Down, ms. */
-export function graceMs(cluster: Cluster | undefined): number {
-  return Math.max(GRACE_MIN_MS, heartbeatTimes(cluster, true).downAfterMs * 2);
+export function graceMs(cluster: Cluster | undefined, shoal: boolean): number {
+  const { periodMs, downAfterMs } = heartbeatTimes(cluster, shoal);
+  return shoal ? downAfterMs + GRACE_MARGIN_MS : periodMs * STOCK_GRACE_PERIODS;
 }
 
 /** A period with ±10 % of jitter, ms: spreads the agents' heartbeats (swarmkit: 5 s ± 0.5 s). */
