@@ -64,6 +64,12 @@ export class LabNames {
     return `sl${this.tag}${host}`;
   }
 
+  /** A host keeps its hardware address through a crash, as a machine does: what its neighbours remember stays true. */
+  hostMac(host: string): string {
+    const digits = createHash('sha256').update(`${this.name}/${host}`).digest('hex').slice(0, 10);
+    return `02:${(digits.match(/../g) ?? []).join(':')}`;
+  }
+
   hostRunDir(host: string): string {
     return join(this.runDir, host);
   }

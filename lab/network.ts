@@ -46,7 +46,7 @@ export async function linkHost(names: LabNames, link: HostLink): Promise<void> {
   const outside = names.hostLink(link.host);
   await spawner.run({ file: 'ip', args: ['link', 'del', outside] });
   await ip([
-    `link add ${outside} type veth peer name eth0 netns ${link.holder}`,
+    `link add ${outside} type veth peer name eth0 address ${names.hostMac(link.host)} netns ${link.holder}`,
     `link set ${outside} master ${names.bridge} up`,
   ]);
   await inHost(

@@ -6,7 +6,9 @@ import { abortReason, type Clock, invalidArgument, ShoalError, unavailable } fro
 import { RegistryNames } from './names.ts';
 import { connectionError } from './words.ts';
 
-const CONNECT_TIMEOUT_MS = 5000;
+/** Time for one try to connect, ms. Several short ones get through where one long one hangs on a lost packet. */
+const CONNECT_TIMEOUT_MS = 2000;
+const CONNECT_ATTEMPTS_MAX = 3;
 /** A connection on which nothing moves for this time is broken, ms. */
 export const IDLE_TIMEOUT_MS = 30_000;
 const REDIRECTS_MAX = 5;
@@ -120,7 +122,7 @@ export class Transport {
     }
   }
 
-  #once(url: URL, request: HttpRequest): Promise<HttpResponse> {
+  #once(url: URL, request: HttpRequest, attempt = 1): Promise<HttpResponse> {
     const { method, signal, body } = request;
     if (signal.aborted) return Promise.reject(abortReason(signal));
     const secure = url.protocol === 'https:';
@@ -139,13 +141,19 @@ export class Transport {
         const stale = sent.reusedSocket && (error as NodeJS.ErrnoException).code === 'ECONNRESET';
         if (signal.aborted) reject(abortReason(signal));
         // The server may close a kept connection at the moment it is used again.
-        else if (stale && typeof body !== 'function') resolve(this.#once(url, request));
+        else if (stale && typeof body !== 'function') resolve(this.#once(url, request, attempt));
+        // Nothing of the request was sent: it may be tried on another connection.
+        else if (unconnected && attempt < CONNECT_ATTEMPTS_MAX) resolve(this.#once(url, request, attempt + 1));
         else reject(error instanceof ShoalError ? error : connectionError(method, url, error));
       };
       const timedOut = (): void => {
         sent.destroy(Object.assign(new Error('timeout'), { code: 'ETIMEDOUT' }));
       };
-      const connecting = this.#clock.after(CONNECT_TIMEOUT_MS, timedOut);
+      let unconnected = false;
+      const connecting = this.#clock.after(CONNECT_TIMEOUT_MS, () => {
+        unconnected = true;
+        timedOut();
+      });
       sent.on('socket', (socket) => {
         if (!socket.connecting) connecting.cancel();
         else socket.once('connect', () => connecting.cancel());
