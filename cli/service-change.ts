@@ -11,7 +11,7 @@ import { serviceSpec } from './service-spec.ts';
 import { reportErrors } from './task-table.ts';
 import { errorMessage } from '../base/index.ts';
 import { parseUint } from './units.ts';
-import { checkImageName, cut, imageName } from './words.ts';
+import { checkImageName, cut, imageName, isImageName } from './words.ts';
 
 interface Answer {
   ID?: string;
@@ -30,6 +30,8 @@ const unresolvedWarning = (image: string): string =>
 /** Pins the image to its digest and the service to its platforms. Gives a warning when the registry cannot be asked. */
 async function pinImage(client: Client, spec: ServiceSpec, auth: string): Promise<string | undefined> {
   const container = spec.TaskTemplate.ContainerSpec;
+  // A name that is none is sent as it is: the manager says what is wrong with it.
+  if (!isImageName(container.Image)) return unresolvedWarning(container.Image);
   if (!container.Image.includes('@') && imageName(container.Image).tag === undefined) container.Image += ':latest';
   try {
     const path = container.Image.split('/').map(segment).join('/');
@@ -61,7 +63,6 @@ function warn(context: Context, warnings: readonly (string | undefined)[] | null
 
 async function create(context: Context, flags: Flags, words: readonly string[]): Promise<void> {
   const { client } = context;
-  checkImageName(words[0] ?? '');
   const spec = await serviceSpec(client, flags, words, context.env);
   await editData(client, flags, spec.TaskTemplate.ContainerSpec, '');
   const auth = authOf(context, flags, words[0] ?? '');

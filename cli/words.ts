@@ -127,3 +127,13 @@ export function checkImageName(text: string): void {
     throw new Error('invalid reference format');
   }
 }
+
+/** Whether a text can be an image name. */
+export function isImageName(text: string): boolean {
+  try {
+    checkImageName(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
