@@ -23,6 +23,13 @@ install_system_packages() {
   need curl curl
   need tini tini
   need ps procps
+  need hostname hostname
+  need xz xz-utils
+  need bzip2 bzip2
+  # For the tests alone: other ends of connections, certificates and attributes read by other programs.
+  need socat socat
+  need openssl openssl
+  need getfattr attr
   [ -x /bin/busybox ] && /bin/busybox --help 2>&1 | grep -q httpd || missing+=(busybox-static)
   [ ${#missing[@]} -eq 0 ] && return 0
   if [ "$(id -u)" != 0 ]; then
