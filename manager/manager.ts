@@ -200,6 +200,7 @@ export class Manager {
   }
 
   async #restart(): Promise<void> {
+    this.#parts.self.restartedAtMs = this.#options.clock.monotonic();
     const file = loadMemberFile(this.#options.stateDir);
     await this.#consensus(file.raftId, file.members, { kind: 'restart' });
     const known = this.#parts.members.get(file.raftId);
@@ -208,6 +209,7 @@ export class Manager {
   }
 
   async #forceNewCluster(): Promise<void> {
+    this.#parts.self.restartedAtMs = this.#options.clock.monotonic();
     const file = loadMemberFile(this.#options.stateDir);
     const member = this.#selfMember(file.raftId);
     this.#forced = true;

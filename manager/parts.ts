@@ -6,7 +6,7 @@ import { CertificateAuthority, clusterOf, createRootRotation, isBlacklisted } fr
 import type { ClusterParts } from './cluster-parts.ts';
 import { Consensus, type ConsensusOptions } from './consensus.ts';
 import { createControl, type Control } from './control/index.ts';
-import { createDispatcher, type Dispatcher } from './dispatcher/index.ts';
+import { createDispatcher, RESTART_GRACE_MS, type Dispatcher } from './dispatcher/index.ts';
 import { createDuties } from './duties.ts';
 import { Leadership } from './leadership.ts';
 import { createLogBroker, type LogBroker } from './logs/index.ts';
@@ -44,6 +44,14 @@ export interface PartsOptions {
 }
 
 /** A manager's parts, put together but not started. */
+/** What a manager learns of itself while it starts. */
+export interface ManagerSelf {
+  /** Where others reach it; set once it listens. */
+  addr: string;
+  /** When it was started from its own data, monotonic ms; undefined for one that is new to the cluster. */
+  restartedAtMs?: number;
+}
+
 export interface ManagerParts extends ClusterParts {
   readonly tls: TlsIdentity;
   readonly clients: ManagerClients;
@@ -52,8 +60,7 @@ export interface ManagerParts extends ClusterParts {
   readonly membership: MembershipService;
   readonly broker: LogBroker;
   readonly control: Control;
-  /** Where others reach this manager; set once it listens. */
-  readonly self: { addr: string };
+  readonly self: ManagerSelf;
   /** Address of another manager that leads. */
   leaderAddr(): string | undefined;
   startConsensus(raftId: number, how: StartMode): Promise<void>;
@@ -88,7 +95,12 @@ class LateConsensus implements MembershipRaft {
   }
 }
 
-function createDispatcherFor(options: PartsOptions, store: ReplicatedStore, members: MemberList): Dispatcher {
+function createDispatcherFor(
+  options: PartsOptions,
+  store: ReplicatedStore,
+  members: MemberList,
+  self: ManagerSelf,
+): Dispatcher {
   const { clock, random, log, identity } = options;
   return createDispatcher({
     store,
@@ -96,6 +108,7 @@ function createDispatcherFor(options: PartsOptions, store: ReplicatedStore, memb
     random,
     log: log.with({ component: 'dispatcher' }),
     nodeId: identity.nodeId,
+    restarted: () => self.restartedAtMs !== undefined && clock.monotonic() - self.restartedAtMs < RESTART_GRACE_MS,
     managers: () =>
       members
         .list()
@@ -111,7 +124,7 @@ interface Base {
   readonly cluster: ClusterParts;
   readonly tls: TlsIdentity;
   readonly clients: ManagerClients;
-  readonly self: { addr: string };
+  readonly self: ManagerSelf;
 }
 
 function depsOf({ options, cluster }: Base, component: string) {
@@ -202,11 +215,11 @@ export function assemble(options: PartsOptions): ManagerParts {
   const members = new MemberList();
   const tls = new TlsIdentity(identity);
   const clients = new ManagerClients(tls);
-  const self = { addr: '' };
+  const self: ManagerSelf = { addr: '' };
   const cluster: ClusterParts = { store, members, consensus: () => late.node };
   const base: Base = { options, late, cluster, tls, clients, self };
   const membership = new MembershipService({ ...depsOf(base, 'membership'), raft: late, members, tls });
-  const dispatcher = createDispatcherFor(options, store, members);
+  const dispatcher = createDispatcherFor(options, store, members, self);
   const broker = createLogBroker(depsOf(base, 'logs'));
   const control = createControlFor(base);
   const authority = new CertificateAuthority(depsOf(base, 'ca'));

@@ -27,6 +27,7 @@ describe('dispatcher', () => {
   let store: MemoryStore;
   let clock: VirtualClock;
   let dispatcher: Dispatcher;
+  let justRestarted = false;
   let duty: AbortController;
   let running: Promise<void>;
 
@@ -101,7 +102,9 @@ describe('dispatcher', () => {
       nodeId: 'm1',
       managers: () => [{ peer: { node_id: 'm1', addr: '10.5.0.9:2377' }, weight: 10 }],
       rootCa: () => Buffer.from('pem'),
+      restarted: () => justRestarted,
     });
+    justRestarted = false;
     await lead();
   });
   afterEach(retire);
@@ -201,6 +204,18 @@ describe('dispatcher', () => {
     expect(nodeState('n2')).toBe(NodeStatus_State.UNKNOWN);
     await clock.advanceAsync(24_000);
     expect(nodeState('n2')).toBe(NodeStatus_State.DOWN);
+  });
+
+  it('gives silent nodes more time when it has itself just been started again', async () => {
+    const shoalNode = aNode('n3', { description: { data_path_addr: '10.0.0.3' } });
+    await store.update((tx) => tx.create('node', shoalNode));
+    await retire();
+    justRestarted = true;
+    await lead();
+    await clock.advanceAsync(29_900);
+    expect(nodeState('n3')).toBe(NodeStatus_State.UNKNOWN);
+    await clock.advanceAsync(200);
+    expect(nodeState('n3')).toBe(NodeStatus_State.DOWN);
   });
 
   it('begins its term also when the first write fails', async () => {

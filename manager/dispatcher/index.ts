@@ -17,6 +17,7 @@ import { DispatcherTerm, type DispatcherOptions } from './term.ts';
 
 export type { CallContext, ClientStreamCall, StreamCall, UnaryCall } from './calls.ts';
 export { hostOf } from './calls.ts';
+export { RESTART_GRACE_MS } from './settings.ts';
 export type { DispatcherOptions, IndexedStore } from './term.ts';
 
 /**

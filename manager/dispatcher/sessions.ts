@@ -31,6 +31,8 @@ export interface SessionsOptions {
   random: Random;
   log: Logger;
   batch: WriteBatch;
+  /** Whether this manager has been started again a moment ago. */
+  restarted?: (() => boolean) | undefined;
 }
 
 /** The sessions of all nodes, and what their silence means. */
@@ -100,7 +102,7 @@ export class Sessions {
     const node = this.#options.store.view().get('node', nodeId);
     // Only Shoal's agents tell the address of their tunnels.
     const shoal = (node?.description?.data_path_addr ?? '') !== '';
-    this.#extend(nodeId, graceMs(this.#cluster(), shoal));
+    this.#extend(nodeId, graceMs(this.#cluster(), shoal, this.#options.restarted?.() ?? false));
   }
 
   /** The node was removed from the cluster. */

@@ -11,6 +11,8 @@ export const STOCK_PERIOD_MS = 5000;
 export const STOCK_PERIODS_MISSED = 3;
 /** What a Shoal agent gets beyond its usual silence to find a new leader, ms: its tries are quick at first. */
 const GRACE_MARGIN_MS = 1000;
+/** Where this manager has just been started again, the others may be starting too: their containers run on, ms. */
+export const RESTART_GRACE_MS = 30_000;
 /** A stock agent's back-off goes up to 8 s: as many periods as SwarmKit gives it (swarmkit.md §1.8). */
 const STOCK_GRACE_PERIODS = 6;
 /** Heartbeats an agent must be able to lose before it is Down. */
@@ -41,8 +43,9 @@ export function heartbeatTimes(cluster: Cluster | undefined, shoal: boolean): He
 }
 
 /** Time that a new leader gives known nodes to come back before they are Down, ms. */
-export function graceMs(cluster: Cluster | undefined, shoal: boolean): number {
+export function graceMs(cluster: Cluster | undefined, shoal: boolean, restarted = false): number {
   const { periodMs, downAfterMs } = heartbeatTimes(cluster, shoal);
+  if (restarted) return Math.max(RESTART_GRACE_MS, downAfterMs + GRACE_MARGIN_MS);
   return shoal ? downAfterMs + GRACE_MARGIN_MS : periodMs * STOCK_GRACE_PERIODS;
 }
 

@@ -46,6 +46,8 @@ export interface DispatcherOptions {
   managers: () => WeightedPeer[];
   /** Root certificates (PEM) that agents must trust. */
   rootCa: () => Uint8Array;
+  /** Whether this manager has been started again a moment ago: silent nodes then get more time to come back. */
+  restarted?: (() => boolean) | undefined;
 }
 
 /** One period of leadership: its sessions and indexes, from the first full reading of the store to the last commit. */
@@ -60,7 +62,7 @@ export class DispatcherTerm {
     this.#options = options;
     const { store, clock, random, log } = options;
     this.#batch = new WriteBatch({ store, clock, log, appliedBy: options.nodeId });
-    this.#sessions = new Sessions({ store, clock, random, log, batch: this.#batch });
+    this.#sessions = new Sessions({ store, clock, random, log, batch: this.#batch, restarted: options.restarted });
     this.#orphans = new Orphans({ store, clock, log });
   }
 
