@@ -1,11 +1,13 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { directSpawner, systemClock, type SpawnRequest } from '../../base/index.ts';
+import { directSpawner, must, systemClock, type SpawnRequest } from '../../base/index.ts';
 
 export const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 export const SHOAL = [process.execPath, join(ROOT, 'bin', 'shoal')] as const;
+
+/** Names the clients' configuration directory; kit/setup.ts sets it for the whole run. */
+export const CONFIG_DIR_VARIABLE = 'SHOAL_E2E_CONFIG';
 
 /** A command that takes longer has hung, ms. */
 const COMMAND_TIMEOUT_MS = 60_000;
@@ -34,8 +36,8 @@ export interface Outcome {
 }
 
 /** An empty configuration, so that nothing of this machine's user plays a part. */
-const configDir = mkdtempSync(join(tmpdir(), 'shoal-e2e-config-'));
-process.once('exit', () => rmSync(configDir, { recursive: true, force: true }));
+const configDir = (): string =>
+  must(process.env[CONFIG_DIR_VARIABLE], 'the configuration directory that kit/setup.ts makes');
 
 /** docker's grammar spoken to one daemon. */
 export class Client {
@@ -56,8 +58,8 @@ export class Client {
   async try(args: readonly string[], more: Partial<SpawnRequest> = {}): Promise<Outcome> {
     const began = systemClock.monotonic();
     const [file = '', ...before] = this.program === 'docker' ? [docker ?? 'docker'] : SHOAL;
-    const env: Record<string, string> = { PATH: process.env.PATH ?? '', HOME: configDir };
-    Object.assign(env, { DOCKER_HOST: this.#host, DOCKER_CONFIG: configDir });
+    const env: Record<string, string> = { PATH: process.env.PATH ?? '', HOME: configDir() };
+    Object.assign(env, { DOCKER_HOST: this.#host, DOCKER_CONFIG: configDir() });
     const request = { file, args: [...before, ...args], env, timeoutMs: COMMAND_TIMEOUT_MS, ...more };
     const result = await directSpawner.run(request);
     return {

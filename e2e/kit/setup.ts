@@ -1,6 +1,7 @@
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ROOT } from './client.ts';
+import { CONFIG_DIR_VARIABLE, ROOT } from './client.ts';
 
 /** Programs without which no host can be made or no container run. */
 const NEEDED = ['runc', 'conmon', 'nft', 'ip', 'unshare', 'nsenter', 'tar', 'docker-registry'];
@@ -10,8 +11,11 @@ function onPath(program: string): boolean {
   return dirs.some((dir) => existsSync(join(dir, program)));
 }
 
-/** Refuses to begin where the suite cannot run, with the way out; a run without it would fail in a hundred ways. */
-export default function setup(): void {
+/**
+ * Refuses to begin where the suite cannot run, with the way out; a run without it would fail in a hundred ways. Makes what all clients
+ * of the run share.
+ */
+export default function setup(): () => void {
   if (process.getuid?.() !== 0) {
     throw new Error('the end-to-end suite needs root: it makes namespaces, mounts and cgroups (run it with sudo)');
   }
@@ -21,4 +25,7 @@ export default function setup(): void {
   const missing = NEEDED.filter((program) => !onPath(program));
   if (!existsSync('/bin/busybox')) missing.push('/bin/busybox (busybox-static)');
   if (missing.length > 0) throw new Error(`the end-to-end suite needs these programs: ${missing.join(', ')}`);
+  const configDir = mkdtempSync(join(tmpdir(), 'shoal-e2e-config-'));
+  process.env[CONFIG_DIR_VARIABLE] = configDir;
+  return () => rmSync(configDir, { recursive: true, force: true });
 }
