@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SeededRandom, VirtualClock, silentLogger } from '../../base/index.ts';
 import {
+  NodeStatus_State,
   LogStream,
   TaskState,
   timestampFromMs,
@@ -8,10 +9,10 @@ import {
   type PublishLogsMessage,
   type SubscriptionMessage,
 } from '../../proto/index.ts';
-import { aTask, createMemoryStore, type MemoryStore } from '../store/testing.ts';
+import { aNode, aTask, createMemoryStore, type MemoryStore } from '../store/testing.ts';
 import { Channel } from './channel.ts';
 import { createLogBroker, type LogBroker } from './index.ts';
-import { NODE_DEADLINE_MS } from './subscription.ts';
+import { LISTEN_GRACE_MS, NODE_DEADLINE_MS } from './subscription.ts';
 
 describe('log broker', () => {
   let store: MemoryStore;
@@ -109,6 +110,25 @@ describe('log broker', () => {
         'incomplete log stream: some logs could not be retrieved for the following reasons: ' +
         'node n2 is not available, node n1 is not available',
     });
+  });
+
+  it('waits a moment for an agent that is in session but does not listen yet', async () => {
+    await store.seed({ node: [aNode('n1', { status: { state: NodeStatus_State.READY } })] });
+    await store.update((tx) => tx.remove('task', 't2'));
+    const client = subscribe();
+    await clock.advanceAsync(LISTEN_GRACE_MS - 100);
+    expect(client.end()).toBeUndefined();
+    const one = await listen('n1');
+    await publish('n1', [
+      { subscription_id: one.told[0]?.id ?? '', messages: [line('n1', 'a')], close: false },
+      { subscription_id: one.told[0]?.id ?? '', messages: [], close: true },
+    ]);
+    await clock.advanceAsync(0);
+    expect([client.texts, client.end()]).toEqual([['a'], 'ended']);
+    const late = subscribe();
+    one.controller.abort();
+    await clock.advanceAsync(LISTEN_GRACE_MS);
+    expect(late.end()).toMatchObject({ code: 'Unavailable' });
   });
 
   it('says so when an agent is lost in between, but a follower goes on where it was', async () => {

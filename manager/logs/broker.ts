@@ -16,6 +16,7 @@ import {
   type SubscribeLogsRequest,
   type SubscriptionMessage,
   type Task,
+  NodeStatus_State,
 } from '../../proto/index.ts';
 import { orAborted, type ClientStreamCall, type StreamCall } from '../dispatcher/calls.ts';
 import type { Commit, Store } from '../store/types.ts';
@@ -163,7 +164,14 @@ export class LogBrokerTerm {
     const fresh = [...nodes].filter((nodeId) => !subscription.has(nodeId));
     // All are added before any is told, so that a quick answer of one does not end the request for the others.
     for (const nodeId of fresh) this.#tell(nodeId, subscription.messageFor(nodeId));
-    for (const nodeId of fresh) subscription.add(nodeId, this.#listeners.has(nodeId));
+    for (const nodeId of fresh) subscription.add(nodeId, this.#agent(nodeId));
+  }
+
+  /** Right after a restart an agent may be in session, or on its way to one, and not listen yet. */
+  #agent(nodeId: string): 'listens' | 'expected' | 'gone' {
+    if (this.#listeners.has(nodeId)) return 'listens';
+    const state = this.#options.store.view().get('node', nodeId)?.status?.state;
+    return state === NodeStatus_State.READY || state === NodeStatus_State.UNKNOWN ? 'expected' : 'gone';
   }
 
   #follow(commit: Commit): void {
@@ -181,7 +189,7 @@ export class LogBrokerTerm {
   #extend(subscription: LogSubscription, task: Task): void {
     if (!subscription.follow || subscription.has(task.node_id)) return;
     if (!selects(subscription.request.selector, task)) return;
-    subscription.add(task.node_id, this.#listeners.has(task.node_id));
+    subscription.add(task.node_id, this.#agent(task.node_id));
     this.#tell(task.node_id, subscription.messageForNewTasks(task.node_id));
   }
 

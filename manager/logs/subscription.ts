@@ -18,6 +18,8 @@ import { Channel } from './channel.ts';
 const BUFFER_MESSAGES = 64;
 /** Time in which a node must publish something before a finite request goes on without it, ms. */
 export const NODE_DEADLINE_MS = 10_000;
+/** Time for an agent that is in session, or about to be, to open its stream for requests, ms. */
+export const LISTEN_GRACE_MS = 3_000;
 /** `tail` of the wire: no lines from before. */
 const TAIL_NONE = -1;
 
@@ -89,14 +91,14 @@ export class LogSubscription {
     if (!ended) this.#reasons.push(`task ${task.id} has not been scheduled`);
   }
 
-  /** Adds a node to ask. `connected` tells whether its agent listens. */
-  add(nodeId: string, connected: boolean): void {
+  /** Adds a node to ask. An agent that is `expected` to listen in a moment is waited for; one that is not is left out. */
+  add(nodeId: string, agent: 'listens' | 'expected' | 'gone'): void {
     if (this.#nodes.has(nodeId)) return;
     const state: NodeState = { progress: 'waiting', lastMs: 0, timer: undefined };
     this.#nodes.set(nodeId, state);
     if (this.follow) return;
-    if (!connected) this.#fail(nodeId, state, 'is not available');
-    else this.#arm(nodeId, state);
+    if (agent === 'gone') this.#fail(nodeId, state, 'is not available');
+    else this.#arm(nodeId, state, agent === 'listens' ? NODE_DEADLINE_MS : LISTEN_GRACE_MS);
   }
 
   /** What to tell an agent that listens. A follower's second request continues after the newest line it has seen. */
@@ -173,11 +175,11 @@ export class LogSubscription {
     return this.#channel.read();
   }
 
-  #arm(nodeId: string, state: NodeState): void {
+  #arm(nodeId: string, state: NodeState, deadlineMs = NODE_DEADLINE_MS): void {
     state.timer?.cancel();
     state.timer = undefined;
     if (this.follow || this.#channel.closed) return;
-    state.timer = this.#clock.after(NODE_DEADLINE_MS, () => this.#fail(nodeId, state, 'is not available'));
+    state.timer = this.#clock.after(deadlineMs, () => this.#fail(nodeId, state, 'is not available'));
   }
 
   #fail(nodeId: string, state: NodeState, words: string): void {
