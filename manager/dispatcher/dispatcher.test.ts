@@ -196,13 +196,13 @@ describe('dispatcher', () => {
     expect(nodeState('n2')).toBe(NodeStatus_State.UNKNOWN);
     await open('n1');
     expect(nodeState('n1')).toBe(NodeStatus_State.READY);
-    await clock.advanceAsync(5_900);
+    await clock.advanceAsync(9_900);
     expect(nodeState('n3')).toBe(NodeStatus_State.UNKNOWN);
     // Shoal's agents are quick to find a leader; stock ones may take SwarmKit's six periods of 5 s.
     await clock.advanceAsync(200);
     expect(nodeState('n3')).toBe(NodeStatus_State.DOWN);
     expect(nodeState('n2')).toBe(NodeStatus_State.UNKNOWN);
-    await clock.advanceAsync(24_000);
+    await clock.advanceAsync(20_000);
     expect(nodeState('n2')).toBe(NodeStatus_State.DOWN);
   });
 

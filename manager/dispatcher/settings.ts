@@ -9,8 +9,10 @@ export const SHOAL_DOWN_AFTER_MS = 5000;
 export const STOCK_PERIOD_MS = 5000;
 /** Missed periods after which a stock agent is Down. */
 export const STOCK_PERIODS_MISSED = 3;
-/** What a Shoal agent gets beyond its usual silence to find a new leader, ms: its tries are quick at first. */
-const GRACE_MARGIN_MS = 1000;
+/** Shortest time that a Shoal agent gets to find a new leader, ms. A killed daemon is often back within it. */
+const GRACE_MIN_MS = 10_000;
+/** Usual silences that the grace is worth. */
+const GRACE_SILENCES = 2;
 /** Where this manager has just been started again, the others may be starting too: their containers run on, ms. */
 export const RESTART_GRACE_MS = 30_000;
 /** A stock agent's back-off goes up to 8 s: as many periods as SwarmKit gives it (swarmkit.md §1.8). */
@@ -45,8 +47,8 @@ export function heartbeatTimes(cluster: Cluster | undefined, shoal: boolean): He
 /** Time that a new leader gives known nodes to come back before they are Down, ms. */
 export function graceMs(cluster: Cluster | undefined, shoal: boolean, restarted = false): number {
   const { periodMs, downAfterMs } = heartbeatTimes(cluster, shoal);
-  if (restarted) return Math.max(RESTART_GRACE_MS, downAfterMs + GRACE_MARGIN_MS);
-  return shoal ? downAfterMs + GRACE_MARGIN_MS : periodMs * STOCK_GRACE_PERIODS;
+  const graceMs = shoal ? Math.max(GRACE_MIN_MS, downAfterMs * GRACE_SILENCES) : periodMs * STOCK_GRACE_PERIODS;
+  return restarted ? Math.max(RESTART_GRACE_MS, graceMs) : graceMs;
 }
 
 /** A period with ±10 % of jitter, ms: spreads the agents' heartbeats (swarmkit: 5 s ± 0.5 s). */
