@@ -1,7 +1,14 @@
 import { join } from 'node:path';
 import { assert, type Clock, type Logger, type Random } from '../base/index.ts';
 import { RaftConfChangeType, type RaftConfChange } from '../proto/index.ts';
-import { RaftNode, type RaftNodeOptions, type RaftStatus, type RaftTransport, type StartMode } from '../raft/index.ts';
+import {
+  RaftNode,
+  type MessageReceiver,
+  type RaftNodeOptions,
+  type RaftStatus,
+  type RaftTransport,
+  type StartMode,
+} from '../raft/index.ts';
 import { saveMemberFile } from './member-file.ts';
 import type { Leadership } from './leadership.ts';
 import type { MemberList, MemberProgress, MembershipRaft } from './membership/index.ts';
@@ -28,6 +35,8 @@ export interface ConsensusOptions {
   onFatal: (error: unknown) => void;
   /** The leader or the members changed. */
   onChange: () => void;
+  /** A message of this member has arrived. */
+  onHeard?: (raftId: number) => void;
 }
 
 /**
@@ -43,6 +52,9 @@ export class Consensus implements MembershipRaft {
   readonly #lastActiveMs = new Map<number, number>();
   #removed = false;
   #stopped = false;
+  /** Newest entry with data that was applied. */
+  #lastEntry: { index: number; term: number | null } = { index: 0, term: null };
+  #endBeforeForce: { index: number; term: number | null } = { index: 0, term: null };
 
   constructor(options: ConsensusOptions) {
     this.#options = options;
@@ -72,10 +84,15 @@ export class Consensus implements MembershipRaft {
         log,
         transport,
         stateMachine: {
-          apply: (entries) => store.apply(entries),
-          applyConfChange: (change) => this.#applyConfChange(change),
+          apply: (entries) => {
+            const last = entries.at(-1);
+            if (last !== undefined) this.#lastEntry = { index: last.index, term: last.term };
+            store.apply(entries);
+          },
+          applyConfChange: (change, index) => this.#applyConfChange(change, index),
           snapshot: () => encodeState(members, store),
           restore: (data, index) => {
+            this.#lastEntry = { index, term: null };
             restoreState(data, index, members, store);
             this.#syncPeers();
           },
@@ -117,8 +134,17 @@ export class Consensus implements MembershipRaft {
     if (!this.#stopped && now.role === 'leader' && now.term === term) this.#leadership?.begin();
   }
 
-  #applyConfChange(change: RaftConfChange): void {
+  /** Where the log ended before a forced start appended to it; the term is null when only a snapshot was left of it. */
+  endBeforeForce(): { index: number; term: number | null } {
+    return this.#endBeforeForce;
+  }
+
+  #applyConfChange(change: RaftConfChange, index: number): void {
     const { members, raftId } = this.#options;
+    // A forced start appends the addition of this member first.
+    if (change.type === RaftConfChangeType.ConfChangeAddNode && change.node_id === raftId) {
+      this.#endBeforeForce = { index: index - 1, term: this.#lastEntry.term };
+    }
     if (!members.apply(change)) return;
     this.#syncPeers();
     this.#options.onChange();
@@ -183,8 +209,16 @@ export class Consensus implements MembershipRaft {
   }
 
   /** The driver as the transport's server half sees it; undefined until it has started. */
-  receiver(): RaftNode | undefined {
-    return this.#node;
+  receiver(): MessageReceiver | undefined {
+    const node = this.#node;
+    if (node === undefined) return undefined;
+    return {
+      isRemoved: (raftId) => node.isRemoved(raftId),
+      step: (message) => {
+        this.#options.onHeard?.(message.from);
+        node.step(message);
+      },
+    };
   }
 
   status(): RaftStatus | undefined {

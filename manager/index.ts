@@ -2,3 +2,4 @@ export * from './store/types.ts';
 export { completeClusterSpec, createBootstrapIdentity, defaultClusterSpec, type ClusterInit } from './ca/index.ts';
 export { Manager, type ManagerOptions, type ManagerStart } from './manager.ts';
 export type { ManagerInfo, ManagerState } from './manager-state.ts';
+export type { RecoveryReport } from './recovery-report.ts';

@@ -1,5 +1,5 @@
 import type { Client } from '@grpc/grpc-js';
-import { isShoalError, unavailable, type Clock } from '../base/index.ts';
+import { isShoalError, unavailable, type Clock, type ShoalError } from '../base/index.ts';
 import { callServerStream, callUnary } from '../identity/index.ts';
 import {
   LogsService,
@@ -7,7 +7,9 @@ import {
   type SubscribeLogsMessage,
   type SubscribeLogsRequest,
 } from '../proto/index.ts';
+import type { QuorumLoss } from './membership/index.ts';
 import type { ManagerParts } from './parts.ts';
+import { quorumMessage } from './quorum-words.ts';
 import { NO_LEADER_MESSAGE } from './store/store.ts';
 
 /** Time for one call on the leader, ms. */
@@ -22,7 +24,7 @@ const NOT_CONNECTED = 'No connection established';
 /** Whether a call failed before anything was done: there was no leader, or no connection to it. */
 function neverBegun(error: unknown): boolean {
   if (!isShoalError(error, 'Unavailable')) return false;
-  return error.message === NO_LEADER_MESSAGE || error.message.startsWith(NOT_CONNECTED);
+  return error.message.startsWith(NO_LEADER_MESSAGE) || error.message.startsWith(NOT_CONNECTED);
 }
 
 type Route = { here: true } | { here: false; client: Client; addr: string };
@@ -46,11 +48,18 @@ export class LeaderAccess {
     return addr === undefined ? undefined : { here: false, client: this.#parts.clients.to(addr), addr };
   }
 
+  /** Docker's words, with what is known of the other managers. */
+  #noLeader(loss: QuorumLoss | undefined): ShoalError {
+    return unavailable(loss === undefined ? NO_LEADER_MESSAGE : quorumMessage(loss, this.#parts.wordsContext()));
+  }
+
   async #await(endMs: number): Promise<Route> {
     for (;;) {
       const route = this.#route();
       if (route !== undefined) return route;
-      if (this.#clock.monotonic() >= endMs) throw unavailable(NO_LEADER_MESSAGE);
+      // Where it is known that nobody can lead, waiting would only hide it.
+      const loss = this.#parts.quorum.loss();
+      if (loss !== undefined || this.#clock.monotonic() >= endMs) throw this.#noLeader(loss);
       await this.#clock.sleep(LEADER_POLL_MS);
     }
   }
@@ -70,7 +79,10 @@ export class LeaderAccess {
         const nowMs = this.#clock.monotonic();
         if (addr === route.addr) knownAt = nowMs;
         else if (addr !== undefined) given.abort(unavailable(LEADER_CHANGED));
-        else if (nowMs - knownAt >= LEADER_WAIT_MS) given.abort(unavailable(NO_LEADER_MESSAGE));
+        else {
+          const loss = this.#parts.quorum.loss();
+          if (loss !== undefined || nowMs - knownAt >= LEADER_WAIT_MS) given.abort(this.#noLeader(loss));
+        }
         if (given.signal.aborted) return;
         await this.#clock.sleep(LEADER_POLL_MS, done.signal).catch(() => undefined);
       }
@@ -101,6 +113,8 @@ export class LeaderAccess {
       } catch (error) {
         const again = neverBegun(error) || (repeatable && isShoalError(error, 'Unavailable', 'Aborted'));
         if (!again || this.#clock.monotonic() >= endMs) throw error;
+        const loss = this.#parts.quorum.loss();
+        if (loss !== undefined && neverBegun(error)) throw this.#noLeader(loss);
         await this.#clock.sleep(LEADER_POLL_MS);
       }
     }

@@ -31,6 +31,7 @@ function reachabilityOf(parts: ClusterParts, raftId: number, nodeId: string): Ra
   if (raftId === raft.id) return REACHABLE;
   const live = raft.progress().find((one) => one.raftId === raftId);
   if (live !== undefined) return live.active ? REACHABLE : UNREACHABLE;
+  if (parts.quorum.unreachable().some((one) => one.raftId === raftId)) return UNREACHABLE;
   return parts.store.view().get('node', nodeId)?.manager_status?.reachability ?? UNKNOWN;
 }
 

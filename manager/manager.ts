@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   isShoalError,
+  must,
   ShoalError,
   unavailable,
   unreachable,
@@ -27,10 +28,13 @@ import { hasWal, removeWal, type StartMode } from '../raft/index.ts';
 import { clusterOf, createCluster, type ClusterInit } from './ca/index.ts';
 import type { ConsensusOptions } from './consensus.ts';
 import { LeaderAccess } from './leader-access.ts';
+import { loadLastLeader, removeLastLeader, saveLastLeader } from './last-leader-file.ts';
 import { loadMemberFile, saveMemberFile } from './member-file.ts';
 import { managerStatuses, type ManagerState } from './manager-state.ts';
-import { completeAddress, memberMessage, splitAddress, type Member } from './membership/index.ts';
+import { completeAddress, memberMessage, splitAddress, type LastLeader, type Member } from './membership/index.ts';
 import { assemble, type ManagerParts } from './parts.ts';
+import { quorumLine, quorumLines } from './quorum-words.ts';
+import { loadReport, newestChangeMs, reportLines, saveReport, type RecoveryReport } from './recovery-report.ts';
 import type { Store } from './store/types.ts';
 
 /** Time for the leader to take a joining manager in, ms (swarmkit.md §2.1). */
@@ -87,10 +91,13 @@ export class Manager {
   /** Whether this start began to write data, so that a failure must clear it. */
   #ownsData = false;
   #stopping: Promise<void> | undefined;
+  #report: RecoveryReport | undefined;
 
   private constructor(options: ManagerOptions) {
     this.#options = options;
-    this.#parts = assemble({ ...options, prepareTerm: () => this.#prepareTerm() });
+    const onLeader = (leader: 'found' | LastLeader): void => this.#onLeader(leader);
+    this.#parts = assemble({ ...options, prepareTerm: () => this.#prepareTerm(), onLeader });
+    this.#report = loadReport(options.stateDir);
     this.#leaderAccess = new LeaderAccess(this.#parts, options);
   }
 
@@ -209,12 +216,44 @@ export class Manager {
   }
 
   async #forceNewCluster(): Promise<void> {
-    this.#parts.self.restartedAtMs = this.#options.clock.monotonic();
-    const file = loadMemberFile(this.#options.stateDir);
+    const { stateDir, identity, clock, log } = this.#options;
+    this.#parts.self.restartedAtMs = clock.monotonic();
+    const file = loadMemberFile(stateDir);
+    const lastLeader = loadLastLeader(stateDir);
     const member = this.#selfMember(file.raftId);
     this.#forced = true;
     await this.#consensus(file.raftId, file.members, { kind: 'force-new-cluster', member: memberMessage(member) });
+    const { hostname } = this.#parts.wordsContext();
+    const changeMs = newestChangeMs(this.store.view());
     await this.#until('the new cluster did not start in time', () => this.isLeader() && !this.#forced);
+    const leftBehind = file.members.filter((one) => one.raftId !== file.raftId);
+    this.#saveReport({
+      kind: 'force-new-cluster',
+      atMs: clock.now(),
+      nodeId: identity.nodeId,
+      clusterId: identity.clusterId,
+      ...must(this.#parts.consensus(), 'consensus').endBeforeForce(),
+      newestChangeMs: changeMs,
+      lastLeader: lastLeader === undefined ? null : { ...lastLeader, hostname: hostname(lastLeader.nodeId) },
+      leftBehind: leftBehind.map(({ nodeId, addr }) => ({ nodeId, addr, hostname: hostname(nodeId) })),
+      backupMs: null,
+    });
+    log.warn('a new cluster was forced', { report: this.#report });
+  }
+
+  #saveReport(report: RecoveryReport): void {
+    this.#report = report;
+    saveReport(this.#options.stateDir, report);
+  }
+
+  #onLeader(leader: 'found' | LastLeader): void {
+    const { stateDir, log } = this.#options;
+    try {
+      if (leader === 'found') removeLastLeader(stateDir);
+      else saveLastLeader(stateDir, leader);
+    } catch (error) {
+      log.warn('who led last was not noted', { error });
+    }
   }
 
   /** What must be in the store before the duties of a term begin. */
@@ -281,6 +320,39 @@ export class Manager {
     return this.#leaderAccess.call(method, request, here, repeatable);
   }
 
+  /**
+   * A reading of what this manager last knew, without asking the leader: for when there is none.
+   * @throws ShoalError InvalidArgument for a method that writes
+   */
+  async callStale<Name extends keyof typeof ControlService>(
+    name: Name,
+    request: RequestOf<(typeof ControlService)[Name]>,
+  ): Promise<ResponseOf<(typeof ControlService)[Name]>> {
+    if (!/^(Get|List)/.test(name)) throw new ShoalError('InvalidArgument', 'only what reads may be served stale');
+    const here = this.#parts.control[name] as unknown as (
+      request: RequestOf<(typeof ControlService)[Name]>,
+    ) => Promise<ResponseOf<(typeof ControlService)[Name]>>;
+    return await here(request);
+  }
+
+  /** Set while it is known that no leader can exist: Docker's words and ours, on one line and on several. */
+  quorumLoss(): { line: string; lines: string[] } | undefined {
+    const loss = this.#parts.quorum.loss();
+    if (loss === undefined) return undefined;
+    const context = this.#parts.wordsContext();
+    return { line: quorumLine(loss, context), lines: quorumLines(loss, context) };
+  }
+
+  /**
+   * What this cluster began anew with, for as long as a manager that was left behind is still one of its nodes.
+   */
+  recovery(): { report: RecoveryReport; lines: string[] } | undefined {
+    const report = this.#report;
+    const view = this.store.view();
+    if (report?.leftBehind.some((one) => view.get('node', one.nodeId) !== undefined) !== true) return undefined;
+    return { report, lines: reportLines(report) };
+  }
+
   /** Lines of service logs, from the leader's broker. @throws ShoalError */
   subscribeLogs(request: SubscribeLogsRequest, signal: AbortSignal): AsyncIterable<SubscribeLogsMessage> {
     return this.#leaderAccess.subscribeLogs(request, signal);
@@ -332,8 +404,9 @@ export class Manager {
   }
 
   async #stop(): Promise<void> {
-    const { leadership, consensus, server, clients, store } = this.#parts;
+    const { leadership, consensus, server, clients, store, quorum } = this.#parts;
     const raft = consensus();
+    await quorum.stop();
     if (
       raft?.isLeader() === true &&
       raft.progress().some((one) => !one.learner && one.active && one.raftId !== raft.id)

@@ -17,8 +17,11 @@ import {
   createRoleManager,
   MemberList,
   MembershipService,
+  QuorumWatch,
+  type LastLeader,
   type MembershipRaft,
 } from './membership/index.ts';
+import type { WordsContext } from './quorum-words.ts';
 import { ManagerClients, ManagerServer } from './server/index.ts';
 import { addServices } from './services.ts';
 import { createStore, NO_LEADER_MESSAGE, type ReplicatedStore } from './store/store.ts';
@@ -41,6 +44,8 @@ export interface PartsOptions {
   onFatal: (error: unknown) => void;
   /** See Leadership. */
   prepareTerm: () => Promise<void>;
+  /** A leader is known, or none is any more. */
+  onLeader: (leader: 'found' | LastLeader) => void;
 }
 
 /** A manager's parts, put together but not started. */
@@ -63,6 +68,7 @@ export interface ManagerParts extends ClusterParts {
   readonly self: ManagerSelf;
   /** Address of another manager that leads. */
   leaderAddr(): string | undefined;
+  wordsContext(): WordsContext;
   startConsensus(raftId: number, how: StartMode): Promise<void>;
 }
 
@@ -202,9 +208,23 @@ async function startConsensus(
     log: log.with({ component: 'raft-transport' }),
   });
   const raft = options.raft === undefined ? {} : { raft: options.raft };
-  const shared = { clock, random, log, onRemoved, onFatal, onChange };
+  const onHeard = (from: number): void => cluster.quorum.heard(from);
+  const shared = { clock, random, log, onRemoved, onFatal, onChange, onHeard };
   late.node = new Consensus({ ...raft, ...shared, raftId, stateDir, members: cluster.members, transport });
   await late.node.start(how, cluster.store, leadership);
+  cluster.quorum.start();
+}
+
+function createQuorumWatch(options: PartsOptions, late: LateConsensus, members: MemberList): QuorumWatch {
+  const { clock, log, onLeader } = options;
+  return new QuorumWatch({
+    clock,
+    log: log.with({ component: 'quorum' }),
+    voters: () => (late.node?.status()?.voters ?? []).flatMap((raftId) => members.get(raftId) ?? []),
+    self: () => late.id,
+    leaderId: () => late.node?.status()?.leaderId ?? 0,
+    onLeader,
+  });
 }
 
 /** Puts a manager together. */
@@ -216,7 +236,8 @@ export function assemble(options: PartsOptions): ManagerParts {
   const tls = new TlsIdentity(identity);
   const clients = new ManagerClients(tls);
   const self: ManagerSelf = { addr: '' };
-  const cluster: ClusterParts = { store, members, consensus: () => late.node };
+  const quorum = createQuorumWatch(options, late, members);
+  const cluster: ClusterParts = { store, members, quorum, consensus: () => late.node };
   const base: Base = { options, late, cluster, tls, clients, self };
   const membership = new MembershipService({ ...depsOf(base, 'membership'), raft: late, members, tls });
   const dispatcher = createDispatcherFor(options, store, members, self);
@@ -242,6 +263,10 @@ export function assemble(options: PartsOptions): ManagerParts {
     control,
     self,
     leaderAddr,
+    wordsContext: () => ({
+      nowMs: clock.now(),
+      hostname: (nodeId) => store.view().get('node', nodeId)?.description?.hostname ?? '',
+    }),
     startConsensus: (raftId, how) => startConsensus(base, leadership, () => dispatcher.refresh(), raftId, how),
   };
 }

@@ -4,3 +4,4 @@ export type { MemberProgress, MembershipRaft } from './raft-port.ts';
 export { createRoleManager } from './role-manager.ts';
 export { completeAddress, HEALTH_RAFT, MembershipService, splitAddress } from './service.ts';
 export { canRemove } from './quorum.ts';
+export { QuorumWatch, type LastLeader, type LostManager, type QuorumLoss } from './quorum-watch.ts';
