@@ -7,8 +7,14 @@ import {
   type Logger,
   type Random,
 } from '../base/index.ts';
-import { renewalDelayMs, renewCertificate, type NodeIdentity } from '../identity/index.ts';
-import type { KnownManager, SwarmFiles } from './swarm-files.ts';
+import {
+  fetchLock,
+  renewalDelayMs,
+  renewCertificate,
+  type IdentityStore,
+  type NodeIdentity,
+} from '../identity/index.ts';
+import type { KnownManager } from './swarm-files.ts';
 
 const BACKOFF = { baseMs: 500, capMs: 60_000 };
 /** Refusals in a row after which the managers' word that this node is unknown is believed. */
@@ -17,7 +23,7 @@ const EXPELLED_AFTER = 3;
 const WAIT_MAX_MS = 2 ** 30;
 
 export interface CertificateRenewalOptions {
-  files: SwarmFiles;
+  identities: IdentityStore;
   clock: Clock;
   random: Random;
   log: Logger;
@@ -88,12 +94,17 @@ export class CertificateRenewal {
   }
 
   async #renew(signal: AbortSignal): Promise<void> {
-    const { clock, random, log, files, identity, managers, onRenewed } = this.#options;
+    const { clock, random, log, identities, identity, managers, onRenewed } = this.#options;
     const known = managers();
     const remoteAddr = known[random.int(Math.max(1, known.length))]?.addr;
     if (remoteAddr === undefined) throw unavailable('no manager is known');
-    const request = { identity: identity(), remoteAddr, identityDir: files.dir, clock, random, log, signal };
+    const request = { identity: identity(), remoteAddr, clock, random, log, signal };
     const renewed = await renewCertificate(request);
+    const { lock } = identities;
+    // Only managers are locked: a promoted one must not lie in clear, a demoted one has nobody who would unlock it.
+    if (renewed.role === 'worker') identities.save(renewed, { lock: { ...lock, secret: null } });
+    else if (request.identity.role === 'manager') identities.save(renewed);
+    else identities.save(renewed, { lock: await fetchLock({ ...request, identity: renewed }) });
     log.info('certificate renewed', { role: renewed.role, expires: new Date(renewed.expiryMs).toISOString() });
     onRenewed(renewed, remoteAddr, signal);
   }

@@ -1,14 +1,20 @@
 import { errorMessage, must, ShoalError, unavailable, type Clock, type Logger, type Random } from '../base/index.ts';
 import type { SwarmInitRequest, SwarmJoinRequest } from '../api/index.ts';
-import { issuerInfo, loadIdentity, removeIdentity, requestCertificate, saveIdentity } from '../identity/index.ts';
-import { createBootstrapIdentity, Manager } from '../manager/index.ts';
+import { fetchLock, IdentityStore, issuerInfo, NO_LOCK, requestCertificate } from '../identity/index.ts';
+import {
+  createBootstrapIdentity,
+  formatUnlockKey,
+  Manager,
+  parseUnlockKey,
+  UNLOCK_KEY_BYTES,
+} from '../manager/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
 import { NodeSpec_Availability } from '../proto/index.ts';
 import type { Executor } from '../worker/index.ts';
 import { addressTowards, advertiseAddress, joinHostPort, listenAddress, splitHostPort } from './addresses.ts';
 import { Member } from './member.ts';
 import { SwarmFiles, type KnownManager, type SwarmSettings } from './swarm-files.ts';
-import { leaveRefusal, NOT_IN_SWARM, notManager, type LocalState } from './swarm-words.ts';
+import { leaveRefusal, LEAVE_LOCKED, NOT_IN_SWARM, notManager, type LocalState } from './swarm-words.ts';
 
 /** Longest time for a join until the node takes part, ms (the docker client waits 20 s). */
 const JOIN_TIMEOUT_MS = 20_000;
@@ -54,6 +60,7 @@ function availability(word: string): NodeSpec_Availability {
 export class ClusterNode {
   readonly #options: ClusterOptions;
   readonly #files: SwarmFiles;
+  readonly #identities: IdentityStore;
   #state: LocalState = 'inactive';
   #error = '';
   #member: Member | undefined;
@@ -62,6 +69,7 @@ export class ClusterNode {
   constructor(options: ClusterOptions) {
     this.#options = options;
     this.#files = new SwarmFiles(options.dataRoot);
+    this.#identities = new IdentityStore(this.#files.dir);
   }
 
   get state(): LocalState {
@@ -83,18 +91,62 @@ export class ClusterNode {
   /** Takes up the membership of an earlier life. A fault puts the node into state error; the daemon runs on. */
   async start(): Promise<void> {
     try {
-      const settings = this.#files.settings();
-      const identity = loadIdentity(this.#files.dir);
-      if (settings === undefined || identity === undefined) return;
-      const member = this.#newMember(settings);
-      await member.start(identity, { kind: 'restart' });
-      this.#member = member;
-      this.#state = 'active';
+      if (this.#identities.load() === 'locked') {
+        this.#state = 'locked';
+        this.#options.log.warn('this manager is locked: containers go on, the swarm waits for "docker swarm unlock"');
+        return;
+      }
+      await this.#resume();
     } catch (error) {
-      this.#state = 'error';
-      this.#error = errorMessage(error);
-      this.#options.log.error('this node cannot take up its place in the swarm', { error });
+      this.#failed(error);
     }
+  }
+
+  #failed(error: unknown): void {
+    this.#state = 'error';
+    this.#error = errorMessage(error);
+    this.#options.log.error('this node cannot take up its place in the swarm', { error });
+  }
+
+  /** Goes on with the stored membership, if there is one. */
+  async #resume(): Promise<void> {
+    const settings = this.#files.settings();
+    const { identity } = this.#identities;
+    if (settings === undefined || identity === undefined) return;
+    const member = this.#newMember(settings);
+    try {
+      await member.start(identity, { kind: 'restart' });
+    } catch (error) {
+      await member.stop();
+      throw error;
+    }
+    this.#member = member;
+    this.#state = 'active';
+  }
+
+  /**
+   * Starts a locked manager.
+   * @throws ShoalError in Docker's words: Conflict when nothing is locked, Unauthenticated when the key is another
+   */
+  unlock(key: string): Promise<void> {
+    return this.#exclusive(async () => {
+      if (this.#state !== 'locked') throw new ShoalError('Conflict', 'swarm is not locked');
+      if (!this.#identities.unlock(parseUnlockKey(key))) {
+        throw new ShoalError('Unauthenticated', 'swarm could not be unlocked: invalid key provided');
+      }
+      try {
+        await this.#resume();
+      } catch (error) {
+        this.#failed(error);
+        throw error;
+      }
+    });
+  }
+
+  /** The key that unlocks managers, as users see it; empty without autolock. */
+  async unlockKey(): Promise<string> {
+    const secret = await this.manager().unlockKey();
+    return secret === null ? '' : formatUnlockKey(secret);
   }
 
   async stop(): Promise<void> {
@@ -105,6 +157,7 @@ export class ClusterNode {
     return new Member({
       ...this.#options,
       files: this.#files,
+      identities: this.#identities,
       settings,
       onFatal: (error) => {
         this.#state = 'error';
@@ -148,19 +201,16 @@ export class ClusterNode {
     return this.#exclusive(async () => {
       if (request.forceNewCluster) return await this.#forceNewCluster();
       this.#refuseIfMember();
-      if (request.autoLockManagers) {
-        throw new ShoalError(
-          'Unimplemented',
-          'autolock is not supported by this version of Shoal: leave out --autolock',
-        );
-      }
       const { clock, random } = this.#options;
       const settings = this.#settings(request, request.dataPathPort);
       const wanted = availability(request.availability);
       const { identity, rootCa } = createBootstrapIdentity({ nowMs: clock.now(), random });
-      const clusterInit = Member.clusterInit({ ...request, availability: wanted, rootCa });
+      const autolock = request.autoLockManagers || request.spec?.encryption_config?.auto_lock_managers === true;
+      const unlockKey = autolock ? random.bytes(UNLOCK_KEY_BYTES) : undefined;
+      const spec = { ...request.spec, encryption_config: { auto_lock_managers: autolock } };
+      const clusterInit = Member.clusterInit({ ...request, spec, availability: wanted, rootCa, unlockKey });
       await this.#begin(settings, async (member) => {
-        saveIdentity(this.#files.dir, identity);
+        this.#identities.save(identity, { lock: { secret: unlockKey ?? null, version: 0 } });
         await member.start(identity, { kind: 'bootstrap', clusterInit });
         await member.waitUntilConnected(JOIN_TIMEOUT_MS);
       });
@@ -219,16 +269,11 @@ export class ClusterNode {
       const settings = this.#settings({ ...request, advertiseAddr }, 0);
       await this.#begin(settings, async (member) => {
         const { clock, random, log } = this.#options;
-        const identity = await requestCertificate({
-          remoteAddr,
-          token: request.joinToken,
-          availability: wanted,
-          identityDir: this.#files.dir,
-          clock,
-          random,
-          log,
-          timeoutMs: JOIN_TIMEOUT_MS,
-        });
+        const common = { remoteAddr, clock, random, log, timeoutMs: JOIN_TIMEOUT_MS };
+        const token = request.joinToken;
+        const identity = await requestCertificate({ ...common, token, availability: wanted });
+        const lock = identity.role === 'manager' ? await fetchLock({ ...common, identity }) : NO_LOCK;
+        this.#identities.save(identity, { lock });
         await member.start(identity, { kind: 'join', remoteAddr });
         await member.waitUntilConnected(JOIN_TIMEOUT_MS);
       });
@@ -239,6 +284,7 @@ export class ClusterNode {
   leave(force: boolean): Promise<void> {
     return this.#exclusive(async () => {
       if (this.#state === 'inactive') throw unavailable(NOT_IN_SWARM);
+      if (this.#state === 'locked' && !force) throw unavailable(LEAVE_LOCKED);
       const manager = this.#member?.manager;
       if (manager !== undefined) {
         const status = manager.status();
@@ -257,10 +303,11 @@ export class ClusterNode {
   /** Ends and clears everything of the membership. */
   async #forget(): Promise<void> {
     await this.#member?.stop();
-    await this.#member?.clear();
     this.#member = undefined;
+    await this.#options.executor.removeOrphans(new Set());
+    await this.#options.networks.leaveUnderlay();
     Manager.forget(this.#files.dir);
-    removeIdentity(this.#files.dir);
+    this.#identities.remove();
     this.#files.remove();
     this.#state = 'inactive';
     this.#error = '';
@@ -269,7 +316,8 @@ export class ClusterNode {
   /** Goes on as the only manager after the loss of a majority. */
   async #forceNewCluster(): Promise<string> {
     const settings = this.#files.settings();
-    const identity = loadIdentity(this.#files.dir);
+    if (this.#state === 'locked') throw unavailable(notManager('locked', ''));
+    const { identity } = this.#identities;
     if (settings === undefined || identity?.role !== 'manager' || !Manager.hasState(this.#files.dir)) {
       throw unavailable('This node is no manager with data of a swarm: --force-new-cluster needs one that survived.');
     }

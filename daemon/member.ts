@@ -8,7 +8,7 @@ import {
   type Logger,
   type Random,
 } from '../base/index.ts';
-import { channelOptions, saveIdentity, TlsIdentity, verifyChain, type NodeIdentity } from '../identity/index.ts';
+import { channelOptions, TlsIdentity, verifyChain, type IdentityStore, type NodeIdentity } from '../identity/index.ts';
 import { Manager, type ClusterInit, type ManagerStart } from '../manager/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
 import { IssuanceStatus_State, NodeRole, type Node, type WeightedPeer } from '../proto/index.ts';
@@ -30,6 +30,8 @@ function isDiskFull(error: unknown): boolean {
 
 export interface MemberOptions {
   files: SwarmFiles;
+  /** Open, with the identity that this member starts with. */
+  identities: IdentityStore;
   settings: SwarmSettings;
   executor: Executor;
   networks: HostNetworks;
@@ -91,6 +93,7 @@ export class Member {
     subnetSize: number;
     dataPathPort: number;
     availability: NonNullable<ClusterInit['availability']>;
+    unlockKey: ClusterInit['unlockKey'];
   }): ClusterInit {
     return {
       rootCa: request.rootCa,
@@ -99,6 +102,7 @@ export class Member {
       subnetSize: request.subnetSize === 0 ? undefined : request.subnetSize,
       dataPathPort: request.dataPathPort === 0 ? undefined : request.dataPathPort,
       availability: request.availability,
+      unlockKey: request.unlockKey,
     };
   }
 
@@ -127,6 +131,8 @@ export class Member {
     this.#tls = new TlsIdentity(identity);
     await this.#setUnderlay();
     if (identity.role === 'manager') await this.#startManager(identity, how);
+    // What is left of a demotion that a restart interrupted: secrets do not belong onto a worker's disk.
+    else if (Manager.hasState(this.#options.files.dir)) this.#forgetManager();
     if (how.kind === 'join') this.#knowManagers([{ nodeId: '', addr: how.remoteAddr }]);
     await this.#startAgent(identity);
     this.#group.start('certificate renewal', (signal) => this.#renewal.run(signal));
@@ -139,11 +145,12 @@ export class Member {
   }
 
   async #startManager(identity: NodeIdentity, how: MemberStart): Promise<void> {
-    const { files, clock, random, log, settings } = this.#options;
+    const { files, identities, clock, random, log, settings } = this.#options;
     const start: ManagerStart = how.kind === 'bootstrap' ? { kind: 'bootstrap' } : how;
     this.#manager = await Manager.start(
       {
         identity,
+        identities,
         stateDir: files.dir,
         listenAddr: settings.listenAddr,
         advertiseAddr: settings.advertiseAddr,
@@ -153,6 +160,7 @@ export class Member {
         log,
         ...(how.kind === 'bootstrap' ? { clusterInit: how.clusterInit } : {}),
         onRemoved: () => this.#demoted(),
+        onLocked: () => this.#renewal.ask(),
         onFatal: (error) => this.#managerFailed(error),
       },
       start,
@@ -166,9 +174,14 @@ export class Member {
   #demoted(): void {
     void this.#changeRole('demotion', async () => {
       await this.#stopManager();
-      Manager.forget(this.#options.files.dir);
+      this.#forgetManager();
       this.#renewal.ask();
     });
+  }
+
+  #forgetManager(): void {
+    const { files, identities } = this.#options;
+    Manager.forget(files.dir, identities);
   }
 
   #managerFailed(error: unknown): void {
@@ -272,7 +285,7 @@ export class Member {
 
   /** A pushed root is taken only when this node's certificate leads to it. */
   #onRootCa(pem: Uint8Array): void {
-    const { clock, files, log } = this.#options;
+    const { clock, identities, log } = this.#options;
     const identity = must(this.identity, 'identity');
     const rootCa = Buffer.from(pem).toString('utf8');
     if (rootCa === identity.rootCa) return;
@@ -283,7 +296,7 @@ export class Member {
       return;
     }
     this.#useIdentity({ ...identity, rootCa });
-    saveIdentity(files.dir, { ...identity, rootCa });
+    identities.save({ ...identity, rootCa });
   }
 
   #useIdentity(identity: NodeIdentity): void {
@@ -335,11 +348,5 @@ export class Member {
     await this.#roleChange;
     await this.#agent?.stop();
     await this.#stopManager();
-  }
-
-  /** Removes the tasks and networks of the swarm from this host. */
-  async clear(): Promise<void> {
-    await this.#options.executor.removeOrphans(new Set());
-    await this.#options.networks.leaveUnderlay();
   }
 }

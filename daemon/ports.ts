@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
-import { newId, readFileIfExists, ShoalError } from '../base/index.ts';
+import { newId, readFileIfExists } from '../base/index.ts';
 import { clusterSpecFromJson, type JsonObject, type SwarmPort, type SystemPort } from '../api/index.ts';
 import type { Engine } from '../engine/index.ts';
 import { ClusterSpec } from '../proto/index.ts';
@@ -27,13 +27,8 @@ export function swarmPort(cluster: ClusterNode): SwarmPort {
     call: async (method, request) => await cluster.manager().call(method, request),
     subscribeLogs: (request, signal) => cluster.manager().subscribeLogs(request, signal),
     issuer: () => cluster.issuer(),
-    unlockKey: async () => {
-      cluster.manager();
-      throw new ShoalError('FailedPrecondition', 'the swarm is not locked: autolock is off');
-    },
-    unlock: async () => {
-      throw new ShoalError('Conflict', 'swarm is not locked');
-    },
+    unlockKey: () => cluster.unlockKey(),
+    unlock: (key) => cluster.unlock(key),
   };
 }
 

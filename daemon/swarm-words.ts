@@ -4,6 +4,10 @@ export type LocalState = 'inactive' | 'pending' | 'active' | 'error' | 'locked';
 /** Docker's sentences about a node's place in a swarm. */
 export const NOT_IN_SWARM = 'This node is not part of a swarm';
 
+/** Why a locked manager may not leave without force. */
+export const LEAVE_LOCKED =
+  'Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.';
+
 /** Why a call that needs a manager is refused. */
 export function notManager(state: LocalState, error: string): string {
   if (state === 'error') return `This node cannot take part in its swarm: ${error}`;

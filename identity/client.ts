@@ -13,6 +13,7 @@ import {
 import {
   CAService,
   GetRootCACertificateRequest,
+  GetUnlockKeyRequest,
   IssuanceStatus_State,
   IssueNodeCertificateRequest,
   NodeCAService,
@@ -21,7 +22,8 @@ import {
 } from '../proto/index.ts';
 import { callUnary } from './grpc.ts';
 import { checkRootDigest, parseJoinToken } from './join-token.ts';
-import { identityFromPem, saveIdentity, type NodeIdentity } from './node-identity.ts';
+import { NO_LOCK, type KeyLock } from './key-file.ts';
+import { identityFromPem, type NodeIdentity } from './node-identity.ts';
 import { anonymousCredentials, channelOptions, TlsIdentity, unverifiedCredentials } from './tls.ts';
 import { CA_SERVER_NAME, createCsr, verifyChain } from './x509.ts';
 
@@ -37,8 +39,6 @@ const POLL_BACKOFF = { baseMs: 1_000, capMs: 30_000 };
 interface Common {
   /** Address of a manager, `host:port`. */
   remoteAddr: string;
-  /** Where the identity is saved; not saved when absent. */
-  identityDir?: string | undefined;
   clock: Clock;
   random: Random;
   log: Logger;
@@ -160,13 +160,12 @@ async function issue(
   if (identity.nodeId !== nodeId) {
     throw new ShoalError('DataLoss', `the manager issued a certificate for ${identity.nodeId} instead of ${nodeId}`);
   }
-  if (request.identityDir !== undefined) saveIdentity(request.identityDir, identity);
   return identity;
 }
 
 /**
  * Becomes a node of a cluster: fetches and checks its root certificates, and has a new key certified with a join token.
- * The token decides the role. Nothing is saved unless everything succeeded.
+ * The token decides the role. Nothing is stored here: how a manager's key must lie on the disk, `fetchLock` tells.
  * @throws ShoalError InvalidArgument (malformed or wrong token), FailedPrecondition (the address serves another
  *   cluster), Unavailable that names the address.
  */
@@ -196,6 +195,30 @@ export function renewCertificate(request: RenewalRequest): Promise<NodeIdentity>
     const client = new Client(request.remoteAddr, tls.channelCredentials(), channelOptions(CA_SERVER_NAME));
     try {
       return await issue(client, request.identity.rootCa, request, {}, signal);
+    } finally {
+      client.close();
+    }
+  });
+}
+
+/**
+ * The lock that a new manager's secrets must have on its disk: none without autolock, or where managers know of none
+ * (swarmkit.md §1.6).
+ * @throws ShoalError Unavailable that names the address; PermissionDenied for a node that is no manager.
+ */
+export function fetchLock(request: RenewalRequest): Promise<KeyLock> {
+  return bounded(request, async (signal) => {
+    const tls = new TlsIdentity(request.identity);
+    const client = new Client(request.remoteAddr, tls.channelCredentials(), channelOptions(CA_SERVER_NAME));
+    const call = { timeoutMs: CALL_TIMEOUT_MS, signal };
+    try {
+      const { unlock_key: secret, version } = await retrying(request, signal, () =>
+        callUnary(client, CAService.GetUnlockKey, GetUnlockKeyRequest.create(), call),
+      );
+      return { secret: secret.length === 0 ? null : secret, version: version?.index ?? 0 };
+    } catch (error) {
+      if (isShoalError(error, 'Unimplemented')) return NO_LOCK;
+      throw error;
     } finally {
       client.close();
     }

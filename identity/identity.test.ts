@@ -1,10 +1,7 @@
-import { mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { createServer, type AddressInfo } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { Client, Server, type handleUnaryCall } from '@grpc/grpc-js';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { invalidArgument, SeededRandom, silentLogger, systemClock, systemRandom } from '../base/index.ts';
 import {
   CAService,
@@ -22,12 +19,10 @@ import {
   createRootCa,
   identityFromPem,
   issueCertificate,
-  loadIdentity,
   makeJoinToken,
   peerIdentity,
   renewalDelayMs,
   requestCertificate,
-  saveIdentity,
   TlsIdentity,
   toServiceError,
   unverifiedCredentials,
@@ -45,47 +40,9 @@ function identity(nodeId: string, role: 'manager' | 'worker' = 'manager', author
   return identityFromPem(cert, key, authority.cert);
 }
 
-let dir: string;
 const stops: (() => void)[] = [];
-beforeEach(() => {
-  dir = mkdtempSync(join(tmpdir(), 'shoal-'));
-});
 afterEach(() => {
   for (const stop of stops.splice(0)) stop();
-  rmSync(dir, { recursive: true });
-});
-
-describe('stored identity', () => {
-  it('is the same after a restart, and absent before', () => {
-    expect(loadIdentity(dir)).toBeUndefined();
-    const one = identity('n1');
-    saveIdentity(dir, one);
-    expect(loadIdentity(dir)).toEqual(one);
-    expect(readdirSync(join(dir, 'certificates')).sort()).toEqual([
-      'swarm-node.crt',
-      'swarm-node.key',
-      'swarm-root-ca.crt',
-    ]);
-  });
-
-  it('survives a crash between the writes of a renewal', () => {
-    const [before, after] = [identity('n1'), identity('n1')];
-    saveIdentity(dir, before);
-    const path = (name: string): string => join(dir, 'certificates', name);
-    writeFileSync(path('swarm-node.key.next'), after.key);
-    expect(loadIdentity(dir)).toEqual(before);
-    writeFileSync(path('swarm-node.crt'), after.cert);
-    expect(loadIdentity(dir)).toEqual(after);
-    expect(loadIdentity(dir)).toEqual(after);
-    renameSync(path('swarm-root-ca.crt'), path('x'));
-    expect(loadIdentity(dir)).toBeUndefined();
-  });
-
-  it('refuses a key that does not fit', () => {
-    saveIdentity(dir, identity('n1'));
-    writeFileSync(join(dir, 'certificates', 'swarm-node.key'), createCsr().key);
-    expect(() => loadIdentity(dir)).toThrow(/does not fit the certificate/);
-  });
 });
 
 /** A server that answers Health with the caller it saw. */

@@ -1,5 +1,6 @@
 export {
   DEFAULT_REQUEST_TIMEOUT_MS,
+  fetchLock,
   refreshRoot,
   renewalDelayMs,
   renewCertificate,
@@ -16,14 +17,9 @@ export {
   type CallOptions,
 } from './grpc.ts';
 export { checkRootDigest, makeJoinToken, parseJoinToken, rootDigest, sameToken, type JoinToken } from './join-token.ts';
-export {
-  identityFromPem,
-  loadIdentity,
-  removeIdentity,
-  saveIdentity,
-  tlsInfoOf,
-  type NodeIdentity,
-} from './node-identity.ts';
+export { IdentityStore, type IdentityState, type KeyFileChange } from './identity-store.ts';
+export { NO_LOCK, type KeyLock } from './key-file.ts';
+export { identityFromPem, tlsInfoOf, type NodeIdentity } from './node-identity.ts';
 export {
   anonymousCredentials,
   channelOptions,

@@ -1,7 +1,5 @@
-import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { mkdirSync, renameSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
-import { readFileIfExists, ShoalError, syncDirectory, writeFileDurably } from '../base/index.ts';
+import { X509Certificate } from 'node:crypto';
+import { ShoalError } from '../base/index.ts';
 import { fromPem } from './der.ts';
 import { parseCertificate, roleOfUnits, type CertificateRole } from './x509.ts';
 
@@ -33,55 +31,6 @@ export function identityFromPem(cert: string, key: string, rootCa: string): Node
   return { nodeId, clusterId, role, cert, key, rootCa, notBeforeMs: parsed.notBeforeMs, expiryMs: parsed.notAfterMs };
 }
 
-function paths(stateDir: string): { dir: string; root: string; cert: string; key: string; nextKey: string } {
-  const dir = join(stateDir, 'certificates');
-  return {
-    dir,
-    root: join(dir, 'swarm-root-ca.crt'),
-    cert: join(dir, 'swarm-node.crt'),
-    key: join(dir, 'swarm-node.key'),
-    nextKey: join(dir, 'swarm-node.key.next'),
-  };
-}
-
-/**
- * Stores an identity in `<stateDir>/certificates` (Docker's file names). The new key lies beside the old one until the
- * certificate is replaced, so a crash between the two writes loses neither pair.
- */
-export function saveIdentity(stateDir: string, identity: NodeIdentity): void {
-  const files = paths(stateDir);
-  mkdirSync(files.dir, { recursive: true, mode: 0o700 });
-  writeFileDurably(files.root, identity.rootCa, 0o644);
-  writeFileDurably(files.nextKey, identity.key, 0o600);
-  writeFileDurably(files.cert, identity.cert, 0o644);
-  renameSync(files.nextKey, files.key);
-  syncDirectory(files.dir);
-}
-
-const fits = (cert: string, key: string): boolean => new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
-
-/**
- * The stored identity, or undefined when there is none.
- * @throws ShoalError DataLoss when the files do not belong together; InvalidArgument when they cannot be read.
- */
-export function loadIdentity(stateDir: string): NodeIdentity | undefined {
-  const files = paths(stateDir);
-  const [rootCa, cert] = [readFileIfExists(files.root), readFileIfExists(files.cert)];
-  if (rootCa === undefined || cert === undefined) return undefined;
-  const key = readFileIfExists(files.key);
-  if (key !== undefined && fits(cert, key)) return identityFromPem(cert, key, rootCa);
-  const nextKey = readFileIfExists(files.nextKey);
-  if (nextKey !== undefined && fits(cert, nextKey)) {
-    renameSync(files.nextKey, files.key);
-    syncDirectory(files.dir);
-    return identityFromPem(cert, nextKey, rootCa);
-  }
-  throw new ShoalError(
-    'DataLoss',
-    `the private key in ${files.dir} does not fit the certificate; remove the directory and join the node again`,
-  );
-}
-
 /**
  * What a node reports of its TLS set-up (the fields of `NodeTLSInfo`): the roots it trusts, and subject (DER) and public
  * key (DER SPKI) of the authority that signed its certificate. A root rotation waits until all nodes report the new one.
@@ -102,9 +51,4 @@ export function tlsInfoOf(identity: NodeIdentity): {
     cert_issuer_subject: parseCertificate(identity.cert).issuerDer,
     cert_issuer_public_key: issuer === undefined ? new Uint8Array() : parseCertificate(issuer).publicKeyDer,
   };
-}
-
-/** Forgets the stored identity (the node left its cluster). */
-export function removeIdentity(stateDir: string): void {
-  rmSync(paths(stateDir).dir, { recursive: true, force: true });
 }

@@ -9,6 +9,7 @@ import {
   type RaftTransport,
   type StartMode,
 } from '../raft/index.ts';
+import type { DataKeys } from './keys/index.ts';
 import { saveMemberFile } from './member-file.ts';
 import type { Leadership } from './leadership.ts';
 import type { MemberList, MemberProgress, MembershipRaft } from './membership/index.ts';
@@ -23,6 +24,8 @@ export interface ConsensusOptions {
   stateDir: string;
   members: MemberList;
   transport: RaftTransport;
+  /** Keys of the log on the disk. */
+  keys: DataKeys;
   clock: Clock;
   random: Random;
   log: Logger;
@@ -71,12 +74,14 @@ export class Consensus implements MembershipRaft {
 
   /** @throws ShoalError DataLoss, FailedPrecondition; see RaftNode.start. */
   async start(how: StartMode, store: ReplicatedStore, leadership: Leadership): Promise<void> {
-    const { members, raftId, stateDir, clock, random, log, transport, onFatal } = this.#options;
+    const { members, raftId, stateDir, clock, random, log, transport, keys, onFatal } = this.#options;
     this.#leadership = leadership;
     this.#syncPeers();
     this.#node = await RaftNode.start(
       {
         ...this.#options.raft,
+        // Spread: takes effect once the driver knows this option.
+        ...{ keys },
         id: raftId,
         dir: join(stateDir, 'raft'),
         clock,
@@ -201,6 +206,13 @@ export class Consensus implements MembershipRaft {
   /** @param to raft id; without one the voter that is furthest on. */
   transferLeadership(to?: number): Promise<void> {
     return this.#raft().transferLeadership(to);
+  }
+
+  /** Takes a snapshot of what is applied and lets go of the log before it. @throws ShoalError when the disk fails */
+  async snapshotNow(): Promise<void> {
+    // Does nothing until the driver knows the call.
+    const node = this.#raft() as RaftNode & { snapshotNow?: () => Promise<void> };
+    await node.snapshotNow?.();
   }
 
   /** Resolves once everything committed before the call is applied here. @throws ShoalError Unavailable */

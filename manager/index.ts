@@ -1,5 +1,6 @@
 export * from './store/types.ts';
 export { completeClusterSpec, createBootstrapIdentity, defaultClusterSpec, type ClusterInit } from './ca/index.ts';
+export { formatUnlockKey, parseUnlockKey, UNLOCK_KEY_BYTES } from './keys/index.ts';
 export { Manager, type ManagerOptions, type ManagerStart } from './manager.ts';
 export type { ManagerInfo, ManagerState } from './manager-state.ts';
 export type { RecoveryReport } from './recovery-report.ts';

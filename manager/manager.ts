@@ -10,9 +10,11 @@ import {
   type Logger,
   type Random,
 } from '../base/index.ts';
-import { callUnary, type NodeIdentity } from '../identity/index.ts';
+import { callUnary, type IdentityStore, type NodeIdentity } from '../identity/index.ts';
 import {
+  CAService,
   ControlService,
+  GetUnlockKeyRequest,
   JoinRequest,
   LeaveRequest,
   Node,
@@ -27,6 +29,7 @@ import {
 import { hasWal, removeWal, type StartMode } from '../raft/index.ts';
 import { clusterOf, createCluster, type ClusterInit } from './ca/index.ts';
 import type { ConsensusOptions } from './consensus.ts';
+import { DataKeys } from './keys/index.ts';
 import { LeaderAccess } from './leader-access.ts';
 import { loadLastLeader, removeLastLeader, saveLastLeader } from './last-leader-file.ts';
 import { loadMemberFile, saveMemberFile } from './member-file.ts';
@@ -50,6 +53,8 @@ const LEAVE_PAUSE_MS = 500;
 export interface ManagerOptions {
   /** Identity with the role of a manager. */
   identity: NodeIdentity;
+  /** Where that identity is stored, open; this manager keeps the keys of its log there, and its lock up to date. */
+  identities: IdentityStore;
   /** Directory of this manager's data; the raft log lies in `raft/` below it. */
   stateDir: string;
   /** `host:port`; port 0 picks a free one (tests). */
@@ -67,6 +72,8 @@ export interface ManagerOptions {
   raft?: ConsensusOptions['raft'];
   /** This manager was removed from consensus (demoted, or removed by force): stop it. Called once. */
   onRemoved: () => void;
+  /** Autolock was switched on: the TLS key of this node lay on the disk in clear and should be replaced. */
+  onLocked?: () => void;
   /** The disk failed or an invariant broke: stop it. Called once. */
   onFatal: (error: unknown) => void;
 }
@@ -96,7 +103,8 @@ export class Manager {
   private constructor(options: ManagerOptions) {
     this.#options = options;
     const onLeader = (leader: 'found' | LastLeader): void => this.#onLeader(leader);
-    this.#parts = assemble({ ...options, prepareTerm: () => this.#prepareTerm(), onLeader });
+    const onLocked = (): void => options.onLocked?.();
+    this.#parts = assemble({ ...options, prepareTerm: () => this.#prepareTerm(), onLeader, onLocked });
     this.#report = loadReport(options.stateDir);
     this.#leaderAccess = new LeaderAccess(this.#parts, options);
   }
@@ -127,10 +135,11 @@ export class Manager {
     return hasWal(join(stateDir, 'raft'));
   }
 
-  /** Discards the data of a manager that is no member any more. */
-  static forget(stateDir: string): void {
+  /** Discards the data of a manager that is no member any more, and the keys of its log when it is told where they are. */
+  static forget(stateDir: string, identities?: IdentityStore): void {
     removeWal(join(stateDir, 'raft'));
     rmSync(join(stateDir, 'raft'), { recursive: true, force: true });
+    if (identities?.state === 'open') DataKeys.forget(identities);
   }
 
   async #start(how: ManagerStart): Promise<void> {
@@ -166,9 +175,10 @@ export class Manager {
   }
 
   async #consensus(raftId: number, members: readonly Member[], how: StartMode): Promise<void> {
-    const { members: list, startConsensus } = this.#parts;
+    const { members: list, startConsensus, keyKeeper } = this.#parts;
     list.seed(members);
     await startConsensus(raftId, how);
+    keyKeeper.start();
   }
 
   async #bootstrap(): Promise<void> {
@@ -178,6 +188,7 @@ export class Manager {
       throw new ShoalError('FailedPrecondition', `${stateDir} already holds a manager's data; leave the swarm first`);
     }
     this.#ownsData = true;
+    this.#parts.dataKeys.begin();
     const member = this.#selfMember(1 + random.int(Number.MAX_SAFE_INTEGER - 1));
     saveMemberFile(stateDir, { raftId: member.raftId, members: [member] });
     await this.#consensus(member.raftId, [member], { kind: 'bootstrap', member: memberMessage(member) });
@@ -189,12 +200,13 @@ export class Manager {
 
   async #join(remoteAddr: string): Promise<void> {
     const { stateDir, identity } = this.#options;
-    const { clients, self } = this.#parts;
+    const { clients, self, dataKeys } = this.#parts;
     splitAddress(remoteAddr);
     const request = JoinRequest.create({ addr: self.addr });
     const call = { timeoutMs: JOIN_TIMEOUT_MS };
     const response = await callUnary(clients.to(remoteAddr), RaftMembershipService.Join, request, call);
     Manager.forget(stateDir);
+    dataKeys.begin();
     const members = response.members.map((one) => ({ raftId: one.raft_id, nodeId: one.node_id, addr: one.addr }));
     self.addr = members.find((member) => member.nodeId === identity.nodeId)?.addr ?? self.addr;
     saveMemberFile(stateDir, { raftId: response.raft_id, members });
@@ -353,6 +365,15 @@ export class Manager {
     return { report, lines: reportLines(report) };
   }
 
+  /** The key that unlocks managers, from the leader; null without autolock. @throws ShoalError Unavailable */
+  async unlockKey(): Promise<Uint8Array | null> {
+    const { authority } = this.#parts;
+    const request = GetUnlockKeyRequest.create();
+    const here = async (): Promise<ReturnType<typeof authority.getUnlockKey>> => authority.getUnlockKey();
+    const { unlock_key: secret } = await this.#leaderAccess.call(CAService.GetUnlockKey, request, here, true);
+    return secret.length === 0 ? null : secret;
+  }
+
   /** Lines of service logs, from the leader's broker. @throws ShoalError */
   subscribeLogs(request: SubscribeLogsRequest, signal: AbortSignal): AsyncIterable<SubscribeLogsMessage> {
     return this.#leaderAccess.subscribeLogs(request, signal);
@@ -404,7 +425,7 @@ export class Manager {
   }
 
   async #stop(): Promise<void> {
-    const { leadership, consensus, server, clients, store, quorum } = this.#parts;
+    const { leadership, consensus, server, clients, store, quorum, keyKeeper } = this.#parts;
     const raft = consensus();
     await quorum.stop();
     if (
@@ -418,6 +439,7 @@ export class Manager {
     leadership.end();
     // Duties and calls may wait for a commit: the log must end first.
     await raft?.stop();
+    await keyKeeper.stop();
     await leadership.stop();
     await server.stop();
     clients.close();

@@ -1,5 +1,5 @@
 import { ShoalError, unavailable, type Clock, type Logger, type Random } from '../base/index.ts';
-import { channelOptions, TlsIdentity, type NodeIdentity } from '../identity/index.ts';
+import { channelOptions, TlsIdentity, type IdentityStore, type NodeIdentity } from '../identity/index.ts';
 import { WeightedPeer } from '../proto/index.ts';
 import { GrpcRaftTransport, type StartMode } from '../raft/index.ts';
 import { CertificateAuthority, clusterOf, createRootRotation, isBlacklisted } from './ca/index.ts';
@@ -8,6 +8,7 @@ import { Consensus, type ConsensusOptions } from './consensus.ts';
 import { createControl, type Control } from './control/index.ts';
 import { createDispatcher, RESTART_GRACE_MS, type Dispatcher } from './dispatcher/index.ts';
 import { createDuties } from './duties.ts';
+import { DataKeys, KeyKeeper } from './keys/index.ts';
 import { Leadership } from './leadership.ts';
 import { createLogBroker, type LogBroker } from './logs/index.ts';
 import { managerStatusOf } from './manager-state.ts';
@@ -35,6 +36,8 @@ const MANAGER_WEIGHT = 10;
 
 export interface PartsOptions {
   identity: NodeIdentity;
+  /** Where that identity is stored; it also holds the keys of the raft log. */
+  identities: IdentityStore;
   stateDir: string;
   clock: Clock;
   random: Random;
@@ -42,6 +45,8 @@ export interface PartsOptions {
   raft?: ConsensusOptions['raft'];
   onRemoved: () => void;
   onFatal: (error: unknown) => void;
+  /** See KeyKeeper. */
+  onLocked: () => void;
   /** See Leadership. */
   prepareTerm: () => Promise<void>;
   /** A leader is known, or none is any more. */
@@ -66,6 +71,9 @@ export interface ManagerParts extends ClusterParts {
   readonly broker: LogBroker;
   readonly control: Control;
   readonly self: ManagerSelf;
+  readonly authority: CertificateAuthority;
+  readonly dataKeys: DataKeys;
+  readonly keyKeeper: KeyKeeper;
   /** Address of another manager that leads. */
   leaderAddr(): string | undefined;
   wordsContext(): WordsContext;
@@ -131,6 +139,7 @@ interface Base {
   readonly tls: TlsIdentity;
   readonly clients: ManagerClients;
   readonly self: ManagerSelf;
+  readonly dataKeys: DataKeys;
 }
 
 function depsOf({ options, cluster }: Base, component: string) {
@@ -198,7 +207,7 @@ async function startConsensus(
   raftId: number,
   how: StartMode,
 ): Promise<void> {
-  const { options, late, cluster, tls } = base;
+  const { options, late, cluster, tls, dataKeys: keys } = base;
   const { stateDir, onRemoved, onFatal, clock, random, log } = options;
   const transport = new GrpcRaftTransport({
     credentials: () => tls.channelCredentials(),
@@ -210,7 +219,7 @@ async function startConsensus(
   const raft = options.raft === undefined ? {} : { raft: options.raft };
   const onHeard = (from: number): void => cluster.quorum.heard(from);
   const shared = { clock, random, log, onRemoved, onFatal, onChange, onHeard };
-  late.node = new Consensus({ ...raft, ...shared, raftId, stateDir, members: cluster.members, transport });
+  late.node = new Consensus({ ...raft, ...shared, raftId, stateDir, members: cluster.members, transport, keys });
   await late.node.start(how, cluster.store, leadership);
   cluster.quorum.start();
 }
@@ -227,6 +236,13 @@ function createQuorumWatch(options: PartsOptions, late: LateConsensus, members: 
   });
 }
 
+function createKeyKeeper(base: Base): KeyKeeper {
+  const { options, late, dataKeys } = base;
+  const { identities, onLocked } = options;
+  const snapshotNow = async (): Promise<void> => await late.node?.snapshotNow();
+  return new KeyKeeper({ ...depsOf(base, 'keys'), identities, dataKeys, onLocked, snapshotNow });
+}
+
 /** Puts a manager together. */
 export function assemble(options: PartsOptions): ManagerParts {
   const { identity, clock, random, log } = options;
@@ -238,7 +254,8 @@ export function assemble(options: PartsOptions): ManagerParts {
   const self: ManagerSelf = { addr: '' };
   const quorum = createQuorumWatch(options, late, members);
   const cluster: ClusterParts = { store, members, quorum, consensus: () => late.node };
-  const base: Base = { options, late, cluster, tls, clients, self };
+  const dataKeys = new DataKeys({ ...options, log: log.with({ component: 'keys' }) });
+  const base: Base = { options, late, cluster, tls, clients, self, dataKeys };
   const membership = new MembershipService({ ...depsOf(base, 'membership'), raft: late, members, tls });
   const dispatcher = createDispatcherFor(options, store, members, self);
   const broker = createLogBroker(depsOf(base, 'logs'));
@@ -262,6 +279,9 @@ export function assemble(options: PartsOptions): ManagerParts {
     broker,
     control,
     self,
+    authority,
+    dataKeys,
+    keyKeeper: createKeyKeeper(base),
     leaderAddr,
     wordsContext: () => ({
       nowMs: clock.now(),

@@ -70,7 +70,7 @@ export function addServices(server: ManagerServer, parts: ServiceParts): void {
     { access: 'public', except: { GetUnlockKey: 'manager' }, ...leader },
     {
       GetRootCACertificate: () => authority.getRootCaCertificate(),
-      GetUnlockKey: (call) => authority.getUnlockKey(call),
+      GetUnlockKey: () => authority.getUnlockKey(),
     },
   );
   server.add(

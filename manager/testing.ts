@@ -3,7 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { silentLogger, systemClock, systemRandom, type Logger } from '../base/index.ts';
 import type { Client } from '@grpc/grpc-js';
-import { callServerStream, callUnary, requestCertificate, saveIdentity, type NodeIdentity } from '../identity/index.ts';
+import {
+  callServerStream,
+  callUnary,
+  IdentityStore,
+  requestCertificate,
+  type NodeIdentity,
+} from '../identity/index.ts';
 import {
   AssignmentsRequest,
   DispatcherService,
@@ -38,6 +44,7 @@ export class TestCluster {
   readonly removed: string[] = [];
   readonly fatal: unknown[] = [];
   readonly #dirs = new Map<string, string>();
+  readonly #identities = new Map<string, IdentityStore>();
   readonly #log: Logger;
 
   constructor(log: Logger = silentLogger) {
@@ -52,10 +59,12 @@ export class TestCluster {
     listenAddr = '127.0.0.1:0',
   ): Promise<Manager> {
     const stateDir = this.dirOf(identity.nodeId);
-    saveIdentity(stateDir, identity);
+    const identities = this.identitiesOf(identity.nodeId);
+    if (identities.identity !== identity) identities.save(identity);
     const manager = await Manager.start(
       {
         identity,
+        identities,
         stateDir,
         listenAddr,
         advertiseAddr: '127.0.0.1',
@@ -79,6 +88,16 @@ export class TestCluster {
       this.#dirs.set(nodeId, dir);
     }
     return dir;
+  }
+
+  /** The stored identity of a node, with its lock. */
+  identitiesOf(nodeId: string): IdentityStore {
+    let identities = this.#identities.get(nodeId);
+    if (identities === undefined) {
+      identities = new IdentityStore(this.dirOf(nodeId));
+      this.#identities.set(nodeId, identities);
+    }
+    return identities;
   }
 
   async bootstrap(init: Partial<ClusterInit> = {}): Promise<{ manager: Manager; identity: NodeIdentity }> {

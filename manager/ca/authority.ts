@@ -20,10 +20,10 @@ import {
   NodeStatus_State,
   timestampToMs,
   type Cluster,
-  type GetUnlockKeyRequest,
   type IssueNodeCertificateRequest,
   type NodeCertificateStatusRequest,
 } from '../../proto/index.ts';
+import { lockOf } from '../keys/unlock-key.ts';
 import type { Store } from '../store/types.ts';
 import { clusterOf } from './bootstrap.ts';
 import { signerOf } from './rotation.ts';
@@ -91,10 +91,9 @@ export class CertificateAuthority {
   }
 
   /** The key that unlocks managers' data; empty without autolock. */
-  getUnlockKey(_call: AuthorityCall<GetUnlockKeyRequest>): GetUnlockKeyResponse {
-    const cluster = this.#cluster();
-    const key = cluster.unlock_keys.find((one) => one.subsystem === 'swarm-manager')?.key;
-    return GetUnlockKeyResponse.create({ unlock_key: key ?? new Uint8Array(), version: cluster.meta?.version ?? {} });
+  getUnlockKey(): GetUnlockKeyResponse {
+    const { secret, version } = lockOf(this.#cluster());
+    return GetUnlockKeyResponse.create({ unlock_key: secret ?? new Uint8Array(), version: { index: version } });
   }
 
   /**

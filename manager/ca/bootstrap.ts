@@ -25,6 +25,7 @@ import {
   NodeStatus_State,
   type Partially,
 } from '../../proto/index.ts';
+import { unlockKeyEntry } from '../keys/unlock-key.ts';
 import type { Transaction } from '../store/types.ts';
 
 /** Name of the one cluster object. */
@@ -51,7 +52,7 @@ export interface ClusterInit {
   subnetSize?: number | undefined;
   dataPathPort?: number | undefined;
   availability?: NodeSpec_Availability | undefined;
-  /** Set for autolock: the key that locks managers' data. */
+  /** Set for autolock, as is the spec: the key that locks managers' data. */
   unlockKey?: Uint8Array | undefined;
 }
 
@@ -167,7 +168,7 @@ function clusterObject(identity: NodeIdentity, init: ClusterInit, random: Random
     },
     network_bootstrap_keys: keys,
     encryption_key_lamport_clock: clock,
-    unlock_keys: init.unlockKey === undefined ? [] : [{ subsystem: 'swarm-manager', key: init.unlockKey }],
+    unlock_keys: init.unlockKey === undefined ? [] : [unlockKeyEntry(init.unlockKey)],
     defaultAddressPool: pools.length > 0 ? pools : DEFAULT_ADDRESS_POOLS,
     subnetSize: init.subnetSize || DEFAULT_SUBNET_SIZE,
     VXLANUDPPort: init.dataPathPort || DEFAULT_DATA_PATH_PORT,

@@ -4,12 +4,12 @@ import {
   durationFromNs,
   durationToMs,
   durationToNs,
-  EncryptionKey_Algorithm,
   timestampToMs,
   type ClusterSpec,
   type KeyRotation,
 } from '../../proto/index.ts';
 import { beginRootRotation } from '../ca/index.ts';
+import { UNLOCK_KEY_BYTES, unlockKeyEntry } from '../keys/unlock-key.ts';
 import { sameMessage } from '../store/dirty.ts';
 import { hasLabels, passesCommon } from './filters.ts';
 import { resolve } from './lookup.ts';
@@ -21,10 +21,6 @@ import { checkVersion } from './versions.ts';
 const CERTIFICATE_EXPIRY_MIN_MS = 3600 * 1000;
 /** Heartbeats that a node may miss before it is down, when the cluster names no time itself. */
 const DOWN_AFTER_PERIODS = 5;
-/** Bytes of the key that unlocks a manager's data. */
-const UNLOCK_KEY_BYTES = 32;
-/** Subsystem of that key among `Cluster.unlock_keys`. */
-const UNLOCK_SUBSYSTEM = 'swarm-manager';
 
 /** A cluster as callers may see it: no private keys. Join tokens stay: `docker swarm join-token` shows them. */
 function redacted(stored: Cluster): Cluster {
@@ -117,25 +113,11 @@ function merged(spec: ClusterSpec, stored: Cluster): ClusterSpec {
 
 function rotateUnlockKey(cluster: Cluster, wasOn: boolean, rotate: boolean, options: ControlOptions): void {
   const isOn = cluster.spec?.encryption_config?.auto_lock_managers === true;
-  if (isOn && !wasOn && options.autolock !== true) {
-    throw new ShoalError('Unimplemented', 'autolock is not supported by this manager: leave it off');
-  }
-  if (rotate && !isOn) {
-    throw options.autolock === true
-      ? failedPrecondition('there is no unlock key to rotate: autolock is off')
-      : new ShoalError('Unimplemented', 'there is no unlock key to rotate: autolock is off, and not supported');
-  }
+  if (rotate && !isOn) throw failedPrecondition('there is no unlock key to rotate: autolock is off');
   if (!isOn) {
     cluster.unlock_keys = [];
   } else if (!wasOn || rotate) {
-    cluster.unlock_keys = [
-      {
-        subsystem: UNLOCK_SUBSYSTEM,
-        algorithm: EncryptionKey_Algorithm.AES_128_GCM,
-        key: options.random.bytes(UNLOCK_KEY_BYTES),
-        lamport_time: 0,
-      },
-    ];
+    cluster.unlock_keys = [unlockKeyEntry(options.random.bytes(UNLOCK_KEY_BYTES))];
   }
 }
 

@@ -24,6 +24,4 @@ export interface ControlOptions {
   log: Logger;
   /** Absent: what stands in the node objects counts, and no quorum is checked. */
   membership?: MembershipPort;
-  /** Whether managers of this program can be locked; without it, switching autolock on is refused. */
-  autolock?: boolean;
 }
