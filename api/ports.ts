@@ -45,6 +45,10 @@ export interface SwarmState {
   controlAvailable: boolean;
   error: string;
   remoteManagers: { nodeId: string; addr: string }[];
+  /** Set while it is known that no leader can exist: one line for tables, several for people. */
+  quorumLoss?: { line: string; lines: string[] } | undefined;
+  /** What a forced new cluster or a restore began with, while managers left behind are still listed as nodes. */
+  recovery?: { report: object; lines: string[] } | undefined;
 }
 
 export interface SwarmInitRequest {
@@ -70,6 +74,19 @@ export interface SwarmJoinRequest {
   availability: string;
 }
 
+export interface BackupFacts {
+  passphrase: string | undefined;
+  stale: boolean;
+}
+
+export interface SwarmRestoreRequest {
+  listenAddr: string;
+  advertiseAddr: string;
+  dataPathAddr: string;
+  availability: string;
+  passphrase: string | undefined;
+}
+
 export type ControlMethod = keyof typeof ControlService;
 export type ControlRequest<M extends ControlMethod> = RequestOf<(typeof ControlService)[M]>;
 export type ControlResponse<M extends ControlMethod> = ResponseOf<(typeof ControlService)[M]>;
@@ -85,9 +102,22 @@ export interface SwarmPort {
    * @throws ShoalError Unavailable with Docker's words when this node is no manager, or there is no leader.
    */
   call<M extends ControlMethod>(method: M, request: ControlRequest<M>): Promise<ControlResponse<M>>;
+  /** A reading of what this manager last knew, without a leader. @throws ShoalError as `call` on who is no manager */
+  callStale<M extends ControlMethod>(method: M, request: ControlRequest<M>): Promise<ControlResponse<M>>;
   subscribeLogs(request: SubscribeLogsRequest, signal: AbortSignal): AsyncIterable<SubscribeLogsMessage>;
   /** Subject and public key (both DER) of the root certificate that signs nodes. */
   issuer(): { subject: Uint8Array; publicKey: Uint8Array };
+  /**
+   * All replicated state, as bytes that `restore` takes.
+   * @throws ShoalError before the first byte; Unavailable without a leader, unless `stale` asks for what this manager has
+   */
+  backup(options: BackupFacts): Promise<AsyncIterable<Uint8Array>>;
+  /** What a backup holds; the whole of it is read and checked. @throws ShoalError InvalidArgument, DataLoss */
+  inspectBackup(body: AsyncIterable<Uint8Array>, passphrase: string | undefined): Promise<object>;
+  /** Begins a new cluster with what a backup holds; resolves with the node's id. @throws ShoalError */
+  restore(body: AsyncIterable<Uint8Array>, request: SwarmRestoreRequest): Promise<string>;
+  /** Tells the agent of this worker where a manager is now. @throws ShoalError */
+  rejoin(remoteAddrs: readonly string[]): Promise<void>;
   unlockKey(): Promise<string>;
   unlock(key: string): Promise<void>;
 }

@@ -3,13 +3,15 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { connect } from 'node:net';
 import { invalidArgument, notFound, ShoalError, type Logger } from '../base/index.ts';
 import { sendError } from './errors.ts';
-import type { Ports } from './ports.ts';
+import { queryBool } from './body.ts';
+import type { Ports, SwarmPort } from './ports.ts';
 import { Router } from './router.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
 import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
+import { recoveryRoutes } from './routes/recovery.ts';
 import { serviceRoutes } from './routes/services.ts';
 import { swarmRoutes } from './routes/swarm.ts';
 import { systemRoutes } from './routes/system.ts';
@@ -36,6 +38,7 @@ export class ApiServer {
     this.#router = new Router([
       ...systemRoutes,
       ...swarmRoutes,
+      ...recoveryRoutes,
       ...nodeRoutes,
       ...serviceRoutes,
       ...taskRoutes,
@@ -85,6 +88,15 @@ export class ApiServer {
     );
   }
 
+  /** Shoal's own: `?stale=1` reads what this manager last knew, also without a leader. */
+  #portsFor(query: URLSearchParams, response: ServerResponse): Ports {
+    if (!queryBool(query, 'stale')) return this.#ports;
+    const { swarm } = this.#ports;
+    response.setHeader('Shoal-Stale', 'true');
+    const stale: SwarmPort['call'] = (method, request) => swarm.callStale(method, request);
+    return { ...this.#ports, swarm: Object.create(swarm, { call: { value: stale } }) as SwarmPort };
+  }
+
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const controller = new AbortController();
     this.#active.add(controller);
@@ -103,7 +115,8 @@ export class ApiServer {
       checkVersion(version);
       const found = this.#router.find(request.method ?? 'GET', versioned?.[2] ?? url.pathname);
       if (found === undefined) throw notFound('page not found');
-      const { ports, log } = { ports: this.#ports, log: this.#log };
+      const ports = request.method === 'GET' ? this.#portsFor(url.searchParams, response) : this.#ports;
+      const log = this.#log;
       const { handler, params } = found;
       await handler({
         request,

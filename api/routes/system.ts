@@ -48,22 +48,39 @@ async function version({ response, ports }: RequestContext): Promise<void> {
 
 /** The cluster part of /info; a manager without a leader still answers, with the reason. */
 async function clusterInfo(ports: Ports): Promise<JsonObject> {
-  if (!ports.swarm.state().controlAvailable) return {};
+  const { controlAvailable, quorumLoss } = ports.swarm.state();
+  if (!controlAvailable) return {};
+  const counts = async (call: Ports['swarm']['call']): Promise<JsonObject> => {
+    const { nodes } = await call('ListNodes', { filters: null });
+    return { Nodes: nodes.length, Managers: nodes.filter((node) => node.manager_status !== null).length };
+  };
   try {
-    const [clusters, nodes] = await Promise.all([
+    // What this manager last knew; the error says that it may be old.
+    if (quorumLoss !== undefined) {
+      return { ...(await counts((...args) => ports.swarm.callStale(...args))), Error: quorumLoss.line };
+    }
+    const [{ clusters }, counted] = await Promise.all([
       ports.swarm.call('ListClusters', { filters: null }),
-      ports.swarm.call('ListNodes', { filters: null }),
+      counts((...args) => ports.swarm.call(...args)),
     ]);
-    const cluster = clusters.clusters[0];
+    const cluster = clusters[0];
     return {
-      Nodes: nodes.nodes.length,
-      Managers: nodes.nodes.filter((node) => node.manager_status !== null).length,
+      ...counted,
       Cluster: cluster === undefined ? undefined : clusterToJson(cluster, ports.swarm.issuer(), false),
     };
   } catch (error) {
     if (!isShoalError(error)) throw error;
-    return { Error: error.message };
+    return { Error: error.message.split('\n')[0] };
   }
+}
+
+/** Warnings of the daemon, then those about the swarm; null when there are none, as Docker has it. */
+function warnings(ports: Ports, given: unknown): string[] | null {
+  const { quorumLoss, recovery } = ports.swarm.state();
+  const [head = '', ...rest] = [...(quorumLoss?.lines ?? []), ...(recovery?.lines ?? [])];
+  const ours = head === '' ? [] : [`WARNING: ${head}`, ...rest];
+  const all = [...(Array.isArray(given) ? (given as string[]) : []), ...ours];
+  return all.length === 0 ? null : all;
 }
 
 async function info({ response, ports }: RequestContext): Promise<void> {
@@ -82,6 +99,7 @@ async function info({ response, ports }: RequestContext): Promise<void> {
     OSType: 'linux',
     SystemTime: new Date().toISOString(),
     ...facts,
+    Warnings: warnings(ports, facts['Warnings']),
     Swarm: {
       NodeID: state.nodeId,
       NodeAddr: state.nodeAddr,

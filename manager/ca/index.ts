@@ -7,4 +7,4 @@ export {
   defaultClusterSpec,
   type ClusterInit,
 } from './bootstrap.ts';
-export { beginRootRotation, createRootRotation, demandRenewal, rotateJoinTokens } from './rotation.ts';
+export { beginRootRotation, createRootRotation, demandRenewal, rotateJoinTokens, signerOf } from './rotation.ts';
