@@ -26,6 +26,7 @@ const serviceChange = (): Promise<CommandGroup> =>
 const serviceLogs = (): Promise<CommandGroup> => import('./service-logs.ts').then((file) => file.serviceLogCommands);
 const swarm = (): Promise<CommandGroup> => import('./swarm.ts').then((file) => file.swarmCommands);
 const swarmSecrets = (): Promise<CommandGroup> => import('./swarm-keys.ts').then((file) => file.swarmKeyCommands);
+const swarmBackup = (): Promise<CommandGroup> => import('./swarm-backup.ts').then((file) => file.swarmBackupCommands);
 const system = (): Promise<CommandGroup> => import('./system.ts').then((file) => file.systemCommands);
 const volume = (): Promise<CommandGroup> => import('./volume.ts').then((file) => file.volumeCommands);
 const secret = (): Promise<CommandGroup> => import('./data.ts').then((file) => file.secretCommands);
@@ -130,11 +131,14 @@ export const GROUPS: Readonly<Record<string, Group>> = {
   swarm: {
     about: 'Form, join and manage a swarm',
     commands: {
+      backup: entry('backup', swarmBackup, 'Save all state of the swarm to a file, or show what is in one'),
       ca: entry('ca', swarmSecrets, 'Show or rotate the root certificate'),
       init: entry('init', swarm, 'Begin a swarm'),
       join: entry('join', swarm, 'Join a swarm as worker or manager'),
       'join-token': entry('join-token', swarmSecrets, 'Show or rotate the token that nodes join with'),
       leave: entry('leave', swarm, 'Leave the swarm'),
+      rejoin: entry('rejoin', swarmBackup, 'Tell a worker where the managers of its restored swarm are'),
+      restore: entry('restore', swarmBackup, 'Begin a swarm again from a backup'),
       unlock: entry('unlock', swarmSecrets, 'Unlock a locked manager'),
       'unlock-key': entry('unlock-key', swarmSecrets, 'Show or rotate the key that unlocks managers'),
       update: entry('update', swarm, 'Change settings of the swarm'),

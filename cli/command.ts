@@ -39,4 +39,5 @@ export const QUIET = option('quiet,q', 'bool', 'Only display IDs');
 export const NO_TRUNC = option('no-trunc', 'bool', "Don't truncate output");
 export const FORMAT = option('format', 'string', "Format output: 'table', 'table TEMPLATE', 'json' or a Go template");
 export const INSPECT_FORMAT = option('format,f', 'string', "Format output: 'json' or a Go template");
+export const STALE = option('stale', 'bool', 'Show what this manager last knew, also without a leader');
 export const FILTER = option('filter,f', 'filter', 'Filter output by conditions (name=value)');

@@ -9,6 +9,7 @@ import {
   NO_TRUNC,
   option,
   QUIET,
+  STALE,
   type CommandGroup,
 } from './command.ts';
 import { say, type Context } from './context.ts';
@@ -18,7 +19,7 @@ import type { Flags } from './options.ts';
 import type { Node, Swarm, SwarmInfo, Task } from './objects.ts';
 import { removeEach } from './remove.ts';
 import { NameResolver } from './resolve.ts';
-import { ownNode } from './service.ts';
+import { ownNode, warnStale } from './service.ts';
 import { headers, renderListing } from './table.ts';
 import { printTasks, reportErrors } from './task-table.ts';
 import { Row } from './template-values.ts';
@@ -54,7 +55,9 @@ function tlsStatus(node: Node, cluster: Partial<Swarm> | undefined): string {
 
 async function list(context: Context, flags: Flags): Promise<void> {
   const { client } = context;
-  const nodes = await client.get<Node[]>('/nodes', { filters: flags.filters });
+  const stale = flags.bool('stale');
+  const nodes = await client.get<Node[]>('/nodes', { filters: flags.filters, stale });
+  if (stale) await warnStale(context);
   const info = nodes.length > 0 && !flags.bool('quiet') ? await client.get<{ Swarm: SwarmInfo }>('/info') : undefined;
   nodes.sort((a, b) => naturalOrder(a.Description.Hostname ?? '', b.Description.Hostname ?? ''));
   const rows = nodes.map((node) => {
@@ -163,7 +166,7 @@ function remove(context: Context, flags: Flags, words: readonly string[]): Promi
 }
 
 export const nodeCommands: CommandGroup = {
-  ls: { usage: '', arguments: exactly(0), options: [FILTER, FORMAT, QUIET], run: list },
+  ls: { usage: '', arguments: exactly(0), options: [FILTER, FORMAT, QUIET, STALE], run: list },
   inspect: {
     usage: 'self|NODE [NODE...]',
     arguments: atLeast(1),

@@ -9,12 +9,13 @@ import {
   NO_TRUNC,
   option,
   QUIET,
+  STALE,
   type CommandGroup,
 } from './command.ts';
 import { say, type Context } from './context.ts';
 import { inspect } from './inspect.ts';
 import type { Flags } from './options.ts';
-import type { PortConfig, Service, Task } from './objects.ts';
+import type { PortConfig, Service, SwarmInfo, Task } from './objects.ts';
 import { removeEach } from './remove.ts';
 import { NameResolver } from './resolve.ts';
 import { prettyService } from './service-pretty.ts';
@@ -95,8 +96,18 @@ function serviceRow(service: Service): Row {
   });
 }
 
+/** Says that what follows may be old, and why; asked of the daemon because only it knows. */
+export async function warnStale({ client, err }: Context): Promise<void> {
+  const { Swarm } = await client.get<{ Swarm: SwarmInfo }>('/info');
+  const why = Swarm.Error ?? '';
+  say(err, `WARNING: this is what this manager last knew; it may be old.${why === '' ? '' : ` ${why}`}`);
+}
+
 async function list(context: Context, flags: Flags): Promise<void> {
-  const services = await context.client.get<Service[]>('/services', { status: true, filters: flags.filters });
+  const stale = flags.bool('stale');
+  const query = { status: true, filters: flags.filters, stale };
+  const services = await context.client.get<Service[]>('/services', query);
+  if (stale) await warnStale(context);
   services.sort((a, b) => naturalOrder(a.Spec.Name, b.Spec.Name));
   const quiet = flags.bool('quiet') ? 'ID' : undefined;
   const rows = services.map(serviceRow);
@@ -200,7 +211,7 @@ function remove(context: Context, _flags: Flags, words: readonly string[]): Prom
 }
 
 export const serviceCommands: CommandGroup = {
-  ls: { usage: '', arguments: exactly(0), options: [FILTER, FORMAT, QUIET], run: list },
+  ls: { usage: '', arguments: exactly(0), options: [FILTER, FORMAT, QUIET, STALE], run: list },
   ps: {
     usage: 'SERVICE [SERVICE...]',
     arguments: atLeast(1),

@@ -57,22 +57,25 @@ async function showUnlockKey(context: Context, flags: Flags): Promise<void> {
   else await printUnlockKey(context, key);
 }
 
-/** One line of standard input; on a terminal what is typed is not shown. */
-async function readKey(context: Context): Promise<string> {
+/** One line of standard input; on a terminal it is asked for, and what is typed is not shown. */
+export async function readSecret(context: Context, prompt: string): Promise<string> {
   const { input } = context;
   if (!input.isTTY) {
     let text = '';
-    for await (const chunk of input as AsyncIterable<Buffer>) text += chunk.toString('utf8');
+    for await (const chunk of input as AsyncIterable<Buffer>) {
+      text += chunk.toString('utf8');
+      if (text.includes('\n')) break;
+    }
     return text.split('\n')[0]?.trim() ?? '';
   }
-  context.out.write('Enter unlock key: ');
+  context.out.write(prompt);
   input.setRawMode(true);
   let key = '';
   try {
     for await (const chunk of input as AsyncIterable<Buffer>) {
       const text = chunk.toString('utf8');
       if (text.includes('\u0003')) throw new Error('interrupted');
-      key += text;
+      for (const letter of text) key = letter === '\u007f' || letter === '\b' ? key.slice(0, -1) : key + letter;
       if (/[\r\n]/.test(key)) break;
     }
   } finally {
@@ -88,7 +91,7 @@ async function unlock(context: Context): Promise<void> {
   const { Swarm } = await client.get<{ Swarm: SwarmInfo }>('/info');
   if (Swarm.LocalNodeState === 'inactive') throw new Error('error: this node is not part of a swarm');
   if (Swarm.LocalNodeState !== 'locked') throw new Error('error: swarm is not locked');
-  await client.post('/swarm/unlock', { UnlockKey: await readKey(context) });
+  await client.post('/swarm/unlock', { UnlockKey: await readSecret(context, 'Enter unlock key: ') });
 }
 
 function printTrustRoot(context: Context, swarm: Swarm): void {

@@ -141,6 +141,12 @@ export async function unlockKey(client: Client): Promise<string> {
   }
 }
 
+/** Prints what a swarm began anew with, if it did. */
+export async function printRecovery(context: Context): Promise<void> {
+  const report = await context.client.get<{ lines: string[] }>('/shoal/swarm/recovery').catch(() => undefined);
+  if (report !== undefined) context.out.write(`${report.lines.join('\n')}\n\n`);
+}
+
 async function init(context: Context, flags: Flags): Promise<void> {
   const { client } = context;
   const spec: SwarmSpec = {
@@ -176,6 +182,7 @@ async function init(context: Context, flags: Flags): Promise<void> {
     throw error;
   }
   say(context.out, `Swarm initialized: current node (${nodeId}) is now a manager.\n`);
+  if (body.ForceNewCluster) await printRecovery(context);
   await printJoinCommand(context, nodeId, 'worker');
   say(context.out, "To add a manager to this swarm, run 'shoal swarm join-token manager' and follow the instructions.");
   if (body.AutoLockManagers) await printUnlockKey(context, await unlockKey(client));

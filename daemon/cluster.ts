@@ -1,11 +1,21 @@
-import { errorMessage, must, ShoalError, unavailable, type Clock, type Logger, type Random } from '../base/index.ts';
-import type { SwarmInitRequest, SwarmJoinRequest } from '../api/index.ts';
+import {
+  errorMessage,
+  failedPrecondition,
+  must,
+  ShoalError,
+  unavailable,
+  type Clock,
+  type Logger,
+  type Random,
+} from '../base/index.ts';
+import type { SwarmInitRequest, SwarmJoinRequest, SwarmRestoreRequest } from '../api/index.ts';
 import { fetchLock, IdentityStore, issuerInfo, NO_LOCK, requestCertificate } from '../identity/index.ts';
 import {
   createBootstrapIdentity,
   formatUnlockKey,
   Manager,
   parseUnlockKey,
+  readRestoreImage,
   UNLOCK_KEY_BYTES,
 } from '../manager/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
@@ -14,7 +24,16 @@ import type { Executor } from '../worker/index.ts';
 import { addressTowards, advertiseAddress, joinHostPort, listenAddress, splitHostPort } from './addresses.ts';
 import { Member } from './member.ts';
 import { SwarmFiles, type KnownManager, type SwarmSettings } from './swarm-files.ts';
-import { leaveRefusal, LEAVE_LOCKED, NOT_IN_SWARM, notManager, type LocalState } from './swarm-words.ts';
+import {
+  leaveRefusal,
+  LEAVE_LOCKED,
+  NO_SURVIVOR,
+  NOT_IN_SWARM,
+  notManager,
+  otherManagersAlive,
+  REJOIN_MANAGER,
+  type LocalState,
+} from './swarm-words.ts';
 
 /** Longest time for a join until the node takes part, ms (the docker client waits 20 s). */
 const JOIN_TIMEOUT_MS = 20_000;
@@ -114,14 +133,16 @@ export class ClusterNode {
     const { identity } = this.#identities;
     if (settings === undefined || identity === undefined) return;
     const member = this.#newMember(settings);
+    // Known while it starts: what the agent says of this node comes from it.
+    this.#member = member;
     try {
       await member.start(identity, { kind: 'restart' });
+      this.#state = 'active';
     } catch (error) {
       await member.stop();
+      this.#member = undefined;
       throw error;
     }
-    this.#member = member;
-    this.#state = 'active';
   }
 
   /**
@@ -199,7 +220,7 @@ export class ClusterNode {
   /** Makes a new swarm with this node as its first manager; resolves with the node's id. */
   init(request: InitRequest): Promise<string> {
     return this.#exclusive(async () => {
-      if (request.forceNewCluster) return await this.#forceNewCluster();
+      if (request.forceNewCluster) return await this.#forceNewCluster(request);
       this.#refuseIfMember();
       const { clock, random } = this.#options;
       const settings = this.#settings(request, request.dataPathPort);
@@ -313,21 +334,59 @@ export class ClusterNode {
     this.#error = '';
   }
 
-  /** Goes on as the only manager after the loss of a majority. */
-  async #forceNewCluster(): Promise<string> {
-    const settings = this.#files.settings();
+  /** Goes on as the only manager after the loss of a majority; an advertised address that is given takes effect. */
+  async #forceNewCluster(request: InitRequest): Promise<string> {
+    const stored = this.#files.settings();
     if (this.#state === 'locked') throw unavailable(notManager('locked', ''));
     const { identity } = this.#identities;
-    if (settings === undefined || identity?.role !== 'manager' || !Manager.hasState(this.#files.dir)) {
-      throw unavailable('This node is no manager with data of a swarm: --force-new-cluster needs one that survived.');
+    if (stored === undefined || identity?.role !== 'manager' || !Manager.hasState(this.#files.dir)) {
+      throw unavailable(NO_SURVIVOR);
     }
+    const others = otherManagersAlive(this.#member?.manager?.status());
+    if (others !== undefined) throw failedPrecondition(others);
+    const settings = request.advertiseAddr === '' ? stored : { ...stored, ...this.#settings(request, 0) };
     await this.#member?.stop();
+    if (settings !== stored) this.#files.saveSettings(settings);
     const member = this.#newMember(settings);
     this.#member = member;
-    await member.start(identity, { kind: 'force-new-cluster' });
+    try {
+      await member.start(identity, { kind: 'force-new-cluster' });
+    } catch (error) {
+      this.#failed(error);
+      throw error;
+    }
     this.#state = 'active';
     this.#error = '';
     return identity.nodeId;
+  }
+
+  /** Begins a new cluster with what a backup holds; resolves with this node's new id. @throws ShoalError */
+  restore(body: AsyncIterable<Uint8Array>, request: SwarmRestoreRequest): Promise<string> {
+    return this.#exclusive(async () => {
+      this.#refuseIfMember();
+      const { clock, random } = this.#options;
+      const wanted = availability(request.availability);
+      const how = { nowMs: clock.now(), random, availability: wanted };
+      const addresses = this.#settings(request, 0);
+      const image = await readRestoreImage(body, request.passphrase, how);
+      await this.#begin({ ...addresses, dataPathPort: image.dataPathPort }, async (member) => {
+        this.#identities.save(image.identity, { lock: image.lock });
+        await member.start(image.identity, { kind: 'restore', image });
+        await member.waitUntilConnected(JOIN_TIMEOUT_MS);
+      });
+      return image.identity.nodeId;
+    });
+  }
+
+  /** Tells the agent of this worker where managers are now: after a restore with other addresses. @throws ShoalError */
+  async rejoin(remoteAddrs: readonly string[]): Promise<void> {
+    if (this.#state === 'inactive' || this.#member === undefined) throw unavailable(NOT_IN_SWARM);
+    if (this.#member.manager !== undefined) throw failedPrecondition(REJOIN_MANAGER);
+    const addresses = remoteAddrs.map((addr) => {
+      const { host, port } = splitHostPort(addr, 2377);
+      return joinHostPort(host, port);
+    });
+    await this.#member.rejoin(addresses, JOIN_TIMEOUT_MS);
   }
 
   /** The manager on this node. @throws ShoalError Unavailable in Docker's words when there is none */

@@ -9,7 +9,7 @@ import {
   type Random,
 } from '../base/index.ts';
 import { channelOptions, TlsIdentity, verifyChain, type IdentityStore, type NodeIdentity } from '../identity/index.ts';
-import { Manager, type ClusterInit, type ManagerStart } from '../manager/index.ts';
+import { Manager, type ClusterInit, type ManagerStart, type RestoreImage } from '../manager/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
 import { IssuanceStatus_State, NodeRole, type Node, type WeightedPeer } from '../proto/index.ts';
 import { Agent, grpcConnection, type Executor } from '../worker/index.ts';
@@ -50,7 +50,8 @@ export type MemberStart =
   | { kind: 'bootstrap'; clusterInit: ClusterInit }
   | { kind: 'join'; remoteAddr: string }
   | { kind: 'restart' }
-  | { kind: 'force-new-cluster' };
+  | { kind: 'force-new-cluster' }
+  | { kind: 'restore'; image: RestoreImage };
 
 /** A node that is part of a swarm: its agent, its manager when it is one, and its certificate. */
 export class Member {
@@ -340,6 +341,20 @@ export class Member {
       }
       await clock.sleep(CONNECT_POLL_MS);
     }
+  }
+
+  /**
+   * Has the agent try these managers beside those it knows; resolves when it has a session.
+   * @throws ShoalError Unavailable after `timeoutMs`; the agent goes on trying
+   */
+  async rejoin(addresses: readonly string[], timeoutMs: number): Promise<void> {
+    this.#agent?.tryManagers(addresses);
+    await this.waitUntilConnected(timeoutMs).catch((error: unknown) => {
+      throw unavailable(
+        `no session with a manager of the swarm after ${timeoutMs / 1000} s (${errorMessage(error)}); the node goes on trying. ` +
+          'If the swarm no longer knows it: docker swarm leave --force, then join with a token.',
+      );
+    });
   }
 
   /** Ends manager and agent; containers go on. */

@@ -4,11 +4,13 @@ import { join } from 'node:path';
 import { newId, readFileIfExists } from '../base/index.ts';
 import { clusterSpecFromJson, type JsonObject, type SwarmPort, type SystemPort } from '../api/index.ts';
 import type { Engine } from '../engine/index.ts';
+import { inspectBackup } from '../manager/index.ts';
 import { ClusterSpec } from '../proto/index.ts';
 import type { ClusterNode } from './cluster.ts';
 import type { DaemonConfig } from './config.ts';
 import type { EventHub } from './events.ts';
 import { machineArchitecture, PLUGINS } from './node-description.ts';
+import { VERSION } from './version.ts';
 
 /** The API's swarm port over this node's membership. */
 export function swarmPort(cluster: ClusterNode): SwarmPort {
@@ -20,11 +22,18 @@ export function swarmPort(cluster: ClusterNode): SwarmPort {
       controlAvailable: cluster.state === 'active' && cluster.member?.manager !== undefined,
       error: cluster.error,
       remoteManagers: cluster.remoteManagers(),
+      quorumLoss: cluster.member?.manager?.quorumLoss(),
+      recovery: cluster.member?.manager?.recovery(),
     }),
     init: ({ spec, ...request }) => cluster.init({ ...request, spec: clusterSpecFromJson(spec, ClusterSpec.create()) }),
     join: (request) => cluster.join(request),
     leave: (force) => cluster.leave(force),
     call: async (method, request) => await cluster.manager().call(method, request),
+    callStale: async (method, request) => await cluster.manager().callStale(method, request),
+    backup: async (options) => await cluster.manager().backup({ ...options, version: VERSION }),
+    inspectBackup: (body, passphrase) => inspectBackup(body, passphrase),
+    restore: (body, request) => cluster.restore(body, request),
+    rejoin: (remoteAddrs) => cluster.rejoin(remoteAddrs),
     subscribeLogs: (request, signal) => cluster.manager().subscribeLogs(request, signal),
     issuer: () => cluster.issuer(),
     unlockKey: () => cluster.unlockKey(),

@@ -8,6 +8,27 @@ export const NOT_IN_SWARM = 'This node is not part of a swarm';
 export const LEAVE_LOCKED =
   'Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.';
 
+/** Why no new cluster can be forced here. */
+export const NO_SURVIVOR =
+  'This node is no manager with data of a swarm: --force-new-cluster needs one that survived. With a backup: shoal swarm ' +
+  'restore FILE.';
+
+/** Why a manager is not told of other managers. */
+export const REJOIN_MANAGER =
+  'This node is a manager and knows its own swarm. A former manager of a restored swarm leaves (docker swarm leave ' +
+  '--force) and joins it anew.';
+
+/** Why no new cluster is forced while others would go on without this one; undefined when nobody would. */
+export function otherManagersAlive(
+  status: { leader: { nodeId: string } | undefined; managers: readonly { nodeId: string; addr: string }[] } | undefined,
+): string | undefined {
+  if (status?.leader === undefined || status.managers.length <= 1) return undefined;
+  return (
+    'The swarm has a leader and a quorum: --force-new-cluster would split it in two. Demote the managers that shall go ' +
+    '(docker node demote), or have this one leave (docker swarm leave --force).'
+  );
+}
+
 /** Why a call that needs a manager is refused. */
 export function notManager(state: LocalState, error: string): string {
   if (state === 'error') return `This node cannot take part in its swarm: ${error}`;

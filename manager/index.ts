@@ -1,3 +1,4 @@
+export { inspectBackup, readRestoreImage, type BackupFacts, type RestoreImage } from './backup/index.ts';
 export * from './store/types.ts';
 export { completeClusterSpec, createBootstrapIdentity, defaultClusterSpec, type ClusterInit } from './ca/index.ts';
 export { formatUnlockKey, parseUnlockKey, UNLOCK_KEY_BYTES } from './keys/index.ts';

@@ -120,6 +120,21 @@ export class LeaderAccess {
     }
   }
 
+  /** A linearizable read on this manager, refused as calls are. @throws ShoalError Unavailable */
+  async confirmedRead(barrier: () => Promise<void>): Promise<void> {
+    const endMs = this.#clock.monotonic() + LEADER_WAIT_MS;
+    for (;;) {
+      await this.#await(endMs);
+      try {
+        await barrier();
+        return;
+      } catch (error) {
+        if (!isShoalError(error, 'Unavailable') || this.#clock.monotonic() >= endMs) throw error;
+        await this.#clock.sleep(LEADER_POLL_MS);
+      }
+    }
+  }
+
   async *subscribeLogs(request: SubscribeLogsRequest, signal: AbortSignal): AsyncGenerator<SubscribeLogsMessage> {
     const route = await this.#await(this.#clock.monotonic() + LEADER_WAIT_MS);
     if (route.here) yield* this.#parts.broker.subscribe(request, signal);

@@ -19,7 +19,11 @@ import {
   LeaveRequest,
   Node,
   NodeRole,
+  RaftConfChange,
+  RaftConfChangeType,
   RaftMembershipService,
+  RaftMessage,
+  RaftMessageType,
   type MethodDescription,
   type RequestOf,
   type ResponseOf,
@@ -27,6 +31,7 @@ import {
   type SubscribeLogsRequest,
 } from '../proto/index.ts';
 import { hasWal, removeWal, type StartMode } from '../raft/index.ts';
+import { recordsOf, writeBackup, type RestoreImage } from './backup/index.ts';
 import { clusterOf, createCluster, type ClusterInit } from './ca/index.ts';
 import type { ConsensusOptions } from './consensus.ts';
 import { DataKeys } from './keys/index.ts';
@@ -34,9 +39,17 @@ import { LeaderAccess } from './leader-access.ts';
 import { loadLastLeader, removeLastLeader, saveLastLeader } from './last-leader-file.ts';
 import { loadMemberFile, saveMemberFile } from './member-file.ts';
 import { managerStatuses, type ManagerState } from './manager-state.ts';
-import { completeAddress, memberMessage, splitAddress, type LastLeader, type Member } from './membership/index.ts';
+import {
+  completeAddress,
+  MemberList,
+  memberMessage,
+  splitAddress,
+  type LastLeader,
+  type Member,
+} from './membership/index.ts';
 import { assemble, type ManagerParts } from './parts.ts';
 import { quorumLine, quorumLines } from './quorum-words.ts';
+import { encodeState } from './replicated-state.ts';
 import { loadReport, newestChangeMs, reportLines, saveReport, type RecoveryReport } from './recovery-report.ts';
 import type { Store } from './store/types.ts';
 
@@ -86,7 +99,9 @@ export type ManagerStart =
   /** From the data in `stateDir`. */
   | { kind: 'restart' }
   /** From the data in `stateDir`, as the only manager, after the loss of a majority. */
-  | { kind: 'force-new-cluster' };
+  | { kind: 'force-new-cluster' }
+  /** The first manager of a cluster that begins again with what a backup holds. */
+  | { kind: 'restore'; image: RestoreImage };
 
 /** A manager of the cluster: consensus, store, services, and the leader's duties. */
 export class Manager {
@@ -125,7 +140,7 @@ export class Manager {
       return manager;
     } catch (error) {
       await manager.stop();
-      if (how.kind === 'join' || (how.kind === 'bootstrap' && manager.#ownsData)) Manager.forget(options.stateDir);
+      if (how.kind === 'join' || manager.#ownsData) Manager.forget(options.stateDir);
       throw error;
     }
   }
@@ -165,6 +180,9 @@ export class Manager {
       case 'force-new-cluster':
         await this.#forceNewCluster();
         return;
+      case 'restore':
+        await this.#restore(how.image);
+        return;
       default:
         unreachable(how);
     }
@@ -181,9 +199,9 @@ export class Manager {
     keyKeeper.start();
   }
 
-  async #bootstrap(): Promise<void> {
-    const { stateDir, random, clusterInit } = this.#options;
-    if (clusterInit === undefined) throw new ShoalError('InvalidArgument', 'a new cluster needs its settings');
+  /** This manager as the first member of a log that does not exist yet. */
+  #firstMember(): Member {
+    const { stateDir, random } = this.#options;
     if (Manager.hasState(stateDir)) {
       throw new ShoalError('FailedPrecondition', `${stateDir} already holds a manager's data; leave the swarm first`);
     }
@@ -191,11 +209,44 @@ export class Manager {
     this.#parts.dataKeys.begin();
     const member = this.#selfMember(1 + random.int(Number.MAX_SAFE_INTEGER - 1));
     saveMemberFile(stateDir, { raftId: member.raftId, members: [member] });
+    return member;
+  }
+
+  async #bootstrap(): Promise<void> {
+    const { clusterInit } = this.#options;
+    if (clusterInit === undefined) throw new ShoalError('InvalidArgument', 'a new cluster needs its settings');
+    const member = this.#firstMember();
     await this.#consensus(member.raftId, [member], { kind: 'bootstrap', member: memberMessage(member) });
     await this.#until(
       'the new cluster was not set up in time',
       () => this.isLeader() && clusterOf(this.store.view()) !== undefined,
     );
+  }
+
+  /** The restored state reaches the log as a leader's snapshot would reach a new member, which then is the only voter. */
+  async #restore(image: RestoreImage): Promise<void> {
+    const { identity, clock } = this.#options;
+    this.#parts.self.restartedAtMs = clock.monotonic();
+    const member = this.#firstMember();
+    await this.#consensus(member.raftId, [member], { kind: 'join' });
+    const receiver = must(this.#parts.consensus()?.receiver(), 'a started driver');
+    receiver.step(restoreMessage(image, member));
+    await this.#until(
+      'the restored cluster did not start in time',
+      () => this.isLeader() && this.store.view().get('node', identity.nodeId) !== undefined,
+    );
+    this.#saveReport({
+      kind: 'restore',
+      atMs: clock.now(),
+      nodeId: identity.nodeId,
+      clusterId: identity.clusterId,
+      index: image.backup.index,
+      term: image.backup.term,
+      newestChangeMs: image.backup.newestChangeMs,
+      lastLeader: null,
+      leftBehind: image.formerManagers,
+      backupMs: image.backup.createdMs,
+    });
   }
 
   async #join(remoteAddr: string): Promise<void> {
@@ -347,6 +398,35 @@ export class Manager {
     return await here(request);
   }
 
+  /**
+   * All replicated state as the bytes of a backup file: a linearizable reading, or, when `stale`, what this manager has.
+   * @param version version of the program, for the file's header
+   * @throws ShoalError Unavailable without a leader
+   */
+  async backup(options: {
+    passphrase: string | undefined;
+    stale: boolean;
+    version: string;
+  }): Promise<AsyncIterable<Uint8Array>> {
+    const { identity, clock, random } = this.#options;
+    const consensus = this.#parts.consensus();
+    if (!options.stale) await this.#leaderAccess.confirmedRead(() => must(consensus, 'consensus').readBarrier());
+    const view = this.store.view();
+    const cluster = clusterOf(view);
+    if (cluster === undefined) throw unavailable('this manager does not know its cluster yet; try again');
+    const records = recordsOf(view, {
+      clusterId: cluster.id,
+      nodeId: identity.nodeId,
+      raftIndex: this.#parts.store.currentIndex,
+      raftTerm: consensus?.status()?.term ?? 0,
+      stale: options.stale,
+      autolock: cluster.spec?.encryption_config?.auto_lock_managers === true,
+      newestChangeMs: newestChangeMs(view),
+      members: this.#parts.members.list(),
+    });
+    return await writeBackup(records, { ...options, createdMs: clock.now(), random });
+  }
+
   /** Set while it is known that no leader can exist: Docker's words and ours, on one line and on several. */
   quorumLoss(): { line: string; lines: string[] } | undefined {
     const loss = this.#parts.quorum.loss();
@@ -365,13 +445,23 @@ export class Manager {
     return { report, lines: reportLines(report) };
   }
 
-  /** The key that unlocks managers, from the leader; null without autolock. @throws ShoalError Unavailable */
+  /**
+   * The key that unlocks managers; null without autolock. Without a leader it is the one that this manager is locked by: it
+   * may be needed to bring back the quorum.
+   * @throws ShoalError Unavailable when there is no leader, and no lock here
+   */
   async unlockKey(): Promise<Uint8Array | null> {
     const { authority } = this.#parts;
     const request = GetUnlockKeyRequest.create();
     const here = async (): Promise<ReturnType<typeof authority.getUnlockKey>> => authority.getUnlockKey();
-    const { unlock_key: secret } = await this.#leaderAccess.call(CAService.GetUnlockKey, request, here, true);
-    return secret.length === 0 ? null : secret;
+    try {
+      const { unlock_key: secret } = await this.#leaderAccess.call(CAService.GetUnlockKey, request, here, true);
+      return secret.length === 0 ? null : secret;
+    } catch (error) {
+      const { secret } = this.#options.identities.lock;
+      if (!isShoalError(error, 'Unavailable') || secret === null) throw error;
+      return secret;
+    }
   }
 
   /** Lines of service logs, from the leader's broker. @throws ShoalError */
@@ -445,6 +535,24 @@ export class Manager {
     clients.close();
     store.close();
   }
+}
+
+/** What a leader of the lost cluster would send to a new member: the restored state, with the new member as only voter. */
+function restoreMessage(image: RestoreImage, member: Member): RaftMessage {
+  const members = new MemberList();
+  members.seed([member]);
+  for (const node_id of image.formerRaftIds) {
+    members.apply(RaftConfChange.create({ type: RaftConfChangeType.ConfChangeRemoveNode, node_id }));
+  }
+  const data = encodeState(members, { snapshot: () => image.snapshot, restore: () => undefined });
+  const { index, term } = image;
+  return RaftMessage.create({
+    type: RaftMessageType.MsgSnap,
+    to: member.raftId,
+    from: image.formerRaftIds.find((id) => id !== member.raftId) ?? (member.raftId === 1 ? 2 : 1),
+    term,
+    snapshot: { data, metadata: { index, term, conf_state: { voters: [member.raftId] } } },
+  });
 }
 
 /** An advertised address with a port: its own, or the one listened on. */

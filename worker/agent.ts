@@ -62,6 +62,10 @@ export class Agent {
   readonly #group: TaskGroup;
   #managers: string[];
   #manager: string | undefined;
+  /** Addresses to try next, before all others. */
+  #preferred: string[] = [];
+  /** Ends a pause between two tries. */
+  #hint = new AbortController();
   #sessionId = '';
   #established = false;
   /** Whether the last try got as far as a session. */
@@ -98,6 +102,14 @@ export class Agent {
     await this.#db.close();
   }
 
+  /** Further addresses of managers, tried first: after a restore the managers that this agent knows are gone. */
+  tryManagers(addresses: readonly string[]): void {
+    this.#managers = [...new Set([...addresses, ...this.#managers])];
+    this.#preferred = [...addresses];
+    this.#hint.abort();
+    this.#hint = new AbortController();
+  }
+
   status(): AgentStatus {
     const connected = this.#established;
     return {
@@ -125,7 +137,8 @@ export class Agent {
         log.warn('no session with a manager; trying again', { manager: address, error: errorMessage(error) });
       }
       failures++;
-      await clock.sleep(backoffDelayMs(failures - 1, BACKOFF, random), signal).catch(() => undefined);
+      const waking = AbortSignal.any([signal, this.#hint.signal]);
+      await clock.sleep(backoffDelayMs(failures - 1, BACKOFF, random), waking).catch(() => undefined);
     }
   }
 
@@ -186,6 +199,8 @@ export class Agent {
 
   /** A manager at random; after a failure another one than the last, when there is another. */
   #choose(avoidLast: boolean): string | undefined {
+    const preferred = this.#preferred.shift();
+    if (preferred !== undefined) return preferred;
     const others = this.#managers.filter((address) => address !== this.#manager);
     const choice = avoidLast && others.length > 0 ? others : this.#managers;
     return choice.length === 0 ? undefined : choice[this.#options.random.int(choice.length)];
