@@ -131,12 +131,21 @@ export class Member {
   async start(identity: NodeIdentity, how: MemberStart): Promise<void> {
     this.#tls = new TlsIdentity(identity);
     await this.#setUnderlay();
-    if (identity.role === 'manager') await this.#startManager(identity, how);
+    const promoted = this.#isPromotionOpen(identity, how);
+    if (identity.role === 'manager' && !promoted) await this.#startManager(identity, how);
     // What is left of a demotion that a restart interrupted: secrets do not belong onto a worker's disk.
-    else if (Manager.hasState(this.#options.files.dir)) this.#forgetManager();
+    if (identity.role === 'worker' && Manager.hasState(this.#options.files.dir)) this.#forgetManager();
     if (how.kind === 'join') this.#knowManagers([{ nodeId: '', addr: how.remoteAddr }]);
     await this.#startAgent(identity);
     this.#group.start('certificate renewal', (signal) => this.#renewal.run(signal));
+    if (promoted) void this.#changeRole('promotion', () => this.#promote(identity, undefined, this.#group.signal));
+  }
+
+  /** Whether a restart came between the certificate of a promoted node and its entry into the raft group. */
+  #isPromotionOpen(identity: NodeIdentity, how: MemberStart): boolean {
+    const { files, identities } = this.#options;
+    const knows = this.#managers.some(({ nodeId }) => nodeId !== identity.nodeId);
+    return how.kind === 'restart' && identity.role === 'manager' && knows && Manager.isNew(files.dir, identities);
   }
 
   async #setUnderlay(): Promise<void> {
@@ -315,9 +324,11 @@ export class Member {
   }
 
   /** Joins the raft group; tried again until it works or the role is taken back. */
-  async #promote(identity: NodeIdentity, remoteAddr: string, signal: AbortSignal): Promise<void> {
+  async #promote(identity: NodeIdentity, signer: string | undefined, signal: AbortSignal): Promise<void> {
     const { clock, random, log } = this.#options;
     for (let attempt = 0; !signal.aborted && this.identity?.role === 'manager'; attempt++) {
+      const others = this.#managers.filter(({ nodeId }) => nodeId !== identity.nodeId);
+      const remoteAddr = signer ?? others[random.int(Math.max(1, others.length))]?.addr ?? '';
       try {
         await this.#startManager(identity, { kind: 'join', remoteAddr });
         return;

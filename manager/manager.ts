@@ -150,6 +150,14 @@ export class Manager {
     return hasWal(join(stateDir, 'raft'));
   }
 
+  /**
+   * Whether a node with a manager's certificate has not begun to take part yet: it may join. One that has lost its log may
+   * not: it has promised things that it does not remember.
+   */
+  static isNew(stateDir: string, identities: IdentityStore): boolean {
+    return !Manager.hasState(stateDir) && !DataKeys.has(identities);
+  }
+
   /** Discards the data of a manager that is no member any more, and the keys of its log when it is told where they are. */
   static forget(stateDir: string, identities?: IdentityStore): void {
     removeWal(join(stateDir, 'raft'));
@@ -193,8 +201,10 @@ export class Manager {
   }
 
   async #consensus(raftId: number, members: readonly Member[], how: StartMode): Promise<void> {
-    const { members: list, startConsensus, keyKeeper } = this.#parts;
+    const { members: list, startConsensus, dataKeys, keyKeeper } = this.#parts;
     list.seed(members);
+    if (how.kind === 'bootstrap' || how.kind === 'join') dataKeys.begin();
+    else dataKeys.resume();
     await startConsensus(raftId, how);
     keyKeeper.start();
   }
@@ -206,7 +216,6 @@ export class Manager {
       throw new ShoalError('FailedPrecondition', `${stateDir} already holds a manager's data; leave the swarm first`);
     }
     this.#ownsData = true;
-    this.#parts.dataKeys.begin();
     const member = this.#selfMember(1 + random.int(Number.MAX_SAFE_INTEGER - 1));
     saveMemberFile(stateDir, { raftId: member.raftId, members: [member] });
     return member;
@@ -251,13 +260,12 @@ export class Manager {
 
   async #join(remoteAddr: string): Promise<void> {
     const { stateDir, identity } = this.#options;
-    const { clients, self, dataKeys } = this.#parts;
+    const { clients, self } = this.#parts;
     splitAddress(remoteAddr);
     const request = JoinRequest.create({ addr: self.addr });
     const call = { timeoutMs: JOIN_TIMEOUT_MS };
     const response = await callUnary(clients.to(remoteAddr), RaftMembershipService.Join, request, call);
     Manager.forget(stateDir);
-    dataKeys.begin();
     const members = response.members.map((one) => ({ raftId: one.raft_id, nodeId: one.node_id, addr: one.addr }));
     self.addr = members.find((member) => member.nodeId === identity.nodeId)?.addr ?? self.addr;
     saveMemberFile(stateDir, { raftId: response.raft_id, members });

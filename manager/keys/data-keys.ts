@@ -66,15 +66,19 @@ export class DataKeys {
     this.#log = options.log;
     const stored = this.#identities.header(HEADER);
     this.#keys = stored === undefined ? { next: 1, list: [] } : decode(stored);
-    if (stored === undefined) this.#add();
+  }
+
+  /** Whether a node ever began a log that it has not given up since. */
+  static has(identities: IdentityStore): boolean {
+    return identities.header(HEADER) !== undefined;
   }
 
   /** Drops the keys of a log that was deleted. */
   static forget(identities: IdentityStore): void {
-    if (identities.header(HEADER) !== undefined) identities.update({ headers: { [HEADER]: null } });
+    if (DataKeys.has(identities)) identities.update({ headers: { [HEADER]: null } });
   }
 
-  /** Key for everything written from now on. */
+  /** Key for everything written from now on. To be called after `begin` or `resume`. */
   current(): DataKey {
     return must(this.#keys.list.at(-1), 'current data key');
   }
@@ -85,7 +89,7 @@ export class DataKeys {
 
   /** Old keys that something on the disk may still need. */
   get oldKeys(): number {
-    return this.#keys.list.length - 1;
+    return Math.max(0, this.#keys.list.length - 1);
   }
 
   /** Nothing on the disk needs any key but these: the others are forgotten. A fault of the disk only delays that. */
@@ -100,6 +104,11 @@ export class DataKeys {
     } catch (error) {
       this.#log.warn('old keys of the raft log could not be forgotten yet', { error: errorMessage(error) });
     }
+  }
+
+  /** Goes on with a log; one of a version that did not encrypt gets its first key. */
+  resume(): void {
+    if (this.#keys.list.length === 0) this.#add();
   }
 
   /** Begins a new log: all keys of the former one are forgotten. */
