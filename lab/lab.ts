@@ -165,9 +165,11 @@ export class Lab {
     for (const handle of handles) await cutHost(handle.holderPid(), others, oneway);
   }
 
-  async heal(): Promise<void> {
+  /** Ends the partition of the named hosts, or of all. */
+  async heal(hosts?: readonly string[]): Promise<void> {
     const state = this.#state();
     for (const { name } of state.hosts) {
+      if (hosts !== undefined && !hosts.includes(name)) continue;
       const holder = this.#host(name, state).holderPid();
       if (holder !== 0) await healHost(holder);
     }

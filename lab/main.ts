@@ -13,7 +13,7 @@ Commands:
   env         Print the export of DOCKER_HOST for a host:  lab env HOST
   exec        Run a command on a host:  lab exec HOST -- CMD [ARG...]
   partition   Cut hosts off from all others:  lab partition HOST... [--oneway]
-  heal        End all partitions
+  heal        End all partitions, or those of the hosts named:  lab heal [HOST...]
   kill        Kill the daemon of a host by SIGKILL; its containers go on
   pause       Stop the daemon of a host by SIGSTOP
   resume      Let a paused daemon go on
@@ -117,7 +117,7 @@ async function change(
 ): Promise<void> {
   const verbs: Record<string, () => Promise<void> | void> = {
     partition: () => lab.partition(rest, oneway),
-    heal: () => lab.heal(),
+    heal: () => lab.heal(rest.length === 0 ? undefined : rest),
     kill: () => lab.kill(host()),
     pause: () => lab.pause(host()),
     resume: () => lab.resume(host()),
