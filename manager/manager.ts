@@ -155,7 +155,7 @@ export class Manager {
    * not: it has promised things that it does not remember.
    */
   static isNew(stateDir: string, identities: IdentityStore): boolean {
-    return !Manager.hasState(stateDir) && !DataKeys.has(identities);
+    return !Manager.hasState(stateDir) && !DataKeys.hasBegun(identities);
   }
 
   /** Discards the data of a manager that is no member any more, and the keys of its log when it is told where they are. */
@@ -206,6 +206,7 @@ export class Manager {
     if (how.kind === 'bootstrap' || how.kind === 'join') dataKeys.begin();
     else dataKeys.resume();
     await startConsensus(raftId, how);
+    dataKeys.confirm();
     keyKeeper.start();
   }
 

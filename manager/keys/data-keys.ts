@@ -19,21 +19,24 @@ export interface DataKey {
 interface StoredKeys {
   /** Id of the next key. */
   next: number;
+  /** The log that the keys are for exists, or has existed. */
+  begun: boolean;
   keys: { id: number; secret: string }[];
 }
 
 interface Keys {
   next: number;
+  begun: boolean;
   /** Oldest first; the last one is current. */
   list: readonly DataKey[];
 }
 
 function decode(bytes: Uint8Array): Keys {
   try {
-    const { next, keys } = JSON.parse(Buffer.from(bytes).toString('utf8')) as StoredKeys;
+    const { next, begun, keys } = JSON.parse(Buffer.from(bytes).toString('utf8')) as StoredKeys;
     const list = keys.map(({ id, secret }) => ({ id, secret: Buffer.from(secret, 'base64') }));
     const good = list.every(({ id, secret }) => id > 0 && id < next && secret.length === DATA_KEY_BYTES);
-    if (Number.isSafeInteger(next) && list.length > 0 && good) return { next, list };
+    if (Number.isSafeInteger(next) && list.length > 0 && good) return { next, begun: begun === true, list };
   } catch {
     // Said below.
   }
@@ -43,9 +46,9 @@ function decode(bytes: Uint8Array): Keys {
   );
 }
 
-function encode({ next, list }: Keys): Uint8Array {
+function encode({ next, begun, list }: Keys): Uint8Array {
   const keys = list.map(({ id, secret }) => ({ id, secret: Buffer.from(secret).toString('base64') }));
-  return Buffer.from(JSON.stringify({ next, keys } satisfies StoredKeys));
+  return Buffer.from(JSON.stringify({ next, begun, keys } satisfies StoredKeys));
 }
 
 /**
@@ -65,17 +68,18 @@ export class DataKeys {
     this.#random = options.random;
     this.#log = options.log;
     const stored = this.#identities.header(HEADER);
-    this.#keys = stored === undefined ? { next: 1, list: [] } : decode(stored);
+    this.#keys = stored === undefined ? { next: 1, begun: false, list: [] } : decode(stored);
   }
 
-  /** Whether a node ever began a log that it has not given up since. */
-  static has(identities: IdentityStore): boolean {
-    return identities.header(HEADER) !== undefined;
+  /** Whether a node has begun a log that it has not given up since. */
+  static hasBegun(identities: IdentityStore): boolean {
+    const stored = identities.header(HEADER);
+    return stored !== undefined && decode(stored).begun;
   }
 
   /** Drops the keys of a log that was deleted. */
   static forget(identities: IdentityStore): void {
-    if (DataKeys.has(identities)) identities.update({ headers: { [HEADER]: null } });
+    if (identities.header(HEADER) !== undefined) identities.update({ headers: { [HEADER]: null } });
   }
 
   /** Key for everything written from now on. To be called after `begin` or `resume`. */
@@ -111,10 +115,15 @@ export class DataKeys {
     if (this.#keys.list.length === 0) this.#add();
   }
 
-  /** Begins a new log: all keys of the former one are forgotten. */
+  /** Prepares a new log: all keys of the former one are forgotten. */
   begin(): void {
     const { next } = this.#keys;
-    this.#add({}, { next, list: [] });
+    this.#add({}, { next, begun: false, list: [] });
+  }
+
+  /** The log exists: what it promises from now on must not be forgotten. */
+  confirm(): void {
+    if (!this.#keys.begun) this.#store({ ...this.#keys, begun: true });
   }
 
   /**
@@ -132,9 +141,9 @@ export class DataKeys {
     this.#identities.update(change);
   }
 
-  #add(change: { lock?: KeyLock } = {}, { next, list }: Keys = this.#keys): void {
+  #add(change: { lock?: KeyLock } = {}, { next, begun, list }: Keys = this.#keys): void {
     const key = { id: next, secret: this.#random.bytes(DATA_KEY_BYTES) };
-    this.#store({ next: next + 1, list: [...list, key] }, change);
+    this.#store({ next: next + 1, begun, list: [...list, key] }, change);
   }
 
   #store(keys: Keys, change: { lock?: KeyLock } = {}): void {

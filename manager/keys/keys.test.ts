@@ -96,10 +96,15 @@ describe('the ring of data keys', () => {
   });
 
   it('is forgotten with its log, and refuses what it cannot read', () => {
-    open();
-    expect(DataKeys.has(reload())).toBe(true);
+    const ring = open();
+    ring.begin();
+    expect(DataKeys.hasBegun(reload())).toBe(false);
+    ring.confirm();
+    expect(DataKeys.hasBegun(reload())).toBe(true);
+    ring.rotate();
+    expect(DataKeys.hasBegun(reload())).toBe(true);
     DataKeys.forget(identities);
-    expect(DataKeys.has(reload())).toBe(false);
+    expect(DataKeys.hasBegun(reload())).toBe(false);
     for (const bad of ['', '{}', '{"next":2,"keys":[{"id":1,"secret":"AAAA"}]}', '{"next":1,"keys":[]}']) {
       identities.update({ headers: { 'raft-dek': Buffer.from(bad) } });
       expect(() => open(reload())).toThrow('keys of the raft log cannot be read');
