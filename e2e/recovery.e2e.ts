@@ -254,18 +254,21 @@ describe('a backup', () => {
 
   it('new nodes join by the old token, take what the lost ones ran, and the lost are removed', async () => {
     await bed.on('w3').run('swarm', 'join', '--token', token, `${bed.address('w2')}:2377`);
-    const tasks = await bed.replicas('web', 3, 60_000);
-    const hosts = await Promise.all(tasks.map((task) => bed.hostOf(task)));
-    expect(hosts.filter((host) => host === 'm1' || host === 'm2')).toEqual([]);
+    for (const name of ['m1', 'm2']) {
+      await until(`${name} is down`, 45_000, async () => (await bed.node(name)).Status.State === 'down');
+    }
+    const tasks = await until('the tasks of the lost run elsewhere', 20_000, async () => {
+      const found = await bed.replicas('web', 3);
+      const hosts = await Promise.all(found.map((task) => bed.hostOf(task)));
+      return hosts.every((host) => host !== 'm1' && host !== 'm2') && found;
+    });
+    for (const [id, process] of kept) expect(processes(bed, tasks).get(id)).toBe(process);
     const task = must(
       tasks.find((one) => !kept.has(one.ID)),
       'a new task',
     );
     expect(await bed.inTask(task, 'cat', '/run/secrets/password')).toBe('a secret of the swarm');
-    for (const name of ['m1', 'm2']) {
-      await until(`${name} is down`, 45_000, async () => (await bed.node(name)).Status.State === 'down');
-      await bed.client.run('node', 'rm', (await bed.node(name)).ID);
-    }
+    for (const name of ['m1', 'm2']) await bed.client.run('node', 'rm', (await bed.node(name)).ID);
     await bed.client.run('service', 'scale', '--detach', 'web=5');
     await bed.replicas('web', 5);
     await bed.lab.kill('w2');

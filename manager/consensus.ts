@@ -12,7 +12,7 @@ import {
 import type { DataKeys } from './keys/index.ts';
 import { saveMemberFile } from './member-file.ts';
 import type { Leadership } from './leadership.ts';
-import type { MemberList, MemberProgress, MembershipRaft } from './membership/index.ts';
+import type { Member, MemberList, MemberProgress, MembershipRaft } from './membership/index.ts';
 import { encodeState, restoreState } from './replicated-state.ts';
 import type { ReplicatedStore } from './store/store.ts';
 
@@ -42,6 +42,14 @@ export interface ConsensusOptions {
   onHeard?: (raftId: number) => void;
 }
 
+/** The end of a log from which a new cluster is forced. */
+export interface EndBeforeForce {
+  index: number;
+  /** Null when only a snapshot was left of it. */
+  term: number | null;
+  members: Member[];
+}
+
 /**
  * The raft driver as the manager sees it: joins the log to the store and the member list, keeps the transport's peers in
  * step with the members, and begins and ends terms of leadership.
@@ -57,7 +65,7 @@ export class Consensus implements MembershipRaft {
   #stopped = false;
   /** Newest entry with data that was applied. */
   #lastEntry: { index: number; term: number | null } = { index: 0, term: null };
-  #endBeforeForce: { index: number; term: number | null } = { index: 0, term: null };
+  #endBeforeForce: EndBeforeForce = { index: 0, term: null, members: [] };
 
   constructor(options: ConsensusOptions) {
     this.#options = options;
@@ -139,8 +147,8 @@ export class Consensus implements MembershipRaft {
     if (!this.#stopped && now.role === 'leader' && now.term === term) this.#leadership?.begin();
   }
 
-  /** Where the log ended before a forced start appended to it; the term is null when only a snapshot was left of it. */
-  endBeforeForce(): { index: number; term: number | null } {
+  /** Where the log ended before a forced start appended to it. */
+  endBeforeForce(): EndBeforeForce {
     return this.#endBeforeForce;
   }
 
@@ -148,7 +156,7 @@ export class Consensus implements MembershipRaft {
     const { members, raftId } = this.#options;
     // A forced start appends the addition of this member first.
     if (change.type === RaftConfChangeType.ConfChangeAddNode && change.node_id === raftId) {
-      this.#endBeforeForce = { index: index - 1, term: this.#lastEntry.term };
+      this.#endBeforeForce = { index: index - 1, term: this.#lastEntry.term, members: members.list() };
     }
     if (!members.apply(change)) return;
     this.#syncPeers();
@@ -174,12 +182,13 @@ export class Consensus implements MembershipRaft {
     const { members, raftId, transport, stateDir } = this.#options;
     const wanted = new Map(members.list().map((member) => [member.raftId, member.addr]));
     wanted.delete(raftId);
+    let changed = false;
     for (const id of this.#peers.keys()) {
       if (wanted.has(id)) continue;
       transport.removePeer(id);
       this.#peers.delete(id);
+      changed = true;
     }
-    let changed = false;
     for (const [id, addr] of wanted) {
       const known = this.#peers.get(id);
       if (known === addr) continue;

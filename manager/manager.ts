@@ -298,13 +298,15 @@ export class Manager {
     const { hostname } = this.#parts.wordsContext();
     const changeMs = newestChangeMs(this.store.view());
     await this.#until('the new cluster did not start in time', () => this.isLeader() && !this.#forced);
-    const leftBehind = file.members.filter((one) => one.raftId !== file.raftId);
+    const { index, term, members } = must(this.#parts.consensus(), 'consensus').endBeforeForce();
+    const leftBehind = members.filter((one) => one.raftId !== file.raftId);
     this.#saveReport({
       kind: 'force-new-cluster',
       atMs: clock.now(),
       nodeId: identity.nodeId,
       clusterId: identity.clusterId,
-      ...must(this.#parts.consensus(), 'consensus').endBeforeForce(),
+      index,
+      term,
       newestChangeMs: changeMs,
       lastLeader: lastLeader === undefined ? null : { ...lastLeader, hostname: hostname(lastLeader.nodeId) },
       leftBehind: leftBehind.map(({ nodeId, addr }) => ({ nodeId, addr, hostname: hostname(nodeId) })),

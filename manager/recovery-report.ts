@@ -70,9 +70,16 @@ function position({ index, term }: RecoveryReport): string {
   return `Raft index ${index}${term === null ? '' : `, term ${term}`}`;
 }
 
+function leaderLine({ atMs, nodeId, lastLeader }: RecoveryReport): string {
+  if (lastLeader === null) return 'It had not missed a leader before it was stopped.';
+  const when = moment(lastLeader.heardMs, atMs);
+  if (lastLeader.nodeId === nodeId) return `It led the former swarm itself until ${when}.`;
+  return `Last word of the former leader, ${named(lastLeader)}: ${when}.`;
+}
+
 /** The report in words, one entry a line. */
 export function reportLines(report: RecoveryReport): string[] {
-  const { atMs, lastLeader, newestChangeMs: changeMs, backupMs } = report;
+  const { atMs, newestChangeMs: changeMs, backupMs } = report;
   const newest = changeMs === null ? '' : `; newest change ${moment(changeMs, atMs)}`;
   const others = report.leftBehind.map((one) => `  - ${named(one)}`);
   const forced = report.kind === 'force-new-cluster';
@@ -80,9 +87,7 @@ export function reportLines(report: RecoveryReport): string[] {
     ? [
         `This swarm began anew at ${new Date(atMs).toISOString()} with node ${report.nodeId} as its only manager.`,
         `It has everything up to ${position(report)}${newest}.`,
-        lastLeader === null
-          ? 'When it last heard of a leader is not known.'
-          : `Last word of the former leader, ${named(lastLeader)}: ${moment(lastLeader.heardMs, atMs)}.`,
+        leaderLine(report),
         `Changes that other managers acknowledged after index ${report.index} may be missing.`,
       ]
     : [

@@ -62,6 +62,8 @@ export class Agent {
   readonly #group: TaskGroup;
   #managers: string[];
   #manager: string | undefined;
+  /** Managers that are still to be tried before the pause grows. */
+  #round: string[] = [];
   /** Addresses to try next, before all others. */
   #preferred: string[] = [];
   /** Ends a pause between two tries. */
@@ -122,8 +124,9 @@ export class Agent {
   async #run(signal: AbortSignal): Promise<void> {
     const { clock, random, log } = this.#options;
     let failures = 0;
+    let rounds = 0;
     while (!signal.aborted) {
-      const address = this.#choose(failures > 0);
+      const address = this.#choose();
       try {
         if (address === undefined) throw new Error('no manager is known');
         await this.#session(address, failures, signal);
@@ -131,14 +134,15 @@ export class Agent {
         if (signal.aborted) return;
         if (error instanceof SessionReopen) continue;
         // A session that stood says that the next try deserves to be quick.
-        if (this.#hadSession) failures = 0;
+        if (this.#hadSession) [failures, rounds] = [0, 0];
         // The manager does not know the session (any more): ask for a new one.
         if (isShoalError(error, 'NotFound', 'InvalidArgument', 'DataLoss')) this.#sessionId = '';
         log.warn('no session with a manager; trying again', { manager: address, error: errorMessage(error) });
       }
       failures++;
-      const waking = AbortSignal.any([signal, this.#hint.signal]);
-      await clock.sleep(backoffDelayMs(failures - 1, BACKOFF, random), waking).catch(() => undefined);
+      // The pause grows with each round: where most managers are gone, the one that is left must be found soon.
+      const delayMs = backoffDelayMs(this.#round.length > 0 ? 0 : rounds++, BACKOFF, random);
+      await clock.sleep(delayMs, AbortSignal.any([signal, this.#hint.signal])).catch(() => undefined);
     }
   }
 
@@ -197,12 +201,17 @@ export class Agent {
     onRootCa?.(pem);
   }
 
-  /** A manager at random; after a failure another one than the last, when there is another. */
-  #choose(avoidLast: boolean): string | undefined {
+  /** The managers one after the other in an order of chance, the one that was tried last as late as can be. */
+  #choose(): string | undefined {
     const preferred = this.#preferred.shift();
     if (preferred !== undefined) return preferred;
-    const others = this.#managers.filter((address) => address !== this.#manager);
-    const choice = avoidLast && others.length > 0 ? others : this.#managers;
-    return choice.length === 0 ? undefined : choice[this.#options.random.int(choice.length)];
+    this.#round = this.#round.filter((address) => this.#managers.includes(address));
+    if (this.#round.length === 0) {
+      const others = this.#managers.filter((address) => address !== this.#manager);
+      const last = this.#managers.filter((address) => address === this.#manager);
+      while (others.length > 0) this.#round.push(...others.splice(this.#options.random.int(others.length), 1));
+      this.#round.push(...last);
+    }
+    return this.#round.shift();
   }
 }

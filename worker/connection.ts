@@ -21,6 +21,8 @@ export interface AgentConnection {
   heartbeat(request: HeartbeatRequest, timeoutMs: number, signal: AbortSignal): Promise<HeartbeatResponse>;
   updateTaskStatus(request: UpdateTaskStatusRequest, timeoutMs: number, signal: AbortSignal): Promise<void>;
   publishLogs(signal: AbortSignal): LogStream;
+  /** Whether the other side has taken the connection; undefined when that cannot be told. */
+  isConnected?(): boolean;
   close(): void;
 }
 

@@ -1,4 +1,11 @@
-import { Client, Metadata, type ChannelCredentials, type ChannelOptions, type ServiceError } from '@grpc/grpc-js';
+import {
+  Client,
+  connectivityState,
+  Metadata,
+  type ChannelCredentials,
+  type ChannelOptions,
+  type ServiceError,
+} from '@grpc/grpc-js';
 import type { ClientReadableStream } from '@grpc/grpc-js';
 import { abortReason, codeFromGrpc, ShoalError, type Clock } from '../base/index.ts';
 import {
@@ -131,6 +138,7 @@ export function grpcConnection(
       await unary(client, clock, DispatcherService.UpdateTaskStatus, request, { timeoutMs, signal });
     },
     publishLogs: (signal) => publishLogs(client, signal),
+    isConnected: () => client.getChannel().getConnectivityState(false) === connectivityState.READY,
     close: () => client.close(),
   };
 }

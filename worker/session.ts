@@ -18,6 +18,8 @@ const HEARTBEAT_TIMEOUT_MAX_MS = 5000;
 const PERIOD_MIN_MS = 50;
 const PERIOD_MAX_MS = 60_000;
 const PERIOD_DEFAULT_MS = 1000;
+/** Longest wait for a connection: a host that is gone says nothing, a slow manager's kernel still accepts, ms. */
+const CONNECT_TIMEOUT_MS = 2000;
 /** Longest wait for the answer to a report, ms. */
 const REPORT_TIMEOUT_MS = 30_000;
 /** Time between two looks at what this host is and has, ms. */
@@ -63,6 +65,10 @@ export async function runSession(options: SessionOptions, signal: AbortSignal): 
   const opening = clock.after(options.openTimeoutMs, () => {
     controller.abort(new ShoalError('Unavailable', `the manager did not answer within ${options.openTimeoutMs} ms`));
   });
+  const connecting = clock.after(CONNECT_TIMEOUT_MS, () => {
+    if (connection.isConnected?.() !== false) return;
+    controller.abort(new ShoalError('Unavailable', `no connection to the manager within ${CONNECT_TIMEOUT_MS} ms`));
+  });
   const loops: Promise<void>[] = [];
   try {
     const description = await handlers.describe();
@@ -70,6 +76,7 @@ export async function runSession(options: SessionOptions, signal: AbortSignal): 
     const stream = connection.session(request, own)[Symbol.asyncIterator]();
     const first = await stream.next();
     opening.cancel();
+    connecting.cancel();
     if (first.done === true) throw own.aborted ? (own.reason as Error) : ended('session');
     const sessionId = first.value.session_id;
     handlers.onEstablished(sessionId);
@@ -88,6 +95,7 @@ export async function runSession(options: SessionOptions, signal: AbortSignal): 
     if (!signal.aborted) throw controller.signal.aborted ? controller.signal.reason : error;
   } finally {
     opening.cancel();
+    connecting.cancel();
     controller.abort(new Error('the session has ended'));
     await Promise.allSettled(loops);
   }

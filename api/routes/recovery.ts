@@ -26,22 +26,40 @@ async function backup(context: RequestContext): Promise<void> {
   response.end();
 }
 
+/**
+ * Runs with the body of a request. When that is refused before its end, the rest is read all the same: many clients look
+ * for the answer only when they have sent everything.
+ */
+async function withBody<T>(
+  { request, signal }: RequestContext,
+  run: (body: AsyncIterable<Uint8Array>) => Promise<T>,
+): Promise<T> {
+  const body = request.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>;
+  try {
+    return await run({ [Symbol.asyncIterator]: () => body });
+  } catch (error) {
+    while (!signal.aborted && (await body.next()).done !== true);
+    throw error;
+  }
+}
+
 async function inspect(context: RequestContext): Promise<void> {
-  const { request, response, ports } = context;
-  sendJson(response, await ports.swarm.inspectBackup(request as AsyncIterable<Buffer>, passphraseOf(context)));
+  const { response, ports } = context;
+  const passphrase = passphraseOf(context);
+  sendJson(response, await withBody(context, (body) => ports.swarm.inspectBackup(body, passphrase)));
 }
 
 async function restore(context: RequestContext): Promise<void> {
-  const { request, response, ports, query } = context;
+  const { response, ports, query } = context;
   const word = (name: string): string => query.get(name) ?? '';
-  const nodeId = await ports.swarm.restore(request as AsyncIterable<Buffer>, {
+  const how = {
     listenAddr: word('listenAddr'),
     advertiseAddr: word('advertiseAddr'),
     dataPathAddr: word('dataPathAddr'),
     availability: word('availability'),
     passphrase: passphraseOf(context),
-  });
-  sendJson(response, nodeId);
+  };
+  sendJson(response, await withBody(context, (body) => ports.swarm.restore(body, how)));
 }
 
 async function report({ response, ports }: RequestContext): Promise<void> {
