@@ -262,6 +262,18 @@ describe('what lies on the disk', () => {
       expect(holds(swarmDir(host), 'BEGIN PRIVATE KEY')).toEqual([]);
     }
   });
+
+  it('is under the newest data key alone, and without autolock still encrypted beside it', async () => {
+    await bed.client.run('swarm', 'update', '--autolock=false');
+    await until('one data key is left', 20_000, () => {
+      const stored = MANAGERS.map((host) => /^raft-dek: (.*)$/m.exec(keyFile(host))?.[1] ?? '');
+      return stored.every((text) => {
+        const { keys } = JSON.parse(Buffer.from(text, 'base64').toString()) as { keys: object[] };
+        return keys.length === 1;
+      });
+    });
+    for (const host of MANAGERS) expect(holds(swarmDir(host), CANARY)).toEqual([]);
+  });
 });
 
 describe('the end', () => {

@@ -3,6 +3,7 @@ import { silentLogger, systemClock, systemRandom } from '../../base/index.ts';
 import {
   callUnary,
   channelOptions,
+  fetchLock,
   parseCertificate,
   renewCertificate,
   requestCertificate,
@@ -75,6 +76,27 @@ describe('cluster defaults', () => {
     expect(spec.dispatcher?.down_after).toEqual({ seconds: 10, nanos: 0 });
     expect(spec.ca_config?.node_cert_expiry?.seconds).toBe(3600);
   });
+});
+
+it('managers get the lock of the cluster from any manager, workers do not', async () => {
+  const secret = systemRandom.bytes(32);
+  const { manager, identity } = await cluster.bootstrap({ unlockKey: secret });
+  const { manager: second, identity: other } = await cluster.join(manager.advertiseAddr);
+  const lock = await fetchLock({ ...ports, remoteAddr: second.advertiseAddr, identity: other });
+  expect(Buffer.from(lock.secret ?? [])).toEqual(Buffer.from(secret));
+  expect(lock.version).toBe(clusterOf(manager.store.view())?.meta?.version?.index);
+  for (const one of [manager, second]) expect(await one.unlockKey()).toEqual(lock.secret);
+  const worker = await cluster.certificate(manager.advertiseAddr, cluster.token('worker'));
+  await expect(fetchLock({ ...ports, remoteAddr: manager.advertiseAddr, identity: worker })).rejects.toMatchObject({
+    code: 'PermissionDenied',
+  });
+  await until('both are locked', () => {
+    const stored = [identity, other].map(({ nodeId }) => cluster.identitiesOf(nodeId).lock.secret);
+    return stored.every((key) => key !== null && Buffer.compare(key, secret) === 0);
+  });
+  await change(manager, (one) => (one.unlock_keys = []));
+  expect(await second.unlockKey()).toBeNull();
+  await until('both are free', () => cluster.identitiesOf(other.nodeId).lock.secret === null);
 });
 
 it('keys of stock agents: three of each kind with different Lamport times', async () => {

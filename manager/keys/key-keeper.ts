@@ -14,6 +14,10 @@ import type { DataKeys } from './data-keys.ts';
 import { lockOf } from './unlock-key.ts';
 
 const RETRY_BACKOFF = { baseMs: 200, capMs: 5_000 };
+/** Snapshots taken until no old data key is needed: entries under way may still reach a segment of the old key. */
+const FORGET_ATTEMPTS = 5;
+/** Pause before each but the first, ms. */
+const FORGET_PAUSE_MS = 1_000;
 
 export interface KeyKeeperOptions {
   identities: IdentityStore;
@@ -40,6 +44,8 @@ const sameSecret = (left: KeyLock, right: KeyLock): boolean =>
 export class KeyKeeper {
   readonly #options: KeyKeeperOptions;
   readonly #group: TaskGroup;
+  /** Ends the forgetting of old keys that an earlier rotation began. */
+  #forgetting = new AbortController();
 
   constructor(options: KeyKeeperOptions) {
     this.#options = options;
@@ -56,7 +62,7 @@ export class KeyKeeper {
 
   async #run(signal: AbortSignal): Promise<void> {
     // Keys of a rotation that a restart interrupted.
-    if (this.#options.dataKeys.oldKeys > 0) await this.#snapshot();
+    this.#forgetOld();
     while (!signal.aborted) {
       const commits = this.#options.store.watch();
       const close = (): void => commits.close();
@@ -87,7 +93,7 @@ export class KeyKeeper {
       const cluster = clusterOf(store.view());
       if (cluster === undefined) return;
       try {
-        if (this.#apply(lockOf(cluster))) await this.#snapshot();
+        if (this.#apply(lockOf(cluster))) this.#forgetOld();
         return;
       } catch (error) {
         log.error('the lock of this manager could not be changed; trying again', { error: errorMessage(error) });
@@ -113,12 +119,22 @@ export class KeyKeeper {
     return true;
   }
 
-  async #snapshot(): Promise<void> {
-    const { snapshotNow, log } = this.#options;
-    try {
-      await snapshotNow();
-    } catch (error) {
-      log.warn('no snapshot after a change of keys; the next one will do', { error: errorMessage(error) });
-    }
+  /** Has the log written anew under the newest key, so that the ring can drop the others. */
+  #forgetOld(): void {
+    const { dataKeys, snapshotNow, clock, log } = this.#options;
+    this.#forgetting.abort();
+    this.#forgetting = new AbortController();
+    const { signal: replaced } = this.#forgetting;
+    this.#group.start('old data keys', async (signal) => {
+      const either = AbortSignal.any([signal, replaced]);
+      for (let attempt = 0; attempt < FORGET_ATTEMPTS && dataKeys.oldKeys > 0 && !either.aborted; attempt++) {
+        try {
+          await snapshotNow();
+        } catch (error) {
+          log.warn('no snapshot after a change of keys', { error: errorMessage(error) });
+        }
+        await clock.sleep(FORGET_PAUSE_MS, either).catch(() => undefined);
+      }
+    });
   }
 }

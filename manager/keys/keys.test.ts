@@ -209,10 +209,21 @@ describe('the keeper', () => {
     expect([identities.lock, keys.current().id]).toEqual([lock, 1]);
   });
 
-  it('takes the snapshot that a restart came in between of', async () => {
+  it('takes the snapshot that a restart came in between of; more while old keys are needed, but not for ever', async () => {
     keys.rotate();
     keeper.start();
-    await until('a snapshot', () => snapshots === 1);
+    for (let count = 1; count <= 5; count++) {
+      await until(`snapshot ${count}`, () => snapshots === count && clock.nextTimerAt() !== undefined);
+      clock.advance(1_000);
+    }
+    await store.seed({ config: [] });
+    expect([snapshots, clock.nextTimerAt()]).toEqual([5, undefined]);
+    await want(secret);
+    await until('another', () => snapshots === 6);
+    keys.retain(new Set());
+    clock.advance(1_000);
+    await store.seed({ config: [] });
+    expect([snapshots, clock.nextTimerAt()]).toEqual([6, undefined]);
   });
 
   it('tries again when the disk takes nothing', async () => {
