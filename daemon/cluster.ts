@@ -19,12 +19,12 @@ import {
   UNLOCK_KEY_BYTES,
 } from '../manager/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
-import { NodeSpec_Availability } from '../proto/index.ts';
 import type { Executor } from '../worker/index.ts';
 import { addressTowards, advertiseAddress, joinHostPort, listenAddress, splitHostPort } from './addresses.ts';
 import { Member } from './member.ts';
 import { SwarmFiles, type KnownManager, type SwarmSettings } from './swarm-files.ts';
 import {
+  availability,
   leaveRefusal,
   LEAVE_LOCKED,
   NO_SURVIVOR,
@@ -55,24 +55,6 @@ export interface ClusterOptions {
   log: Logger;
   /** A manager runs on this node from now on. */
   onManager: (manager: Manager) => void;
-}
-
-const AVAILABILITY: Readonly<Record<string, NodeSpec_Availability>> = {
-  '': NodeSpec_Availability.ACTIVE,
-  active: NodeSpec_Availability.ACTIVE,
-  pause: NodeSpec_Availability.PAUSE,
-  drain: NodeSpec_Availability.DRAIN,
-};
-
-function availability(word: string): NodeSpec_Availability {
-  const value = AVAILABILITY[word];
-  if (value === undefined) {
-    throw new ShoalError(
-      'InvalidArgument',
-      `invalid availability "${word}", only "active", "pause" and "drain" are supported`,
-    );
-  }
-  return value;
 }
 
 /** This host's place in a swarm. Verbs run one at a time. */

@@ -1,3 +1,6 @@
+import { ShoalError } from '../base/index.ts';
+import { NodeSpec_Availability } from '../proto/index.ts';
+
 /** LocalNodeState of `docker info`. */
 export type LocalState = 'inactive' | 'pending' | 'active' | 'error' | 'locked';
 
@@ -67,4 +70,23 @@ export function leaveRefusal(managers: readonly { reachability: string }[]): str
     );
   }
   return `${begin}Demote it first (docker node demote), or use \`--force\` to leave at once.`;
+}
+
+const AVAILABILITY: Readonly<Record<string, NodeSpec_Availability>> = {
+  '': NodeSpec_Availability.ACTIVE,
+  active: NodeSpec_Availability.ACTIVE,
+  pause: NodeSpec_Availability.PAUSE,
+  drain: NodeSpec_Availability.DRAIN,
+};
+
+/** What a node does with tasks, from Docker's word. @throws ShoalError InvalidArgument */
+export function availability(word: string): NodeSpec_Availability {
+  const value = AVAILABILITY[word];
+  if (value === undefined) {
+    throw new ShoalError(
+      'InvalidArgument',
+      `invalid availability "${word}", only "active", "pause" and "drain" are supported`,
+    );
+  }
+  return value;
 }

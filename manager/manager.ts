@@ -1,29 +1,15 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  isShoalError,
-  must,
-  ShoalError,
-  unavailable,
-  unreachable,
-  type Clock,
-  type Logger,
-  type Random,
-} from '../base/index.ts';
+import { ShoalError, unavailable, unreachable, type Clock, type Logger, type Random } from '../base/index.ts';
 import { callUnary, type IdentityStore, type NodeIdentity } from '../identity/index.ts';
 import {
   CAService,
   ControlService,
   GetUnlockKeyRequest,
   JoinRequest,
-  LeaveRequest,
   Node,
   NodeRole,
-  RaftConfChange,
-  RaftConfChangeType,
   RaftMembershipService,
-  RaftMessage,
-  RaftMessageType,
   type MethodDescription,
   type RequestOf,
   type ResponseOf,
@@ -31,26 +17,17 @@ import {
   type SubscribeLogsRequest,
 } from '../proto/index.ts';
 import { hasWal, removeWal, type StartMode } from '../raft/index.ts';
-import { recordsOf, writeBackup, type RestoreImage } from './backup/index.ts';
+import type { RestoreImage } from './backup/index.ts';
 import { clusterOf, createCluster, type ClusterInit } from './ca/index.ts';
 import type { ConsensusOptions } from './consensus.ts';
 import { DataKeys } from './keys/index.ts';
 import { LeaderAccess } from './leader-access.ts';
-import { loadLastLeader, removeLastLeader, saveLastLeader } from './last-leader-file.ts';
+import { leaveConsensus } from './leave.ts';
 import { loadMemberFile, saveMemberFile } from './member-file.ts';
 import { managerStatuses, type ManagerState } from './manager-state.ts';
-import {
-  completeAddress,
-  MemberList,
-  memberMessage,
-  splitAddress,
-  type LastLeader,
-  type Member,
-} from './membership/index.ts';
+import { memberMessage, splitAddress, withPort, type LastLeader, type Member } from './membership/index.ts';
 import { assemble, type ManagerParts } from './parts.ts';
-import { quorumLine, quorumLines } from './quorum-words.ts';
-import { encodeState } from './replicated-state.ts';
-import { loadReport, newestChangeMs, reportLines, saveReport, type RecoveryReport } from './recovery-report.ts';
+import { Recovery } from './recovery.ts';
 import type { Store } from './store/types.ts';
 
 /** Time for the leader to take a joining manager in, ms (swarmkit.md §2.1). */
@@ -59,9 +36,6 @@ const JOIN_TIMEOUT_MS = 25_000;
 const READY_TIMEOUT_MS = 20_000;
 /** Time between two looks while waiting for that, ms. */
 const READY_POLL_MS = 20;
-/** Tries to leave: the leader hands over the lead before it can be removed. */
-const LEAVE_ATTEMPTS = 5;
-const LEAVE_PAUSE_MS = 500;
 
 export interface ManagerOptions {
   /** Identity with the role of a manager. */
@@ -105,6 +79,8 @@ export type ManagerStart =
 
 /** A manager of the cluster: consensus, store, services, and the leader's duties. */
 export class Manager {
+  /** Lost quorum, backups, beginning anew. */
+  readonly recovery: Recovery;
   readonly #options: ManagerOptions;
   readonly #parts: ManagerParts;
   readonly #leaderAccess: LeaderAccess;
@@ -113,15 +89,14 @@ export class Manager {
   /** Whether this start began to write data, so that a failure must clear it. */
   #ownsData = false;
   #stopping: Promise<void> | undefined;
-  #report: RecoveryReport | undefined;
 
   private constructor(options: ManagerOptions) {
     this.#options = options;
-    const onLeader = (leader: 'found' | LastLeader): void => this.#onLeader(leader);
+    const onLeader = (leader: 'found' | LastLeader): void => Recovery.noteLeader(options, leader);
     const onLocked = (): void => options.onLocked?.();
     this.#parts = assemble({ ...options, prepareTerm: () => this.#prepareTerm(), onLeader, onLocked });
-    this.#report = loadReport(options.stateDir);
     this.#leaderAccess = new LeaderAccess(this.#parts, options);
+    this.recovery = new Recovery(options, this.#parts, this.#leaderAccess);
   }
 
   /**
@@ -233,29 +208,13 @@ export class Manager {
     );
   }
 
-  /** The restored state reaches the log as a leader's snapshot would reach a new member, which then is the only voter. */
   async #restore(image: RestoreImage): Promise<void> {
-    const { identity, clock } = this.#options;
-    this.#parts.self.restartedAtMs = clock.monotonic();
+    this.#parts.self.restartedAtMs = this.#options.clock.monotonic();
     const member = this.#firstMember();
-    await this.#consensus(member.raftId, [member], { kind: 'join' });
-    const receiver = must(this.#parts.consensus()?.receiver(), 'a started driver');
-    receiver.step(restoreMessage(image, member));
-    await this.#until(
-      'the restored cluster did not start in time',
-      () => this.isLeader() && this.store.view().get('node', identity.nodeId) !== undefined,
-    );
-    this.#saveReport({
-      kind: 'restore',
-      atMs: clock.now(),
-      nodeId: identity.nodeId,
-      clusterId: identity.clusterId,
-      index: image.backup.index,
-      term: image.backup.term,
-      newestChangeMs: image.backup.newestChangeMs,
-      lastLeader: null,
-      leftBehind: image.formerManagers,
-      backupMs: image.backup.createdMs,
+    const known = (): boolean => this.store.view().get('node', member.nodeId) !== undefined;
+    await this.recovery.restored(image, member, {
+      start: () => this.#consensus(member.raftId, [member], { kind: 'join' }),
+      ready: () => this.#until('the restored cluster did not start in time', () => this.isLeader() && known()),
     });
   }
 
@@ -288,46 +247,14 @@ export class Manager {
   }
 
   async #forceNewCluster(): Promise<void> {
-    const { stateDir, identity, clock, log } = this.#options;
-    this.#parts.self.restartedAtMs = clock.monotonic();
-    const file = loadMemberFile(stateDir);
-    const lastLeader = loadLastLeader(stateDir);
-    const member = this.#selfMember(file.raftId);
+    this.#parts.self.restartedAtMs = this.#options.clock.monotonic();
+    const file = loadMemberFile(this.#options.stateDir);
+    const member = memberMessage(this.#selfMember(file.raftId));
     this.#forced = true;
-    await this.#consensus(file.raftId, file.members, { kind: 'force-new-cluster', member: memberMessage(member) });
-    const { hostname } = this.#parts.wordsContext();
-    const changeMs = newestChangeMs(this.store.view());
-    await this.#until('the new cluster did not start in time', () => this.isLeader() && !this.#forced);
-    const { index, term, members } = must(this.#parts.consensus(), 'consensus').endBeforeForce();
-    const leftBehind = members.filter((one) => one.raftId !== file.raftId);
-    this.#saveReport({
-      kind: 'force-new-cluster',
-      atMs: clock.now(),
-      nodeId: identity.nodeId,
-      clusterId: identity.clusterId,
-      index,
-      term,
-      newestChangeMs: changeMs,
-      lastLeader: lastLeader === undefined ? null : { ...lastLeader, hostname: hostname(lastLeader.nodeId) },
-      leftBehind: leftBehind.map(({ nodeId, addr }) => ({ nodeId, addr, hostname: hostname(nodeId) })),
-      backupMs: null,
+    await this.recovery.forced(file.raftId, {
+      start: () => this.#consensus(file.raftId, file.members, { kind: 'force-new-cluster', member }),
+      ready: () => this.#until('the new cluster did not start in time', () => this.isLeader() && !this.#forced),
     });
-    log.warn('a new cluster was forced', { report: this.#report });
-  }
-
-  #saveReport(report: RecoveryReport): void {
-    this.#report = report;
-    saveReport(this.#options.stateDir, report);
-  }
-
-  #onLeader(leader: 'found' | LastLeader): void {
-    const { stateDir, log } = this.#options;
-    try {
-      if (leader === 'found') removeLastLeader(stateDir);
-      else saveLastLeader(stateDir, leader);
-    } catch (error) {
-      log.warn('who led last was not noted', { error });
-    }
   }
 
   /** What must be in the store before the duties of a term begin. */
@@ -395,68 +322,6 @@ export class Manager {
   }
 
   /**
-   * A reading of what this manager last knew, without asking the leader: for when there is none.
-   * @throws ShoalError InvalidArgument for a method that writes
-   */
-  async callStale<Name extends keyof typeof ControlService>(
-    name: Name,
-    request: RequestOf<(typeof ControlService)[Name]>,
-  ): Promise<ResponseOf<(typeof ControlService)[Name]>> {
-    if (!/^(Get|List)/.test(name)) throw new ShoalError('InvalidArgument', 'only what reads may be served stale');
-    const here = this.#parts.control[name] as unknown as (
-      request: RequestOf<(typeof ControlService)[Name]>,
-    ) => Promise<ResponseOf<(typeof ControlService)[Name]>>;
-    return await here(request);
-  }
-
-  /**
-   * All replicated state as the bytes of a backup file: a linearizable reading, or, when `stale`, what this manager has.
-   * @param version version of the program, for the file's header
-   * @throws ShoalError Unavailable without a leader
-   */
-  async backup(options: {
-    passphrase: string | undefined;
-    stale: boolean;
-    version: string;
-  }): Promise<AsyncIterable<Uint8Array>> {
-    const { identity, clock, random } = this.#options;
-    const consensus = this.#parts.consensus();
-    if (!options.stale) await this.#leaderAccess.confirmedRead(() => must(consensus, 'consensus').readBarrier());
-    const view = this.store.view();
-    const cluster = clusterOf(view);
-    if (cluster === undefined) throw unavailable('this manager does not know its cluster yet; try again');
-    const records = recordsOf(view, {
-      clusterId: cluster.id,
-      nodeId: identity.nodeId,
-      raftIndex: this.#parts.store.currentIndex,
-      raftTerm: consensus?.status()?.term ?? 0,
-      stale: options.stale,
-      autolock: cluster.spec?.encryption_config?.auto_lock_managers === true,
-      newestChangeMs: newestChangeMs(view),
-      members: this.#parts.members.list(),
-    });
-    return await writeBackup(records, { ...options, createdMs: clock.now(), random });
-  }
-
-  /** Set while it is known that no leader can exist: Docker's words and ours, on one line and on several. */
-  quorumLoss(): { line: string; lines: string[] } | undefined {
-    const loss = this.#parts.quorum.loss();
-    if (loss === undefined) return undefined;
-    const context = this.#parts.wordsContext();
-    return { line: quorumLine(loss, context), lines: quorumLines(loss, context) };
-  }
-
-  /**
-   * What this cluster began anew with, for as long as a manager that was left behind is still one of its nodes.
-   */
-  recovery(): { report: RecoveryReport; lines: string[] } | undefined {
-    const report = this.#report;
-    const view = this.store.view();
-    if (report?.leftBehind.some((one) => view.get('node', one.nodeId) !== undefined) !== true) return undefined;
-    return { report, lines: reportLines(report) };
-  }
-
-  /**
    * The key that unlocks managers; null without autolock. Without a leader it is the one that this manager is locked by: it
    * may be needed to bring back the quorum.
    * @throws ShoalError Unavailable when there is no leader, and no lock here
@@ -495,28 +360,7 @@ export class Manager {
    * @throws ShoalError FailedPrecondition when it is the last manager or a quorum would be lost; Unavailable.
    */
   async leave(): Promise<void> {
-    const { members, consensus } = this.#parts;
-    const raftId = consensus()?.id ?? 0;
-    for (let attempt = 1; ; attempt++) {
-      const member = members.get(raftId);
-      if (member === undefined) return;
-      try {
-        const request = LeaveRequest.create({ node: memberMessage(member) });
-        await this.#leaderAccess.call(
-          RaftMembershipService.Leave,
-          request,
-          async () => {
-            await this.#parts.membership.remove(member);
-            return {};
-          },
-          false,
-        );
-        return;
-      } catch (error) {
-        if (attempt >= LEAVE_ATTEMPTS || !isShoalError(error, 'Unavailable', 'Aborted')) throw error;
-        await this.#options.clock.sleep(LEAVE_PAUSE_MS);
-      }
-    }
+    await leaveConsensus(this.#parts, this.#leaderAccess, this.#options.clock);
   }
 
   /** Hands the lead over if there is somebody to take it, ends all calls and duties, closes the log. Idempotent. */
@@ -546,33 +390,4 @@ export class Manager {
     clients.close();
     store.close();
   }
-}
-
-/** What a leader of the lost cluster would send to a new member: the restored state, with the new member as only voter. */
-function restoreMessage(image: RestoreImage, member: Member): RaftMessage {
-  const members = new MemberList();
-  members.seed([member]);
-  for (const node_id of image.formerRaftIds) {
-    members.apply(RaftConfChange.create({ type: RaftConfChangeType.ConfChangeRemoveNode, node_id }));
-  }
-  const data = encodeState(members, { snapshot: () => image.snapshot, restore: () => undefined });
-  const { index, term } = image;
-  return RaftMessage.create({
-    type: RaftMessageType.MsgSnap,
-    to: member.raftId,
-    from: image.formerRaftIds.find((id) => id !== member.raftId) ?? (member.raftId === 1 ? 2 : 1),
-    term,
-    snapshot: { data, metadata: { index, term, conf_state: { voters: [member.raftId] } } },
-  });
-}
-
-/** An advertised address with a port: its own, or the one listened on. */
-function withPort(advertiseAddr: string, port: number): string {
-  const bare = /^[^:]*$|^\[[^\]]*\]$/.test(advertiseAddr);
-  if (bare) return `${advertiseAddr}:${port}`;
-  if ((advertiseAddr.match(/:/g)?.length ?? 0) > 1 && !advertiseAddr.startsWith('['))
-    return `[${advertiseAddr}]:${port}`;
-  const addr = advertiseAddr.replace(/:0$/, `:${port}`);
-  splitAddress(addr);
-  return completeAddress(addr, addr);
 }

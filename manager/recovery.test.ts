@@ -38,7 +38,7 @@ const services = (manager: Manager): string[] =>
 
 async function bytesOf(manager: Manager, passphrase?: string, stale = false): Promise<Uint8Array[]> {
   const parts: Uint8Array[] = [];
-  for await (const part of await manager.backup({ passphrase, stale, version: '0.1.0' })) parts.push(part);
+  for await (const part of await manager.recovery.backup({ passphrase, stale, version: '0.1.0' })) parts.push(part);
   return parts;
 }
 
@@ -56,7 +56,7 @@ it('without a quorum calls are refused at once and reads of what was known are s
   await until('all have it', () => services(second).length === 1);
   await cluster.stop(third);
   await cluster.stop(first);
-  await until('the loss is known', () => second.quorumLoss() !== undefined, 5_000);
+  await until('the loss is known', () => second.recovery.quorumLoss() !== undefined, 5_000);
   const began = systemClock.monotonic();
   await expect(second.call('ListNodes', ListNodesRequest.create())).rejects.toMatchObject({
     code: 'Unavailable',
@@ -66,9 +66,9 @@ it('without a quorum calls are refused at once and reads of what was known are s
   });
   expect(systemClock.monotonic() - began).toBeLessThan(500);
   await expect(bytesOf(second)).rejects.toThrow('reaches 1 of 3 managers');
-  const { nodes } = await second.callStale('ListNodes', ListNodesRequest.create());
+  const { nodes } = await second.recovery.callStale('ListNodes', ListNodesRequest.create());
   expect(nodes.map((node) => node.manager_status?.reachability ?? 0).sort((a, b) => a - b)).toEqual([1, 1, 2]);
-  await expect(second.callStale('RemoveNode', {} as never)).rejects.toThrow('only what reads');
+  await expect(second.recovery.callStale('RemoveNode', {} as never)).rejects.toThrow('only what reads');
 });
 
 it('a forced new cluster tells what it has, who led, and who is left behind', async () => {
@@ -79,11 +79,11 @@ it('a forced new cluster tells what it has, who led, and who is left behind', as
   const lastIndex = (second.store as unknown as { currentIndex: number }).currentIndex;
   const led = first.nodeId;
   await cluster.stop(first);
-  await until('it misses its leader', () => second.quorumLoss() !== undefined || second.isLeader(), 10_000);
+  await until('it misses its leader', () => second.recovery.quorumLoss() !== undefined || second.isLeader(), 10_000);
   const handedOver = second.isLeader() || second.status().leader !== undefined;
   await cluster.stop(second);
   const again = await cluster.start(identity, { kind: 'force-new-cluster' });
-  const { report, lines } = must(again.recovery(), 'report');
+  const { report, lines } = must(again.recovery.report(), 'report');
   expect(report).toMatchObject({ kind: 'force-new-cluster', nodeId: identity.nodeId, leftBehind: [{ nodeId: led }] });
   expect(report.index).toBeGreaterThanOrEqual(lastIndex);
   expect(report.term).toBeGreaterThan(0);
@@ -114,7 +114,7 @@ it('a backup taken on any manager is restored as a new cluster with the same roo
   expect(Buffer.compare(after.root_ca?.ca_cert ?? Buffer.alloc(0), before.root_ca?.ca_cert ?? Buffer.alloc(1))).toBe(0);
   expect(restored.status().managers.map((one) => one.nodeId)).toEqual([image.identity.nodeId]);
   for (const id of oldNodes) expect(restored.store.view().get('node', id)?.role).toBe(NodeRole.WORKER);
-  expect(restored.recovery()?.lines.join('\n')).toMatch(
+  expect(restored.recovery.report()?.lines.join('\n')).toMatch(
     /restored at [^]*after the backup was taken[^]*never start them again/,
   );
 

@@ -1,3 +1,4 @@
+export { withPort } from './advertised.ts';
 export { createManagerStatus } from './manager-status.ts';
 export { MemberList, memberContext, memberMessage, type Member } from './member-list.ts';
 export type { MemberProgress, MembershipRaft } from './raft-port.ts';
