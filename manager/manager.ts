@@ -1,6 +1,14 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { ShoalError, unavailable, unreachable, type Clock, type Logger, type Random } from '../base/index.ts';
+import {
+  isShoalError,
+  ShoalError,
+  unavailable,
+  unreachable,
+  type Clock,
+  type Logger,
+  type Random,
+} from '../base/index.ts';
 import { callUnary, type IdentityStore, type NodeIdentity } from '../identity/index.ts';
 import {
   CAService,
