@@ -14,6 +14,7 @@ import {
   type IdentityStore,
   type NodeIdentity,
 } from '../identity/index.ts';
+import { NO_DATA_KEYS } from '../manager/index.ts';
 import type { KnownManager } from './swarm-files.ts';
 
 const BACKOFF = { baseMs: 500, capMs: 60_000 };
@@ -102,7 +103,8 @@ export class CertificateRenewal {
     const renewed = await renewCertificate(request);
     const { lock } = identities;
     // Only managers are locked: a promoted one must not lie in clear, a demoted one has nobody who would unlock it.
-    if (renewed.role === 'worker') identities.save(renewed, { lock: { ...lock, secret: null } });
+    const free = { lock: { ...lock, secret: null }, headers: NO_DATA_KEYS };
+    if (renewed.role === 'worker') identities.save(renewed, free);
     else if (request.identity.role === 'manager') identities.save(renewed);
     else identities.save(renewed, { lock: await fetchLock({ ...request, identity: renewed }) });
     log.info('certificate renewed', { role: renewed.role, expires: new Date(renewed.expiryMs).toISOString() });

@@ -185,7 +185,7 @@ export class Member {
     void this.#changeRole('demotion', async () => {
       await this.#stopManager();
       this.#forgetManager();
-      this.#renewal.ask();
+      if (this.identity?.role === 'manager') this.#renewal.ask();
     });
   }
 
@@ -317,6 +317,8 @@ export class Member {
   /** A renewed certificate may bring another role; `remoteAddr` is the manager that signed it. */
   #onRenewed(renewed: NodeIdentity, remoteAddr: string, signal: AbortSignal): void {
     this.#useIdentity(renewed);
+    // It is out of the raft group by then, and may not hear of that: nobody there speaks to it any more.
+    if (renewed.role === 'worker' && this.#manager !== undefined) this.#demoted();
     if (renewed.role !== 'manager' || this.#manager !== undefined) return;
     void this.#changeRole('promotion', async () => {
       if (this.#manager === undefined) await this.#promote(renewed, remoteAddr, signal);

@@ -8,6 +8,9 @@ export const DATA_KEYS_MAX = 64;
 /** Header of the node's key file that holds them. */
 const HEADER = 'raft-dek';
 
+/** A change of the key file that drops the keys of a log. */
+export const NO_DATA_KEYS = { [HEADER]: null } as const;
+
 /** A data key (DEK): what the raft log and its snapshots are encrypted with on the disk. */
 export interface DataKey {
   /** 1 to 2^32 - 1, never used again for another key of the same log. */
@@ -79,7 +82,7 @@ export class DataKeys {
 
   /** Drops the keys of a log that was deleted. */
   static forget(identities: IdentityStore): void {
-    if (identities.header(HEADER) !== undefined) identities.update({ headers: { [HEADER]: null } });
+    if (identities.header(HEADER) !== undefined) identities.update({ headers: NO_DATA_KEYS });
   }
 
   /** Key for everything written from now on. To be called after `begin` or `resume`. */
