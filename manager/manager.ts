@@ -219,10 +219,9 @@ export class Manager {
   async #restore(image: RestoreImage): Promise<void> {
     this.#parts.self.restartedAtMs = this.#options.clock.monotonic();
     const member = this.#firstMember();
-    const known = (): boolean => this.store.view().get('node', member.nodeId) !== undefined;
     await this.recovery.restored(image, member, {
       start: () => this.#consensus(member.raftId, [member], { kind: 'join' }),
-      ready: () => this.#until('the restored cluster did not start in time', () => this.isLeader() && known()),
+      ready: () => this.#until('the restored cluster did not start in time', () => this.isLeader()),
     });
   }
 
