@@ -78,7 +78,7 @@ describe('two of three managers are lost for good', () => {
       );
     }
     expect(refused.stderr).toContain('Containers go on as they are');
-    expect(refused.stderr).toContain('bring back 1 of them');
+    expect(refused.stderr).toContain('bring 1 of them back');
     expect(refused.stderr).toContain('docker swarm init --force-new-cluster');
     expect(await bed.status('/nodes')).toBe(503);
     const write = await client.try(['service', 'scale', 'web=5']);

@@ -65,7 +65,7 @@ describe('a call on a leader that vanished', () => {
       '  - host-of-n2, node n2 at b:2377 (missed for 1 minute: connection refused)',
       '  - host-of-n3, node n3 at b:2377 (missed for 1 minute: connection refused)',
       expect.stringContaining('Containers go on'),
-      expect.stringContaining('bring back 1 of them'),
+      expect.stringContaining('bring 1 of them back'),
       expect.stringContaining('docker swarm init --force-new-cluster'),
       expect.stringContaining('--stale'),
     ]);

@@ -41,7 +41,7 @@ export function quorumLines(loss: QuorumLoss, context: WordsContext): string[] {
     `${quorumSentence(loss)} Not reached:`,
     ...loss.lost.map((lost) => `  - ${one(lost, context)}`),
     'Containers go on as they are; until there is a leader nothing can be changed and what fails is not replaced.',
-    `Ways out: bring back ${which} (the host, its daemon, or the network to it); or, only if they are lost for good and`,
+    `Ways out: bring ${which} back (the host, its daemon, or the network to it); or, only if they are lost for good and`,
     'no other managers still reach each other, run "docker swarm init --force-new-cluster" on this manager.',
     'What this manager last knew: "shoal node ls --stale".',
   ];

@@ -52,6 +52,8 @@ describe('the quorum watch', () => {
     await clock.advanceAsync(900);
     expect(watch.loss()).toBeUndefined();
     await clock.advanceAsync(600);
+    expect(told).toEqual(['found']);
+    await clock.advanceAsync(800);
     const lost = voters.slice(1).map((voter) => ({ ...voter, reason: 'connection refused' }));
     expect(watch.loss()).toMatchObject({ voters: 3, reachable: 1, needed: 2, lost });
     expect(told).toMatchObject(['found', { raftId: 2, nodeId: 'n2' }]);

@@ -90,6 +90,8 @@ export class QuorumWatch {
   /** The leader of the last look; undefined when there was none. */
   #leader: LastLeader | undefined;
   #known: 'found' | 'none' | undefined;
+  /** Monotonic time since when no leader is known. */
+  #noneSinceMs: number | undefined;
   /** Monotonic time since when too few are reachable. */
   #lostSinceMs: number | undefined;
 
@@ -160,10 +162,14 @@ export class QuorumWatch {
     const { leaderId, self, voters, clock, onLeader } = this.#deps;
     const id = leaderId();
     if (id === 0) {
+      this.#noneSinceMs ??= clock.monotonic();
+      // Not before the election is over: the listener writes to the disk.
+      if (this.#known === 'none' || clock.monotonic() - this.#noneSinceMs < 2 * ELECTION_MS) return;
       if (this.#known === 'found' && this.#leader !== undefined) onLeader?.(this.#leader);
       this.#known = 'none';
       return;
     }
+    this.#noneSinceMs = undefined;
     const heardMs = id === self() ? undefined : this.#heardMs.get(id);
     const agoMs = heardMs === undefined ? 0 : clock.monotonic() - heardMs;
     const { nodeId = '', addr = '' } = voters().find((member) => member.raftId === id) ?? {};
