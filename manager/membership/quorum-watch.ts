@@ -107,6 +107,7 @@ export class QuorumWatch {
 
   async stop(): Promise<void> {
     await this.#group.stop();
+    if (!this.#hasLeader()) this.#noteLoss();
   }
 
   /** A message of this member has arrived. */
@@ -164,9 +165,7 @@ export class QuorumWatch {
     if (id === 0) {
       this.#noneSinceMs ??= clock.monotonic();
       // Not before the election is over: the listener writes to the disk.
-      if (this.#known === 'none' || clock.monotonic() - this.#noneSinceMs < 2 * ELECTION_MS) return;
-      if (this.#known === 'found' && this.#leader !== undefined) onLeader?.(this.#leader);
-      this.#known = 'none';
+      if (clock.monotonic() - this.#noneSinceMs >= 2 * ELECTION_MS) this.#noteLoss();
       return;
     }
     this.#noneSinceMs = undefined;
@@ -176,6 +175,11 @@ export class QuorumWatch {
     this.#leader = { raftId: id, nodeId, addr, heardMs: Math.round(clock.now() - agoMs) };
     if (this.#known !== 'found') onLeader?.('found');
     this.#known = 'found';
+  }
+
+  #noteLoss(): void {
+    if (this.#known === 'found' && this.#leader !== undefined) this.#deps.onLeader?.(this.#leader);
+    this.#known = 'none';
   }
 
   async #pass(): Promise<void> {
