@@ -1,5 +1,6 @@
 import type { Random } from '../../base/index.ts';
 import type { RaftEntry, RaftHardState, RaftMessage, RaftSnapshot, RaftSnapshotMetadata } from '../../proto/index.ts';
+import type { LogRepair, LogWrite } from '../storage.ts';
 
 /** Role of a member. Learners are followers that never campaign. */
 export type RaftRole = 'follower' | 'pre-candidate' | 'candidate' | 'leader';
@@ -30,6 +31,8 @@ export interface InitialState {
   snapshot: RaftSnapshotMetadata | null;
   /** Entries after the snapshot, without gaps. */
   entries: readonly RaftEntry[];
+  /** See RecoveredLog. */
+  repair: LogRepair | null;
 }
 
 /** Volatile facts that others like to watch. */
@@ -45,25 +48,24 @@ export interface ReadState {
 }
 
 /**
- * The work that the state machine asks its driver to do, in this order: hand over `earlyMessages`; make `snapshot`,
- * `entries` and `hardState` durable; call `persisted`; send `messages`; restore `snapshot`; apply `committed`; call
- * `appliedTo`. Arrays belong to the driver, entries are shared and never changed.
+ * The work that the state machine asks its driver to do. The disk works beside everything else: while one write is under
+ * way, `ready` goes on to hand out messages and entries to apply, and what the next write will hold gathers in the core
+ * (group commit). In this order: send `messages`; begin `write` and, when it is durable, call `written` with it; give
+ * `restore` to the state machine; apply `committed`, then call `appliedTo`; answer `readStates`. Arrays belong to the
+ * driver, entries are shared and never changed.
  */
 export interface Ready {
   /** Set when it differs from the last one handed out. */
-  hardState: RaftHardState | null;
   softState: SoftState | null;
-  /** Entries to append; the first may overwrite entries of the same index and all that follow. */
-  entries: RaftEntry[];
-  /** A snapshot received from the leader; replaces log and state. */
-  snapshot: RaftSnapshot | null;
-  /** May be sent before anything is durable: appends of a leader whose term and vote are durable already. */
-  earlyMessages: RaftMessage[];
+  /** May leave at once: all that they promise is durable. What is not yet is held back by the core. */
   messages: RaftMessage[];
+  /** What must become durable; null while a write is under way, or when nothing but the commit index changed. */
+  write: LogWrite | null;
+  /** A leader's snapshot that is durable now; it replaces the state. Comes before `committed`. */
+  restore: RaftSnapshot | null;
+  /** Committed entries that are durable here, in order, none twice. */
   committed: RaftEntry[];
   readStates: ReadState[];
-  /** Whether the disk must be synced: entries, term or vote changed (a lone new commit index may wait). */
-  mustSync: boolean;
 }
 
 /** Why a proposal was not taken. */
