@@ -5,10 +5,11 @@ import { RaftNode, type RaftNodeOptions, type RaftStatus, type RaftTransport, ty
 import { saveMemberFile } from './member-file.ts';
 import type { Leadership } from './leadership.ts';
 import type { MemberList, MemberProgress, MembershipRaft } from './membership/index.ts';
+import { RaftSettingsFollower } from './raft-settings.ts';
 import { encodeState, restoreState } from './replicated-state.ts';
 import type { ReplicatedStore } from './store/store.ts';
 
-/** A member counts as live this long after it was last heard of, ms. */
+/** A member counts as live this long after it was last heard of, ms; or two election times, if they are longer. */
 const ACTIVE_FOR_MS = 2_000;
 
 export interface ConsensusOptions {
@@ -19,7 +20,7 @@ export interface ConsensusOptions {
   clock: Clock;
   random: Random;
   log: Logger;
-  /** Settings of the raft driver other than the defaults (tests). */
+  /** Settings of the raft driver that take precedence over those of the cluster (tests). */
   raft?: Partial<
     Pick<RaftNodeOptions, 'tickMs' | 'electionTicks' | 'heartbeatTicks' | 'snapshotEntries' | 'keepEntries'>
   >;
@@ -41,6 +42,7 @@ export class Consensus implements MembershipRaft {
   #following: Promise<void> = Promise.resolve();
   /** Monotonic time at which each member was last known to be live, ms. */
   readonly #lastActiveMs = new Map<number, number>();
+  #settings: RaftSettingsFollower | undefined;
   #removed = false;
   #stopped = false;
 
@@ -67,6 +69,7 @@ export class Consensus implements MembershipRaft {
         ...this.#options.raft,
         id: raftId,
         dir: join(stateDir, 'raft'),
+        knownMembers: members.list().length,
         clock,
         random,
         log,
@@ -89,6 +92,7 @@ export class Consensus implements MembershipRaft {
       how,
     );
     this.#syncPeers();
+    this.#settings = new RaftSettingsFollower(this.#node, store, this.#options.raft ?? {}, log);
     this.#following = this.#follow(this.#node);
   }
 
@@ -198,7 +202,8 @@ export class Consensus implements MembershipRaft {
     const learners = new Set(status.learners);
     return [...status.progress].map(([raftId, { match, recentActive }]) => {
       if (recentActive || raftId === status.id) this.#lastActiveMs.set(raftId, nowMs);
-      const active = nowMs - (this.#lastActiveMs.get(raftId) ?? Number.NEGATIVE_INFINITY) < ACTIVE_FOR_MS;
+      const silentMs = nowMs - (this.#lastActiveMs.get(raftId) ?? Number.NEGATIVE_INFINITY);
+      const active = silentMs < Math.max(ACTIVE_FOR_MS, 2 * (this.#settings?.electionMs ?? 0));
       return { raftId, learner: learners.has(raftId), active, lag: Math.max(0, status.commit - match) };
     });
   }
@@ -206,6 +211,7 @@ export class Consensus implements MembershipRaft {
   /** Stops taking part. Idempotent. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    await this.#settings?.stop();
     await this.#node?.stop();
     await this.#following;
     await this.#options.transport.stop();

@@ -25,6 +25,8 @@ import {
   NodeStatus_State,
   type Partially,
 } from '../../proto/index.ts';
+import { DEFAULT_TICKS } from '../../raft/index.ts';
+import { checkRaftConfig } from '../raft-settings.ts';
 import type { Transaction } from '../store/types.ts';
 
 /** Name of the one cluster object. */
@@ -93,8 +95,9 @@ export function defaultClusterSpec(): ClusterSpec {
       snapshot_interval: 10_000,
       keep_old_snapshots: 0,
       log_entries_for_slow_followers: 500,
-      heartbeat_tick: 1,
-      election_tick: 10,
+      heartbeat_tick: DEFAULT_TICKS.heartbeatTicks,
+      election_tick: DEFAULT_TICKS.electionTicks,
+      tick_ms: DEFAULT_TICKS.tickMs,
     },
     dispatcher: { heartbeat_period: durationFromNs(NS_PER_SECOND), down_after: durationFromNs(5 * NS_PER_SECOND) },
     ca_config: { node_cert_expiry: durationFromNs(DEFAULT_CERTIFICATE_LIFETIME_MS * 1e6) },
@@ -103,7 +106,10 @@ export function defaultClusterSpec(): ClusterSpec {
   });
 }
 
-/** The defaults with what a user set: zero, empty and absent fields keep the default. */
+/**
+ * The defaults with what a user set: zero, empty and absent fields keep the default.
+ * @throws ShoalError InvalidArgument for settings of consensus that are out of bounds.
+ */
 export function completeClusterSpec(given: Partially<ClusterSpec> | undefined): ClusterSpec {
   const spec = defaultClusterSpec();
   const wanted = ClusterSpec.create(given);
@@ -121,6 +127,8 @@ export function completeClusterSpec(given: Partially<ClusterSpec> | undefined): 
     raft.log_entries_for_slow_followers = chosen.log_entries_for_slow_followers || raft.log_entries_for_slow_followers;
     raft.heartbeat_tick = chosen.heartbeat_tick || raft.heartbeat_tick;
     raft.election_tick = chosen.election_tick || raft.election_tick;
+    raft.tick_ms = chosen.tick_ms || raft.tick_ms;
+    checkRaftConfig(raft);
   }
   if (spec.dispatcher !== null && durationToMs(wanted.dispatcher?.heartbeat_period, 0) > 0) {
     spec.dispatcher.heartbeat_period = wanted.dispatcher?.heartbeat_period ?? null;

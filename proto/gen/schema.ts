@@ -426,6 +426,7 @@ export const schema = {
                     log_entries_for_slow_followers: { type: 'uint64', id: 3 },
                     heartbeat_tick: { type: 'uint32', id: 4 },
                     election_tick: { type: 'uint32', id: 5 },
+                    tick_ms: { type: 'uint32', id: 1001 },
                   },
                 },
                 DispatcherConfig: {

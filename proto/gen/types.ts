@@ -563,6 +563,7 @@ export interface RaftConfig {
   log_entries_for_slow_followers: number;
   heartbeat_tick: number;
   election_tick: number;
+  tick_ms: number;
 }
 export const RaftConfig: MessageType<RaftConfig> = messageType<RaftConfig>('docker.swarmkit.v1.RaftConfig');
 
