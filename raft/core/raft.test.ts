@@ -1,131 +1,8 @@
 import { expect, test } from 'vitest';
-import { must, SeededRandom } from '../../base/index.ts';
-import { RaftConfChange, RaftConfChangeType, RaftEntryType, RaftMessageType } from '../../proto/index.ts';
-import type { RaftEntry, RaftMessage, RaftSnapshot } from '../../proto/index.ts';
-import { confStateOf, Raft, raftMessage, type InitialState, type RaftOptions } from './index.ts';
-
-const T = RaftMessageType;
-const ELECTION_TICKS = 10;
-const bytes = (text: string): Uint8Array => Buffer.from(text);
-
-function entry(index: number, term: number, text = `${index}/${term}`): RaftEntry {
-  return { type: RaftEntryType.EntryNormal, index, term, data: bytes(text) };
-}
-
-/** Log of (1, t1), (2, t2), … as the papers draw it. */
-function logOf(...terms: number[]): RaftEntry[] {
-  return terms.map((term, i) => entry(i + 1, term));
-}
-
-interface Setup extends Partial<InitialState> {
-  voters?: number[];
-  learners?: number[];
-  options?: Partial<RaftOptions>;
-}
-
-/** A member whose membership comes from a snapshot at index 0. */
-function member(id: number, setup: Setup = {}): Raft {
-  const voters = new Set(setup.voters ?? [1, 2, 3]);
-  const conf_state = confStateOf({ voters, learners: new Set(setup.learners) });
-  const entries = setup.entries ?? [];
-  const term = entries.at(-1)?.term ?? 0;
-  return new Raft(
-    {
-      id,
-      random: new SeededRandom(id),
-      electionTicks: ELECTION_TICKS,
-      heartbeatTicks: 1,
-      maxAppendBytes: 1 << 20,
-      maxInflightMessages: 4,
-      snapshotRetryTicks: 30,
-      ...setup.options,
-    },
-    {
-      entries,
-      hardState: setup.hardState ?? { term, vote: 0, commit: 0 },
-      snapshot: setup.snapshot ?? { index: 0, term: 0, conf_state },
-    },
-  );
-}
-
-/** A driver without a disk: does every Ready, applies conf changes, collects messages. */
-class Harness {
-  readonly rafts = new Map<number, Raft>();
-  readonly applied = new Map<number, RaftEntry[]>();
-  readonly reads = new Map<number, number[]>();
-  /** Messages to drop. */
-  lost: (message: RaftMessage) => boolean = () => false;
-  snapshotData = bytes('state');
-
-  constructor(...rafts: Raft[]) {
-    for (const raft of rafts) this.add(raft);
-  }
-  add(raft: Raft): void {
-    this.rafts.set(raft.id, raft);
-    this.applied.set(raft.id, []);
-    this.reads.set(raft.id, []);
-  }
-  get(id: number): Raft {
-    return must(this.rafts.get(id), `member ${id}`);
-  }
-  /** Does all that one member asks for; returns its messages. */
-  drain(raft: Raft): RaftMessage[] {
-    const out: RaftMessage[] = [];
-    while (raft.hasReady()) {
-      const ready = raft.ready();
-      out.push(...ready.earlyMessages);
-      raft.persisted(ready);
-      out.push(...ready.messages);
-      for (const committed of ready.committed) {
-        this.applied.get(raft.id)?.push(committed);
-        raft.appliedTo(committed.index);
-        if (committed.type === RaftEntryType.EntryConfChange) {
-          raft.applyConfChange(RaftConfChange.decode(committed.data));
-        }
-      }
-      for (const read of ready.readStates) this.reads.get(raft.id)?.push(read.index);
-    }
-    return out;
-  }
-  /** Delivers until nobody has anything to say. */
-  settle(): void {
-    for (let round = 0; round < 1000; round++) {
-      const messages = [...this.rafts.values()].flatMap((raft) => this.drain(raft));
-      if (messages.length === 0) return;
-      for (const message of messages) {
-        if (this.lost(message)) continue;
-        const snapshot: RaftSnapshot | null = message.snapshot && { ...message.snapshot, data: this.snapshotData };
-        this.rafts.get(message.to)?.step({ ...message, snapshot });
-      }
-    }
-    throw new Error('the group does not come to rest');
-  }
-  elect(id: number): void {
-    this.get(id).campaign();
-    this.settle();
-    expect(this.get(id).role).toBe('leader');
-  }
-  tick(id: number, times: number): void {
-    for (let i = 0; i < times; i++) this.get(id).tick();
-  }
-  texts(id: number): string[] {
-    const normal = this.applied.get(id)?.filter((e) => e.type === RaftEntryType.EntryNormal && e.data.length > 0);
-    return (normal ?? []).map((e) => Buffer.from(e.data).toString());
-  }
-}
-
-function three(setup: Setup = {}): Harness {
-  return new Harness(member(1, setup), member(2, setup), member(3, setup));
-}
-
-/** Sends one message to a lone member and returns the answers. */
-function answers(raft: Raft, fields: Partial<RaftMessage> & { type: RaftMessage['type'] }): RaftMessage[] {
-  raft.step(raftMessage({ to: raft.id, ...fields }));
-  return new Harness(raft).drain(raft);
-}
-
-const terms = (raft: Raft): number[] => raft.entriesFrom(1).map((e) => e.term);
-const isolate = (id: number) => (m: RaftMessage) => m.from === id || m.to === id;
+import { must } from '../../base/index.ts';
+import { RaftConfChange, RaftConfChangeType } from '../../proto/index.ts';
+import { raftMessage } from './index.ts';
+import { answers, bytes, ELECTION_TICKS, entry, Harness, isolate, logOf, member, T, terms, three } from './harness.ts';
 
 test('§5.1 a member with a smaller term adopts the larger one and follows', () => {
   const group = three();
@@ -168,8 +45,10 @@ test('§5.2 a vote is durable before it is sent', () => {
   const raft = member(1);
   raft.step(raftMessage({ type: T.MsgVote, from: 2, to: 1, term: 3 }));
   const ready = raft.ready();
-  expect(ready).toMatchObject({ hardState: { term: 3, vote: 2 }, mustSync: true, earlyMessages: [] });
-  expect(ready.messages).toHaveLength(1);
+  expect(ready).toMatchObject({ write: { hardState: { term: 3, vote: 2 } }, messages: [] });
+  expect(raft.hasReady()).toBe(false);
+  raft.written(must(ready.write, 'write'));
+  expect(raft.ready()).toMatchObject({ write: null, messages: [{ type: T.MsgVoteResp, reject: false }] });
 });
 
 test('§5.2 a majority elects; a split vote does not', () => {
@@ -210,10 +89,11 @@ test('§5.3 an entry is committed once a majority holds it, and applied everywhe
 test('§5.3 the leader’s own copy counts only once it is durable', () => {
   const raft = member(1, { voters: [1] });
   raft.campaign();
-  const ready = raft.ready();
-  expect(ready.entries).toHaveLength(1);
+  raft.written(must(raft.ready().write, 'write of the vote'));
+  const { write } = raft.ready();
+  expect(write?.entries).toHaveLength(1);
   expect([raft.role, raft.commit]).toEqual(['leader', 0]);
-  raft.persisted(ready);
+  raft.written(must(write, 'write'));
   expect(raft.commit).toBe(1);
 });
 

@@ -20,9 +20,24 @@ export interface RaftOptions {
   maxAppendBytes: number;
   /** MsgApp messages on their way to one follower at the most. */
   maxInflightMessages: number;
+  /** Entry bytes on their way to one follower at the most, one append always; default INFLIGHT_BYTES_MAX. */
+  maxInflightBytes?: number;
+  /** Entry bytes that a leader takes before they are committed; default UNCOMMITTED_BYTES_MAX. */
+  maxUncommittedBytes?: number;
+  /** Bytes of one proposed entry at the most; default ENTRY_BYTES_MAX. */
+  maxEntryBytes?: number;
   /** Ticks after which a snapshot that nobody reported on is sent again. */
   snapshotRetryTicks: number;
+  /**
+   * Ticks for which a member that was started again elects nobody: it may have promised so to a leader that reads by
+   * its lease (thesis §6.4.1). Default electionTicks.
+   */
+  restartGuardTicks?: number;
 }
+
+export const INFLIGHT_BYTES_MAX = 16 * 1024 * 1024;
+export const UNCOMMITTED_BYTES_MAX = 64 * 1024 * 1024;
+export const ENTRY_BYTES_MAX = 3 * 1024 * 1024;
 
 /** What a restarting member finds on its disk. */
 export interface InitialState {
@@ -69,7 +84,16 @@ export interface Ready {
 }
 
 /** Why a proposal was not taken. */
-export type Refusal = 'not-leader' | 'transferring' | 'not-ready' | 'conf-change-pending' | 'invalid';
+export type Refusal =
+  | 'not-leader'
+  | 'transferring'
+  | 'not-ready'
+  | 'conf-change-pending'
+  | 'invalid'
+  /** Too many bytes wait to be committed: ask again when some are. */
+  | 'too-much-uncommitted'
+  /** One entry is larger than the log takes. */
+  | 'too-large';
 
 export type ProposalResult =
   { accepted: true; index: number; term: number } | { accepted: false; refusal: Refusal; detail: string };
