@@ -18,9 +18,13 @@ export { hasWal, removeWal } from './wal/wal.ts';
 export type { RaftTransport, RaftTransportReports } from './transport/transport.ts';
 export { GrpcRaftTransport, type GrpcRaftTransportOptions } from './transport/grpc-transport.ts';
 export {
+  newReceiveCounters,
+  raftServiceDefinition,
   raftServiceHandlers,
   type MessageReceiver,
   type RaftHandlerOptions,
+  type RaftReceiveCounters,
   type RaftServiceHandlers,
 } from './transport/handlers.ts';
-export { REMOVED_MESSAGE } from './transport/status.ts';
+export { REMOVED_MESSAGE } from './transport/link.ts';
+export { explainPeer, type PeerStatus } from './transport/status.ts';
