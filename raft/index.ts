@@ -14,7 +14,7 @@ export {
 export type { LogRepair, RaftStorage, RecoveredLog } from './storage.ts';
 export { LOG_KEY_BYTES, type LogKey, type LogKeyRing } from './wal/keys.ts';
 export { PENDING_PROPOSALS_MAX, PROPOSAL_BYTES_MAX } from './proposals.ts';
-export { hasWal, removeWal } from './wal/wal.ts';
+export { hasWal, removeWal } from './wal/open.ts';
 export type { RaftTransport, RaftTransportReports } from './transport/transport.ts';
 export { GrpcRaftTransport, type GrpcRaftTransportOptions } from './transport/grpc-transport.ts';
 export {

@@ -11,6 +11,8 @@ export interface RecoveredLog {
    * promised it to a leader. It must fetch the rest from a peer before it votes again (core/repair.ts).
    */
   repair: LogRepair | null;
+  /** Entries up to the snapshot that the log still holds, without gaps, for followers that are a little behind. */
+  kept?: RaftEntry[];
 }
 
 /** How much of a damaged log must come back. */

@@ -7,6 +7,8 @@
  * once, never before the call has returned.
  */
 export interface LogDisk {
+  /** What people call the member's directory, for messages; none when it has no name. */
+  readonly location?: string;
   /** Makes a directory and those above it, if missing. */
   makeDirectory(path: string): void;
   /** Names in a directory, sorted; empty when it does not exist. */
