@@ -316,7 +316,7 @@ export class Driver {
     if (this.#stopped) return;
     const failure = haltError(error, this.#options.dir);
     this.#log.error('raft stopped', { error, role: this.core.role, wayOut: failure.message });
-    this.#halt(failure);
+    this.#halt(unavailable(failure.message));
     this.#options.onFatal(isSystemError(error) ? failure : error);
   }
 }

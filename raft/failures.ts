@@ -70,7 +70,8 @@ export function isSystemError(error: unknown): error is Error & { code: string }
 
 /** Why a member halted, for its owner and for all who wait: the cause, and what can be done. */
 export function haltError(error: unknown, dir: string): ShoalError {
-  if (isShoalError(error, 'DataLoss')) return error;
+  // The log has said itself what can be done.
+  if (isShoalError(error)) return error;
   const code = isSystemError(error) ? error.code : undefined;
   const place = dir === '' ? 'its directory' : dir;
   const message = `the raft log of this manager failed (${errorMessage(error)}): ${wayOut(code, place)}`;
