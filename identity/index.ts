@@ -26,6 +26,7 @@ export {
 } from './node-identity.ts';
 export {
   anonymousCredentials,
+  certificateIdentity,
   channelOptions,
   MAX_MESSAGE_BYTES,
   peerIdentity,

@@ -1,3 +1,4 @@
+import type { PeerStatus } from '../raft/index.ts';
 import type { Consensus } from './consensus.ts';
 import type { MemberList } from './membership/index.ts';
 import type { ReplicatedStore } from './store/store.ts';
@@ -6,6 +7,8 @@ import type { ReplicatedStore } from './store/store.ts';
 export interface ClusterParts {
   readonly store: ReplicatedStore;
   readonly members: MemberList;
+  /** How the connections to the other managers are; empty until consensus has started. */
+  peers(): PeerStatus[];
   /** Undefined until it is started. */
   consensus(): Consensus | undefined;
 }

@@ -202,10 +202,13 @@ export class Manager {
   async #restart(): Promise<void> {
     this.#parts.self.restartedAtMs = this.#options.clock.monotonic();
     const file = loadMemberFile(this.#options.stateDir);
+    const { self, addresses } = this.#parts;
+    const before = file.members.find((member) => member.raftId === file.raftId);
+    // The leader completed an address without a host when this manager joined.
+    if (before !== undefined) self.addr = completeAddress(self.addr, before.addr);
     await this.#consensus(file.raftId, file.members, { kind: 'restart' });
-    const known = this.#parts.members.get(file.raftId);
-    // Members know this manager by the address in the log; a new one takes effect when it joins anew.
-    if (known !== undefined) this.#parts.self.addr = known.addr;
+    // If it is a new one, the others learn it from this manager's streams to them, and the leader puts it into the log.
+    addresses.learn(file.raftId, self.addr);
   }
 
   async #forceNewCluster(): Promise<void> {

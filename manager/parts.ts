@@ -1,7 +1,7 @@
 import { ShoalError, unavailable, type Clock, type Logger, type Random } from '../base/index.ts';
 import { channelOptions, TlsIdentity, type NodeIdentity } from '../identity/index.ts';
 import { WeightedPeer } from '../proto/index.ts';
-import { GrpcRaftTransport, type StartMode } from '../raft/index.ts';
+import { GrpcRaftTransport, newReceiveCounters, type RaftReceiveCounters, type StartMode } from '../raft/index.ts';
 import { CertificateAuthority, clusterOf, createRootRotation, isBlacklisted } from './ca/index.ts';
 import type { ClusterParts } from './cluster-parts.ts';
 import { Consensus, type ConsensusOptions } from './consensus.ts';
@@ -13,10 +13,13 @@ import { createLogBroker, type LogBroker } from './logs/index.ts';
 import { managerStatusOf } from './manager-state.ts';
 import {
   canRemove,
+  createAddressKeeper,
   createManagerStatus,
   createRoleManager,
+  LearntAddresses,
   MemberList,
   MembershipService,
+  RaftAccess,
   type MembershipRaft,
 } from './membership/index.ts';
 import { ManagerClients, ManagerServer } from './server/index.ts';
@@ -61,6 +64,10 @@ export interface ManagerParts extends ClusterParts {
   readonly broker: LogBroker;
   readonly control: Control;
   readonly self: ManagerSelf;
+  /** Where managers are that moved. */
+  readonly addresses: LearntAddresses;
+  /** What came in for consensus. */
+  readonly received: RaftReceiveCounters;
   /** Address of another manager that leads. */
   leaderAddr(): string | undefined;
   startConsensus(raftId: number, how: StartMode): Promise<void>;
@@ -69,6 +76,7 @@ export interface ManagerParts extends ClusterParts {
 /** Consensus is started last, and everything else refers to it. */
 class LateConsensus implements MembershipRaft {
   node: Consensus | undefined;
+  transport: GrpcRaftTransport | undefined;
 
   #started(): Consensus {
     if (this.node === undefined) throw unavailable(NO_LEADER_MESSAGE);
@@ -125,6 +133,8 @@ interface Base {
   readonly tls: TlsIdentity;
   readonly clients: ManagerClients;
   readonly self: ManagerSelf;
+  readonly addresses: LearntAddresses;
+  readonly raftAccess: RaftAccess;
 }
 
 function depsOf({ options, cluster }: Base, component: string) {
@@ -150,6 +160,7 @@ function createLeadership(
   const { options, late, cluster } = base;
   const { dispatcher, broker, membership } = parts;
   const raftDeps = { ...depsOf(base, 'membership'), members: cluster.members, raft: late };
+  const { addresses } = base;
   return new Leadership({
     clock: options.clock,
     random: options.random,
@@ -160,6 +171,7 @@ function createLeadership(
       broker.duty,
       ...createDuties({ ...depsOf(base, 'duties'), log: options.log }),
       createRoleManager({ ...raftDeps, service: membership }),
+      createAddressKeeper({ ...raftDeps, addresses, service: membership }),
       createManagerStatus(raftDeps),
       createRootRotation({ ...depsOf(base, 'ca'), onRotated: () => dispatcher.refresh() }),
     ],
@@ -192,7 +204,7 @@ async function startConsensus(
   raftId: number,
   how: StartMode,
 ): Promise<void> {
-  const { options, late, cluster, tls } = base;
+  const { options, late, cluster, tls, self, raftAccess } = base;
   const { stateDir, onRemoved, onFatal, clock, random, log } = options;
   const transport = new GrpcRaftTransport({
     credentials: () => tls.channelCredentials(),
@@ -200,7 +212,10 @@ async function startConsensus(
     clock,
     random,
     log: log.with({ component: 'raft-transport' }),
+    self: () => ({ raftId, address: self.addr }),
+    checkPeer: (id, certificate) => raftAccess.checkPeer(id, certificate),
   });
+  late.transport = transport;
   const raft = options.raft === undefined ? {} : { raft: options.raft };
   const shared = { clock, random, log, onRemoved, onFatal, onChange };
   late.node = new Consensus({ ...raft, ...shared, raftId, stateDir, members: cluster.members, transport });
@@ -216,8 +231,22 @@ export function assemble(options: PartsOptions): ManagerParts {
   const tls = new TlsIdentity(identity);
   const clients = new ManagerClients(tls);
   const self: ManagerSelf = { addr: '' };
-  const cluster: ClusterParts = { store, members, consensus: () => late.node };
-  const base: Base = { options, late, cluster, tls, clients, self };
+  const cluster: ClusterParts = {
+    store,
+    members,
+    peers: () => late.transport?.status() ?? [],
+    consensus: () => late.node,
+  };
+  const addresses = new LearntAddresses(members, (raftId, addr) => late.transport?.learnAddress(raftId, addr));
+  const raftAccess = new RaftAccess({
+    clusterId: identity.clusterId,
+    members,
+    addresses,
+    isRemovedNode: (nodeId) => isBlacklisted(clusterOf(store.view()), nodeId, clock.now()),
+    log: log.with({ component: 'raft-access' }),
+  });
+  const received = newReceiveCounters();
+  const base: Base = { options, late, cluster, tls, clients, self, addresses, raftAccess };
   const membership = new MembershipService({ ...depsOf(base, 'membership'), raft: late, members, tls });
   const dispatcher = createDispatcherFor(options, store, members, self);
   const broker = createLogBroker(depsOf(base, 'logs'));
@@ -226,11 +255,22 @@ export function assemble(options: PartsOptions): ManagerParts {
   const leadership = createLeadership(base, { dispatcher, broker, membership });
   const leaderAddr = (): string | undefined => {
     const leaderId = late.node?.status()?.leaderId ?? 0;
-    return leaderId === late.id ? undefined : members.get(leaderId)?.addr;
+    return leaderId === late.id ? undefined : addresses.of(leaderId);
   };
   const server = createServer(base, leadership, leaderAddr);
   const raftNode = (): ReturnType<Consensus['receiver']> => late.node?.receiver();
-  addServices(server, { authority, dispatcher, membership, broker, control, members, raftNode });
+  addServices(server, {
+    authority,
+    dispatcher,
+    membership,
+    broker,
+    control,
+    members,
+    raftNode,
+    addresses,
+    raftAccess,
+    received,
+  });
   return {
     ...cluster,
     tls,
@@ -241,6 +281,8 @@ export function assemble(options: PartsOptions): ManagerParts {
     broker,
     control,
     self,
+    addresses,
+    received,
     leaderAddr,
     startConsensus: (raftId, how) => startConsensus(base, leadership, () => dispatcher.refresh(), raftId, how),
   };
