@@ -17,7 +17,15 @@ export function openStorage(
   const found = holdsWal(disk);
   if (fresh && found) throw failedPrecondition(`${dir} already holds a raft log; remove it to ${how.kind}`);
   if (!fresh && !found) throw failedPrecondition(`${dir} holds no raft log to start from`);
-  return Wal.open({ disk, nodeId: id, ...(keys === undefined ? {} : { keys }) });
+  const { segmentBytes, keepEntries, random } = options;
+  return Wal.open({
+    disk,
+    nodeId: id,
+    randomBytes: (count) => random.bytes(count),
+    ...(keys === undefined ? {} : { keys }),
+    ...(segmentBytes === undefined ? {} : { segmentBytes }),
+    ...(keepEntries === undefined ? {} : { keepEntries }),
+  });
 }
 
 /**

@@ -53,6 +53,8 @@ export interface RaftNodeOptions extends Partial<RaftTicks> {
   maxAppendBytes?: number;
   /** Appends on their way to one follower at the most. Default INFLIGHT_MESSAGES_MAX. */
   maxInflightMessages?: number;
+  /** Size of a file of the log. Default 16 MiB. */
+  segmentBytes?: number;
   /** Encrypts the log and its snapshots on the disk. Default: they are written in clear. */
   keys?: LogKeyRing;
   /**
