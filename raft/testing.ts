@@ -370,6 +370,7 @@ export class TestGroup {
 
   async stop(): Promise<void> {
     for (const member of this.members.values()) {
+      member.clock.resume();
       const stopping = member.node?.stop();
       member.node = undefined;
       if (stopping !== undefined) await this.settled(stopping);
