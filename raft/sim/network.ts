@@ -24,8 +24,8 @@ export const GOOD_LINKS: LinkTemper = {
   lateMs: 0,
 };
 
-/** What an adversary that reads the messages does with one. */
-export type Verdict = 'pass' | 'drop';
+/** What an adversary that reads the messages does with one: lets it pass, drops it, or holds it back for some ms. */
+export type Verdict = 'pass' | 'drop' | number;
 
 /** A network that drops, delays, duplicates and so reorders messages, and that can be cut in one direction only. */
 export class SimNetwork {
@@ -97,17 +97,18 @@ export class SimNetwork {
     this.counts.sent++;
     const message = this.encodes ? RaftMessage.decode(RaftMessage.encode(given)) : given;
     const { temper } = this;
+    const verdict = this.filter === null ? 'pass' : this.filter(message);
     const lost =
-      (this.filter !== null && this.filter(message) === 'drop') ||
+      verdict === 'drop' ||
       this.isCut(message.from, message.to) ||
       (temper.dropShare > 0 && random.float() < temper.dropShare);
     if (lost) {
       this.counts.dropped++;
     } else {
-      this.#later(message);
+      this.#later(message, typeof verdict === 'number' ? verdict : 0);
       if (temper.duplicateShare > 0 && random.float() < temper.duplicateShare) {
         this.counts.duplicated++;
-        this.#later(message);
+        this.#later(message, 0);
       }
     }
     // A real transport learns of a loss, but not of each.
@@ -119,10 +120,10 @@ export class SimNetwork {
     }
   }
 
-  #later(message: RaftMessage): void {
+  #later(message: RaftMessage, heldMs: number): void {
     const { temper } = this;
     const random = this.#random;
-    let ms = temper.minMs - Math.log(1 - random.float()) * temper.meanMs;
+    let ms = heldMs + temper.minMs - Math.log(1 - random.float()) * temper.meanMs;
     if (temper.lateShare > 0 && random.float() < temper.lateShare) {
       this.counts.late++;
       ms += random.float() * temper.lateMs;

@@ -9,7 +9,6 @@ export interface SimEvent {
 
 /** Microtask turns after an event: enough for what a promise of the driver sets off in the clients of the simulation. */
 const SETTLE_TURNS = 4;
-const NOTHING: (() => void) | null = null;
 
 /**
  * Virtual time: a heap of events, run in the order of their instant, then of their making. No wall clock and no real
@@ -55,7 +54,7 @@ export class Scheduler {
     for (let next = this.#heap[0]; next !== undefined && next.at <= endMs; next = this.#heap[0]) {
       this.#pop();
       const { run } = next;
-      if (run === NOTHING) continue;
+      if (run === null) continue;
       next.run = null;
       this.#now = next.at;
       this.#events++;
