@@ -1,7 +1,7 @@
 import type { LogDisk } from './disk.ts';
 import type { LogKeyRing } from './keys.ts';
 import { deleteDamaged, DROPPED_PATH, type Segment } from './segment.ts';
-import { listSnapshots, snapshotPath, type SnapshotId } from './snapshot-file.ts';
+import { listSnapshots, snapshotKeyId as keyIdOf, snapshotPath, type SnapshotId } from './snapshot-file.ts';
 
 export interface CleanerOptions {
   disk: LogDisk;
@@ -33,7 +33,14 @@ export class Cleaner {
 
   /** The log was opened: its snapshot is the only one that counts. */
   opened(extent: LogExtent, snapshotKeyId: number): void {
+    const { disk } = this.#options;
     if (extent.marker.index > 0) this.snapshotWritten(extent.marker, snapshotKeyId);
+    if (this.#options.keepOldSnapshots > 0) {
+      for (const id of listSnapshots(disk)) {
+        const keyId = id.index < extent.marker.index ? keyIdOf(disk.read(snapshotPath(id))) : undefined;
+        if (keyId !== undefined) this.snapshotWritten(id, keyId);
+      }
+    }
     this.#deleteSnapshots(extent.marker);
   }
 
@@ -75,10 +82,14 @@ export class Cleaner {
   }
 
   #deleteSnapshots(marker: SnapshotId): void {
+    const { keys, keepOldSnapshots } = this.#options;
+    const keyId = keys?.current()?.id ?? 0;
     let kept = 0;
     for (const id of listSnapshots(this.#options.disk)) {
       if (id.index === marker.index && id.term === marker.term) continue;
-      if (id.index < marker.index && kept++ < this.#options.keepOldSnapshots) continue;
+      // An old one is not worth keeping an old key for.
+      const isFit = id.index < marker.index && this.#snapshotKeys.get(snapshotPath(id)) === keyId;
+      if (isFit && kept++ < keepOldSnapshots) continue;
       this.#forgetSnapshot(id);
     }
   }

@@ -10,7 +10,8 @@ export function fullPath(disk: LogDisk, path: string): string {
 export function diskFailure(error: unknown, disk: LogDisk, path: string): unknown {
   if (isShoalError(error)) return error;
   const where = fullPath(disk, path);
-  switch ((error as NodeJS.ErrnoException | null)?.code) {
+  const code = (error as NodeJS.ErrnoException | null)?.code ?? '';
+  switch (code) {
     case 'ENOSPC':
     case 'EDQUOT':
       return new ShoalError(

@@ -253,6 +253,7 @@ class Replayer {
     } catch (error) {
       this.#damaged({ path: segment.path, offset, reason: errorMessage(error) });
       this.#note(header);
+      this.replay.endKnown = true;
       return undefined;
     }
   }

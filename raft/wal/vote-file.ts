@@ -59,6 +59,8 @@ function isUnreadable(error: unknown): boolean {
  */
 export class VoteFile {
   readonly #file: LogFile;
+  /** At most two: a change of term, and the beginning of a segment. */
+  readonly #waiting: { vote: Vote; done: (error: unknown) => void }[] = [];
 
   constructor(disk: LogDisk) {
     this.#file = disk.open(VOTE_PATH);
@@ -93,11 +95,24 @@ export class VoteFile {
     disk.replace(VOTE_PATH, [file]);
   }
 
+  /** Writes both slots; one after the other when called again meanwhile. */
   write(vote: Vote, done: (error: unknown) => void): void {
-    const slot = encodeSlot(vote);
+    this.#waiting.push({ vote, done });
+    if (this.#waiting.length === 1) this.#next();
+  }
+
+  #next(): void {
+    const next = this.#waiting[0];
+    if (next === undefined) return;
+    const slot = encodeSlot(next.vote);
+    const finish = (error: unknown): void => {
+      this.#waiting.shift();
+      this.#next();
+      next.done(error);
+    };
     this.#file.writeLater(slot, 0, (error) => {
-      if (error !== null && error !== undefined) done(error);
-      else this.#file.writeLater(slot, SLOT_STEP_BYTES, done);
+      if (error !== null && error !== undefined) finish(error);
+      else this.#file.writeLater(slot, SLOT_STEP_BYTES, finish);
     });
   }
 

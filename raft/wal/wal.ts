@@ -1,50 +1,31 @@
 import { randomBytes as systemRandomBytes } from 'node:crypto';
 import { assert, must, ShoalError } from '../../base/index.ts';
-import type { RaftEntry, RaftHardState, RaftSnapshot } from '../../proto/index.ts';
+import type { RaftHardState, RaftSnapshot } from '../../proto/index.ts';
 import type { LogWrite, RaftStorage, RecoveredLog } from '../storage.ts';
-import { Appender, type AppenderState, type Draft } from './appender.ts';
+import type { Appender, Draft } from './appender.ts';
 import { Cleaner } from './cleaner.ts';
 import type { LogDisk } from './disk.ts';
 import { diskFailure, fullPath } from './failure.ts';
-import type { FrameSeal } from './frame.ts';
 import type { LogKeyRing } from './keys.ts';
-import { entryBytes } from './record.ts';
-import { judge, type Verdict } from './recover.ts';
-import { replayLog, type Replay } from './replay.ts';
-import { SEAL_SALT_BYTES } from './seal.ts';
-import { deleteUnfinished, segmentNumbers, setAside, SNAP_DIR, WAL_DIR } from './segment.ts';
+import { frameEnd, KEEP_ENTRIES_DEFAULT, prepare, type Opened, type WalOptions } from './prepare.ts';
+import type { Verdict } from './recover.ts';
+import { segmentNumbers, WAL_DIR } from './segment.ts';
 import { decodeSnapshot, encodeSnapshot, snapshotId, snapshotPath } from './snapshot-file.ts';
-import { VOTE_PATH, VoteFile, type FoundVote } from './vote-file.ts';
+import { VOTE_PATH, VoteFile } from './vote-file.ts';
 
-/** Preallocated size of a segment. */
-export const SEGMENT_BYTES = 16 * 1024 * 1024;
-/** Records of one frame at the most, unless a single entry is larger. */
-const FRAME_RECORD_BYTES_MAX = 4 * 1024 * 1024;
-/** Entries kept before a snapshot unless the options say otherwise. */
-const KEEP_ENTRIES_DEFAULT = 500;
+export type { WalOptions } from './prepare.ts';
+
 /** Attempts to read the newest snapshot while newer ones replace it. */
 const LOAD_ATTEMPTS_MAX = 5;
 
 type Done = (error: unknown) => void;
 
-export interface WalOptions {
-  disk: LogDisk;
-  nodeId: number;
-  /** Encrypts what is written from now on; null or absent writes in clear. */
-  keys?: LogKeyRing | null;
-  /** Default 16 MiB. */
-  segmentBytes?: number;
-  /** Entries before a snapshot whose segments are kept, for slow followers. Default 500. */
-  keepEntries?: number;
-  /** Snapshots kept besides the newest. Default 0. */
-  keepOldSnapshots?: number;
-  /** Salts of the encryption; default: the system's. */
-  randomBytes?: (count: number) => Uint8Array;
-}
-
 /** Whether a disk holds a log. */
 export function holdsWal(disk: LogDisk): boolean {
-  return segmentNumbers(disk).length > 0 || (VoteFile.read(disk).vote?.term ?? 0) > 0;
+  if (segmentNumbers(disk).length > 0) return true;
+  // What is left when all segments were lost.
+  const { exists, vote } = VoteFile.read(disk);
+  return exists && vote?.term !== 0;
 }
 
 interface Job {
@@ -52,14 +33,8 @@ interface Job {
   done: Done;
 }
 
-interface Opened {
-  verdict: Verdict;
-  appender: Appender;
-}
-
 /** The write-ahead log of one member: segments under `wal/`, snapshots under `snap/`. See frame.ts for the format. */
 export class Wal implements RaftStorage {
-  readonly #options: WalOptions;
   readonly #disk: LogDisk;
   readonly #keys: LogKeyRing | null;
   readonly #randomBytes: (count: number) => Uint8Array;
@@ -76,10 +51,10 @@ export class Wal implements RaftStorage {
   #saving = false;
   #failed: unknown = null;
   #closing: Done[] | null = null;
+  #ending = false;
   #closed = false;
 
   private constructor(options: WalOptions, { verdict, appender }: Opened) {
-    this.#options = options;
     this.#disk = options.disk;
     this.#keys = options.keys ?? null;
     this.#randomBytes = options.randomBytes ?? systemRandomBytes;
@@ -104,16 +79,7 @@ export class Wal implements RaftStorage {
   static open(options: WalOptions): { storage: Wal; recovered: RecoveredLog } {
     const { disk } = options;
     try {
-      disk.makeDirectory(WAL_DIR);
-      disk.makeDirectory(SNAP_DIR);
-      const replay = replayLog({
-        disk,
-        nodeId: options.nodeId,
-        keys: options.keys ?? null,
-        keepEntries: options.keepEntries ?? KEEP_ENTRIES_DEFAULT,
-      });
-      const found = VoteFile.read(disk);
-      const opened = prepare(options, replay, found);
+      const opened = prepare(options);
       const storage = new Wal(options, opened);
       return { storage, recovered: recoveredLog(opened.verdict) };
     } catch (error) {
@@ -202,11 +168,8 @@ export class Wal implements RaftStorage {
       this.#closing.push(done);
       return;
     }
-    const { state } = this.#appender;
-    const held = Math.min(this.#commit, state.lastIndex) > state.commit;
-    if (this.#failed === null && held && !this.#saving) this.#enqueue((next) => this.#writeCommit(next), ignore);
-    else if (!this.#busy) this.#enqueue((next) => this.#later(() => next(null)), ignore);
     this.#closing = [done];
+    if (!this.#busy && !this.#saving) this.#later(() => this.#maybeClose());
   }
 
   /** Calls back from a turn of the disk: an answer never comes before the question has returned. */
@@ -234,12 +197,19 @@ export class Wal implements RaftStorage {
       return;
     }
     this.#busy = true;
+    let finished = false;
     const finish: Done = (error) => {
+      // What the owner's callback throws comes by here once more, and is the owner's.
+      if (finished) throw error;
+      finished = true;
       const failure = isError(error) ? diskFailure(error, this.#disk, this.#lastPath()) : null;
       this.#failed ??= failure;
       this.#busy = false;
-      job.done(failure);
-      this.#pump();
+      try {
+        job.done(failure);
+      } finally {
+        this.#pump();
+      }
     };
     if (this.#failed !== null) {
       this.#later(() => finish(this.#failure()));
@@ -258,7 +228,7 @@ export class Wal implements RaftStorage {
 
   #writeBatch(batch: LogWrite, done: Done): void {
     const { hardState, snapshot } = batch;
-    this.#commit = Math.max(this.#commit, hardState.commit);
+    this.#commit = Math.max(this.#commit, hardState.commit, snapshot === null ? 0 : snapshotId(snapshot).index);
     const finish = both(done);
     const frames = (error: unknown): void => {
       if (isError(error)) finish(error);
@@ -291,7 +261,7 @@ export class Wal implements RaftStorage {
       vote: hardState.vote,
       commit: this.#commit,
     };
-    this.#appender.append(
+    this.#append(
       draft,
       guarded((error) => {
         if (isError(error)) done(error);
@@ -331,12 +301,19 @@ export class Wal implements RaftStorage {
       if (!isError(error)) this.#cleaner.covered(state, false);
       done(error);
     }, done);
-    if (this.#appender.keyChanged) this.#appender.appendToNew(draft, finish);
-    else this.#appender.append(draft, finish);
+    this.#append(draft, finish, this.#appender.keyChanged);
   }
 
-  #writeCommit(done: Done): void {
-    this.#appender.append(this.#bareDraft(), done);
+  /** Appends a frame; when it begins a segment, the vote file learns of it, so that a lost last segment shows. */
+  #append(draft: Draft, done: Done, toNew = false): void {
+    const { state } = this.#appender;
+    const former = state.segments.at(-1)?.number;
+    const appended: Done = guarded((error) => {
+      if (isError(error) || state.segments.at(-1)?.number === former) done(error);
+      else this.#voteFile.write({ ...this.#voted, sequence: state.sequence }, done);
+    }, done);
+    if (toNew) this.#appender.appendToNew(draft, appended);
+    else this.#appender.append(draft, appended);
   }
 
   #bareDraft(): Draft {
@@ -346,11 +323,19 @@ export class Wal implements RaftStorage {
 
   #maybeClose(): void {
     const waiting = this.#closing;
-    if (waiting === null || this.#closed || this.#busy || this.#saving || this.#jobs.length > 0) return;
-    this.#closed = true;
+    if (waiting === null || this.#ending || this.#busy || this.#saving || this.#jobs.length > 0) return;
+    const { state } = this.#appender;
+    const held = Math.min(this.#commit, state.lastIndex) > state.commit;
+    if (held && this.#failed === null) {
+      this.#jobs.push({ run: (next) => this.#append(this.#bareDraft(), next), done: ignore });
+      this.#pump();
+      return;
+    }
+    this.#ending = true;
     this.#cleaner.close(() => {
       this.#appender.close(() => {
         this.#voteFile.close();
+        this.#closed = true;
         for (const done of waiting) done(this.#failed);
       });
     });
@@ -384,90 +369,7 @@ function both(done: Done): Done {
   };
 }
 
-function frameEnd(entries: readonly RaftEntry[], from: number): number {
-  let bytes = 0;
-  let to = from;
-  for (; to < entries.length; to++) {
-    bytes += entryBytes(must(entries[to], 'entry to append'));
-    if (to > from && bytes > FRAME_RECORD_BYTES_MAX) break;
-  }
-  return to;
-}
-
 function recoveredLog({ term, vote, commit, snapshot, entries, kept, repair }: Verdict): RecoveredLog {
   const hardState: RaftHardState | null = term === 0 && commit === 0 ? null : { term, vote, commit };
   return { hardState, snapshot, entries, repair, kept };
-}
-
-function sealOf(options: WalOptions): () => FrameSeal | null {
-  const keys = options.keys ?? null;
-  if (keys === null) return () => null;
-  const salt = (options.randomBytes ?? systemRandomBytes)(SEAL_SALT_BYTES);
-  return () => {
-    const key = keys.current();
-    return key === null ? null : { key, salt };
-  };
-}
-
-/** Makes of what was read a log that can be written to. Judges all before it changes anything. */
-function prepare(options: WalOptions, replay: Replay, found: FoundVote): Opened {
-  const { disk } = options;
-  const verdict = judge({ disk, keys: options.keys ?? null, replay, found });
-  deleteUnfinished(disk);
-  const state: AppenderState = {
-    nodeId: options.nodeId,
-    segments: replay.segments,
-    sequence: verdict.sequence,
-    tail: replay.tail,
-    lastIndex: verdict.entries.at(-1)?.index ?? verdict.marker.index,
-    commit: verdict.commit,
-    term: verdict.term,
-    vote: verdict.vote,
-    marker: verdict.marker,
-    repair: verdict.repair,
-  };
-  const segmentBytes = options.segmentBytes ?? SEGMENT_BYTES;
-  assert(segmentBytes >= 4096, 'a segment has a page at least');
-  const appender = new Appender({ disk, segmentBytes, seal: sealOf(options) }, state);
-  if (verdict.rewrite || replay.segments.length === 0) {
-    const former = state.segments;
-    appender.startSegment(checkpoint(verdict), verdict.rewrite);
-    clearAway(disk, former, verdict.aside);
-  } else {
-    appender.resume(replay.fileBytes);
-    if (replay.torn) appender.clearTail();
-  }
-  const { term, vote } = verdict;
-  const same = found.vote?.term === term && found.vote.vote === vote;
-  if (!found.whole || !same) VoteFile.create(disk, { term, vote, sequence: state.sequence });
-  return { verdict, appender };
-}
-
-/** The whole log as frames. */
-function checkpoint({ term, vote, commit, marker, entries, repair }: Verdict): Draft[] {
-  const rest = { entries, term, vote, commit };
-  const out: Draft[] = [];
-  let from = 0;
-  do {
-    const to = frameEnd(entries, from);
-    const records: Draft['records'] = [
-      { kind: 'reset', ...marker },
-      ...(repair === null ? [] : [{ kind: 'repair' as const, repair }]),
-    ];
-    out.push({ ...rest, records: from === 0 ? records : [], from, to });
-    from = to;
-  } while (from < entries.length);
-  return out;
-}
-
-/** Takes away the segments that a checkpoint replaced; damaged ones are kept for people. */
-function clearAway(disk: LogDisk, former: readonly { path: string }[], aside: readonly string[]): void {
-  for (const { path } of [...former].reverse()) {
-    if (aside.includes(path)) setAside(disk, path);
-    else disk.remove(path);
-  }
-  for (const path of aside) {
-    const [dir = '', name = ''] = path.split('/');
-    if (dir === SNAP_DIR && disk.list(dir).includes(name)) setAside(disk, path);
-  }
 }
