@@ -27,7 +27,7 @@ export function dialBack(tls: TlsIdentity, addr: string, nodeId: string, signal:
       (error, response) => {
         signal.removeEventListener('abort', onAbort);
         const answers = certificateIdentity(call.getAuthContext()?.sslPeerCertificate?.raw)?.nodeId;
-        if (error !== null) reject(fromServiceError(error) as Error);
+        if (error !== null) reject(fromServiceError(error));
         else if (response?.status !== HealthCheckResponse_ServingStatus.SERVING) {
           reject(new ShoalError('Unavailable', 'it is not serving'));
         } else if (answers !== nodeId) {

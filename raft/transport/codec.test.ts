@@ -44,7 +44,7 @@ test('what it writes is what the general codec reads, and the other way round', 
   fc.assert(
     fc.property(fc.array(message, { minLength: 1, maxLength: 4 }), uint, (messages, snapshot_offset) => {
       const [first, ...more] = messages;
-      const whole = StreamRaftMessageRequest.create({ message: first, more, snapshot_offset } as never);
+      const whole = StreamRaftMessageRequest.create({ message: first, more, snapshot_offset });
       const lean = encodeBatch(messages, snapshot_offset);
       expect(StreamRaftMessageRequest.equal(StreamRaftMessageRequest.decode(lean), whole)).toBe(true);
       const decoded = decodeBatch(buffer(StreamRaftMessageRequest.encode(whole)));

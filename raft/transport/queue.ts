@@ -16,34 +16,18 @@ interface Waiting {
 /** What makes room first: a rank that says how little is lost with a message. */
 type Rank = 'beat' | 'append' | 'other' | 'vote';
 
-const {
-  MsgApp,
-  MsgHeartbeat,
-  MsgHeartbeatResp,
-  MsgPreVote,
-  MsgPreVoteResp,
-  MsgTimeoutNow,
-  MsgVote,
-  MsgVoteResp,
-}: typeof RaftMessageType = RaftMessageType;
+const RANKS: ReadonlyMap<RaftMessageType, Rank> = new Map([
+  [RaftMessageType.MsgHeartbeat, 'beat'],
+  [RaftMessageType.MsgHeartbeatResp, 'beat'],
+  [RaftMessageType.MsgApp, 'append'],
+  [RaftMessageType.MsgVote, 'vote'],
+  [RaftMessageType.MsgVoteResp, 'vote'],
+  [RaftMessageType.MsgPreVote, 'vote'],
+  [RaftMessageType.MsgPreVoteResp, 'vote'],
+  [RaftMessageType.MsgTimeoutNow, 'vote'],
+]);
 
-function rankOf(type: RaftMessageType): Rank {
-  switch (type) {
-    case MsgHeartbeat:
-    case MsgHeartbeatResp:
-      return 'beat';
-    case MsgApp:
-      return 'append';
-    case MsgVote:
-    case MsgVoteResp:
-    case MsgPreVote:
-    case MsgPreVoteResp:
-    case MsgTimeoutNow:
-      return 'vote';
-    default:
-      return 'other';
-  }
-}
+const rankOf = (type: RaftMessageType): Rank => RANKS.get(type) ?? 'other';
 
 export interface Dropped {
   messages: number;
