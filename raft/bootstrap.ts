@@ -34,7 +34,7 @@ function writeTo(storage: RaftStorage, batch: LogWrite): Promise<void> {
   return new Promise((resolve, reject) => {
     storage.write(batch, (error) => {
       if (error === null || error === undefined) resolve();
-      else reject(error as Error);
+      else reject(error);
     });
   });
 }

@@ -160,7 +160,7 @@ test('all that is proposed while a batch is written becomes the next batch', asy
   await group.clock.advanceAsync(1);
   const rest = Array.from({ length: 1000 }, (_, i) => must(node, 'node').propose(Buffer.from(`${i}`)));
   const indexes = await group.settled(Promise.all([first, ...rest]));
-  expect(indexes).toEqual(indexes.map((_, i) => (indexes[0] as number) + i));
+  expect(indexes).toEqual(indexes.map((_, i) => (indexes[0] ?? 0) + i));
   expect(disk.writes - before).toBe(2);
 });
 
