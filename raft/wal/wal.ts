@@ -288,7 +288,9 @@ export class Wal implements RaftStorage {
   #writeMarker(snapshot: RaftSnapshot, done: Done): void {
     const { state } = this.#appender;
     const id = snapshotId(snapshot);
-    if (id.index <= state.marker.index) {
+    // The same once more, after a change of keys: older segments still stand under the old one.
+    const anew = this.#appender.keyChanged && id.index === state.marker.index && id.term === state.marker.term;
+    if (id.index <= state.marker.index && !anew) {
       // The leader's snapshot came in between.
       this.#cleaner.superseded(state, id);
       this.#later(() => done(null));
