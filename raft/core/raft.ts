@@ -5,7 +5,7 @@ import type { RaftSnapshotMetadata } from '../../proto/index.ts';
 import type { LogWrite } from '../storage.ts';
 import { changeMembership, changeMembershipJointly, confStateOf, type Membership } from './conf-change.ts';
 import { leaseRead } from './lease.ts';
-import { maybeAutoLeave, switchMembership } from './membership.ts';
+import { switchMembership } from './membership.ts';
 import type { Progress } from './progress.ts';
 import { propose, proposeConfChange, proposeJointChange } from './proposals.ts';
 import { flush, maybeCommit } from './replication.ts';
@@ -313,7 +313,6 @@ export class Raft {
   /** Entries up to `index` are applied (conf changes through `applyConfChange`). */
   appliedTo(index: number): void {
     this.#state.log.appliedTo(index);
-    maybeAutoLeave(this.#state);
   }
 
   /** Makes a committed change of membership effective, when the driver applies its entry. */

@@ -105,6 +105,7 @@ export function tickLeader(state: RaftState): void {
       return;
     }
   }
+  // A new leader may have found a joint membership.
   maybeAutoLeave(state);
   if (state.heartbeatElapsed < state.heartbeatTicks) return;
   state.heartbeatElapsed = 0;
@@ -127,5 +128,5 @@ export function startTransfer(state: RaftState, target: number): void {
   state.leaseBroken = true;
   state.electionElapsed = 0;
   if (progress.match === state.log.lastIndex) state.send({ type: RaftMessageType.MsgTimeoutNow, to: target });
-  else sendAppend(state, target, true);
+  else sendAppend(state, target, false);
 }
