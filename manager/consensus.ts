@@ -5,7 +5,7 @@ import { RaftNode, type RaftNodeOptions, type RaftStatus, type RaftTransport, ty
 import { saveMemberFile } from './member-file.ts';
 import type { Leadership } from './leadership.ts';
 import type { MemberList, MemberProgress, MembershipRaft } from './membership/index.ts';
-import { RaftSettingsFollower } from './raft-settings.ts';
+import { OLD_SNAPSHOTS_MAX, RaftSettingsFollower } from './raft-settings.ts';
 import { encodeState, restoreState } from './replicated-state.ts';
 import type { ReplicatedStore } from './store/store.ts';
 
@@ -67,6 +67,8 @@ export class Consensus implements MembershipRaft {
     this.#node = await RaftNode.start(
       {
         ...this.#options.raft,
+        // How many the cluster wants is known once the store is there.
+        keepOldSnapshots: OLD_SNAPSHOTS_MAX,
         id: raftId,
         dir: join(stateDir, 'raft'),
         knownMembers: members.list().length,

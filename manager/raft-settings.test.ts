@@ -37,8 +37,8 @@ describe('settings of consensus', () => {
       setTicks: ({ tickMs, electionTicks, heartbeatTicks }: RaftTicks) => {
         calls.push([tickMs, electionTicks, heartbeatTicks]);
       },
-      setSnapshots: (every: number, keep: number) => {
-        calls.push([every, keep]);
+      setSnapshots: (...given: number[]) => {
+        calls.push(given);
       },
     };
     let cluster = Cluster.create({ id: 'c', spec: completeClusterSpec(undefined) });
@@ -48,7 +48,7 @@ describe('settings of consensus', () => {
     const follower = new RaftSettingsFollower(node, store, { keepEntries: 7 }, silentLogger);
     expect(calls.splice(0)).toEqual([
       [50, 10, 2],
-      [10_000, 7],
+      [10_000, 7, 0],
     ]);
     const update = async (raft: Partial<RaftConfig>): Promise<void> => {
       cluster = Cluster.create({ id: 'c', spec: completeClusterSpec({ raft }) });
@@ -57,10 +57,10 @@ describe('settings of consensus', () => {
     };
     await update({});
     expect(calls.splice(0)).toEqual([]);
-    await update({ tick_ms: 100, snapshot_interval: 5 });
+    await update({ tick_ms: 100, snapshot_interval: 5, keep_old_snapshots: 3 });
     expect(calls.splice(0)).toEqual([
       [100, 10, 2],
-      [5, 7],
+      [5, 7, 3],
     ]);
     expect(follower.electionMs).toBe(1_000);
     await follower.stop();
@@ -83,12 +83,15 @@ describe('an update of a cluster', () => {
       await manager.call('UpdateCluster', UpdateClusterRequest.create(request));
     };
     await expect(update({ election_tick: 2, heartbeat_tick: 2 })).rejects.toMatchObject({ code: 'InvalidArgument' });
-    await update({ snapshot_interval: 3, log_entries_for_slow_followers: 1, election_tick: 0 });
+    await update({ keep_old_snapshots: 2, snapshot_interval: 3, log_entries_for_slow_followers: 1, election_tick: 0 });
     expect(clusterOf(manager.store.view())?.spec?.raft).toMatchObject({ snapshot_interval: 3, election_tick: 10 });
     // Snapshots come every three entries from now on.
     const before = manager.status().raft?.applied ?? 0;
     for (let i = 0; i < 6; i++) await update({ snapshot_interval: 3 + (i % 2) });
     await until('applied', () => (manager.status().raft?.applied ?? 0) >= before + 6);
-    await until('a snapshot', () => readdirSync(`${cluster.dirOf(manager.nodeId)}/raft/snap`).length > 0);
+    const snapshots = (): number => readdirSync(`${cluster.dirOf(manager.nodeId)}/raft/snap`).length;
+    await until('snapshots', () => snapshots() === 2);
+    for (let i = 0; i < 12; i++) await update({ snapshot_interval: 3 + (i % 2) });
+    await until('the newest and two old ones', () => snapshots() === 3);
   });
 });

@@ -20,7 +20,7 @@ const HEARTBEATS_PER_ELECTION = 2;
 const SNAPSHOT_INTERVAL_MAX = 1_000_000_000;
 /** Entries kept in memory for slow managers. */
 const SLOW_FOLLOWER_ENTRIES_MAX = 1_000_000;
-const OLD_SNAPSHOTS_MAX = 1_000;
+export const OLD_SNAPSHOTS_MAX = 1_000;
 
 /** What the cluster's settings mean for the consensus of one manager. */
 export interface RaftSettings extends RaftTicks {
@@ -122,7 +122,7 @@ export class RaftSettingsFollower {
     if (JSON.stringify(settings) === JSON.stringify(this.#present)) return;
     try {
       this.#node.setTicks(settings);
-      this.#node.setSnapshots(settings.snapshotEntries, settings.keepEntries);
+      this.#node.setSnapshots(settings.snapshotEntries, settings.keepEntries, settings.keepSnapshots);
       this.#present = settings;
       this.#log.info('settings of consensus', { ...settings });
     } catch (error) {

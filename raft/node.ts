@@ -175,10 +175,12 @@ export class RaftNode {
     if (!driver.stopped) driver.setTicks({ tickMs, electionTicks, heartbeatTicks });
   }
 
-  /** Other distances of snapshots from now on: entries between two, and entries kept before one. */
-  setSnapshots(everyEntries: number, keepEntries: number): void {
-    this.#driver.snapshots.configure(everyEntries, keepEntries);
-    this.#driver.schedule();
+  /** Other distances of snapshots from now on: entries between two, entries kept before one, older ones kept. */
+  setSnapshots(everyEntries: number, keepEntries: number, keepOldSnapshots = 0): void {
+    const driver = this.#driver;
+    if (driver.stopped) return;
+    driver.snapshots.configure(everyEntries, keepEntries, keepOldSnapshots);
+    driver.schedule();
   }
 
   /** Takes a message from the transport. Messages for others, and local types, are dropped. */

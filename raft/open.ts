@@ -17,7 +17,7 @@ export function openStorage(
   const found = holdsWal(disk);
   if (fresh && found) throw failedPrecondition(`${dir} already holds a raft log; remove it to ${how.kind}`);
   if (!fresh && !found) throw failedPrecondition(`${dir} holds no raft log to start from`);
-  const { segmentBytes, keepEntries, random } = options;
+  const { segmentBytes, keepEntries, keepOldSnapshots, random } = options;
   return Wal.open({
     disk,
     nodeId: id,
@@ -25,6 +25,7 @@ export function openStorage(
     ...(keys === undefined ? {} : { keys }),
     ...(segmentBytes === undefined ? {} : { segmentBytes }),
     ...(keepEntries === undefined ? {} : { keepEntries }),
+    ...(keepOldSnapshots === undefined ? {} : { keepOldSnapshots }),
   });
 }
 

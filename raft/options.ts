@@ -49,6 +49,8 @@ export interface RaftNodeOptions extends Partial<RaftTicks> {
   snapshotEntries?: number;
   /** Entries kept before a snapshot, for followers that are a little behind. Default 500. */
   keepEntries?: number;
+  /** Snapshots kept besides the newest. Default 0. */
+  keepOldSnapshots?: number;
   /** Entry bytes of one message to a follower, about; one entry is always sent. Default APPEND_BYTES_MAX. */
   maxAppendBytes?: number;
   /** Appends on their way to one follower at the most. Default INFLIGHT_MESSAGES_MAX. */

@@ -43,9 +43,10 @@ export class Snapshots {
     this.#index = index;
   }
 
-  configure(everyEntries: number, keepEntries: number): void {
+  configure(everyEntries: number, keepEntries: number, keepOldSnapshots: number): void {
     this.#everyEntries = everyEntries;
     this.#keepEntries = keepEntries;
+    this.#options.storage.configure?.(keepEntries, keepOldSnapshots);
   }
 
   /** A snapshot of the leader took the place of the state. */

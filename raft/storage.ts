@@ -51,6 +51,8 @@ export interface RaftStorage {
   loadSnapshot(done: (error: unknown, snapshot: RaftSnapshot | null) => void): void;
   /** Notes a commit index that the next write will carry; written at the latest by `close`. Costs no sync. */
   noteCommit(commit: number): void;
+  /** What later snapshots leave on the disk: entries before them, and older snapshots. */
+  configure?(keepEntries: number, keepOldSnapshots: number): void;
   /** Waits for what is under way, then closes the files. `done` gets the first error, if any. Idempotent. */
   close(done: (error: unknown) => void): void;
 }

@@ -18,7 +18,7 @@ interface LogExtent {
 
 /** Deletes segments and snapshots that the log does not need any more, beside the writes, and reports unused keys. */
 export class Cleaner {
-  readonly #options: CleanerOptions;
+  #options: CleanerOptions;
   /** Keys of the snapshot files; 0 stands for clear. */
   readonly #snapshotKeys = new Map<string, number>();
   readonly #doomed: Segment[] = [];
@@ -29,6 +29,11 @@ export class Cleaner {
 
   constructor(options: CleanerOptions) {
     this.#options = options;
+  }
+
+  /** From the next snapshot on. */
+  configure(keepEntries: number, keepOldSnapshots: number): void {
+    this.#options = { ...this.#options, keepEntries, keepOldSnapshots };
   }
 
   /** The log was opened: its snapshot is the only one that counts. */

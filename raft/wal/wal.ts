@@ -125,6 +125,10 @@ export class Wal implements RaftStorage {
     });
   }
 
+  configure(keepEntries: number, keepOldSnapshots: number): void {
+    this.#cleaner.configure(keepEntries, keepOldSnapshots);
+  }
+
   noteCommit(commit: number): void {
     this.#commit = Math.max(this.#commit, commit);
   }
