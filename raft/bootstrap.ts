@@ -83,5 +83,5 @@ export async function forceSingleMember(
   await writeTo(storage, { snapshot: null, entries: added, hardState, repaired: found.repair !== null });
   const entries = [...found.entries, ...added];
   assert(entries.at(-1)?.index === hardState.commit, 'all entries are committed');
-  return { hardState, snapshot: found.snapshot, entries, repair: null };
+  return { ...found, hardState, entries, repair: null };
 }

@@ -337,6 +337,7 @@ function newCore(options: RaftNodeOptions, ticks: RaftTicks, found: RecoveredLog
       snapshot: found.snapshot?.metadata ?? null,
       entries: found.entries,
       repair: found.repair,
+      kept: found.kept ?? [],
     },
   );
 }

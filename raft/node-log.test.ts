@@ -130,6 +130,26 @@ describe('a follower that was away for long', () => {
     expect(leader.node?.status().term).toBe(term);
   });
 
+  test('gets entries, not a snapshot, from a leader that was started again and still has them', async () => {
+    group = new TestGroup({ snapshotEntries: 50, keepEntries: 200 });
+    const [leader, second, away] = (await group.boot([1, 2, 3])) as [TestMember, TestMember, TestMember];
+    const gone = must(away.node, 'node');
+    away.node = undefined;
+    await group.settled(gone.stop());
+    for (let i = 0; i < 120; i++) await write(`${i}`);
+    await group.clock.advanceAsync(100);
+    for (const member of [leader, second]) {
+      const node = must(member.node, 'node');
+      member.node = undefined;
+      await group.settled(node.stop());
+      await group.start(member, { kind: 'restart' });
+      expect(member.machine.restored).toBe(1);
+    }
+    await group.start(away, { kind: 'restart' });
+    await group.until('it caught up', () => away.machine.values.includes('119'));
+    expect(away.machine.restored).toBe(0);
+  });
+
   test('does not get one that a leader of an earlier term was still reading', async () => {
     group = new TestGroup({ snapshotEntries: 50, keepEntries: 5 });
     const [leader, , away] = (await group.boot([1, 2, 3])) as [TestMember, TestMember, TestMember];
