@@ -72,11 +72,15 @@ export class Appender {
     this.state = state;
   }
 
-  /** Goes on in the last segment, whose file has `fileBytes`. */
-  resume(fileBytes: number): void {
+  /**
+   * Goes on in the last segment, whose file has `fileBytes`. Its last frame is written once more: a process that was
+   * killed may have left it in the kernel's cache, and from now on others will be told that it is durable.
+   */
+  resume(fileBytes: number, lastFrame: Buffer): void {
     const last = must(this.state.segments.at(-1), 'last segment');
     this.#file = this.#options.disk.open(last.path);
     this.#segmentEnd = Math.max(fileBytes, this.state.tail);
+    this.#file.write(lastFrame, this.state.tail - lastFrame.length);
   }
 
   /** Zeroes what stands after the tail, so that it is not taken for a frame later. For the start of a member. */

@@ -22,6 +22,7 @@ const PADDING = 0xff;
 export const SECTOR_BYTES = 512;
 const MAGIC = Buffer.from('ShWg', 'latin1');
 /** Of logs before 0.2: headers of 24 bytes. */
+const FORMAT_1_HEADER_BYTES = 24;
 const MAGIC_FORMAT_1 = Buffer.from('ShWf', 'latin1');
 /** Bytes of the header that are bound to a sealed payload. */
 const BOUND_BYTES = 52;
@@ -185,8 +186,10 @@ export function readHeader(file: Buffer, offset: number): ReadHeader | undefined
   };
 }
 
+/** Whether a segment begins with a whole header of format 1 (a flipped bit of a magic is not enough). */
 export function isFormat1(file: Buffer): boolean {
-  return file.subarray(0, 4).equals(MAGIC_FORMAT_1);
+  if (file.length < FORMAT_1_HEADER_BYTES || !file.subarray(0, 4).equals(MAGIC_FORMAT_1)) return false;
+  return crc32(file.subarray(0, 20)) === file.readUInt32LE(20);
 }
 
 function allZero(file: Buffer, start: number, end: number): boolean {

@@ -10,6 +10,7 @@ import { judge, type Verdict } from './recover.ts';
 import { replayLog } from './replay.ts';
 import { SEAL_SALT_BYTES } from './seal.ts';
 import { deleteUnfinished, setAside, SNAP_DIR, WAL_DIR } from './segment.ts';
+import { encodeSnapshot, snapshotPath } from './snapshot-file.ts';
 import { VoteFile } from './vote-file.ts';
 
 /** Preallocated size of a segment. */
@@ -94,16 +95,28 @@ export function prepare(options: WalOptions): Opened {
   const appender = new Appender({ disk, segmentBytes, seal: sealOf(options) }, state);
   if (verdict.rewrite || replay.segments.length === 0) {
     const former = state.segments;
+    verdict.snapshotKeyId = storeBase(options, verdict);
     appender.startSegment(checkpoint(verdict), verdict.rewrite);
     clearAway(disk, former, verdict.aside);
   } else {
-    appender.resume(replay.fileBytes);
+    appender.resume(replay.fileBytes, replay.lastFrame);
     if (replay.torn) appender.clearTail();
   }
   const { term, vote } = verdict;
-  const same = found.vote?.term === term && found.vote.vote === vote;
-  if (!found.whole || !same) VoteFile.create(disk, { term, vote, sequence: state.sequence });
+  // Always anew: this makes both slots good, and syncs the directory, whose newest names may be in the cache alone.
+  VoteFile.create(disk, { term, vote, sequence: state.sequence });
   return { verdict, appender };
+}
+
+/**
+ * Stores the snapshot that a rewritten log begins with once more: its name may be in the kernel's cache alone.
+ * @returns the id of the key that it stands under now.
+ */
+function storeBase({ disk, keys, randomBytes }: WalOptions, { snapshot, marker }: Verdict): number {
+  if (snapshot === null) return 0;
+  const key = keys?.current() ?? null;
+  disk.replace(snapshotPath(marker), encodeSnapshot(snapshot, key, randomBytes ?? systemRandomBytes));
+  return key?.id ?? 0;
 }
 
 /** The whole log as frames. */

@@ -54,6 +54,8 @@ export interface Replay {
   torn: boolean;
   /** Bytes of the last segment's file. */
   fileBytes: number;
+  /** The last frame as it stands before the tail: the only one that may be in the kernel's cache alone. */
+  lastFrame: Buffer;
   nodeId: number | null;
 }
 
@@ -98,6 +100,7 @@ class Replayer {
     tail: 0,
     torn: false,
     fileBytes: 0,
+    lastFrame: Buffer.alloc(0),
     nodeId: null,
   };
   readonly #options: ReplayOptions;
@@ -148,11 +151,13 @@ class Replayer {
       );
     }
     let offset = 0;
+    let lastStart = 0;
     // Bounded by the file: each frame moves on.
     for (;;) {
       const read = readFrame(file, offset, replay.newest?.sequence ?? 0);
       if (read.kind === 'frame') {
         this.#frame(segment, offset, read.header, read.payload);
+        lastStart = offset;
         offset = read.next;
         continue;
       }
@@ -165,6 +170,7 @@ class Replayer {
         offset = read.next;
         continue;
       }
+      if (last) replay.lastFrame = Buffer.from(file.subarray(lastStart, offset));
       this.#end(segment, offset, read.kind, last);
       return;
     }

@@ -174,10 +174,7 @@ export function run(disk: MemoryDisk, call: (done: Done) => void): void {
   if (failure !== null && failure !== undefined) throw failure as Error;
 }
 
-export function openMemory(
-  disk: MemoryDisk,
-  options: Partial<WalOptions> = {},
-): { wal: Wal; recovered: RecoveredLog } {
+export function openMemory(disk: MemoryDisk, options: Partial<WalOptions> = {}): { wal: Wal; recovered: RecoveredLog } {
   const opened = Wal.open({ disk, nodeId: 7, segmentBytes: 8192, ...options });
   return { wal: opened.storage, recovered: opened.recovered };
 }

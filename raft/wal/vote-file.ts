@@ -18,10 +18,12 @@ export interface Vote {
   sequence: number;
 }
 
-/** What the vote file says: the newest of its good slots, and whether both are good and say the same. */
+/** What the vote file says. */
 export interface FoundVote {
+  /** The newest of its good slots. */
   vote: Vote | null;
-  whole: boolean;
+  /** Slots that are good. */
+  goodSlots: number;
   exists: boolean;
 }
 
@@ -71,8 +73,8 @@ export class VoteFile {
     try {
       file = disk.read(VOTE_PATH);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { vote: null, whole: false, exists: false };
-      if (isUnreadable(error)) return { vote: null, whole: false, exists: true };
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { vote: null, goodSlots: 0, exists: false };
+      if (isUnreadable(error)) return { vote: null, goodSlots: 0, exists: true };
       throw error;
     }
     const slots: Vote[] = [];
@@ -80,12 +82,11 @@ export class VoteFile {
       const slot = decodeSlot(file, i * SLOT_STEP_BYTES);
       if (slot !== null) slots.push(slot);
     }
-    if (slots.length === 0) return { vote: null, whole: false, exists: true };
+    if (slots.length === 0) return { vote: null, goodSlots: 0, exists: true };
     const [first, second = must(first, 'slot')] = slots;
     const newest = isNewerVote(second, must(first, 'slot')) ? second : must(first, 'slot');
     const sequence = Math.max(...slots.map((slot) => slot.sequence));
-    const same = slots.every((slot) => slot.term === newest.term && slot.vote === newest.vote);
-    return { vote: { ...newest, sequence }, whole: slots.length === SLOTS && same, exists: true };
+    return { vote: { ...newest, sequence }, goodSlots: slots.length, exists: true };
   }
 
   /** Makes the file anew, both slots alike. For the start of a member. */
