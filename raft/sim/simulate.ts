@@ -90,7 +90,8 @@ async function finish(world: World, clients: Clients): Promise<void> {
     await world.run(world.now + 1000, () => done);
   }
   const target = world.checkers.maxCommitted;
-  const behind = (): boolean => world.up().some((member) => (member.node?.core.applied ?? 0) < target);
+  const voters = [...(world.leader()?.node?.core.membership.voters ?? [])];
+  const behind = (): boolean => voters.some((id) => (world.members.get(id)?.node?.core.applied ?? 0) < target);
   await world.run(end, () => !behind());
   if (behind()) throw new Violation(`liveness: not every member came to entry ${target}`);
   clients.check();

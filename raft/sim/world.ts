@@ -129,7 +129,7 @@ export class World {
         random: member.random,
         turnMs: this.profile.turnMs,
         after: () => this.#observe(member, run),
-        fail: (error) => this.fail(error),
+        fail: (error) => this.#threw(member, run, error),
       },
       member.rate,
     );
@@ -196,6 +196,12 @@ export class World {
         throw new Violation(`member ${member.id} repairs a log whose disk is sound: ${reason}`);
       }
     }
+  }
+
+  /** Something escaped from the program. */
+  #threw(member: Member, run: Run, error: unknown): void {
+    if (!isCrash(error)) this.fail(error);
+    else if (member.run === run) this.powerCut(member);
   }
 
   #startFailed(member: Member, run: Run, error: unknown): void {
