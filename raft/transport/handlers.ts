@@ -24,6 +24,9 @@ export interface MessageReceiver {
   isRemoved(raftId: number): boolean;
 }
 
+/** Snapshots of senders that make no offer, received at once at the most. */
+const WHOLE_SNAPSHOTS_MAX = 2;
+
 type AnyCall = grpc.ServerUnaryCall<never, never> | grpc.ServerReadableStream<never, never>;
 
 /** What came in over the life of this process. */
@@ -92,6 +95,8 @@ class Receiver {
   readonly options: RaftHandlerOptions;
   readonly counters: RaftReceiveCounters;
   readonly inbox: SnapshotInbox;
+  /** Streams that collect a snapshot without an offer. */
+  readonly collecting = new Set<IncomingStream>();
 
   constructor(options: RaftHandlerOptions) {
     this.options = options;
@@ -202,6 +207,7 @@ class IncomingStream {
     call.on('cancelled', () => {
       // What was collected of a snapshot without an offer is worth nothing.
       this.#done = true;
+      this.#receiver.collecting.delete(this);
     });
     this.#guard(() => this.#greet());
   }
@@ -218,6 +224,7 @@ class IncomingStream {
   #finish(failure: Failure | null): void {
     if (this.#done) return;
     this.#done = true;
+    this.#receiver.collecting.delete(this);
     this.#callback(failure, {});
   }
 
@@ -254,9 +261,22 @@ class IncomingStream {
 
   #push(message: RaftMessage): void {
     if (this.#done) return;
-    const refusal = message.snapshot === null ? undefined : this.#receiver.refusal(this.#peer, message.from);
+    const refusal = message.snapshot === null ? undefined : this.#collect(message.from);
+    if (message.snapshot === null && this.#assembler.pending) this.#receiver.collecting.delete(this);
     if (refusal !== undefined) this.#finish(refusal);
     else this.#deliver(this.#assembler.push(message));
+  }
+
+  /** Why this stream may not fill memory with a snapshot, or undefined. */
+  #collect(from: number): Failure | undefined {
+    const { collecting } = this.#receiver;
+    const refusal = this.#receiver.refusal(this.#peer, from);
+    if (refusal !== undefined) return refusal;
+    if (!collecting.has(this) && collecting.size >= WHOLE_SNAPSHOTS_MAX) {
+      return { code: grpc.status.RESOURCE_EXHAUSTED, details: 'enough raft snapshots are being received' };
+    }
+    collecting.add(this);
+    return undefined;
   }
 
   #deliver(messages: readonly RaftMessage[]): void {

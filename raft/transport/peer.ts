@@ -25,6 +25,8 @@ const STALL_MS = 3_000;
 /** Failed attempts after which the others are asked for the peer's address, and again after so many more. */
 const RESOLVE_AFTER = 3;
 const RESOLVE_EVERY = 8;
+/** What a peer that is given up still gets of what waits, in gRPC messages. */
+const LAST_BATCHES_MAX = 8;
 /** Addresses of one peer that are tried in turn. */
 const ADDRESSES_MAX = 3;
 
@@ -120,7 +122,7 @@ export class Peer {
       if (clock.monotonic() - this.#writtenAtMs > STALL_MS) link.cancel('it takes no messages any more');
       return;
     }
-    const batch = this.#batches ? this.#queue.take(BATCH_BYTES, BATCH_MESSAGES) : this.#queue.take(0, 1);
+    const batch = this.#next();
     if (batch.length === 0) return;
     const bytes = encodeBatch(batch);
     this.#sent.messages += batch.length;
@@ -133,6 +135,11 @@ export class Peer {
       this.#writing = false;
       this.flush();
     });
+  }
+
+  /** What goes into one gRPC message. */
+  #next(): RaftMessage[] {
+    return this.#batches ? this.#queue.take(BATCH_BYTES, BATCH_MESSAGES) : this.#queue.take(0, 1);
   }
 
   #dial(): void {
@@ -267,13 +274,8 @@ export class Peer {
   close(): void {
     const link = this.#shut();
     if (link === null) return;
-    const batches = this.#batches;
-    for (let i = 0; i < BATCH_MESSAGES && this.#queue.length > 0; i++) {
-      link.write(
-        encodeBatch(batches ? this.#queue.take(BATCH_BYTES, BATCH_MESSAGES) : this.#queue.take(0, 1)),
-        () => undefined,
-      );
-    }
+    for (let i = 0; i < LAST_BATCHES_MAX && this.#queue.length > 0; i++)
+      link.write(encodeBatch(this.#next()), () => undefined);
     link.finish();
   }
 
