@@ -48,6 +48,7 @@ export function member(id: number, setup: Setup = {}): Raft {
       hardState: setup.hardState ?? { term, vote: 0, commit: 0 },
       snapshot: setup.snapshot ?? { index: 0, term: 0, conf_state },
       repair: setup.repair ?? null,
+      ...(setup.kept === undefined ? {} : { kept: setup.kept }),
     },
   );
 }

@@ -30,17 +30,22 @@ export class RaftLog {
   #restorable: RaftSnapshot | null = null;
 
   constructor(initial: InitialState) {
-    this.#offset = initial.snapshot?.index ?? 0;
-    this.#offsetTerm = initial.snapshot?.term ?? 0;
+    const { index, term } = initial.snapshot ?? { index: 0, term: 0 };
+    // Of the first kept entry only its place counts: the log begins after it.
+    const [begin = { index, term }, ...kept] = initial.kept ?? [];
+    this.#offset = begin.index;
+    this.#offsetTerm = begin.term;
     this.#store = new EntryStore(this.#offset + 1);
+    for (const entry of kept) this.#store.push(entry);
+    assert(this.lastIndex === index && this.lastTerm === term, 'kept entries reach to the snapshot');
     for (const entry of initial.entries) this.#store.push(entry);
-    this.applied = this.#offset;
-    this.#applying = this.#offset;
+    this.applied = index;
+    this.#applying = index;
     this.durable = this.lastIndex;
     this.#handed = this.lastIndex;
     const commit = initial.hardState?.commit ?? 0;
     // A damaged log may end before what it knew as committed; all others may not.
-    this.committed = Math.max(this.#offset, initial.repair === null ? commit : Math.min(commit, this.lastIndex));
+    this.committed = Math.max(index, initial.repair === null ? commit : Math.min(commit, this.lastIndex));
     this.#checkCommit(this.committed);
   }
 

@@ -1,3 +1,4 @@
+import { env } from 'node:process';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { RaftConfChange, RaftConfChangeType } from '../../proto/index.ts';
@@ -195,7 +196,11 @@ function run(voters: number, schedule: Step[], damages: boolean): World {
   return world;
 }
 
-const RUNS = Number(process.env['RAFT_PROPERTY_RUNS'] ?? 60);
+/** A failure names its seed; `RAFT_PROPERTY_SHRINK=1` looks for the shortest schedule, which takes minutes. */
+const PARAMETERS = {
+  numRuns: Number(env['RAFT_PROPERTY_RUNS'] ?? 60),
+  endOnFailure: env['RAFT_PROPERTY_SHRINK'] !== '1',
+};
 
 test('figure 3 holds in random schedules with late disks, crashes and changes of membership', () => {
   fc.assert(
@@ -203,7 +208,7 @@ test('figure 3 holds in random schedules with late disks, crashes and changes of
       const world = run(voters, schedule, false);
       expect(world.checks.leaderTerms).toBeGreaterThan(0);
     }),
-    { numRuns: RUNS },
+    PARAMETERS,
   );
 }, 120_000);
 
@@ -212,6 +217,6 @@ test('figure 3 holds when disks also lose entries, one at a time, and all logs b
     fc.property(fc.integer({ min: 3, max: 5 }), steps(1200), (voters, schedule) => {
       run(voters, schedule, true);
     }),
-    { numRuns: RUNS },
+    PARAMETERS,
   );
 }, 120_000);

@@ -1,10 +1,11 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { env } from 'node:process';
 import { expect, test } from 'vitest';
 import { TranscriptRunner } from './transcript-commands.ts';
 
 const DIRECTORY = join(import.meta.dirname, 'transcripts');
-const REWRITE = process.env['REWRITE'] === '1';
+const REWRITE = env['REWRITE'] === '1';
 
 /** Runs a transcript: a line that begins with `>` is a command, the indented lines after it are what happens then. */
 function replay(source: string): string {

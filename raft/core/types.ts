@@ -46,6 +46,8 @@ export interface InitialState {
   snapshot: RaftSnapshotMetadata | null;
   /** Entries after the snapshot, without gaps. */
   entries: readonly RaftEntry[];
+  /** Entries up to the snapshot, its last one included, that are still there for followers a little behind. */
+  kept?: readonly RaftEntry[];
   /** See RecoveredLog. */
   repair: LogRepair | null;
 }
