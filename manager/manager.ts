@@ -27,6 +27,7 @@ import { hasWal, removeWal, type StartMode } from '../raft/index.ts';
 import { clusterOf, createCluster, type ClusterInit } from './ca/index.ts';
 import type { ConsensusOptions } from './consensus.ts';
 import { LeaderAccess } from './leader-access.ts';
+import type { LeadershipStatus } from './leadership.ts';
 import { loadMemberFile, saveMemberFile } from './member-file.ts';
 import { managerStatuses, type ManagerState } from './manager-state.ts';
 import { completeAddress, memberMessage, splitAddress, type Member } from './membership/index.ts';
@@ -292,6 +293,11 @@ export class Manager {
   /** Who leads, and what is known of every manager. */
   status(): ManagerState {
     return managerStatuses(this.#parts);
+  }
+
+  /** What this manager does as the leader, since when, and what does not end or had to start again. */
+  leadershipStatus(): LeadershipStatus {
+    return this.#parts.leadership.status();
   }
 
   /** From now on connections use this identity (a renewed certificate, a rotated root). */
