@@ -14,7 +14,14 @@ export {
 export type { LogRepair, RaftStorage, RecoveredLog } from './storage.ts';
 export { LOG_KEY_BYTES, type LogKey, type LogKeyRing } from './wal/keys.ts';
 export { PENDING_PROPOSALS_MAX, PROPOSAL_BYTES_MAX } from './proposals.ts';
-export { hasWal, removeWal } from './wal/open.ts';
+export { hasWal, openWal, removeWal } from './wal/open.ts';
+export {
+  inspectLogDirectory,
+  looksLikeLog,
+  type InspectedSegment,
+  type InspectedSnapshot,
+  type LogInspection,
+} from './wal/inspect.ts';
 export type { RaftTransport, RaftTransportReports } from './transport/transport.ts';
 export { GrpcRaftTransport, type GrpcRaftTransportOptions } from './transport/grpc-transport.ts';
 export {

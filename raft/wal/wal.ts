@@ -297,6 +297,8 @@ export class Wal implements RaftStorage {
     if (id.index <= state.marker.index && !anew) {
       // The leader's snapshot came in between.
       this.#cleaner.superseded(state, id);
+      // Deletions that a crash cut short.
+      this.#cleaner.covered(state, false);
       this.#later(() => done(null));
       return;
     }
