@@ -96,7 +96,7 @@ export class RaftState {
     this.setMembership(membershipOf(initial.snapshot?.conf_state ?? null));
     this.snapshot = initial.snapshot;
     // A member that never took part promised nothing.
-    this.guardTicks = this.term === 0 ? 0 : (options.restartGuardTicks ?? options.electionTicks);
+    this.guardTicks = this.term === 0 ? 0 : (options.restartGuardTicks ?? options.electionTicks - 1);
     this.repair = new Repair(initial.repair, this.term);
     if (this.repair.wantsNewTerm) this.reset(this.term + 1);
     else this.randomizeTimeout();

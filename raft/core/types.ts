@@ -30,7 +30,7 @@ export interface RaftOptions {
   snapshotRetryTicks: number;
   /**
    * Ticks for which a member that was started again elects nobody: it may have promised so to a leader that reads by
-   * its lease (thesis §6.4.1). Default electionTicks.
+   * its lease (thesis §6.4.1). Default electionTicks − 1, more than any lease lasts.
    */
   restartGuardTicks?: number;
 }
