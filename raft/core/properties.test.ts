@@ -183,7 +183,8 @@ class World {
 
 function describe({ id, core }: ModelMember): string {
   const voters = [...core.membership.voters].join();
-  return `${id} ${core.role} term ${core.term} ${core.firstIndex}..${core.durable}/${core.lastIndex} commit ${core.commit} [${voters}] ${core.repairReason ?? ''}`;
+  const log = `${core.firstIndex}..${core.durable}/${core.lastIndex}, commit ${core.commit}`;
+  return `${id} ${core.role} of term ${core.term}, ${log}, voters ${voters} ${core.repairReason ?? ''}`;
 }
 
 const nat = fc.nat(1 << 20);

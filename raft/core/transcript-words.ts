@@ -55,6 +55,7 @@ export function membershipWords(membership: Membership): string {
 
 function requestWords(message: RaftMessage): string | null {
   const { index, log_term, term } = message;
+  const ends = `my log ends at ${index}/${log_term}`;
   // oxlint-disable-next-line typescript/switch-exhaustiveness-check -- the rest are answers
   switch (message.type) {
     case RaftMessageType.MsgApp: {
@@ -63,9 +64,9 @@ function requestWords(message: RaftMessage): string | null {
       return `${after}: ${what}; commit ${message.commit}`;
     }
     case RaftMessageType.MsgVote:
-      return `vote for me in term ${term}, my log ends at ${index}/${log_term}${message.context.length > 0 ? ', the leader asked me' : ''}`;
+      return `vote for me in term ${term}, ${ends}${message.context.length > 0 ? ', the leader asked me' : ''}`;
     case RaftMessageType.MsgPreVote:
-      return `would you vote for me in term ${term}? my log ends at ${index}/${log_term}`;
+      return `would you vote for me in term ${term}? ${ends}`;
     case RaftMessageType.MsgSnap:
       return `snapshot ${message.snapshot?.metadata?.index}/${message.snapshot?.metadata?.term}`;
     case RaftMessageType.MsgHeartbeat:
@@ -115,7 +116,8 @@ export function writeWords(write: LogWrite): string {
 
 export function statusWords(core: Raft): string {
   const leader = core.leaderId === 0 ? 'no leader' : `leader ${core.leaderId}`;
-  const log = `log ${core.firstIndex}–${core.lastIndex}, durable ${core.durable}, commit ${core.commit}, applied ${core.applied}`;
+  const done = `durable ${core.durable}, commit ${core.commit}, applied ${core.applied}`;
+  const log = `log ${core.firstIndex}–${core.lastIndex}, ${done}`;
   const damaged = core.repairReason === null ? '' : ', damaged';
   return `${core.role} of term ${core.term}, ${leader}, ${log}, ${membershipWords(core.membership)}${damaged}`;
 }
