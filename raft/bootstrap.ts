@@ -66,7 +66,9 @@ export async function forceSingleMember(
 ): Promise<RecoveredLog> {
   const last = found.entries.at(-1)?.index ?? found.snapshot?.metadata?.index ?? 0;
   if (last === 0) {
-    throw new ShoalError('FailedPrecondition', 'this manager has no raft log to make a new cluster from');
+    throw found.repair === null
+      ? new ShoalError('FailedPrecondition', 'this manager has no raft log to make a new cluster from')
+      : new ShoalError('DataLoss', `nothing is left of the raft log (${found.repair.reason}): put back a backup of it`);
   }
   const term = must(found.hardState, 'hard state of a log with entries').term + 1;
   const membership = membershipIn(found);

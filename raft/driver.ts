@@ -6,7 +6,7 @@ import { Raft, type Ready } from './core/index.ts';
 import { haltError, isSystemError, notLeader, OUTCOME_UNKNOWN, refusalError } from './failures.ts';
 import * as defaults from './options.ts';
 import type { RaftNodeOptions, RaftStatus, RaftTicks } from './options.ts';
-import { Proposals } from './proposals.ts';
+import { Proposals, type Proposal } from './proposals.ts';
 import { Reads } from './reads.ts';
 import { Sender } from './sender.ts';
 import { Snapshots } from './snapshots.ts';
@@ -31,12 +31,12 @@ export class Driver {
   readonly transfers = new Transfers();
   readonly ticker: Ticker;
   ticks: RaftTicks;
-  /** Term in which this member led when it took the outstanding proposals. */
-  leaderTerm = 0;
   readonly #options: RaftNodeOptions;
   readonly #log: Logger;
   readonly #storage: RaftStorage;
   readonly #sender: Sender;
+  /** Term in which this member led when it took the outstanding proposals. */
+  #leaderTerm = 0;
   /** Index that the disk was last told is committed. */
   #noted = 0;
   #leaseBrokenTerm = 0;
@@ -205,8 +205,14 @@ export class Driver {
       for (const proposal of batch) proposal.reject(error);
       return;
     }
-    this.leaderTerm = result.term;
-    this.proposals.logged(result.index, result.term, batch);
+    this.logged(result.index, result.term, batch);
+  }
+
+  /** Proposals are in the log; they are answered when they are applied. */
+  logged(index: number, term: number, batch: readonly Proposal[]): void {
+    if (term !== this.#leaderTerm) this.#rejectOutstanding();
+    this.#leaderTerm = term;
+    this.proposals.logged(index, term, batch);
   }
 
   #takeReads(): void {
@@ -253,7 +259,7 @@ export class Driver {
   /** What follows from a change of leader, role, term or membership. */
   #afterRole(): void {
     const { leaderId, role, term, membership } = this.core;
-    if (role !== 'leader' || term !== this.leaderTerm) this.#rejectOutstanding();
+    if (role !== 'leader' || term !== this.#leaderTerm) this.#rejectOutstanding();
     this.transfers.observe(this.core);
     const old = this.#published;
     if (old?.leaderId === leaderId && old.role === role && old.term === term && old.membership === membership) return;
@@ -291,7 +297,7 @@ export class Driver {
     return must(this.#closed, 'a stopped member closes its log');
   }
 
-  #halt(error: ShoalError): void {
+  #halt(error: ShoalError, diskFailed = false): void {
     this.#stopped = true;
     this.ticker.stop();
     this.proposals.rejectQueued(error);
@@ -303,7 +309,7 @@ export class Driver {
     this.#closed = new Promise((resolve) => {
       this.#storage.close((closeError) => {
         // Nothing that was promised is lost: at the most the commit index is older than it could be.
-        if (closeError !== null && closeError !== undefined) {
+        if (closeError !== null && closeError !== undefined && !diskFailed) {
           this.#log.warn('raft log did not close', { error: closeError });
         }
         resolve();
@@ -316,7 +322,7 @@ export class Driver {
     if (this.#stopped) return;
     const failure = haltError(error, this.#options.dir);
     this.#log.error('raft stopped', { error, role: this.core.role, wayOut: failure.message });
-    this.#halt(unavailable(failure.message));
+    this.#halt(unavailable(failure.message), true);
     this.#options.onFatal(isSystemError(error) ? failure : error);
   }
 }

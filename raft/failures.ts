@@ -84,7 +84,7 @@ export function lostForGood(repair: LogRepair, dir: string): ShoalError {
   return new ShoalError(
     'DataLoss',
     `the raft log in ${dir} is damaged (${repair.reason}) and no other manager has what it lost${floor}: ` +
-      'put back a backup of the directory; or, to go on with what is left and give up the rest, start this manager ' +
-      'with --force-new-cluster; or leave the swarm by force and join or make one anew',
+      'put back a backup of the directory; or, to go on with what is left and give up the rest, run ' +
+      '"docker swarm init --force-new-cluster"; or leave the swarm by force and join or make one anew',
   );
 }

@@ -111,8 +111,7 @@ export class RaftNode {
       const result = propose();
       driver.schedule();
       if (!result.accepted) throw refusalError(result, driver.core.leaderId);
-      driver.leaderTerm = result.term;
-      driver.proposals.logged(result.index, result.term, [{ data, resolve, reject }]);
+      driver.logged(result.index, result.term, [{ data, resolve, reject }]);
     });
   }
 
