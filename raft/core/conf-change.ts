@@ -4,8 +4,8 @@ import { RaftEntryType } from '../../proto/index.ts';
 import type { RaftConfChangeSingle, RaftConfState, RaftEntry } from '../../proto/index.ts';
 
 /**
- * Who takes part. Of the three sets `voters`, `learners` and (`outgoing` minus `voters`) no two share a member, but that
- * `learnersNext` are members of `outgoing`.
+ * Who takes part. No two of `voters`, `learners` and `learnersNext` share a member; a learner is not in `outgoing`
+ * either, and who is in `learnersNext` is.
  */
 export interface Membership {
   readonly voters: ReadonlySet<number>;

@@ -62,8 +62,8 @@ class Block {
 }
 
 /**
- * Entries without gaps, in memory: the newest as objects, those that are done with packed into blocks. Appends, and reads
- * near the end, take constant time.
+ * Entries without gaps, in memory: the newest as objects, those that are done with packed into blocks. Appends, and
+ * reads near the end, take constant time.
  */
 export class EntryStore {
   #blocks: Block[] = [];

@@ -9,8 +9,8 @@ interface Held {
 
 /**
  * Messages on their way out. One that promises something waits until that is durable: every message needs the term and
- * vote as of its making; one that accepts entries needs those. What is held gives way when the term changes: a promise of
- * an old term may be about entries that a newer leader has overwritten.
+ * vote as of its making; one that accepts entries needs those. What is held gives way when the term changes: a promise
+ * of an old term may be about entries that a newer leader has overwritten.
  */
 export class Outbox {
   #ready: RaftMessage[] = [];

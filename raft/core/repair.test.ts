@@ -32,7 +32,7 @@ test('repair: a commit index beyond the end of the damaged log is no error', () 
 
 const fill = { type: T.MsgApp, from: 2, index: 2, log_term: 1, commit: 4 };
 
-test('repair: with a floor, the log is whole once it is durable up to it and covers a committed entry of the term', () => {
+test('repair: with a floor, the log is whole once it is durable up to it and to a committed entry of the term', () => {
   const raft = damaged(5);
   raft.step(raftMessage({ ...fill, to: 1, term: 3, entries: [entry(3, 3), entry(4, 3)] }));
   const first = must(raft.ready().write, 'write');

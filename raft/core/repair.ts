@@ -13,8 +13,8 @@ import type { RaftLog } from './log.ts';
  *   the log is whole when it is durable up to an entry of the leader's own term that is committed.
  * - A leader of the term T itself may still count, even after this start, an old acknowledgement that was on its way.
  *   The log is whole only if it also reaches `floor`, the highest index that may have been promised.
- * Without a floor the member therefore begins a term of its own, without a vote: the leader of T gives way, and the next
- * one is of a later term.
+ * Without a floor the member therefore begins a term of its own, without a vote: the leader of T gives way, and the
+ * next one is of a later term.
  */
 export class Repair {
   #task: LogRepair | null;
