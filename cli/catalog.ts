@@ -185,6 +185,7 @@ export const TOP: Readonly<Record<string, Entry>> = {
 /** Words that bin/shoal gives to other programs; they are named in the help page only. */
 export const PROGRAMS: readonly (readonly [string, string])[] = [
   ['daemon', 'Run the daemon: engine, worker and manager of this host'],
+  ['debug', 'Read the Raft log of a manager that is not running'],
   ['install', 'Install the daemon as a system service'],
   ['lab', 'Try a swarm of several hosts on this machine'],
 ];

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { createLogger, directSpawner, errorMessage, startSpawnHelper } from '../base/index.ts';
 import { loadConfig } from './config.ts';
 import { Daemon } from './daemon.ts';
+import { runDebug } from './debug.ts';
 import { daemonHelp, parseFlags } from './flags.ts';
 import { install } from './install.ts';
 import { VERSION } from './version.ts';
@@ -72,6 +73,7 @@ async function runDaemon(argv: readonly string[]): Promise<void> {
 const [verb, ...rest] = process.argv.slice(2);
 try {
   if (verb === 'install') for (const line of await install(directSpawner)) console.log(line);
+  else if (verb === 'debug') process.exitCode = runDebug(rest, (text) => void process.stdout.write(text));
   else await runDaemon(rest);
 } catch (error) {
   console.error(`shoal: ${errorMessage(error)}`);

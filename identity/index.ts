@@ -22,6 +22,7 @@ export { NO_LOCK, type KeyLock } from './key-file.ts';
 export { identityFromPem, tlsInfoOf, type NodeIdentity } from './node-identity.ts';
 export {
   anonymousCredentials,
+  certificateIdentity,
   channelOptions,
   MAX_MESSAGE_BYTES,
   peerIdentity,

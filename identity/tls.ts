@@ -142,7 +142,11 @@ export interface AuthenticatedCall {
  * did not verify, or when it is no node's certificate.
  */
 export function peerIdentity(call: AuthenticatedCall): PeerIdentity | undefined {
-  const raw = call.getAuthContext().sslPeerCertificate?.raw;
+  return certificateIdentity(call.getAuthContext().sslPeerCertificate?.raw);
+}
+
+/** Who a certificate (DER) is for; undefined without one, or when it is no node's. It must have been verified before. */
+export function certificateIdentity(raw: Uint8Array | undefined): PeerIdentity | undefined {
   if (raw === undefined) return undefined;
   const { subject } = parseCertificate(raw);
   const role = roleOfUnits(subject.organizationalUnits);

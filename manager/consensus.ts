@@ -13,10 +13,11 @@ import type { DataKeys } from './keys/index.ts';
 import { saveMemberFile } from './member-file.ts';
 import type { Leadership } from './leadership.ts';
 import type { Member, MemberList, MemberProgress, MembershipRaft } from './membership/index.ts';
+import { OLD_SNAPSHOTS_MAX, RaftSettingsFollower } from './raft-settings.ts';
 import { encodeState, restoreState } from './replicated-state.ts';
 import type { ReplicatedStore } from './store/store.ts';
 
-/** A member counts as live this long after it was last heard of, ms. */
+/** A member counts as live this long after it was last heard of, ms; or two election times, if they are longer. */
 const ACTIVE_FOR_MS = 2_000;
 
 export interface ConsensusOptions {
@@ -29,7 +30,7 @@ export interface ConsensusOptions {
   clock: Clock;
   random: Random;
   log: Logger;
-  /** Settings of the raft driver other than the defaults (tests). */
+  /** Settings of the raft driver that take precedence over those of the cluster (tests). */
   raft?: Partial<
     Pick<RaftNodeOptions, 'tickMs' | 'electionTicks' | 'heartbeatTicks' | 'snapshotEntries' | 'keepEntries'>
   >;
@@ -61,6 +62,7 @@ export class Consensus implements MembershipRaft {
   #following: Promise<void> = Promise.resolve();
   /** Monotonic time at which each member was last known to be live, ms. */
   readonly #lastActiveMs = new Map<number, number>();
+  #settings: RaftSettingsFollower | undefined;
   #removed = false;
   #stopped = false;
   /** Newest entry with data that was applied. */
@@ -89,9 +91,12 @@ export class Consensus implements MembershipRaft {
       {
         ...this.#options.raft,
         // Spread: takes effect once the driver knows this option.
-        ...{ keys },
+        keys,
+        // How many the cluster wants is known once the store is there.
+        keepOldSnapshots: OLD_SNAPSHOTS_MAX,
         id: raftId,
         dir: join(stateDir, 'raft'),
+        knownMembers: members.list().length,
         clock,
         random,
         log,
@@ -119,6 +124,7 @@ export class Consensus implements MembershipRaft {
       how,
     );
     this.#syncPeers();
+    this.#settings = new RaftSettingsFollower(this.#node, store, this.#options.raft ?? {}, log);
     this.#following = this.#follow(this.#node);
   }
 
@@ -219,9 +225,7 @@ export class Consensus implements MembershipRaft {
 
   /** Takes a snapshot of what is applied and lets go of the log before it. @throws ShoalError when the disk fails */
   async snapshotNow(): Promise<void> {
-    // Does nothing until the driver knows the call.
-    const node = this.#raft() as RaftNode & { snapshotNow?: () => Promise<void> };
-    await node.snapshotNow?.();
+    await this.#raft().snapshotNow();
   }
 
   /** Resolves once everything committed before the call is applied here. @throws ShoalError Unavailable */
@@ -253,7 +257,8 @@ export class Consensus implements MembershipRaft {
     const learners = new Set(status.learners);
     return [...status.progress].map(([raftId, { match, recentActive }]) => {
       if (recentActive || raftId === status.id) this.#lastActiveMs.set(raftId, nowMs);
-      const active = nowMs - (this.#lastActiveMs.get(raftId) ?? Number.NEGATIVE_INFINITY) < ACTIVE_FOR_MS;
+      const silentMs = nowMs - (this.#lastActiveMs.get(raftId) ?? Number.NEGATIVE_INFINITY);
+      const active = silentMs < Math.max(ACTIVE_FOR_MS, 2 * (this.#settings?.electionMs ?? 0));
       return { raftId, learner: learners.has(raftId), active, lag: Math.max(0, status.commit - match) };
     });
   }
@@ -261,6 +266,7 @@ export class Consensus implements MembershipRaft {
   /** Stops taking part. Idempotent. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    await this.#settings?.stop();
     await this.#node?.stop();
     await this.#following;
     await this.#options.transport.stop();

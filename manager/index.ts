@@ -3,5 +3,6 @@ export * from './store/types.ts';
 export { completeClusterSpec, createBootstrapIdentity, defaultClusterSpec, type ClusterInit } from './ca/index.ts';
 export { formatUnlockKey, NO_DATA_KEYS, parseUnlockKey, UNLOCK_KEY_BYTES } from './keys/index.ts';
 export { Manager, type ManagerOptions, type ManagerStart } from './manager.ts';
+export type { DutyStatus, LeadershipStatus } from './leadership.ts';
 export type { ManagerInfo, ManagerState } from './manager-state.ts';
 export type { RecoveryReport } from './recovery-report.ts';

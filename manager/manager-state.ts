@@ -1,5 +1,5 @@
 import { ManagerStatus, RaftMemberStatus_Reachability } from '../proto/index.ts';
-import type { RaftStatus } from '../raft/index.ts';
+import { explainPeer, type RaftStatus } from '../raft/index.ts';
 import type { ClusterParts } from './cluster-parts.ts';
 
 /** One manager as this one sees it. */
@@ -8,6 +8,8 @@ export interface ManagerInfo {
   addr: string;
   reachability: 'unknown' | 'unreachable' | 'reachable';
   leader: boolean;
+  /** One sentence on the connection from this manager to it; undefined for this manager itself. */
+  connection?: string;
 }
 
 export interface ManagerState {
@@ -38,7 +40,9 @@ function reachabilityOf(parts: ClusterParts, raftId: number, nodeId: string): Ra
 export function managerStatuses(parts: ClusterParts): ManagerState {
   const raft = parts.consensus()?.status();
   const leaderId = raft?.leaderId ?? 0;
+  const connections = new Map(parts.peers().map((peer) => [peer.raftId, { connection: explainPeer(peer) }]));
   const managers = parts.members.list().map((member) => ({
+    ...connections.get(member.raftId),
     nodeId: member.nodeId,
     addr: member.addr,
     reachability: REACHABILITY[reachabilityOf(parts, member.raftId, member.nodeId)],

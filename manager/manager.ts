@@ -31,9 +31,10 @@ import type { ConsensusOptions } from './consensus.ts';
 import { DataKeys } from './keys/index.ts';
 import { LeaderAccess } from './leader-access.ts';
 import { leaveConsensus } from './leave.ts';
+import type { LeadershipStatus } from './leadership.ts';
 import { loadMemberFile, saveMemberFile } from './member-file.ts';
 import { managerStatuses, type ManagerState } from './manager-state.ts';
-import { memberMessage, splitAddress, withPort, type LastLeader, type Member } from './membership/index.ts';
+import { completeAddress, memberMessage, splitAddress, withPort, type LastLeader, type Member } from './membership/index.ts';
 import { assemble, type ManagerParts } from './parts.ts';
 import { Recovery } from './recovery.ts';
 import type { Store } from './store/types.ts';
@@ -247,10 +248,13 @@ export class Manager {
   async #restart(): Promise<void> {
     this.#parts.self.restartedAtMs = this.#options.clock.monotonic();
     const file = loadMemberFile(this.#options.stateDir);
+    const { self, addresses } = this.#parts;
+    const before = file.members.find((member) => member.raftId === file.raftId);
+    // The leader completed an address without a host when this manager joined.
+    if (before !== undefined) self.addr = completeAddress(self.addr, before.addr);
     await this.#consensus(file.raftId, file.members, { kind: 'restart' });
-    const known = this.#parts.members.get(file.raftId);
-    // Members know this manager by the address in the log; a new one takes effect when it joins anew.
-    if (known !== undefined) this.#parts.self.addr = known.addr;
+    // If it is a new one, the others learn it from this manager's streams to them, and the leader puts it into the log.
+    addresses.learn(file.raftId, self.addr);
   }
 
   async #forceNewCluster(): Promise<void> {
@@ -355,6 +359,11 @@ export class Manager {
   /** Who leads, and what is known of every manager. */
   status(): ManagerState {
     return managerStatuses(this.#parts);
+  }
+
+  /** What this manager does as the leader, since when, and what does not end or had to start again. */
+  leadershipStatus(): LeadershipStatus {
+    return this.#parts.leadership.status();
   }
 
   /** From now on connections use this identity (a renewed certificate, a rotated root). */

@@ -1,7 +1,7 @@
 import { ShoalError, unavailable, type Clock, type Logger, type Random } from '../base/index.ts';
 import { channelOptions, TlsIdentity, type IdentityStore, type NodeIdentity } from '../identity/index.ts';
 import { WeightedPeer } from '../proto/index.ts';
-import { GrpcRaftTransport, type StartMode } from '../raft/index.ts';
+import { GrpcRaftTransport, newReceiveCounters, type RaftReceiveCounters, type StartMode } from '../raft/index.ts';
 import { CertificateAuthority, clusterOf, createRootRotation, isBlacklisted } from './ca/index.ts';
 import type { ClusterParts } from './cluster-parts.ts';
 import { Consensus, type ConsensusOptions } from './consensus.ts';
@@ -14,12 +14,15 @@ import { createLogBroker, type LogBroker } from './logs/index.ts';
 import { managerStatusOf } from './manager-state.ts';
 import {
   canRemove,
+  createAddressKeeper,
   createManagerStatus,
   createRoleManager,
+  LearntAddresses,
   MemberList,
   MembershipService,
   QuorumWatch,
   type LastLeader,
+  RaftAccess,
   type MembershipRaft,
 } from './membership/index.ts';
 import type { WordsContext } from './quorum-words.ts';
@@ -58,7 +61,7 @@ export interface PartsOptions {
 export interface ManagerSelf {
   /** Where others reach it; set once it listens. */
   addr: string;
-  /** When it was started from its own data, monotonic ms; undefined for one that is new to the cluster. */
+  /** When it was started from its own data, monotonic ms; not set in a cluster that went on meanwhile. */
   restartedAtMs?: number;
 }
 
@@ -74,6 +77,10 @@ export interface ManagerParts extends ClusterParts {
   readonly authority: CertificateAuthority;
   readonly dataKeys: DataKeys;
   readonly keyKeeper: KeyKeeper;
+  /** Where managers are that moved. */
+  readonly addresses: LearntAddresses;
+  /** What came in for consensus. */
+  readonly received: RaftReceiveCounters;
   /** Address of another manager that leads. */
   leaderAddr(): string | undefined;
   wordsContext(): WordsContext;
@@ -83,6 +90,7 @@ export interface ManagerParts extends ClusterParts {
 /** Consensus is started last, and everything else refers to it. */
 class LateConsensus implements MembershipRaft {
   node: Consensus | undefined;
+  transport: GrpcRaftTransport | undefined;
 
   #started(): Consensus {
     if (this.node === undefined) throw unavailable(NO_LEADER_MESSAGE);
@@ -140,6 +148,8 @@ interface Base {
   readonly clients: ManagerClients;
   readonly self: ManagerSelf;
   readonly dataKeys: DataKeys;
+  readonly addresses: LearntAddresses;
+  readonly raftAccess: RaftAccess;
 }
 
 function depsOf({ options, cluster }: Base, component: string) {
@@ -165,6 +175,7 @@ function createLeadership(
   const { options, late, cluster } = base;
   const { dispatcher, broker, membership } = parts;
   const raftDeps = { ...depsOf(base, 'membership'), members: cluster.members, raft: late };
+  const { addresses } = base;
   return new Leadership({
     clock: options.clock,
     random: options.random,
@@ -175,6 +186,7 @@ function createLeadership(
       broker.duty,
       ...createDuties({ ...depsOf(base, 'duties'), log: options.log }),
       createRoleManager({ ...raftDeps, service: membership }),
+      createAddressKeeper({ ...raftDeps, addresses, service: membership }),
       createManagerStatus(raftDeps),
       createRootRotation({ ...depsOf(base, 'ca'), onRotated: () => dispatcher.refresh() }),
     ],
@@ -207,7 +219,7 @@ async function startConsensus(
   raftId: number,
   how: StartMode,
 ): Promise<void> {
-  const { options, late, cluster, tls, dataKeys: keys } = base;
+  const { options, late, cluster, tls, self, raftAccess, dataKeys: keys } = base;
   const { stateDir, onRemoved, onFatal, clock, random, log } = options;
   const transport = new GrpcRaftTransport({
     credentials: () => tls.channelCredentials(),
@@ -215,7 +227,10 @@ async function startConsensus(
     clock,
     random,
     log: log.with({ component: 'raft-transport' }),
+    self: () => ({ raftId, address: self.addr }),
+    checkPeer: (id, certificate) => raftAccess.checkPeer(id, certificate),
   });
+  late.transport = transport;
   const raft = options.raft === undefined ? {} : { raft: options.raft };
   const onHeard = (from: number): void => cluster.quorum.heard(from);
   const shared = { clock, random, log, onRemoved, onFatal, onChange, onHeard };
@@ -253,9 +268,24 @@ export function assemble(options: PartsOptions): ManagerParts {
   const clients = new ManagerClients(tls);
   const self: ManagerSelf = { addr: '' };
   const quorum = createQuorumWatch(options, late, members);
-  const cluster: ClusterParts = { store, members, quorum, consensus: () => late.node };
+  const cluster: ClusterParts = {
+    store,
+    members,
+    quorum,
+    peers: () => late.transport?.status() ?? [],
+    consensus: () => late.node,
+  };
+  const addresses = new LearntAddresses(members, (raftId, addr) => late.transport?.learnAddress(raftId, addr));
+  const raftAccess = new RaftAccess({
+    clusterId: identity.clusterId,
+    members,
+    addresses,
+    isRemovedNode: (nodeId) => isBlacklisted(clusterOf(store.view()), nodeId, clock.now()),
+    log: log.with({ component: 'raft-access' }),
+  });
+  const received = newReceiveCounters();
   const dataKeys = new DataKeys({ ...options, log: log.with({ component: 'keys' }) });
-  const base: Base = { options, late, cluster, tls, clients, self, dataKeys };
+  const base: Base = { options, late, cluster, tls, clients, self, dataKeys, addresses, raftAccess };
   const membership = new MembershipService({ ...depsOf(base, 'membership'), raft: late, members, tls });
   const dispatcher = createDispatcherFor(options, store, members, self);
   const broker = createLogBroker(depsOf(base, 'logs'));
@@ -264,11 +294,27 @@ export function assemble(options: PartsOptions): ManagerParts {
   const leadership = createLeadership(base, { dispatcher, broker, membership });
   const leaderAddr = (): string | undefined => {
     const leaderId = late.node?.status()?.leaderId ?? 0;
-    return leaderId === late.id ? undefined : members.get(leaderId)?.addr;
+    return leaderId === late.id ? undefined : addresses.of(leaderId);
+  };
+  const onChange = (): void => {
+    // Who found a leader did not start together with all the others: no grace is needed for nodes that start late.
+    if (leaderAddr() !== undefined) delete self.restartedAtMs;
+    dispatcher.refresh();
   };
   const server = createServer(base, leadership, leaderAddr);
   const raftNode = (): ReturnType<Consensus['receiver']> => late.node?.receiver();
-  addServices(server, { authority, dispatcher, membership, broker, control, members, raftNode });
+  addServices(server, {
+    authority,
+    dispatcher,
+    membership,
+    broker,
+    control,
+    members,
+    raftNode,
+    addresses,
+    raftAccess,
+    received,
+  });
   return {
     ...cluster,
     tls,
@@ -282,11 +328,13 @@ export function assemble(options: PartsOptions): ManagerParts {
     authority,
     dataKeys,
     keyKeeper: createKeyKeeper(base),
+    addresses,
+    received,
     leaderAddr,
     wordsContext: () => ({
       nowMs: clock.now(),
       hostname: (nodeId) => store.view().get('node', nodeId)?.description?.hostname ?? '',
     }),
-    startConsensus: (raftId, how) => startConsensus(base, leadership, () => dispatcher.refresh(), raftId, how),
+    startConsensus: (raftId, how) => startConsensus(base, leadership, onChange, raftId, how),
   };
 }

@@ -1,10 +1,7 @@
-import { ShoalError } from '../base/index.ts';
-import { peerIdentity, type PeerIdentity } from '../identity/index.ts';
 import {
   CAService,
   ControlService,
   DispatcherService,
-  grpcService,
   HealthCheckResponse,
   HealthCheckResponse_ServingStatus,
   HealthService,
@@ -12,14 +9,24 @@ import {
   LogsService,
   NodeCAService,
   RaftMembershipService,
-  RaftService,
 } from '../proto/index.ts';
-import { raftServiceHandlers, type RaftHandlerOptions } from '../raft/index.ts';
+import {
+  raftServiceDefinition,
+  raftServiceHandlers,
+  type RaftHandlerOptions,
+  type RaftReceiveCounters,
+} from '../raft/index.ts';
 import type { CertificateAuthority } from './ca/index.ts';
 import type { Control } from './control/index.ts';
 import type { Dispatcher } from './dispatcher/index.ts';
 import type { LogBroker } from './logs/index.ts';
-import { HEALTH_RAFT, type MemberList, type MembershipService } from './membership/index.ts';
+import {
+  HEALTH_RAFT,
+  type LearntAddresses,
+  type MemberList,
+  type MembershipService,
+  type RaftAccess,
+} from './membership/index.ts';
 import type { HandlersOf, ManagerServer, UnaryCall } from './server/index.ts';
 
 /** What the services of a manager are made of. */
@@ -30,27 +37,11 @@ export interface ServiceParts {
   broker: LogBroker;
   control: Control;
   members: MemberList;
+  addresses: LearntAddresses;
+  raftAccess: RaftAccess;
+  received: RaftReceiveCounters;
   /** The raft member; undefined until it has started. */
   raftNode: RaftHandlerOptions['node'];
-}
-
-type RaftCall = Parameters<RaftHandlerOptions['authorize']>[0];
-
-/** Checks once per call who sends, and per message that it speaks for itself. */
-function raftAuthoriser(members: MemberList): RaftHandlerOptions['authorize'] {
-  const peers = new WeakMap<RaftCall, PeerIdentity>();
-  return (call, fromRaftId) => {
-    let peer = peers.get(call);
-    if (peer === undefined) {
-      peer = peerIdentity(call);
-      if (peer?.role !== 'manager') throw new ShoalError('PermissionDenied', 'only managers take part in consensus');
-      peers.set(call, peer);
-    }
-    const member = members.get(fromRaftId);
-    // A manager that has just joined may not be in our list yet.
-    if (member === undefined || member.nodeId === peer.nodeId) return;
-    throw new ShoalError('PermissionDenied', `node ${peer.nodeId} may not speak for manager ${member.nodeId}`);
-  };
 }
 
 function controlHandlers(control: Control): HandlersOf<typeof ControlService> {
@@ -114,7 +105,8 @@ export function addServices(server: ManagerServer, parts: ServiceParts): void {
 }
 
 /** What managers say to each other. */
-function addConsensusServices(server: ManagerServer, { membership, members, raftNode }: ServiceParts): void {
+function addConsensusServices(server: ManagerServer, parts: ServiceParts): void {
+  const { membership, members, addresses, raftAccess, raftNode, received } = parts;
   server.add(
     RaftMembershipService,
     { access: 'manager', leaderOnly: true },
@@ -133,9 +125,12 @@ function addConsensusServices(server: ManagerServer, { membership, members, raft
   );
   const raftHandlers = raftServiceHandlers({
     node: raftNode,
-    authorize: raftAuthoriser(members),
-    addressOf: (raftId) => members.get(raftId)?.addr,
+    authorize: (call, raftId) => raftAccess.authorize(call, raftId),
+    authorizeResolve: (call) => raftAccess.authorizeResolve(call),
+    addressOf: (raftId) => addresses.of(raftId),
     isRemoved: (raftId) => members.isRemoved(raftId),
+    onAddress: (raftId, address, call) => raftAccess.learn(raftId, address, call),
+    counters: received,
   });
-  server.addNative(grpcService(RaftService), 'manager', raftHandlers);
+  server.addNative(raftServiceDefinition(), 'manager', raftHandlers, (call) => raftAccess.refusal(call));
 }

@@ -6,47 +6,8 @@ import { afterEach, expect, test } from 'vitest';
 import { isShoalError, must, silentLogger, systemClock, systemRandom } from '../base/index.ts';
 import { grpcService, RaftConfChange, RaftConfChangeType, RaftMember, RaftService } from '../proto/index.ts';
 import { GrpcRaftTransport, RaftNode, raftServiceHandlers, removeWal } from './index.ts';
-import type { AppliedEntry, RaftNodeOptions, StartMode, StateMachine } from './index.ts';
-
-/** Keeps every entry, so that orders can be compared, and the members' addresses. */
-class ListMachine implements StateMachine {
-  values: string[] = [];
-  members = new Map<number, string>();
-  restored = 0;
-  readonly onMember: (id: number, address: string | undefined) => void;
-
-  constructor(onMember: (id: number, address: string | undefined) => void) {
-    this.onMember = onMember;
-  }
-  apply(entries: readonly AppliedEntry[]): void {
-    for (const entry of entries) {
-      const value = Buffer.from(entry.data).toString();
-      // A write that is tried again after a lost lead may be in the log twice.
-      if (!this.values.includes(value)) this.values.push(value);
-    }
-  }
-  applyConfChange(change: RaftConfChange): void {
-    if (change.type === RaftConfChangeType.ConfChangeRemoveNode) {
-      this.members.delete(change.node_id);
-      this.onMember(change.node_id, undefined);
-    } else {
-      this.#setMember(change.node_id, RaftMember.decode(change.context).addr);
-    }
-  }
-  #setMember(id: number, address: string): void {
-    this.members.set(id, address);
-    this.onMember(id, address);
-  }
-  snapshot(): Uint8Array {
-    return Buffer.from(JSON.stringify({ values: this.values, members: [...this.members] }));
-  }
-  restore(data: Uint8Array): void {
-    const state = JSON.parse(Buffer.from(data).toString()) as { values: string[]; members: [number, string][] };
-    this.values = state.values;
-    this.restored++;
-    for (const [id, address] of state.members) this.#setMember(id, address);
-  }
-}
+import type { RaftNodeOptions, StartMode } from './index.ts';
+import { ListMachine } from './testing.ts';
 
 class Host {
   readonly id: number;

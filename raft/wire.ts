@@ -15,3 +15,10 @@ export const WIRE_TYPES: ReadonlySet<RaftMessageType> = new Set([
   RaftMessageType.MsgPreVote,
   RaftMessageType.MsgPreVoteResp,
 ]);
+
+/** Types that only a leader sends, and that every follower gets while there is one. */
+export const LEADER_TYPES: ReadonlySet<RaftMessageType> = new Set([
+  RaftMessageType.MsgApp,
+  RaftMessageType.MsgSnap,
+  RaftMessageType.MsgHeartbeat,
+]);

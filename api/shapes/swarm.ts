@@ -26,6 +26,8 @@ function clusterSpecToJson(spec: ClusterSpec | null): JsonObject {
       LogEntriesForSlowFollowers: raft?.log_entries_for_slow_followers,
       ElectionTick: raft?.election_tick ?? 0,
       HeartbeatTick: raft?.heartbeat_tick ?? 0,
+      // Shoal's own: the length of a tick.
+      TickMs: raft?.tick_ms ?? 0,
     },
     Dispatcher: { HeartbeatPeriod: durationToNs(spec?.dispatcher?.heartbeat_period) },
     CAConfig: {
@@ -104,6 +106,7 @@ export function clusterSpecFromJson(body: JsonObject, before: ClusterSpec): Clus
       ),
       election_tick: keep(raft?.number('ElectionTick'), before.raft?.election_tick),
       heartbeat_tick: keep(raft?.number('HeartbeatTick'), before.raft?.heartbeat_tick),
+      tick_ms: keep(raft?.number('TickMs'), before.raft?.tick_ms),
     },
     dispatcher: {
       ...before.dispatcher,

@@ -26,6 +26,8 @@ import {
   type Partially,
 } from '../../proto/index.ts';
 import { unlockKeyEntry } from '../keys/unlock-key.ts';
+import { DEFAULT_TICKS } from '../../raft/index.ts';
+import { checkRaftConfig } from '../raft-settings.ts';
 import type { Transaction } from '../store/types.ts';
 
 /** Name of the one cluster object. */
@@ -94,8 +96,9 @@ export function defaultClusterSpec(): ClusterSpec {
       snapshot_interval: 10_000,
       keep_old_snapshots: 0,
       log_entries_for_slow_followers: 500,
-      heartbeat_tick: 1,
-      election_tick: 10,
+      heartbeat_tick: DEFAULT_TICKS.heartbeatTicks,
+      election_tick: DEFAULT_TICKS.electionTicks,
+      tick_ms: DEFAULT_TICKS.tickMs,
     },
     dispatcher: { heartbeat_period: durationFromNs(NS_PER_SECOND), down_after: durationFromNs(5 * NS_PER_SECOND) },
     ca_config: { node_cert_expiry: durationFromNs(DEFAULT_CERTIFICATE_LIFETIME_MS * 1e6) },
@@ -104,7 +107,10 @@ export function defaultClusterSpec(): ClusterSpec {
   });
 }
 
-/** The defaults with what a user set: zero, empty and absent fields keep the default. */
+/**
+ * The defaults with what a user set: zero, empty and absent fields keep the default.
+ * @throws ShoalError InvalidArgument for settings of consensus that are out of bounds.
+ */
 export function completeClusterSpec(given: Partially<ClusterSpec> | undefined): ClusterSpec {
   const spec = defaultClusterSpec();
   const wanted = ClusterSpec.create(given);
@@ -122,6 +128,8 @@ export function completeClusterSpec(given: Partially<ClusterSpec> | undefined): 
     raft.log_entries_for_slow_followers = chosen.log_entries_for_slow_followers || raft.log_entries_for_slow_followers;
     raft.heartbeat_tick = chosen.heartbeat_tick || raft.heartbeat_tick;
     raft.election_tick = chosen.election_tick || raft.election_tick;
+    raft.tick_ms = chosen.tick_ms || raft.tick_ms;
+    checkRaftConfig(raft);
   }
   if (spec.dispatcher !== null && durationToMs(wanted.dispatcher?.heartbeat_period, 0) > 0) {
     spec.dispatcher.heartbeat_period = wanted.dispatcher?.heartbeat_period ?? null;

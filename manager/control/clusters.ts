@@ -10,6 +10,7 @@ import {
 } from '../../proto/index.ts';
 import { beginRootRotation } from '../ca/index.ts';
 import { UNLOCK_KEY_BYTES, unlockKeyEntry } from '../keys/unlock-key.ts';
+import { checkRaftConfig } from '../raft-settings.ts';
 import { sameMessage } from '../store/dirty.ts';
 import { hasLabels, passesCommon } from './filters.ts';
 import { resolve } from './lookup.ts';
@@ -90,6 +91,17 @@ function mergedDispatcher(spec: ClusterSpec, stored: Cluster): ClusterSpec['disp
   return { ...given, down_after };
 }
 
+/** Zero times of consensus keep what is stored. */
+function mergedRaft(given: ClusterSpec['raft'], old: ClusterSpec['raft']): ClusterSpec['raft'] {
+  if (given === null) return old;
+  return {
+    ...given,
+    tick_ms: given.tick_ms || (old?.tick_ms ?? 0),
+    election_tick: given.election_tick || (old?.election_tick ?? 0),
+    heartbeat_tick: given.heartbeat_tick || (old?.heartbeat_tick ?? 0),
+  };
+}
+
 /** The spec to store: what callers never see (Docker's API has no field for it) is kept when they leave it out. */
 function merged(spec: ClusterSpec, stored: Cluster): ClusterSpec {
   const old = stored.spec;
@@ -100,6 +112,8 @@ function merged(spec: ClusterSpec, stored: Cluster): ClusterSpec {
     indices: spec.annotations?.indices ?? [],
   };
   result.dispatcher = mergedDispatcher(spec, stored);
+  result.raft = mergedRaft(spec.raft, old?.raft ?? null);
+  checkRaftConfig(result.raft);
   if (result.ca_config !== null && durationToMs(result.ca_config.node_cert_expiry, 0) === 0) {
     result.ca_config = { ...result.ca_config, node_cert_expiry: old?.ca_config?.node_cert_expiry ?? null };
   }

@@ -1,10 +1,6 @@
-import { Client } from '@grpc/grpc-js';
 import { errorMessage, ShoalError, type Logger, type Random } from '../../base/index.ts';
-import { callUnary, channelOptions, type TlsIdentity } from '../../identity/index.ts';
+import type { TlsIdentity } from '../../identity/index.ts';
 import {
-  HealthCheckRequest,
-  HealthCheckResponse_ServingStatus,
-  HealthService,
   JoinResponse,
   NodeRole,
   RaftConfChange,
@@ -15,14 +11,12 @@ import {
 } from '../../proto/index.ts';
 import type { UnaryCall } from '../server/index.ts';
 import type { Store } from '../store/types.ts';
+import { dialBack } from './dial-back.ts';
 import { memberContext, memberMessage, type Member, type MemberList } from './member-list.ts';
 import { canRemove } from './quorum.ts';
 import type { MembershipRaft } from './raft-port.ts';
 
-/** Time for the joining manager to answer the leader's check, ms. */
-const DIAL_BACK_TIMEOUT_MS = 5_000;
-/** Name of the role that `Health` is asked for. */
-export const HEALTH_RAFT = 'Raft';
+export { HEALTH_RAFT } from './dial-back.ts';
 /** Members of a cluster at the most; consensus slows with each. */
 const MEMBERS_MAX = 64;
 
@@ -86,7 +80,7 @@ export class MembershipService {
       throw new ShoalError('PermissionDenied', `node ${call.nodeId} is not a manager of this cluster`);
     }
     const addr = completeAddress(call.request.addr, call.address);
-    await this.#dialBack(addr, call.signal);
+    await this.#dialBack(addr, call.nodeId, call.signal);
     const known = members.byNode(call.nodeId);
     if (known !== undefined && this.#isLearner(known)) {
       // The answer to an earlier try was lost; nothing was stored under the id yet that could be lost.
@@ -122,22 +116,27 @@ export class MembershipService {
   }
 
   /** The joiner must be reachable from here, or it would only weaken the quorum. */
-  async #dialBack(addr: string, signal: AbortSignal): Promise<void> {
-    const { tls } = this.#deps;
-    const client = new Client(addr, tls.channelCredentials(), channelOptions());
+  async #dialBack(addr: string, nodeId: string, signal: AbortSignal): Promise<void> {
     try {
-      const request = HealthCheckRequest.create({ service: HEALTH_RAFT });
-      const call = { timeoutMs: DIAL_BACK_TIMEOUT_MS, signal };
-      const response = await callUnary(client, HealthService.Check, request, call);
-      if (response.status === HealthCheckResponse_ServingStatus.SERVING) return;
-      throw new ShoalError('Unavailable', 'it is not serving');
+      await dialBack(this.#deps.tls, addr, nodeId, signal);
     } catch (error) {
       const why = `the leader cannot reach the joining manager at ${addr}: ${errorMessage(error)}; `;
       const way = 'check its --advertise-addr and that the port is open between the managers';
       throw new ShoalError('FailedPrecondition', why + way, { cause: error });
-    } finally {
-      client.close();
     }
+  }
+
+  /**
+   * Brings the new address of a member into the log.
+   * @throws ShoalError FailedPrecondition or Unavailable when the member cannot be reached there from here.
+   */
+  move(member: Member, signal: AbortSignal): Promise<void> {
+    return this.#inTurn(async () => {
+      const known = this.#deps.members.get(member.raftId);
+      if (known === undefined || known.addr === member.addr) return;
+      await dialBack(this.#deps.tls, member.addr, known.nodeId, signal);
+      await this.#change(RaftConfChangeType.ConfChangeUpdateNode, { ...known, addr: member.addr });
+    });
   }
 
   #change(type: RaftConfChangeType, member: Member): Promise<void> {

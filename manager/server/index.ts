@@ -1,4 +1,4 @@
-export type { TrustPolicy } from './access.ts';
+export { peerAddress, type TrustPolicy } from './access.ts';
 export type {
   Access,
   CallContext,

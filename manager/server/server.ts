@@ -10,7 +10,7 @@ import {
   type UntypedHandleCall,
 } from '@grpc/grpc-js';
 import { abortReason, ShoalError, type Clock, type Logger } from '../../base/index.ts';
-import { channelOptions, toServiceError, type TlsIdentity } from '../../identity/index.ts';
+import { channelOptions, toServiceError, type AuthenticatedCall, type TlsIdentity } from '../../identity/index.ts';
 import type { AnyMethod, MethodDescription } from '../../proto/index.ts';
 import { authorise, callerOf, forwardingMetadata, type IncomingCall, type TrustPolicy } from './access.ts';
 import type {
@@ -115,9 +115,18 @@ export class ManagerServer {
 
   /**
    * Adds a service whose handlers are in grpc-js's own form; only the authorisation is done here.
+   * @param refusal says why a call is refused, where the service has words of its own for it.
    */
-  addNative(definition: ServiceDefinition, access: Access, implementation: Record<string, UntypedHandleCall>): void {
-    const guarded = Object.entries(implementation).map(([name, handle]) => [name, this.#guard(access, handle)]);
+  addNative(
+    definition: ServiceDefinition,
+    access: Access,
+    implementation: Record<string, UntypedHandleCall>,
+    refusal?: (call: AuthenticatedCall) => ShoalError | undefined,
+  ): void {
+    const guarded = Object.entries(implementation).map(([name, handle]) => [
+      name,
+      this.#guard(access, handle, refusal),
+    ]);
     this.#server.addService(definition, Object.fromEntries(guarded) as Record<string, UntypedHandleCall>);
   }
 
@@ -156,7 +165,11 @@ export class ManagerServer {
   }
 
   /** Wraps a native handler; a refusal goes out in the form of its kind of call. */
-  #guard(access: Access, handle: UntypedHandleCall): UntypedHandleCall {
+  #guard(
+    access: Access,
+    handle: UntypedHandleCall,
+    refusal?: (call: AuthenticatedCall) => ShoalError | undefined,
+  ): UntypedHandleCall {
     const { trust } = this.#options;
     return ((call: IncomingCall & { emit(event: string, error: unknown): void }, reply?: unknown) => {
       try {
@@ -164,7 +177,7 @@ export class ManagerServer {
         if (forwarded) throw new ShoalError('PermissionDenied', 'this call is not forwarded');
         authorise(caller, access);
       } catch (error) {
-        const status = toServiceError(error);
+        const status = toServiceError(refusal?.(call) ?? error);
         if (typeof reply === 'function') (reply as (status: unknown) => void)(status);
         else call.emit('error', status);
         return;

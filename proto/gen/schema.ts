@@ -426,6 +426,7 @@ export const schema = {
                     log_entries_for_slow_followers: { type: 'uint64', id: 3 },
                     heartbeat_tick: { type: 'uint32', id: 4 },
                     election_tick: { type: 'uint32', id: 5 },
+                    tick_ms: { type: 'uint32', id: 1001 },
                   },
                 },
                 DispatcherConfig: {
@@ -1347,7 +1348,22 @@ export const schema = {
                 LeaveResponse: { fields: {} },
                 ProcessRaftMessageRequest: { fields: { message: { type: 'raftpb.Message', id: 1 } } },
                 ProcessRaftMessageResponse: { fields: {} },
-                StreamRaftMessageRequest: { fields: { message: { type: 'raftpb.Message', id: 1 } } },
+                StreamRaftMessageRequest: {
+                  fields: {
+                    message: { type: 'raftpb.Message', id: 1 },
+                    more: { rule: 'repeated', type: 'raftpb.Message', id: 1001 },
+                    snapshot_offset: { type: 'uint64', id: 1002 },
+                  },
+                },
+                SnapshotOffer: {
+                  fields: {
+                    from: { type: 'uint64', id: 1 },
+                    index: { type: 'uint64', id: 2 },
+                    term: { type: 'uint64', id: 3 },
+                    bytes: { type: 'uint64', id: 4 },
+                    sha256: { type: 'bytes', id: 5 },
+                  },
+                },
                 StreamRaftMessageResponse: { fields: {} },
                 ResolveAddressRequest: { fields: { raft_id: { type: 'uint64', id: 1 } } },
                 ResolveAddressResponse: { fields: { addr: { type: 'string', id: 1 } } },
@@ -1555,6 +1571,21 @@ export const schema = {
             type: { type: 'ConfChangeType', id: 2 },
             node_id: { type: 'uint64', id: 3 },
             context: { type: 'bytes', id: 4 },
+          },
+        },
+        ConfChangeTransition: {
+          values: {
+            ConfChangeTransitionAuto: 0,
+            ConfChangeTransitionJointImplicit: 1,
+            ConfChangeTransitionJointExplicit: 2,
+          },
+        },
+        ConfChangeSingle: { fields: { type: { type: 'ConfChangeType', id: 1 }, node_id: { type: 'uint64', id: 2 } } },
+        ConfChangeV2: {
+          fields: {
+            transition: { type: 'ConfChangeTransition', id: 1 },
+            changes: { rule: 'repeated', type: 'ConfChangeSingle', id: 2 },
+            context: { type: 'bytes', id: 3 },
           },
         },
       },

@@ -563,6 +563,7 @@ export interface RaftConfig {
   log_entries_for_slow_followers: number;
   heartbeat_tick: number;
   election_tick: number;
+  tick_ms: number;
 }
 export const RaftConfig: MessageType<RaftConfig> = messageType<RaftConfig>('docker.swarmkit.v1.RaftConfig');
 
@@ -2071,10 +2072,21 @@ export const ProcessRaftMessageResponse: MessageType<ProcessRaftMessageResponse>
 
 export interface StreamRaftMessageRequest {
   message: RaftMessage | null;
+  more: RaftMessage[];
+  snapshot_offset: number;
 }
 export const StreamRaftMessageRequest: MessageType<StreamRaftMessageRequest> = messageType<StreamRaftMessageRequest>(
   'docker.swarmkit.v1.StreamRaftMessageRequest',
 );
+
+export interface SnapshotOffer {
+  from: number;
+  index: number;
+  term: number;
+  bytes: number;
+  sha256: Uint8Array;
+}
+export const SnapshotOffer: MessageType<SnapshotOffer> = messageType<SnapshotOffer>('docker.swarmkit.v1.SnapshotOffer');
 
 export interface StreamRaftMessageResponse {}
 export const StreamRaftMessageResponse: MessageType<StreamRaftMessageResponse> = messageType<StreamRaftMessageResponse>(
@@ -2331,6 +2343,27 @@ export interface RaftConfChange {
   context: Uint8Array;
 }
 export const RaftConfChange: MessageType<RaftConfChange> = messageType<RaftConfChange>('raftpb.ConfChange');
+
+export const RaftConfChangeTransition = {
+  ConfChangeTransitionAuto: 0,
+  ConfChangeTransitionJointImplicit: 1,
+  ConfChangeTransitionJointExplicit: 2,
+} as const;
+export type RaftConfChangeTransition = (typeof RaftConfChangeTransition)[keyof typeof RaftConfChangeTransition];
+
+export interface RaftConfChangeSingle {
+  type: RaftConfChangeType;
+  node_id: number;
+}
+export const RaftConfChangeSingle: MessageType<RaftConfChangeSingle> =
+  messageType<RaftConfChangeSingle>('raftpb.ConfChangeSingle');
+
+export interface RaftConfChangeV2 {
+  transition: RaftConfChangeTransition;
+  changes: RaftConfChangeSingle[];
+  context: Uint8Array;
+}
+export const RaftConfChangeV2: MessageType<RaftConfChangeV2> = messageType<RaftConfChangeV2>('raftpb.ConfChangeV2');
 
 export const CAService = {
   GetRootCACertificate: {

@@ -1,5 +1,14 @@
 export { Raft } from './raft.ts';
-export { changeMembership, confStateOf, membershipOf, type Membership } from './conf-change.ts';
+export {
+  changeMembership,
+  changeMembershipJointly,
+  confStateOf,
+  isJoint,
+  membershipAfter,
+  membershipOf,
+  membersOf,
+  type Membership,
+} from './conf-change.ts';
 export { raftMessage } from './state.ts';
 export {
   NONE,

@@ -1,33 +1,51 @@
 import { assert, must, ShoalError } from '../../base/index.ts';
 import type { RaftEntry, RaftSnapshot } from '../../proto/index.ts';
+import type { LogWrite } from '../storage.ts';
+import { EntryStore, ownEntries } from './entry-store.ts';
 import type { InitialState } from './types.ts';
 
 /**
  * The log of one member, from the last compaction on, in memory. Invariants:
- * offset ≤ applied ≤ committed ≤ lastIndex, and entry i stands at position i - offset - 1.
+ * applied ≤ applying ≤ committed ≤ lastIndex; durable ≤ handed ≤ lastIndex; and offset ≤ applied, unless a received
+ * snapshot waits for the disk or the state machine.
  */
 export class RaftLog {
-  #entries: RaftEntry[];
+  #store: EntryStore;
   /** Index and term of the last compacted entry. */
   #offset: number;
   #offsetTerm: number;
   committed: number;
+  /** What the state machine holds. */
   applied: number;
-  /** Highest index that the driver reported as durable. */
-  stable: number;
+  /** What was handed out to be applied. */
+  #applying: number;
+  /** The log as it is now is on the disk up to here; 0 while a received snapshot is not. */
+  durable: number;
+  /** What was handed to the disk, durable or on its way. */
+  #handed: number;
   /** A received snapshot that is not durable yet. */
   pendingSnapshot: RaftSnapshot | null = null;
+  #snapshotHanded = false;
+  /** A received snapshot that is durable and not restored yet. */
+  #restorable: RaftSnapshot | null = null;
 
   constructor(initial: InitialState) {
-    this.#offset = initial.snapshot?.index ?? 0;
-    this.#offsetTerm = initial.snapshot?.term ?? 0;
-    this.#entries = [...initial.entries];
-    for (const [i, entry] of this.#entries.entries()) {
-      assert(entry.index === this.#offset + 1 + i, 'a log has no gaps');
-    }
-    this.applied = this.#offset;
-    this.committed = Math.max(this.#offset, initial.hardState?.commit ?? 0);
-    this.stable = this.lastIndex;
+    const { index, term } = initial.snapshot ?? { index: 0, term: 0 };
+    // Of the first kept entry only its place counts: the log begins after it.
+    const [begin = { index, term }, ...kept] = initial.kept ?? [];
+    this.#offset = begin.index;
+    this.#offsetTerm = begin.term;
+    this.#store = new EntryStore(this.#offset + 1);
+    for (const entry of kept) this.#store.push(entry);
+    assert(this.lastIndex === index && this.lastTerm === term, 'kept entries reach to the snapshot');
+    for (const entry of initial.entries) this.#store.push(entry);
+    this.applied = index;
+    this.#applying = index;
+    this.durable = this.lastIndex;
+    this.#handed = this.lastIndex;
+    const commit = initial.hardState?.commit ?? 0;
+    // A damaged log may end before what it knew as committed; all others may not.
+    this.committed = Math.max(index, initial.repair === null ? commit : Math.min(commit, this.lastIndex));
     this.#checkCommit(this.committed);
   }
 
@@ -40,7 +58,7 @@ export class RaftLog {
   }
 
   get lastIndex(): number {
-    return this.#offset + this.#entries.length;
+    return this.#store.lastIndex;
   }
 
   get lastTerm(): number {
@@ -49,12 +67,12 @@ export class RaftLog {
 
   /** Term of an entry; undefined when it is compacted or not there yet. */
   term(index: number): number | undefined {
-    if (index === this.#offset) return this.#offsetTerm;
-    return this.#entries[index - this.#offset - 1]?.term;
+    if (index > this.#offset) return this.#store.term(index);
+    return index === this.#offset ? this.#offsetTerm : undefined;
   }
 
   entry(index: number): RaftEntry | undefined {
-    return this.#entries[index - this.#offset - 1];
+    return index > this.#offset ? this.#store.entry(index) : undefined;
   }
 
   matches(index: number, term: number): boolean {
@@ -72,7 +90,7 @@ export class RaftLog {
     const out: RaftEntry[] = [];
     let bytes = 0;
     for (let i = low; i <= high; i++) {
-      const entry = must(this.entry(i), 'entry of a slice');
+      const entry = must(this.#store.entry(i), 'entry of a slice');
       bytes += entry.data.length;
       if (out.length > 0 && bytes > maxBytes) break;
       out.push(entry);
@@ -82,10 +100,9 @@ export class RaftLog {
 
   /** Appends own new entries (leader). */
   append(entries: readonly RaftEntry[]): void {
-    for (const entry of entries) {
-      assert(entry.index === this.lastIndex + 1, 'a leader appends at the end of its log');
+    for (const entry of ownEntries(entries)) {
       assert(entry.term >= this.lastTerm, 'terms never fall along a log');
-      this.#entries.push(entry);
+      this.#store.push(entry);
     }
   }
 
@@ -99,10 +116,11 @@ export class RaftLog {
     leaderCommit: number,
     entries: readonly RaftEntry[],
   ): number | undefined {
+    // The consistency check: without it logs could differ before an entry that they share (Raft figure 3).
     if (!this.matches(prevIndex, prevTerm)) return undefined;
     const lastNew = prevIndex + entries.length;
     const fresh = entries.findIndex((entry) => !this.matches(entry.index, entry.term));
-    if (fresh >= 0) this.#overwrite(entries.slice(fresh));
+    if (fresh >= 0) this.#overwrite(ownEntries(fresh === 0 ? entries : entries.slice(fresh)));
     this.commitTo(Math.min(leaderCommit, lastNew));
     return lastNew;
   }
@@ -111,12 +129,10 @@ export class RaftLog {
     const first = must(entries[0], 'first entry').index;
     assert(first > this.committed, 'committed entries are never overwritten');
     assert(first <= this.lastIndex + 1, 'a log has no gaps');
-    this.#entries.length = first - this.#offset - 1;
-    this.stable = Math.min(this.stable, first - 1);
-    for (const entry of entries) {
-      assert(entry.index === this.lastIndex + 1, 'entries of an append follow each other');
-      this.#entries.push(entry);
-    }
+    if (first <= this.lastIndex) this.#store.truncate(first);
+    this.#handed = Math.min(this.#handed, first - 1);
+    this.durable = Math.min(this.durable, first - 1);
+    for (const entry of entries) this.#store.push(entry);
   }
 
   /** Moves the commit index forward; never back. */
@@ -146,42 +162,105 @@ export class RaftLog {
     return { index: at, term: this.term(at) ?? 0 };
   }
 
+  /** The state machine holds everything up to `index`. */
   appliedTo(index: number): void {
-    assert(index >= this.applied && index <= this.committed, 'applied moves forward, up to committed');
+    assert(index <= this.#applying, 'only what was handed out is applied');
+    if (index <= this.applied) return;
     this.applied = index;
+    this.#store.pack(this.applied);
   }
 
   /** Forgets entries up to `index`, which must be applied. */
   compact(index: number): void {
     if (index <= this.#offset) return;
     assert(index <= this.applied, 'only applied entries are compacted');
-    const term = must(this.term(index), 'term of the compacted entry');
-    this.#entries.splice(0, index - this.#offset);
+    this.#offsetTerm = must(this.term(index), 'term of the compacted entry');
     this.#offset = index;
-    this.#offsetTerm = term;
+    this.#store.forget(index);
   }
 
-  /** Replaces the whole log by a received snapshot. */
+  /** Replaces the whole log by a received snapshot. The state machine follows when it is durable. */
   restore(snapshot: RaftSnapshot): void {
     const metadata = must(snapshot.metadata, 'snapshot metadata');
     assert(metadata.index > this.committed, 'a snapshot moves the log forward');
-    this.#entries = [];
     this.#offset = metadata.index;
     this.#offsetTerm = metadata.term;
+    this.#store = new EntryStore(metadata.index + 1);
     this.committed = metadata.index;
-    this.applied = metadata.index;
-    this.stable = metadata.index;
+    this.#handed = metadata.index;
+    this.durable = 0;
     this.pendingSnapshot = snapshot;
+    this.#snapshotHanded = false;
+    // An older one that was not given to the state machine yet is of no use any more.
+    this.#restorable = null;
   }
 
-  /** Entries that are not durable yet. */
-  unstable(): RaftEntry[] {
-    return this.#entries.slice(this.stable - this.#offset);
+  /** Whether entries or a snapshot wait for a write. */
+  get hasUnwritten(): boolean {
+    return this.#handed < this.lastIndex || (this.pendingSnapshot !== null && !this.#snapshotHanded);
   }
 
-  /** Committed entries that were not handed out for applying, at most about `maxBytes` of them. */
-  nextCommitted(maxBytes: number): RaftEntry[] {
-    if (this.committed <= this.applied) return [];
-    return this.slice(this.applied + 1, this.committed, maxBytes);
+  /** What the next write must hold; it will not be given again, unless it is overwritten meanwhile. */
+  takeUnwritten(): { snapshot: RaftSnapshot | null; entries: RaftEntry[] } {
+    const snapshot = this.#snapshotHanded ? null : this.pendingSnapshot;
+    const entries =
+      this.#handed < this.lastIndex ? this.slice(this.#handed + 1, this.lastIndex, Number.MAX_SAFE_INTEGER) : [];
+    this.#snapshotHanded = this.pendingSnapshot !== null;
+    this.#handed = this.lastIndex;
+    return { snapshot, entries };
+  }
+
+  /** A write is durable. What was overwritten while it was under way does not count: the terms tell. */
+  written(write: LogWrite): void {
+    if (write.snapshot !== null && write.snapshot === this.pendingSnapshot) {
+      this.#restorable = write.snapshot;
+      this.pendingSnapshot = null;
+      this.#snapshotHanded = false;
+      this.durable = must(write.snapshot.metadata, 'snapshot metadata').index;
+    }
+    // A snapshot that came meanwhile replaced everything this write held.
+    if (this.pendingSnapshot !== null) return;
+    for (let i = write.entries.length - 1; i >= 0; i--) {
+      const { index, term } = write.entries[i] as RaftEntry;
+      if (!this.matches(index, term)) continue;
+      // Entries before one that matches match too (log matching).
+      this.durable = Math.max(this.durable, index);
+      this.#handed = Math.max(this.#handed, index);
+      return;
+    }
+  }
+
+  get #applicable(): number {
+    return Math.min(this.committed, this.durable);
+  }
+
+  /** Whether there is a snapshot to restore or an entry to apply. */
+  get hasCommitted(): boolean {
+    return this.#restorable !== null || this.#applicable > this.#applying;
+  }
+
+  /** A durable snapshot for the state machine; given once. */
+  takeRestore(): RaftSnapshot | null {
+    const snapshot = this.#restorable;
+    if (snapshot === null) return null;
+    this.#restorable = null;
+    this.applied = must(snapshot.metadata, 'snapshot metadata').index;
+    this.#applying = this.applied;
+    return snapshot;
+  }
+
+  /** Committed entries that are durable here, at most about `maxBytes` of them; each is given once. */
+  takeCommitted(maxBytes: number): RaftEntry[] {
+    const high = this.#applicable;
+    if (high <= this.#applying) return [];
+    assert(this.#applying >= this.#offset, 'a snapshot is restored before the entries after it are applied');
+    const entries = this.slice(this.#applying + 1, high, maxBytes);
+    this.#applying += entries.length;
+    return entries;
+  }
+
+  /** Whether the state machine holds all that is committed, as far as this member knows. */
+  get allApplied(): boolean {
+    return this.applied === this.committed;
   }
 }

@@ -1,4 +1,5 @@
 import { assert } from '../../base/index.ts';
+import { Inflight } from './inflight.ts';
 
 /**
  * How entries go to a follower:
@@ -20,31 +21,28 @@ export class Progress {
   /** In snapshot state: index of the snapshot on its way. */
   pendingSnapshot = 0;
   snapshotTicks = 0;
+  /** Highest commit index that it was told, if nothing was lost. */
+  sentCommit = 0;
   /** Heard of since the last check of the quorum. */
   recentActive: boolean;
-  /** Last index of each append on its way, oldest first. */
-  #inflight: number[] = [];
-  readonly #maxInflight: number;
+  readonly inflight: Inflight;
 
-  constructor(match: number, next: number, maxInflight: number, recentActive: boolean) {
+  constructor(match: number, next: number, inflight: Inflight, recentActive: boolean) {
     assert(match < next, 'match is below next');
     this.match = match;
     this.next = next;
-    this.#maxInflight = maxInflight;
+    this.inflight = inflight;
     this.recentActive = recentActive;
   }
 
   get inflightCount(): number {
-    return this.#inflight.length;
+    return this.inflight.count;
   }
 
-  get inflightFull(): boolean {
-    return this.#inflight.length >= this.#maxInflight;
-  }
-
+  /** Whether no entries may be sent now. */
   get paused(): boolean {
     if (this.state === 'probe') return this.probeSent;
-    if (this.state === 'replicate') return this.inflightFull;
+    if (this.state === 'replicate') return this.inflight.full;
     return true;
   }
 
@@ -73,20 +71,21 @@ export class Progress {
   #enter(state: ProgressState): void {
     this.state = state;
     this.probeSent = false;
-    this.pendingSnapshot = this.state === 'snapshot' ? this.pendingSnapshot : 0;
+    this.pendingSnapshot = 0;
     this.snapshotTicks = 0;
-    this.#inflight = [];
+    this.sentCommit = 0;
+    this.inflight.clear();
   }
 
-  /** Notes an append of entries up to `lastIndex` (0 entries when `lastIndex` is below `next`). */
-  sent(lastIndex: number): void {
-    if (this.state === 'replicate') {
-      if (lastIndex < this.next) return;
-      this.next = lastIndex + 1;
-      this.#inflight.push(lastIndex);
-    } else {
-      assert(this.state === 'probe', 'no append is sent while a snapshot is');
+  /** Notes an append of `count` entries, `bytes` in all, that carries the commit index. */
+  sent(count: number, bytes: number, commit: number): void {
+    assert(this.state !== 'snapshot', 'no append is sent while a snapshot is');
+    this.sentCommit = commit;
+    if (this.state === 'probe') {
       this.probeSent = true;
+    } else if (count > 0) {
+      this.next += count;
+      this.inflight.add(this.next - 1, bytes);
     }
   }
 
@@ -115,15 +114,14 @@ export class Progress {
     return true;
   }
 
-  /** Frees the window of all appends up to `index`. */
-  acknowledge(index: number): void {
-    let count = 0;
-    while (count < this.#inflight.length && (this.#inflight[count] as number) <= index) count++;
-    if (count > 0) this.#inflight.splice(0, count);
-  }
-
-  /** Lets one more append through a full window: the answers may have been lost. */
-  freeOldest(): void {
-    this.#inflight.shift();
+  /**
+   * The follower lost entries that it had acknowledged: its log ends at `lastIndex` and may not even equal the leader's
+   * up to there. What was counted for commits stays so (repair.ts says why).
+   */
+  lost(lastIndex: number): void {
+    this.match = 0;
+    if (this.state === 'snapshot') return;
+    this.#enter('probe');
+    this.next = lastIndex + 1;
   }
 }

@@ -1,26 +1,24 @@
 import { assert, unreachable } from '../../base/index.ts';
-import { RaftConfChange, RaftEntryType, RaftMessageType } from '../../proto/index.ts';
-import type { RaftEntry, RaftHardState, RaftMessage, RaftSnapshotMetadata } from '../../proto/index.ts';
-import { changeMembership, confChangeProblem, confStateOf, type Membership } from './conf-change.ts';
+import { RaftConfChangeTransition, RaftConfChangeV2, RaftMessageType } from '../../proto/index.ts';
+import type { RaftConfChange, RaftConfChangeSingle, RaftEntry, RaftMessage } from '../../proto/index.ts';
+import type { RaftSnapshotMetadata } from '../../proto/index.ts';
+import type { LogWrite } from '../storage.ts';
+import { changeMembership, changeMembershipJointly, confStateOf, type Membership } from './conf-change.ts';
+import { leaseRead } from './lease.ts';
+import { switchMembership } from './membership.ts';
 import type { Progress } from './progress.ts';
-import { broadcastAppend, broadcastHeartbeat, maybeCommit, releaseHeldReads, sendAppend } from './replication.ts';
-import { appendOwn, becomeFollower, campaign, CAMPAIGN_TRANSFER, syncProgress } from './roles.ts';
+import { propose, proposeConfChange, proposeJointChange } from './proposals.ts';
+import { flush, maybeCommit } from './replication.ts';
+import { becomeFollower, campaign, voteWritten } from './roles.ts';
 import { RaftState } from './state.ts';
 import { stepCandidate } from './step-candidate.ts';
 import { stepFollower } from './step-follower.ts';
 import { leaderRead, startTransfer, stepLeader, tickLeader } from './step-leader.ts';
-import { NONE, type InitialState, type ProposalResult, type RaftOptions, type Ready, type Refusal } from './types.ts';
+import { NONE, type InitialState, type ProposalResult, type RaftOptions, type Ready } from './types.ts';
+import { answerOldTerm, answerVote, ignoredByLease } from './votes.ts';
 
 /** Entry bytes handed out for applying in one Ready, about. */
 const APPLY_BATCH_BYTES = 8 * 1024 * 1024;
-
-function refused(refusal: Refusal, detail: string): ProposalResult {
-  return { accepted: false, refusal, detail };
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
-}
 
 /**
  * The consensus algorithm of one member as a pure state machine (Ongaro and Ousterhout 2014, and Ongaro's thesis):
@@ -28,14 +26,12 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
  */
 export class Raft {
   readonly #state: RaftState;
-  #lastHard: RaftHardState;
   #lastLeader = NONE;
   #lastRole: string = 'follower';
-  #handedOut: Ready | null = null;
 
+  /** @throws ShoalError DataLoss when the log ends before what it knew as committed and is not marked as damaged. */
   constructor(options: RaftOptions, initial: InitialState) {
     this.#state = new RaftState(options, initial);
-    this.#lastHard = this.#hardState();
   }
 
   get id(): number {
@@ -50,6 +46,9 @@ export class Raft {
   get leaderId(): number {
     return this.#state.leaderId;
   }
+  get vote(): number {
+    return this.#state.vote;
+  }
   get commit(): number {
     return this.#state.log.committed;
   }
@@ -62,6 +61,10 @@ export class Raft {
   get lastIndex(): number {
     return this.#state.log.lastIndex;
   }
+  /** The log as it is now is on the disk up to this index. */
+  get durable(): number {
+    return this.#state.log.durable;
+  }
   get membership(): Membership {
     return this.#state.membership;
   }
@@ -69,14 +72,35 @@ export class Raft {
   get progress(): ReadonlyMap<number, Progress> {
     return this.#state.progress;
   }
+  /** Why this member lacks entries that it once held; null when it lacks none. */
+  get repairReason(): string | null {
+    return this.#state.repair.reason;
+  }
+  /** Whether a write was handed out and not reported by `written` yet. */
+  get isWriting(): boolean {
+    return this.#state.writing !== null;
+  }
+  /** Messages that wait for the disk. */
+  get heldMessages(): number {
+    return this.#state.outbox.heldCount;
+  }
+  /** Leader: entry bytes that are not committed yet. */
+  get uncommittedBytes(): number {
+    return this.#state.uncommittedBytes;
+  }
   /** Term of the entry at `index`, undefined when it is compacted or missing. */
   termAt(index: number): number | undefined {
     return this.#state.log.term(index);
   }
 
-  /** One unit of time passes. */
-  tick(): void {
+  /**
+   * One unit of time passes.
+   * @param now the present time in ticks by a clock that never goes back, for leases; default one more than before.
+   */
+  tick(now?: number): void {
     const state = this.#state;
+    state.now = Math.max(state.now, now ?? state.now + 1);
+    if (state.guardTicks > 0) state.guardTicks--;
     if (state.role === 'leader') {
       tickLeader(state);
       return;
@@ -86,6 +110,17 @@ export class Raft {
       state.electionElapsed = 0;
       campaign(state, 'pre-election');
     }
+  }
+
+  /** Changes the ticks while running. Leases are not used until another term begins. */
+  setTicks(electionTicks: number, heartbeatTicks: number): void {
+    const state = this.#state;
+    if (electionTicks === state.electionTicks && heartbeatTicks === state.heartbeatTicks) return;
+    state.electionTicks = electionTicks;
+    state.heartbeatTicks = heartbeatTicks;
+    state.checkTicks();
+    state.leaseBroken = true;
+    state.randomizeTimeout();
   }
 
   /** Asks for the lead now, if this member may have it. */
@@ -98,14 +133,14 @@ export class Raft {
     const state = this.#state;
     assert(message.to === state.id && message.from !== state.id, 'a message is for this member, from another');
     if (message.term > state.term) {
-      if (this.#ignoredByLease(message)) return;
+      if (ignoredByLease(state, message)) return;
       this.#adoptTerm(message);
     } else if (message.term < state.term) {
-      this.#answerOldTerm(message);
+      answerOldTerm(state, message);
       return;
     }
     if (message.type === RaftMessageType.MsgVote || message.type === RaftMessageType.MsgPreVote) {
-      this.#answerVote(message);
+      answerVote(state, message);
       return;
     }
     this.#stepRole(message);
@@ -127,14 +162,6 @@ export class Raft {
       default:
         unreachable(state.role);
     }
-  }
-
-  /** A member that hears its leader does not help to depose it (thesis §4.2.3), unless the leader itself asked. */
-  #ignoredByLease(message: RaftMessage): boolean {
-    const state = this.#state;
-    if (message.type !== RaftMessageType.MsgVote && message.type !== RaftMessageType.MsgPreVote) return false;
-    if (sameBytes(message.context, CAMPAIGN_TRANSFER)) return false;
-    return state.leaderId !== NONE && state.electionElapsed < state.options.electionTicks;
   }
 
   #adoptTerm(message: RaftMessage): void {
@@ -159,81 +186,29 @@ export class Raft {
     }
   }
 
-  #answerOldTerm(message: RaftMessage): void {
-    const state = this.#state;
-    // oxlint-disable-next-line typescript/switch-exhaustiveness-check -- the other types say nothing here
-    switch (message.type) {
-      case RaftMessageType.MsgApp:
-      case RaftMessageType.MsgHeartbeat:
-      case RaftMessageType.MsgSnap:
-        // With pre-vote and leases a stale leader may never see a higher term in a vote: tell it.
-        state.send({ type: RaftMessageType.MsgAppResp, to: message.from });
-        return;
-      case RaftMessageType.MsgPreVote:
-        // Lets a candidate with an old term catch up, so that it cannot be stuck asking.
-        state.send({ type: RaftMessageType.MsgPreVoteResp, to: message.from, reject: true });
-        return;
-      default:
-        return;
-    }
-  }
-
-  /** RequestVote at the receiver (Raft §5.2, §5.4.1) and its pre-vote form. */
-  #answerVote(message: RaftMessage): void {
-    const state = this.#state;
-    const pre = message.type === RaftMessageType.MsgPreVote;
-    const type = pre ? RaftMessageType.MsgPreVoteResp : RaftMessageType.MsgVoteResp;
-    const free =
-      state.vote === message.from ||
-      (state.vote === NONE && state.leaderId === NONE) ||
-      (pre && message.term > state.term);
-    if (!free || !state.log.isUpToDate(message.index, message.log_term)) {
-      state.send({ type, to: message.from, reject: true });
-      return;
-    }
-    state.send({ type, to: message.from, term: message.term });
-    if (pre) return;
-    state.electionElapsed = 0;
-    state.vote = message.from;
-  }
-
   /** Proposes entries; they are taken all or none. Index and term are those of the first. */
   propose(items: readonly Uint8Array[]): ProposalResult {
-    assert(items.length > 0, 'a proposal has entries');
-    const problem = this.#proposalProblem();
-    if (problem !== undefined) return problem;
-    const index = appendOwn(
-      this.#state,
-      items.map((data) => ({ type: RaftEntryType.EntryNormal, data })),
-    );
-    broadcastAppend(this.#state, false);
-    return { accepted: true, index, term: this.#state.term };
+    return propose(this.#state, items);
   }
 
   /** Proposes one change of membership. One at a time, and only after an entry of the own term is committed. */
   proposeConfChange(change: RaftConfChange): ProposalResult {
-    const state = this.#state;
-    const problem = this.#proposalProblem();
-    if (problem !== undefined) return problem;
-    if (!state.committedInTerm) return refused('not-ready', 'this leader has not committed an entry of its term yet');
-    if (state.pendingConfIndex > state.log.applied) {
-      return refused('conf-change-pending', `the change at ${state.pendingConfIndex} is not applied yet`);
-    }
-    const invalid = confChangeProblem(state.membership, change);
-    if (invalid !== undefined) return refused('invalid', invalid);
-    const data = RaftConfChange.encode(change);
-    const index = appendOwn(state, [{ type: RaftEntryType.EntryConfChange, data }]);
-    state.pendingConfIndex = index;
-    broadcastAppend(state, false);
-    return { accepted: true, index, term: state.term };
+    return proposeConfChange(this.#state, change);
   }
 
-  #proposalProblem(): ProposalResult | undefined {
-    const state = this.#state;
-    if (state.role !== 'leader') return refused('not-leader', `member ${state.id} does not lead`);
-    if (!state.progress.has(state.id)) return refused('not-leader', `member ${state.id} was removed`);
-    if (state.transferee !== NONE) return refused('transferring', `the lead passes to member ${state.transferee}`);
-    return undefined;
+  /**
+   * Proposes several changes of membership as one, through a joint membership (Raft §6), which the leader leaves by
+   * itself. The result names the entry that enters it.
+   */
+  proposeJointChange(changes: readonly RaftConfChangeSingle[], context: Uint8Array): ProposalResult {
+    const transition = RaftConfChangeTransition.ConfChangeTransitionJointImplicit;
+    assert(changes.length > 0, 'a joint change has parts');
+    return proposeJointChange(this.#state, { transition, changes: [...changes], context });
+  }
+
+  /** The same in raftpb's form: an explicit joint membership is left only by a change without parts. */
+  proposeConfChangeV2(change: RaftConfChangeV2): ProposalResult {
+    return proposeJointChange(this.#state, change);
   }
 
   /** Asks for a linearizable read; the answer comes as a ReadState with this context. False without a leader. */
@@ -243,6 +218,14 @@ export class Raft {
     else if (state.leaderId === NONE) return false;
     else state.send({ type: RaftMessageType.MsgReadIndex, to: state.leaderId, context });
     return true;
+  }
+
+  /**
+   * Leader: index for a linearizable read without a round, or null when the lease does not surely hold at `now` (on the
+   * clock that `tick` is given, which must go on during pauses of the process). See lease.ts.
+   */
+  leaseRead(now: number): number | null {
+    return leaseRead(this.#state, now);
   }
 
   /** Leader: hands the lead to a voter. False when this member does not lead or `target` is no other voter. */
@@ -269,67 +252,62 @@ export class Raft {
     progress.probeSent = true;
   }
 
-  #hardState(): RaftHardState {
-    const state = this.#state;
-    return { term: state.term, vote: state.vote, commit: state.log.committed };
-  }
-
   hasReady(): boolean {
-    const { log, messages, readStates, leaderId, role } = this.#state;
-    if (messages.length > 0 || readStates.length > 0 || log.pendingSnapshot !== null) return true;
-    if (log.stable < log.lastIndex || log.applied < log.committed) return true;
+    const { log, outbox, readStates, leaderId, role, due, heartbeatDue } = this.#state;
+    if (outbox.readyCount > 0 || readStates.length > 0 || due !== 'nothing' || heartbeatDue) return true;
     if (leaderId !== this.#lastLeader || role !== this.#lastRole) return true;
-    const hard = this.#hardState();
-    const last = this.#lastHard;
-    return hard.term !== last.term || hard.vote !== last.vote || hard.commit !== last.commit;
+    return log.hasCommitted || this.#wantsWrite();
   }
 
-  /** Takes the work that waits. The driver must do it and call `persisted` before it asks again. */
+  #wantsWrite(): boolean {
+    const { log, outbox, repair, term, writing } = this.#state;
+    if (writing !== null) return false;
+    return log.hasUnwritten || !outbox.voteDurable || repair.isWhole(log, term);
+  }
+
+  /** Takes the work that waits; `types.ts` says what the driver must do with it. */
   ready(): Ready {
-    assert(this.#handedOut === null, 'the last Ready is done before the next is taken');
     const state = this.#state;
-    const hard = this.#hardState();
-    const last = this.#lastHard;
-    const voteChanged = hard.term !== last.term || hard.vote !== last.vote;
-    const hardChanged = voteChanged || hard.commit !== last.commit;
+    flush(state);
     const softChanged = state.leaderId !== this.#lastLeader || state.role !== this.#lastRole;
-    const entries = state.log.unstable();
-    // A leader's own copy counts only once it is durable, so its appends need not wait; all else promises something.
-    const early = state.role === 'leader' && !voteChanged;
-    const isEarly = (message: RaftMessage): boolean => early && message.type === RaftMessageType.MsgApp;
-    const ready: Ready = {
-      hardState: hardChanged ? hard : null,
-      softState: softChanged ? { leaderId: state.leaderId, role: state.role } : null,
-      entries,
-      snapshot: state.log.pendingSnapshot,
-      earlyMessages: state.messages.filter(isEarly),
-      messages: state.messages.filter((message) => !isEarly(message)),
-      committed: state.log.nextCommitted(APPLY_BATCH_BYTES),
-      readStates: state.readStates,
-      mustSync: voteChanged || entries.length > 0 || state.log.pendingSnapshot !== null,
-    };
-    state.messages = [];
-    state.readStates = [];
-    this.#lastHard = hard;
     this.#lastLeader = state.leaderId;
     this.#lastRole = state.role;
-    this.#handedOut = ready;
-    return ready;
+    const { readStates, log } = state;
+    state.readStates = [];
+    const restore = log.takeRestore();
+    return {
+      softState: softChanged ? { leaderId: state.leaderId, role: state.role } : null,
+      messages: state.outbox.take(),
+      write: this.#wantsWrite() ? this.#beginWrite() : null,
+      restore,
+      committed: log.takeCommitted(APPLY_BATCH_BYTES),
+      readStates,
+    };
   }
 
-  /** Entries, hard state and snapshot of `ready` are durable. */
-  persisted(ready: Ready): void {
-    assert(this.#handedOut === ready, 'only the Ready handed out is reported');
-    this.#handedOut = null;
-    const { log, progress, id } = this.#state;
-    if (log.pendingSnapshot === ready.snapshot) log.pendingSnapshot = null;
-    const last = ready.entries.at(-1);
-    if (last === undefined || !log.matches(last.index, last.term)) return;
-    log.stable = Math.max(log.stable, last.index);
-    if (this.#state.role !== 'leader') return;
-    if (progress.get(id)?.maybeUpdate(last.index) !== true || !maybeCommit(this.#state)) return;
-    releaseHeldReads(this.#state);
-    broadcastAppend(this.#state);
+  #beginWrite(): LogWrite {
+    const state = this.#state;
+    const write: LogWrite = {
+      ...state.log.takeUnwritten(),
+      hardState: { term: state.term, vote: state.vote, commit: state.log.committed },
+      repaired: state.repair.isWhole(state.log, state.term),
+    };
+    state.writing = { write, version: state.outbox.version };
+    return write;
+  }
+
+  /** A write that `ready` gave is durable. What waited for it goes out with the next Ready. */
+  written(write: LogWrite): void {
+    const state = this.#state;
+    const { writing, log, outbox } = state;
+    assert(writing !== null && writing.write === write, 'the write under way is reported');
+    state.writing = null;
+    log.written(write);
+    if (write.repaired) state.repair.finish();
+    outbox.release(writing.version, log.durable);
+    voteWritten(state);
+    // A leader's own copy counts only now.
+    if (state.role === 'leader' && state.progress.get(state.id)?.maybeUpdate(log.durable) === true) maybeCommit(state);
   }
 
   /** Entries up to `index` are applied (conf changes through `applyConfChange`). */
@@ -339,31 +317,28 @@ export class Raft {
 
   /** Makes a committed change of membership effective, when the driver applies its entry. */
   applyConfChange(change: RaftConfChange): void {
-    const state = this.#state;
-    state.membership = changeMembership(state.membership, change);
-    if (state.role !== 'leader') return;
-    if (!state.membership.voters.has(state.id)) {
-      // Tell the others that the change is committed, then give way: a leader that is no voter leads nobody.
-      broadcastAppend(state);
-      broadcastHeartbeat(state);
-      becomeFollower(state, state.term, NONE);
-      return;
-    }
-    syncProgress(state);
-    if (!state.membership.voters.has(state.transferee)) state.transferee = NONE;
-    if (maybeCommit(state)) broadcastAppend(state);
-    else for (const id of state.peers()) sendAppend(state, id, false);
+    switchMembership(this.#state, changeMembership(this.#state.membership, change));
+  }
+
+  /** The same for an entry of the type EntryConfChangeV2, which may enter or leave a joint membership. */
+  applyConfChangeV2(change: RaftConfChangeV2): void {
+    switchMembership(this.#state, changeMembershipJointly(this.#state.membership, change));
   }
 
   /** Metadata for a snapshot of the applied state, to be taken now. */
   snapshotMetadata(): RaftSnapshotMetadata {
-    const { log, membership } = this.#state;
+    const { log, membership, beforeRestore } = this.#state;
     const term = log.term(log.applied);
-    assert(term !== undefined, 'the applied entry is in the log');
-    return { index: log.applied, term, conf_state: confStateOf(membership) };
+    if (term !== undefined) return { index: log.applied, term, conf_state: confStateOf(membership) };
+    // A received snapshot waits for the disk; the state machine is still the old one.
+    assert(beforeRestore !== null && beforeRestore.index === log.applied, 'the applied entry is known');
+    return beforeRestore;
   }
 
-  /** A snapshot of the own state is durable; entries up to `compactIndex` may be forgotten. */
+  /**
+   * A snapshot of the own state is durable; entries up to `compactIndex` may be forgotten. May come long after
+   * `snapshotMetadata`; nothing happens when a snapshot of the leader has overtaken it.
+   */
   snapshotTaken(metadata: RaftSnapshotMetadata, compactIndex: number): void {
     const state = this.#state;
     assert(compactIndex <= metadata.index, 'the log begins not after the snapshot');

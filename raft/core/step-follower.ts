@@ -1,9 +1,10 @@
-import { must } from '../../base/index.ts';
+import { assert, must } from '../../base/index.ts';
 import { RaftMessageType } from '../../proto/index.ts';
 import type { RaftMessage } from '../../proto/index.ts';
-import { membershipOf } from './conf-change.ts';
+import { confStateOf, membershipOf } from './conf-change.ts';
 import { campaign } from './roles.ts';
 import type { RaftState } from './state.ts';
+import { NONE } from './types.ts';
 
 /** Messages of the current term to a follower (or learner). */
 export function stepFollower(state: RaftState, message: RaftMessage): void {
@@ -34,48 +35,65 @@ export function stepFollower(state: RaftState, message: RaftMessage): void {
 }
 
 function hearLeader(state: RaftState, message: RaftMessage): void {
+  assert(state.leaderId === NONE || state.leaderId === message.from, 'one leader a term');
   state.electionElapsed = 0;
   state.leaderId = message.from;
 }
 
 /** AppendEntries at the receiver (Raft §5.3, figure 2). */
-export function handleAppend(state: RaftState, message: RaftMessage): void {
+function handleAppend(state: RaftState, message: RaftMessage): void {
   const { log } = state;
-  const answer = { type: RaftMessageType.MsgAppResp, to: message.from };
   if (message.index < log.committed) {
-    state.send({ ...answer, index: log.committed });
+    state.sendAccept(message.from, log.committed);
     return;
   }
   const lastNew = log.maybeAppend(message.index, message.log_term, message.commit, message.entries);
   if (lastNew !== undefined) {
-    state.send({ ...answer, index: lastNew });
+    state.sendAccept(message.from, lastNew);
     return;
   }
   const hint = log.lastPossibleMatch(Math.min(message.index, log.lastIndex), message.log_term);
-  state.send({ ...answer, index: message.index, reject: true, reject_hint: hint.index, log_term: hint.term });
+  state.send({
+    type: RaftMessageType.MsgAppResp,
+    to: message.from,
+    index: message.index,
+    reject: true,
+    reject_hint: hint.index,
+    log_term: hint.term,
+  });
 }
 
-export function handleHeartbeat(state: RaftState, message: RaftMessage): void {
-  state.log.commitTo(message.commit);
-  state.send({ type: RaftMessageType.MsgHeartbeatResp, to: message.from, context: message.context });
+function handleHeartbeat(state: RaftState, message: RaftMessage): void {
+  const { log, repair } = state;
+  // The leader may count on entries that a damaged disk has lost; it learns so by the answer.
+  log.commitTo(repair.active ? Math.min(message.commit, log.lastIndex) : message.commit);
+  state.send({
+    type: RaftMessageType.MsgHeartbeatResp,
+    to: message.from,
+    context: message.context,
+    ...(repair.active ? { reject: true, reject_hint: log.lastIndex } : {}),
+  });
 }
 
 /** InstallSnapshot at the receiver (Raft §7): skips it when the log already holds what it covers. */
-export function handleSnapshot(state: RaftState, message: RaftMessage): void {
+function handleSnapshot(state: RaftState, message: RaftMessage): void {
   const snapshot = must(message.snapshot, 'snapshot of a MsgSnap');
   const metadata = must(snapshot.metadata, 'snapshot metadata');
-  const answer = { type: RaftMessageType.MsgAppResp, to: message.from };
-  if (metadata.index <= state.log.committed) {
-    state.send({ ...answer, index: state.log.committed });
-    return;
+  const { log } = state;
+  if (metadata.index > log.committed) {
+    if (log.matches(metadata.index, metadata.term)) log.commitTo(metadata.index);
+    else {
+      if (log.pendingSnapshot === null) {
+        const { applied } = log;
+        const term = log.term(applied);
+        // Not known while an earlier snapshot waits to be restored; then that stays.
+        if (term !== undefined)
+          state.beforeRestore = { index: applied, term, conf_state: confStateOf(state.membership) };
+      }
+      log.restore(snapshot);
+      state.snapshot = metadata;
+      state.setMembership(membershipOf(metadata.conf_state));
+    }
   }
-  if (state.log.matches(metadata.index, metadata.term)) {
-    state.log.commitTo(metadata.index);
-    state.send({ ...answer, index: state.log.committed });
-    return;
-  }
-  state.log.restore(snapshot);
-  state.snapshot = metadata;
-  state.membership = membershipOf(metadata.conf_state);
-  state.send({ ...answer, index: state.log.lastIndex });
+  state.sendAccept(message.from, log.committed);
 }

@@ -1,16 +1,18 @@
+import { assert } from '../../base/index.ts';
 import { RaftMessageType } from '../../proto/index.ts';
 import type { RaftMessage } from '../../proto/index.ts';
+import { maybeAutoLeave } from './membership.ts';
 import type { Progress } from './progress.ts';
 import { hasQuorum } from './quorum.ts';
-import { decodeSequence, PENDING_READS_MAX } from './read-queue.ts';
+import { PENDING_READS_MAX } from './read-queue.ts';
 import {
   beginRead,
-  broadcastAppend,
   broadcastHeartbeat,
   maybeCommit,
-  releaseHeldReads,
   releaseReads,
+  sendAll,
   sendAppend,
+  sendProbeThroughWindow,
 } from './replication.ts';
 import { becomeFollower } from './roles.ts';
 import type { RaftState } from './state.ts';
@@ -22,6 +24,7 @@ export function stepLeader(state: RaftState, message: RaftMessage): void {
     leaderRead(state, message.from, message.context);
     return;
   }
+  assert(message.type !== RaftMessageType.MsgApp, 'one leader a term');
   const progress = state.progress.get(message.from);
   if (progress === undefined) return;
   // oxlint-disable-next-line typescript/switch-exhaustiveness-check -- the other types say nothing here
@@ -46,6 +49,7 @@ export function leaderRead(state: RaftState, from: number, context: Uint8Array):
 }
 
 function appendRefused(state: RaftState, message: RaftMessage, progress: Progress): void {
+  if (progress.state === 'snapshot') return;
   let hint = message.reject_hint;
   if (message.log_term > 0) hint = state.log.lastPossibleMatch(message.reject_hint, message.log_term).index;
   if (!progress.maybeDecrease(message.index, hint)) return;
@@ -55,23 +59,17 @@ function appendRefused(state: RaftState, message: RaftMessage, progress: Progres
 
 function appendAccepted(state: RaftState, message: RaftMessage, progress: Progress): void {
   if (message.index > state.log.lastIndex) return;
-  const wasPaused = progress.paused;
   const moved = progress.maybeUpdate(message.index);
   const probeAnswered = progress.state === 'probe' && message.index === progress.match;
   if (!moved && !probeAnswered) return;
   if (progress.state === 'probe') progress.becomeReplicate();
-  else if (progress.state === 'replicate') progress.acknowledge(message.index);
+  else if (progress.state === 'replicate') progress.inflight.acknowledge(message.index);
   else if (progress.match + 1 >= state.log.firstIndex) progress.becomeReplicate();
-  if (maybeCommit(state)) {
-    releaseHeldReads(state);
-    broadcastAppend(state);
-  } else if (wasPaused) {
-    sendAppend(state, message.from, true);
-  }
+  if (moved && progress.match > state.log.committed) maybeCommit(state);
   // The window may have opened for several messages.
-  for (let i = 0; i < state.options.maxInflightMessages; i++) {
-    if (!sendAppend(state, message.from, false)) break;
-  }
+  sendAll(state, message.from);
+  // One that caught up in the meantime may not know yet how far it may commit.
+  if (progress.sentCommit < state.log.committed && state.due !== 'commit') sendAppend(state, message.from, true);
   if (state.transferee === message.from && progress.match === state.log.lastIndex) {
     state.send({ type: RaftMessageType.MsgTimeoutNow, to: message.from });
   }
@@ -79,12 +77,14 @@ function appendAccepted(state: RaftState, message: RaftMessage, progress: Progre
 
 function heartbeatAnswered(state: RaftState, message: RaftMessage, progress: Progress): void {
   progress.recentActive = true;
+  if (message.reject && message.reject_hint < progress.match) progress.lost(message.reject_hint);
   progress.probeSent = false;
-  if (progress.state === 'replicate' && progress.inflightFull) progress.freeOldest();
-  if (progress.match < state.log.lastIndex) sendAppend(state, message.from, true);
-  const sequence = decodeSequence(message.context);
-  if (sequence === 0) return;
-  state.reads.acknowledge(message.from, sequence);
+  if (progress.match < state.log.lastIndex || progress.state === 'probe') {
+    const full = progress.state === 'replicate' && progress.inflight.full;
+    if (full) sendProbeThroughWindow(state, message.from, progress);
+    else sendAppend(state, message.from, true);
+  }
+  state.reads.acknowledge(message.from, message.context);
   releaseReads(state);
 }
 
@@ -97,7 +97,7 @@ export function tickLeader(state: RaftState): void {
     progress.snapshotFailed();
     progress.becomeProbe();
   }
-  if (state.electionElapsed >= state.options.electionTicks) {
+  if (state.electionElapsed >= state.electionTicks) {
     state.electionElapsed = 0;
     state.transferee = NONE;
     if (!checkQuorum(state)) {
@@ -105,15 +105,16 @@ export function tickLeader(state: RaftState): void {
       return;
     }
   }
-  if (state.heartbeatElapsed < state.options.heartbeatTicks) return;
+  // A new leader may have found a joint membership.
+  maybeAutoLeave(state);
+  if (state.heartbeatElapsed < state.heartbeatTicks) return;
   state.heartbeatElapsed = 0;
   broadcastHeartbeat(state);
 }
 
-/** Whether a majority was heard of since the last check (thesis §6.2: a leader that is cut off steps down). */
+/** Whether a quorum was heard of since the last check (thesis §6.2: a leader that is cut off steps down). */
 function checkQuorum(state: RaftState): boolean {
-  const { voters } = state.membership;
-  const active = hasQuorum(voters, (id) => id === state.id || state.progress.get(id)?.recentActive === true);
+  const active = hasQuorum(state.quorum, (id) => id === state.id || state.progress.get(id)?.recentActive === true);
   for (const [id, progress] of state.progress) progress.recentActive = id === state.id;
   return active;
 }
@@ -123,7 +124,9 @@ export function startTransfer(state: RaftState, target: number): void {
   const progress = state.progress.get(target);
   if (progress === undefined) return;
   state.transferee = target;
+  // The target may campaign at any time from now on, and voters will not mind the lease.
+  state.leaseBroken = true;
   state.electionElapsed = 0;
   if (progress.match === state.log.lastIndex) state.send({ type: RaftMessageType.MsgTimeoutNow, to: target });
-  else sendAppend(state, target, true);
+  else sendAppend(state, target, false);
 }

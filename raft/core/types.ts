@@ -1,5 +1,6 @@
 import type { Random } from '../../base/index.ts';
 import type { RaftEntry, RaftHardState, RaftMessage, RaftSnapshot, RaftSnapshotMetadata } from '../../proto/index.ts';
+import type { LogRepair, LogWrite } from '../storage.ts';
 
 /** Role of a member. Learners are followers that never campaign. */
 export type RaftRole = 'follower' | 'pre-candidate' | 'candidate' | 'leader';
@@ -19,9 +20,24 @@ export interface RaftOptions {
   maxAppendBytes: number;
   /** MsgApp messages on their way to one follower at the most. */
   maxInflightMessages: number;
+  /** Entry bytes on their way to one follower at the most, one append always; default INFLIGHT_BYTES_MAX. */
+  maxInflightBytes?: number;
+  /** Entry bytes that a leader takes before they are committed; default UNCOMMITTED_BYTES_MAX. */
+  maxUncommittedBytes?: number;
+  /** Bytes of one proposed entry at the most; default ENTRY_BYTES_MAX. */
+  maxEntryBytes?: number;
   /** Ticks after which a snapshot that nobody reported on is sent again. */
   snapshotRetryTicks: number;
+  /**
+   * Ticks for which a member that was started again elects nobody: it may have promised so to a leader that reads by
+   * its lease (thesis §6.4.1). Default electionTicks − 1, more than any lease lasts.
+   */
+  restartGuardTicks?: number;
 }
+
+export const INFLIGHT_BYTES_MAX = 16 * 1024 * 1024;
+export const UNCOMMITTED_BYTES_MAX = 64 * 1024 * 1024;
+export const ENTRY_BYTES_MAX = 3 * 1024 * 1024;
 
 /** What a restarting member finds on its disk. */
 export interface InitialState {
@@ -30,6 +46,10 @@ export interface InitialState {
   snapshot: RaftSnapshotMetadata | null;
   /** Entries after the snapshot, without gaps. */
   entries: readonly RaftEntry[];
+  /** Entries up to the snapshot, its last one included, that are still there for followers a little behind. */
+  kept?: readonly RaftEntry[];
+  /** See RecoveredLog. */
+  repair: LogRepair | null;
 }
 
 /** Volatile facts that others like to watch. */
@@ -45,29 +65,37 @@ export interface ReadState {
 }
 
 /**
- * The work that the state machine asks its driver to do, in this order: hand over `earlyMessages`; make `snapshot`,
- * `entries` and `hardState` durable; call `persisted`; send `messages`; restore `snapshot`; apply `committed`; call
- * `appliedTo`. Arrays belong to the driver, entries are shared and never changed.
+ * The work that the state machine asks its driver to do. The disk works beside everything else: while one write is
+ * under way, `ready` goes on to hand out messages and entries to apply, and what the next write will hold gathers in the core
+ * (group commit). In this order: send `messages`; begin `write` and, when it is durable, call `written` with it; give
+ * `restore` to the state machine; apply `committed`, then call `appliedTo`; answer `readStates`. Arrays belong to the
+ * driver, entries are shared and never changed.
  */
 export interface Ready {
   /** Set when it differs from the last one handed out. */
-  hardState: RaftHardState | null;
   softState: SoftState | null;
-  /** Entries to append; the first may overwrite entries of the same index and all that follow. */
-  entries: RaftEntry[];
-  /** A snapshot received from the leader; replaces log and state. */
-  snapshot: RaftSnapshot | null;
-  /** May be sent before anything is durable: appends of a leader whose term and vote are durable already. */
-  earlyMessages: RaftMessage[];
+  /** May leave at once: all that they promise is durable. What is not yet is held back by the core. */
   messages: RaftMessage[];
+  /** What must become durable; null while a write is under way, or when nothing but the commit index changed. */
+  write: LogWrite | null;
+  /** A leader's snapshot that is durable now; it replaces the state. Comes before `committed`. */
+  restore: RaftSnapshot | null;
+  /** Committed entries that are durable here, in order, none twice. */
   committed: RaftEntry[];
   readStates: ReadState[];
-  /** Whether the disk must be synced: entries, term or vote changed (a lone new commit index may wait). */
-  mustSync: boolean;
 }
 
 /** Why a proposal was not taken. */
-export type Refusal = 'not-leader' | 'transferring' | 'not-ready' | 'conf-change-pending' | 'invalid';
+export type Refusal =
+  | 'not-leader'
+  | 'transferring'
+  | 'not-ready'
+  | 'conf-change-pending'
+  | 'invalid'
+  /** Too many bytes wait to be committed: ask again when some are. */
+  | 'too-much-uncommitted'
+  /** One entry is larger than the log takes. */
+  | 'too-large';
 
 export type ProposalResult =
   { accepted: true; index: number; term: number } | { accepted: false; refusal: Refusal; detail: string };

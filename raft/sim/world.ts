@@ -1,44 +1,84 @@
-import { isShoalError, must, SeededRandom, silentLogger, VirtualClock } from '../../base/index.ts';
-import { RaftConfChange, RaftMember } from '../../proto/index.ts';
-import type { RaftConfChangeType } from '../../proto/index.ts';
+import { assert, isShoalError, must, SeededRandom, silentLogger, type Logger } from '../../base/index.ts';
+import { RaftMember } from '../../proto/index.ts';
 import { RaftNode } from '../node.ts';
-import { Checkers } from './checkers.ts';
-import { SimulatedCrash, VirtualDisk } from './disk.ts';
-import { encodeCommand, ModelMachine } from './model.ts';
-import { VirtualNetwork } from './network.ts';
+import type { RaftNodeOptions } from '../options.ts';
+import { holdsWal } from '../wal/wal.ts';
+import { DiskAccount } from './account.ts';
+import { Checkers, CoreWatch, Violation } from './checkers.ts';
+import { SimDisk, SimulatedCrash } from './disk.ts';
+import { DiskHandle } from './disk-handle.ts';
+import { Journal } from './journal.ts';
+import { SimKeys } from './keys.ts';
+import { Member, type Run } from './member.ts';
+import { ModelMachine, type MachineFactory } from './model.ts';
+import { SimNetwork } from './network.ts';
+import { SimProcess } from './process.ts';
+import { profileOf, type Profile } from './profile.ts';
+import { Scheduler } from './scheduler.ts';
 
-/** Errors that a client may meet while faults happen. */
-const EXPECTED = ['Unavailable', 'FailedPrecondition', 'ResourceExhausted'] as const;
-
-/** One member: its disk outlives its process. */
-export interface Member {
-  id: number;
-  disk: VirtualDisk;
-  node: RaftNode | undefined;
-  machine: ModelMachine | undefined;
-  /** How the first start goes. */
-  bootstrap: boolean;
-  starting: boolean;
-  statuses: { drain(): { role: string }[] } | undefined;
+export interface WorldOptions {
+  seed: number;
+  /** Changes the profile that the seed gives; for tests. */
+  profile?: Partial<Profile>;
+  machine?: MachineFactory;
+  log?: Logger;
 }
 
-/** A whole group on virtual time, network and disks, around the production driver and core. */
+/** Errors of the file system that a disk may have in a simulation. */
+const DISK_ERRORS: ReadonlySet<unknown> = new Set(['EIO', 'ENOSPC']);
+/** How far clocks may be off for a lease to hold: core/lease.ts allows ten percent between two. */
+const LEASE_DRIFT_MAX = 0.04;
+/** Time until a start that failed for want of a disk is tried again, ms. */
+const START_RETRY_MS = 2000;
+
+function isDiskError(error: unknown): boolean {
+  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 4; at = at.cause, depth++) {
+    if (DISK_ERRORS.has((at as NodeJS.ErrnoException).code)) return true;
+  }
+  return false;
+}
+
+function isCrash(error: unknown): boolean {
+  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 4; at = at.cause, depth++) {
+    if (at instanceof SimulatedCrash) return true;
+  }
+  return false;
+}
+
+/** A whole group on virtual time, network and disks, around the production driver, core and log. */
 export class World {
-  readonly clock = new VirtualClock();
+  readonly scheduler = new Scheduler();
   readonly random: SeededRandom;
+  readonly profile: Profile;
   readonly checkers = new Checkers();
-  readonly network: VirtualNetwork;
+  readonly network: SimNetwork;
   readonly members = new Map<number, Member>();
-  readonly counts = { crashes: 0, restarts: 0, proposals: 0, reads: 0, transfers: 0, confChanges: 0 };
+  readonly account = new DiskAccount(this.members);
+  readonly journal: Journal;
+  /** A member was found to lead a new term. */
+  onElected: ((member: Member) => void) | null = null;
+  readonly #options: WorldOptions;
+  readonly #keys: SimKeys | undefined;
   #failure: unknown;
-  #nextWrite = 1;
   #nextId = 1;
 
-  constructor(seed: number) {
-    this.random = new SeededRandom(seed);
-    this.network = new VirtualNetwork(this.clock, this.random, (message) => {
-      this.guard(() => this.members.get(message.to)?.node?.step(message));
+  constructor(options: WorldOptions) {
+    this.#options = options;
+    const root = new SeededRandom(options.seed);
+    this.profile = { ...profileOf(new SeededRandom(root.uint32())), ...options.profile };
+    this.random = new SeededRandom(root.uint32());
+    this.journal = new Journal(this.scheduler);
+    this.#keys = this.profile.sealed ? new SimKeys(this.random) : undefined;
+    this.network = new SimNetwork(this.scheduler, new SeededRandom(root.uint32()), (message) => {
+      const run = this.members.get(message.to)?.run;
+      run?.process.run(() => run.node?.step(message));
     });
+    this.network.temper = this.profile.links;
+    this.network.encodes = this.profile.encodes;
+  }
+
+  get now(): number {
+    return this.scheduler.now;
   }
 
   /** Keeps the first failure; the run ends with it. */
@@ -54,160 +94,244 @@ export class World {
     }
   }
 
-  addMember(bootstrap: boolean): Member {
+  /** A change of the keys that the logs are sealed with. */
+  rotateKeys(): void {
+    this.#keys?.rotate();
+  }
+
+  /** Clocks run together closely enough for reads by the lease. */
+  get leaseReads(): boolean {
+    return this.profile.drift <= LEASE_DRIFT_MAX;
+  }
+
+  get sealed(): boolean {
+    return this.#keys !== undefined;
+  }
+
+  addMember(first: boolean): Member {
     const id = this.#nextId++;
-    const disk = new VirtualDisk((entry, previousTerm) => this.checkers.written(entry, previousTerm));
-    const rest = { node: undefined, machine: undefined, starting: false, statuses: undefined };
-    const member: Member = { id, disk, bootstrap, ...rest };
+    const random = new SeededRandom(this.random.uint32());
+    const disk = new SimDisk(this.scheduler, new SeededRandom(this.random.uint32()));
+    disk.temper = this.profile.disk;
+    const rate = 1 + (this.random.float() * 2 - 1) * Math.min(0.5, this.profile.drift);
+    const member = new Member(id, disk, random, first, rate);
     this.members.set(id, member);
     return member;
   }
 
+  /** Starts the program of a member, unless it runs or may not. */
   start(member: Member): void {
-    if (member.node !== undefined || member.starting) return;
-    member.starting = true;
-    this.counts.restarts++;
-    let started: RaftNode | undefined;
-    const machine = new ModelMachine(member.id, this.checkers, () => started?.core.term ?? Number.MAX_SAFE_INTEGER);
-    const first = member.bootstrap && member.disk.empty;
-    const how = first
-      ? { kind: 'bootstrap' as const, member: RaftMember.create({ raft_id: member.id }) }
-      : { kind: 'restart' as const };
-    const options = {
-      id: member.id,
-      dir: '',
-      clock: this.clock,
-      random: this.random,
-      log: silentLogger,
-      transport: this.network.transport(),
-      stateMachine: machine,
-      snapshotEntries: 40,
-      keepEntries: 10,
-      schedule: (run: () => void) => void this.clock.after(0, run),
-      openStorage: () => member.disk.open(),
-      onFatal: (error: unknown) => this.#onFatal(member, error),
-    };
-    RaftNode.start(options, how).then(
+    if (member.run !== undefined || member.retired || member.health === 'dead') return;
+    assert(member.startAt <= this.now, 'a member is started when its time has come');
+    const process = new SimProcess(
+      {
+        scheduler: this.scheduler,
+        random: member.random,
+        turnMs: this.profile.turnMs,
+        after: () => this.#observe(member, run),
+        fail: (error) => this.#threw(member, run, error),
+      },
+      member.rate,
+    );
+    const make = this.#options.machine ?? ((reports) => new ModelMachine(reports, this.profile.snapshotFillerBytes));
+    const machine = make({
+      applied: (index, _term, value, hash) => this.checkers.applied(member.id, index, value, hash),
+      restored: (index, hash) => this.checkers.restored(member.id, index, hash),
+    });
+    const run: Run = { process, node: undefined, machine, watch: undefined };
+    member.run = run;
+    this.journal.count('start');
+    process.run(() => this.#launch(member, run));
+  }
+
+  #launch(member: Member, run: Run): void {
+    const disk = new DiskHandle(member.disk, run.process);
+    const fresh = !holdsWal(disk);
+    const first = { kind: 'bootstrap' as const, member: RaftMember.create({ raft_id: member.id }) };
+    const how = !fresh ? { kind: 'restart' as const } : member.first ? first : { kind: 'join' as const };
+    RaftNode.start(this.#nodeOptions(member, run, disk), how).then(
       (node) => {
-        started = node;
-        member.starting = false;
-        member.node = node;
-        member.machine = machine;
-        member.statuses = node.changes.subscribe();
+        if (!run.process.alive) return;
+        run.node = node;
+        run.watch = new CoreWatch(this.checkers, node.core);
+        this.guard(() => this.#started(member, node));
       },
-      (error: unknown) => {
-        member.starting = false;
-        if (!(error instanceof SimulatedCrash)) this.fail(error);
-      },
+      (error: unknown) => this.#startFailed(member, run, error),
     );
   }
 
-  #onFatal(member: Member, error: unknown): void {
-    if (error instanceof SimulatedCrash) {
-      this.counts.crashes++;
-      this.#forget(member);
-    } else {
-      this.fail(error);
+  #nodeOptions(member: Member, run: Run, disk: DiskHandle): RaftNodeOptions {
+    const { profile } = this;
+    return {
+      id: member.id,
+      dir: `member-${member.id}`,
+      clock: run.process,
+      random: member.random,
+      log: this.#options.log?.with({ member: member.id }) ?? silentLogger,
+      transport: this.network.transport(run.process),
+      stateMachine: run.machine,
+      tickMs: profile.tickMs,
+      electionTicks: profile.electionTicks,
+      heartbeatTicks: profile.heartbeatTicks,
+      snapshotEntries: profile.snapshotEntries,
+      keepEntries: profile.keepEntries,
+      maxAppendBytes: profile.maxAppendBytes,
+      maxInflightMessages: profile.maxInflightMessages,
+      segmentBytes: profile.segmentBytes,
+      knownMembers: profile.voters,
+      disk,
+      ...(this.#keys === undefined ? {} : { keys: this.#keys.ringOf(member.id) }),
+      schedule: (work) => run.process.defer(work),
+      onFatal: (error) => this.#fatal(member, run, error),
+    };
+  }
+
+  #started(member: Member, node: RaftNode): void {
+    const reason = node.core.repairReason;
+    this.journal.note(`member ${member.id} runs: term ${node.core.term}, log to ${node.core.lastIndex}`);
+    if (reason !== null) {
+      this.journal.count('repair');
+      this.journal.note(`member ${member.id} is in repair: ${reason}`);
+      if (member.health === 'sound') {
+        throw new Violation(`member ${member.id} repairs a log whose disk is sound: ${reason}`);
+      }
     }
   }
 
-  #forget(member: Member): void {
-    member.node = undefined;
-    member.machine = undefined;
-    member.statuses = undefined;
+  /** Something escaped from the program. */
+  #threw(member: Member, run: Run, error: unknown): void {
+    if (!isCrash(error)) this.fail(error);
+    else if (member.run === run) this.powerCut(member);
   }
 
-  /** Takes the power away: what was not synced is lost. */
-  kill(member: Member): void {
-    const { node } = member;
-    if (node === undefined) return;
-    this.counts.crashes++;
+  #startFailed(member: Member, run: Run, error: unknown): void {
+    if (isCrash(error) || !run.process.alive) {
+      if (member.run === run) this.powerCut(member);
+      return;
+    }
+    this.#ended(member, run, error);
+  }
+
+  #fatal(member: Member, run: Run, error: unknown): void {
+    if (isCrash(error) && member.run === run) this.powerCut(member);
+    if (!run.process.alive || isCrash(error)) return;
+    this.#ended(member, run, error);
+  }
+
+  /** The program gave up by itself. */
+  #ended(member: Member, run: Run, error: unknown): void {
+    if (member.run === run) {
+      run.process.kill();
+      member.disk.kill();
+      member.run = undefined;
+      member.startAt = this.now + START_RETRY_MS;
+    }
+    const text = error instanceof Error ? error.message : String(error);
+    this.journal.note(`member ${member.id} stopped: ${text}`);
+    if (isDiskError(error)) return;
+    if (isShoalError(error, 'DataLoss') && member.health !== 'sound') {
+      this.journal.count('refused to start');
+      this.bury(member);
+      return;
+    }
+    this.fail(error);
+  }
+
+  /** Nothing can be done with this disk: the operator will take the member away. */
+  bury(member: Member): void {
+    this.journal.note(`member ${member.id}: its disk is dead`);
+    member.health = 'dead';
+  }
+
+  /** The program ends at once (SIGKILL); what it wrote is in the cache of the kernel. */
+  kill(member: Member): boolean {
+    if (member.run === undefined) return false;
     this.#forget(member);
-    node.stop().catch((error: unknown) => this.fail(error));
+    member.disk.kill();
+    return true;
   }
 
-  live(): Member[] {
-    return [...this.members.values()].filter((member) => member.node !== undefined);
+  /** The power fails: what was not synced may be lost. */
+  powerCut(member: Member): void {
+    this.#forget(member);
+    const may = member.health !== 'sound' || this.account.mayDamage(member);
+    const loss = member.disk.powerCut(may);
+    if (loss === 'none') return;
+    this.journal.count('lost a lying sync');
+    this.journal.note(`member ${member.id} lost synced data (${loss})`);
+    if (loss === 'silent') this.bury(member);
+    else if (member.health === 'sound') member.health = 'damaged';
   }
 
+  #forget(member: Member): void {
+    member.run?.process.kill();
+    member.run = undefined;
+    member.startAt = Math.max(member.startAt, this.now - Math.log(1 - this.random.float()) * this.profile.restartMs);
+  }
+
+  /** It is no member any more and its program is not needed. */
+  retire(member: Member): void {
+    this.kill(member);
+    member.retired = true;
+    member.disk.wipe();
+    this.members.delete(member.id);
+    this.journal.note(`member ${member.id} is retired`);
+  }
+
+  /** Changes bytes of a member's disk, if the others can bear it. */
+  damage(member: Member, what: 'log' | 'snapshot' | 'vote', how: 'bit' | 'bits' | 'sector'): boolean {
+    if (!this.account.mayDamage(member)) return false;
+    const done = member.disk.damage(what, how);
+    if (done === undefined) return false;
+    if (member.health === 'sound') member.health = 'damaged';
+    if (member.run !== undefined) member.damagedRun = member.run;
+    this.journal.note(`member ${member.id} damaged: ${done.text}`);
+    return true;
+  }
+
+  #observe(member: Member, run: Run): void {
+    if (run.watch === undefined || !run.process.alive) return;
+    const { core } = must(run.node, 'a node that runs');
+    if (run.watch.look()) {
+      this.journal.note(`member ${member.id} leads term ${core.term}, log to ${core.lastIndex}`);
+      this.onElected?.(member);
+    }
+    if (core.membership !== member.membership) {
+      member.membership = core.membership;
+      const { voters, learners, outgoing } = core.membership;
+      const old = outgoing.size === 0 ? '' : `, old voters ${[...outgoing].join()}`;
+      this.journal.note(`member ${member.id} has voters ${[...voters].join()}, learners ${[...learners].join()}${old}`);
+    }
+    if (member.health === 'damaged' && core.repairReason === null && member.damagedRun !== run) this.#healed(member);
+  }
+
+  #healed(member: Member): void {
+    member.health = 'sound';
+    member.damagedRun = undefined;
+    this.journal.note(`member ${member.id} is whole again`);
+  }
+
+  /** Members whose program has started. */
+  up(): Member[] {
+    return [...this.members.values()].filter((member) => member.up);
+  }
+
+  /** Who leads the highest term, as far as the members know. */
   leader(): Member | undefined {
     let best: Member | undefined;
-    for (const member of this.live()) {
-      const core = must(member.node, 'node').core;
-      if (core.role === 'leader' && (best === undefined || core.term > must(best.node, 'node').core.term))
-        best = member;
+    let bestTerm = 0;
+    for (const member of this.members.values()) {
+      const core = member.node?.core;
+      if (core === undefined || core.role !== 'leader' || core.term <= bestTerm) continue;
+      best = member;
+      bestTerm = core.term;
     }
     return best;
   }
 
-  /** One client's write at one member; the checkers hear of the answer. */
-  propose(member: Member, onAcknowledged?: () => void): void {
-    if (member.node === undefined) return;
-    const id = this.#nextWrite++;
-    this.counts.proposals++;
-    member.node.propose(encodeCommand(id, this.random.int(200))).then(
-      (index) => {
-        this.guard(() => this.checkers.acknowledge(id, index));
-        onAcknowledged?.();
-      },
-      (error: unknown) => this.#expected(error),
-    );
-  }
-
-  read(member: Member): void {
-    const { node } = member;
-    if (node === undefined) return;
-    const before = this.checkers.maxAcknowledged;
-    node.readIndex().then(
-      (index) => {
-        this.counts.reads++;
-        this.guard(() => this.checkers.read(before, index, node.core.applied));
-      },
-      (error: unknown) => this.#expected(error),
-    );
-  }
-
-  transfer(): void {
-    const node = this.leader()?.node;
-    node?.transferLeadership().then(
-      () => {
-        this.counts.transfers++;
-      },
-      (error: unknown) => this.#expected(error),
-    );
-  }
-
-  changeMembership(type: RaftConfChangeType, id: number): void {
-    const node = this.leader()?.node;
-    node?.proposeConfChange(RaftConfChange.create({ type, node_id: id })).then(
-      () => {
-        this.counts.confChanges++;
-      },
-      (error: unknown) => this.#expected(error),
-    );
-  }
-
-  #expected(error: unknown): void {
-    if (!isShoalError(error, ...EXPECTED)) this.fail(error);
-  }
-
   /** Runs until `endMs` of virtual time, or until `done`. @throws the first failure. */
   async run(endMs: number, done: () => boolean = () => false): Promise<void> {
-    while (this.clock.now() < endMs && !done()) {
-      const next = Math.min(endMs, this.clock.nextTimerAt() ?? endMs);
-      this.guard(() => this.clock.advance(next - this.clock.now()));
-      // Promises settled by this event run before time goes on: no wall clock, hence repeatable.
-      for (let i = 0; i < 3; i++) await Promise.resolve();
-      this.guard(() => this.#observe());
-      if (this.#failure !== undefined) throw this.#failure;
-    }
-  }
-
-  #observe(): void {
-    for (const member of this.live()) {
-      const { node, statuses } = member;
-      if (statuses === undefined || node === undefined || statuses.drain().length === 0) continue;
-      if (node.core.role === 'leader') this.checkers.leads(node.core);
-    }
+    await this.scheduler.run(endMs, () => this.#failure !== undefined || done());
+    if (this.#failure !== undefined) throw this.#failure;
   }
 }

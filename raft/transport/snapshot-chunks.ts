@@ -7,11 +7,18 @@ export const SNAPSHOT_CHUNK_BYTES = 1000 * 1024;
 /** A snapshot that is larger is refused by its receiver. */
 export const SNAPSHOT_BYTES_MAX = 1024 * 1024 * 1024;
 
-/** The messages that carry a MsgSnap: each repeats everything but has one piece of the data (SwarmKit's way). */
-export function* splitSnapshot(message: RaftMessage, chunkBytes = SNAPSHOT_CHUNK_BYTES): Generator<RaftMessage> {
+/**
+ * The messages that carry a MsgSnap, at least one: each repeats everything but has one piece of the data (SwarmKit's
+ * way). @param from first byte of the data that is sent.
+ */
+export function* splitSnapshot(
+  message: RaftMessage,
+  chunkBytes = SNAPSHOT_CHUNK_BYTES,
+  from = 0,
+): Generator<RaftMessage> {
   assert(message.type === RaftMessageType.MsgSnap, 'only snapshots are split');
   const snapshot = must(message.snapshot, 'snapshot of a MsgSnap');
-  for (let at = 0; at === 0 || at < snapshot.data.length; at += chunkBytes) {
+  for (let at = from; at === from || at < snapshot.data.length; at += chunkBytes) {
     yield { ...message, snapshot: { ...snapshot, data: snapshot.data.subarray(at, at + chunkBytes) } };
   }
 }

@@ -1,0 +1,148 @@
+import { abortReason, type Clock, type Random, type Timer } from '../../base/index.ts';
+import type { Scheduler } from './scheduler.ts';
+
+/** Messages that wait for a paused process at the most (what the buffers of its sockets hold). */
+const BACKLOG_MAX = 20_000;
+
+export interface ProcessOptions {
+  scheduler: Scheduler;
+  random: Random;
+  /** Time that deferred work waits at the most, ms: the cost of a turn of the event loop. */
+  turnMs: number;
+  /** After everything that ran in the process. */
+  after(): void;
+  fail(error: unknown): void;
+}
+
+/**
+ * One run of one member's program: everything that happens in it comes through `run`. Paused, nothing happens, and
+ * timers and messages queue up (SIGSTOP); dead, nothing happens ever again. Its clock may drift.
+ */
+export class SimProcess implements Clock {
+  readonly #options: ProcessOptions;
+  readonly #scheduler: Scheduler;
+  /** Local time that passes in one ms. */
+  #rate: number;
+  #localBase: number;
+  #base: number;
+  readonly #wallOffset: number;
+  #alive = true;
+  #paused = false;
+  #backlog: (() => void)[] = [];
+  /** Deferred work runs in the order in which it was deferred. */
+  #deferredUntil = 0;
+
+  constructor(options: ProcessOptions, rate: number) {
+    this.#options = options;
+    this.#scheduler = options.scheduler;
+    this.#rate = rate;
+    this.#base = this.#scheduler.now;
+    this.#localBase = 1000 + options.random.int(1_000_000);
+    this.#wallOffset = options.random.int(1_000_000_000);
+  }
+
+  get alive(): boolean {
+    return this.#alive;
+  }
+
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  /** Nothing runs in it any more. */
+  kill(): void {
+    this.#alive = false;
+    this.#backlog = [];
+  }
+
+  /** Runs `work` in the process: now, when it is resumed, or never. False when it was lost. */
+  run(work: () => void): boolean {
+    if (!this.#alive) return false;
+    if (this.#paused) {
+      if (this.#backlog.length >= BACKLOG_MAX) return false;
+      this.#backlog.push(work);
+      return true;
+    }
+    this.#guarded(work);
+    return true;
+  }
+
+  #guarded(work: () => void): void {
+    this.#scheduler.settle = true;
+    try {
+      work();
+      this.#options.after();
+    } catch (error) {
+      this.#options.fail(error);
+    }
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  /** What queued up runs at once, in the order in which it came. */
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    const backlog = this.#backlog;
+    this.#backlog = [];
+    for (const work of backlog) {
+      if (!this.#alive) return;
+      if (this.#paused) this.#backlog.push(work);
+      else this.#guarded(work);
+    }
+  }
+
+  /** Work for the end of this turn. */
+  defer(run: () => void): void {
+    const { now } = this.#scheduler;
+    const delayMs = this.#options.turnMs === 0 ? 0 : this.#options.random.float() * this.#options.turnMs;
+    this.#deferredUntil = Math.max(this.#deferredUntil, now + delayMs);
+    this.#scheduler.after(this.#deferredUntil - now, () => this.run(run));
+  }
+
+  /** Changes how fast the local clock goes. */
+  setRate(rate: number): void {
+    this.#localBase = this.monotonic();
+    this.#base = this.#scheduler.now;
+    this.#rate = rate;
+  }
+
+  now(): number {
+    return this.monotonic() + this.#wallOffset;
+  }
+
+  monotonic(): number {
+    return this.#localBase + (this.#scheduler.now - this.#base) * this.#rate;
+  }
+
+  after(delayMs: number, run: () => void): Timer {
+    // A timer that is called off while it waits in a paused process does not run either.
+    let pending = true;
+    const work = (): void => {
+      if (pending) run();
+    };
+    const event = this.#scheduler.after(delayMs / this.#rate, () => this.run(work));
+    return {
+      cancel: () => {
+        pending = false;
+        event.run = null;
+      },
+    };
+  }
+
+  sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted === true) {
+        reject(abortReason(signal));
+        return;
+      }
+      const timer = this.after(delayMs, resolve);
+      signal?.addEventListener('abort', () => {
+        timer.cancel();
+        reject(abortReason(signal));
+      });
+    });
+  }
+}

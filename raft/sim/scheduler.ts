@@ -1,0 +1,107 @@
+import { assert } from '../../base/index.ts';
+
+/** One thing that will happen; `run` is null once it happened or was called off. */
+export interface SimEvent {
+  readonly at: number;
+  readonly order: number;
+  run: (() => void) | null;
+}
+
+/** Microtask turns after an event: enough for what a promise of the driver sets off in the clients of the simulation. */
+const SETTLE_TURNS = 4;
+
+/**
+ * Virtual time: a heap of events, run in the order of their instant, then of their making. No wall clock and no real
+ * input or output, so that the same seed gives the same run; `hash` covers every event and proves it.
+ */
+export class Scheduler {
+  #now = 0;
+  #order = 0;
+  #heap: SimEvent[] = [];
+  #hash = 0x811c9dc5;
+  #events = 0;
+  /** Set when an event may have settled a promise: what waits for it runs before time goes on. */
+  settle = false;
+
+  get now(): number {
+    return this.#now;
+  }
+
+  /** Events run so far. */
+  get events(): number {
+    return this.#events;
+  }
+
+  /** Hash of everything that happened. */
+  get hash(): number {
+    return this.#hash >>> 0;
+  }
+
+  /** Mixes a fact into the hash. */
+  note(fact: number): void {
+    this.#hash = Math.imul(this.#hash ^ fact, 0x01000193);
+  }
+
+  after(delayMs: number, run: () => void): SimEvent {
+    assert(delayMs >= 0, 'nothing happens in the past');
+    const event: SimEvent = { at: this.#now + delayMs, order: this.#order++, run };
+    this.#push(event);
+    return event;
+  }
+
+  /** Runs events until `endMs`, or until `done` says so (asked after every event). */
+  async run(endMs: number, done: () => boolean): Promise<void> {
+    for (let next = this.#heap[0]; next !== undefined && next.at <= endMs; next = this.#heap[0]) {
+      this.#pop();
+      const { run } = next;
+      if (run === null) continue;
+      next.run = null;
+      this.#now = next.at;
+      this.#events++;
+      this.note((next.at * 1000) ^ next.order);
+      run();
+      if (this.settle) {
+        this.settle = false;
+        for (let i = 0; i < SETTLE_TURNS; i++) await undefined;
+      }
+      if (done()) return;
+    }
+    this.#now = Math.max(this.#now, endMs);
+  }
+
+  #push(event: SimEvent): void {
+    const heap = this.#heap;
+    let at = heap.length;
+    heap.push(event);
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      const above = heap[parent] as SimEvent;
+      if (above.at < event.at || (above.at === event.at && above.order < event.order)) break;
+      heap[at] = above;
+      at = parent;
+    }
+    heap[at] = event;
+  }
+
+  #pop(): void {
+    const heap = this.#heap;
+    const last = heap.pop();
+    if (last === undefined || heap.length === 0) return;
+    const size = heap.length;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= size) break;
+      let below = heap[child] as SimEvent;
+      const right = heap[child + 1];
+      if (right !== undefined && (right.at < below.at || (right.at === below.at && right.order < below.order))) {
+        below = right;
+        child++;
+      }
+      if (last.at < below.at || (last.at === below.at && last.order < below.order)) break;
+      heap[at] = below;
+      at = child;
+    }
+    heap[at] = last;
+  }
+}
