@@ -34,7 +34,14 @@ import { leaveConsensus } from './leave.ts';
 import type { LeadershipStatus } from './leadership.ts';
 import { loadMemberFile, saveMemberFile } from './member-file.ts';
 import { managerStatuses, type ManagerState } from './manager-state.ts';
-import { completeAddress, memberMessage, splitAddress, withPort, type LastLeader, type Member } from './membership/index.ts';
+import {
+  completeAddress,
+  memberMessage,
+  splitAddress,
+  withPort,
+  type LastLeader,
+  type Member,
+} from './membership/index.ts';
 import { assemble, type ManagerParts } from './parts.ts';
 import { Recovery } from './recovery.ts';
 import type { Store } from './store/types.ts';
