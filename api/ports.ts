@@ -84,6 +84,8 @@ export interface SwarmRestoreRequest {
   advertiseAddr: string;
   dataPathAddr: string;
   availability: string;
+  /** How long former nodes are waited for before what they ran is started elsewhere, ms; 0 is the least. */
+  awaitMs: number;
   passphrase: string | undefined;
 }
 

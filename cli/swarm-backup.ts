@@ -8,7 +8,7 @@ import type { Flags } from './options.ts';
 import type { SwarmInfo } from './objects.ts';
 import { printJoinCommand, printRecovery } from './swarm.ts';
 import { readSecret } from './swarm-keys.ts';
-import { binarySize } from './units.ts';
+import { binarySize, parseDuration } from './units.ts';
 
 /** Bytes of the checksum at the end of a backup (see manager/backup/format.ts). */
 const CHECKSUM_BYTES = 32;
@@ -151,6 +151,7 @@ async function restore(context: Context, flags: Flags, words: readonly string[])
       advertiseAddr: flags.string('advertise-addr'),
       dataPathAddr: flags.string('data-path-addr'),
       availability: flags.string('availability'),
+      awaitMs: Math.round((flags.number('await') ?? 0) / 1e6),
     },
     headers,
     body: await openBackup(words[0] ?? ''),
@@ -160,7 +161,11 @@ async function restore(context: Context, flags: Flags, words: readonly string[])
   await printJoinCommand(context, nodeId, 'worker');
   const own = await client.get<{ Swarm: SwarmInfo }>('/info');
   const manager = (own.Swarm.RemoteManagers ?? []).find((one) => one.NodeID === nodeId)?.Addr ?? 'HOST:PORT';
-  say(context.out, 'A worker of the former swarm keeps its containers if it is brought back within 30 s, there:\n');
+  const seconds = Math.max(30, Math.round((flags.number('await') ?? 0) / 1e9));
+  say(
+    context.out,
+    `A worker of the former swarm keeps its containers if it is brought back within ${seconds} s. There:\n`,
+  );
   say(context.out, `    shoal swarm rejoin ${manager}\n`);
   say(context.out, "To add a manager to this swarm, run 'shoal swarm join-token manager' and follow the instructions.");
 }
@@ -192,6 +197,10 @@ export const swarmBackupCommands: CommandGroup = {
       option('listen-addr', 'string', 'Address to listen on (<ip|interface>[:port])', {
         initial: '0.0.0.0:2377',
         shown: '0.0.0.0:2377',
+      }),
+      option('await', 'duration', 'How long former nodes are awaited before what they ran is started elsewhere', {
+        parse: parseDuration,
+        shown: '30s',
       }),
       option('availability', 'string', 'Whether the node takes tasks ("active", "pause", "drain")', {
         shown: '"active"',

@@ -348,7 +348,7 @@ export class ClusterNode {
       this.#refuseIfMember();
       const { clock, random } = this.#options;
       const wanted = availability(request.availability);
-      const how = { nowMs: clock.now(), random, availability: wanted };
+      const how = { nowMs: clock.now(), random, availability: wanted, awaitMs: request.awaitMs };
       const addresses = this.#settings(request, 0);
       const image = await readRestoreImage(body, request.passphrase, how);
       await this.#begin({ ...addresses, dataPathPort: image.dataPathPort }, async (member) => {

@@ -225,7 +225,7 @@ export class Manager {
   }
 
   async #restore(image: RestoreImage): Promise<void> {
-    this.#parts.self.restartedAtMs = this.#options.clock.monotonic();
+    Object.assign(this.#parts.self, { restartedAtMs: this.#options.clock.monotonic(), awaitMs: image.awaitMs });
     const member = this.#firstMember();
     await this.recovery.restored(image, member, {
       start: () => this.#consensus(member.raftId, [member], { kind: 'join' }),

@@ -63,6 +63,8 @@ export interface ManagerSelf {
   addr: string;
   /** When it was started from its own data, monotonic ms; not set in a cluster that went on meanwhile. */
   restartedAtMs?: number;
+  /** How long from then on nodes are waited for before they are Down, ms. */
+  awaitMs?: number;
 }
 
 export interface ManagerParts extends ClusterParts {
@@ -131,6 +133,7 @@ function createDispatcherFor(
     log: log.with({ component: 'dispatcher' }),
     nodeId: identity.nodeId,
     restarted: () => self.restartedAtMs !== undefined && clock.monotonic() - self.restartedAtMs < RESTART_GRACE_MS,
+    awaitMs: () => Math.max(0, (self.restartedAtMs ?? 0) + (self.awaitMs ?? 0) - clock.monotonic()),
     managers: () =>
       members
         .list()

@@ -46,7 +46,12 @@ async function* stream(parts: readonly Uint8Array[]): AsyncGenerator<Uint8Array>
   yield* parts;
 }
 
-const how = () => ({ nowMs: systemClock.now(), random: systemRandom, availability: NodeSpec_Availability.ACTIVE });
+const how = () => ({
+  nowMs: systemClock.now(),
+  random: systemRandom,
+  availability: NodeSpec_Availability.ACTIVE,
+  awaitMs: 0,
+});
 
 it('without a quorum calls are refused at once and reads of what was known are served', async () => {
   const { manager: first } = await cluster.bootstrap();

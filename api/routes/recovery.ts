@@ -1,11 +1,14 @@
 import { invalidArgument, notFound } from '../../base/index.ts';
-import { queryBool, readJson } from '../body.ts';
+import { queryBool, queryInt, readJson } from '../body.ts';
 import type { RequestContext, Route } from '../router.ts';
 import { Fields } from '../shapes/fields.ts';
 import { sendEmpty, sendJson, write } from '../stream.ts';
 
 /** Header with the passphrase of a backup, base64 of its UTF-8. */
 const PASSPHRASE_HEADER = 'shoal-passphrase';
+
+/** Longest wait for former nodes, ms. */
+const AWAIT_MAX_MS = 24 * 3_600_000;
 
 /** @throws ShoalError InvalidArgument for an empty passphrase: it would protect nothing */
 function passphraseOf({ request }: RequestContext): string | undefined {
@@ -49,6 +52,13 @@ async function inspect(context: RequestContext): Promise<void> {
   sendJson(response, await withBody(context, (body) => ports.swarm.inspectBackup(body, passphrase)));
 }
 
+/** @throws ShoalError InvalidArgument */
+function awaitMsOf(query: URLSearchParams): number {
+  const ms = queryInt(query, 'awaitMs') ?? 0;
+  if (ms >= 0 && ms <= AWAIT_MAX_MS) return ms;
+  throw invalidArgument('former nodes can be awaited for 24 hours at the most');
+}
+
 async function restore(context: RequestContext): Promise<void> {
   const { response, ports, query } = context;
   const word = (name: string): string => query.get(name) ?? '';
@@ -57,6 +67,7 @@ async function restore(context: RequestContext): Promise<void> {
     advertiseAddr: word('advertiseAddr'),
     dataPathAddr: word('dataPathAddr'),
     availability: word('availability'),
+    awaitMs: awaitMsOf(query),
     passphrase: passphraseOf(context),
   };
   sendJson(response, await withBody(context, (body) => ports.swarm.restore(body, how)));

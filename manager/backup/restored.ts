@@ -45,6 +45,8 @@ export interface RestoreImage {
   /** Members of the lost cluster: their raft ids are void. */
   formerRaftIds: number[];
   formerManagers: LeftBehind[];
+  /** How long former nodes are waited for before they are Down, ms. */
+  awaitMs: number;
   /** 0 when it is the default. */
   dataPathPort: number;
   backup: { createdMs: number; index: number; term: number; newestChangeMs: number | null };
@@ -118,6 +120,8 @@ export interface RestoreOptions {
   nowMs: number;
   random: Random;
   availability: NodeSpec_Availability;
+  /** How long former nodes are waited for before they are Down, ms; never less than after a restart. */
+  awaitMs: number;
 }
 
 /**
@@ -141,6 +145,7 @@ export function restoredImage({ header, manifest, tables }: BackupContent, how: 
     term: manifest.raftTerm + 1,
     formerRaftIds: manifest.members.map((member) => member.raftId),
     formerManagers: manifest.members.map(({ nodeId, addr }) => ({ nodeId, addr, hostname: hostname(nodeId) })),
+    awaitMs: how.awaitMs,
     dataPathPort: cluster.VXLANUDPPort,
     backup: {
       createdMs: header.createdMs,

@@ -28,6 +28,7 @@ describe('dispatcher', () => {
   let clock: VirtualClock;
   let dispatcher: Dispatcher;
   let justRestarted = false;
+  let awaitMs = 0;
   let duty: AbortController;
   let running: Promise<void>;
 
@@ -103,8 +104,9 @@ describe('dispatcher', () => {
       managers: () => [{ peer: { node_id: 'm1', addr: '10.5.0.9:2377' }, weight: 10 }],
       rootCa: () => Buffer.from('pem'),
       restarted: () => justRestarted,
+      awaitMs: () => awaitMs,
     });
-    justRestarted = false;
+    [justRestarted, awaitMs] = [false, 0];
     await lead();
   });
   afterEach(retire);
@@ -216,6 +218,16 @@ describe('dispatcher', () => {
     expect(nodeState('n3')).toBe(NodeStatus_State.UNKNOWN);
     await clock.advanceAsync(200);
     expect(nodeState('n3')).toBe(NodeStatus_State.DOWN);
+  });
+
+  it('waits for nodes for as long as a restored cluster is told to', async () => {
+    await retire();
+    awaitMs = 600_000;
+    await lead();
+    await clock.advanceAsync(599_000);
+    expect(nodeState('n2')).toBe(NodeStatus_State.UNKNOWN);
+    await clock.advanceAsync(2_000);
+    expect(nodeState('n2')).toBe(NodeStatus_State.DOWN);
   });
 
   it('begins its term also when the first write fails', async () => {

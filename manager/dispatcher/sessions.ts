@@ -33,6 +33,8 @@ export interface SessionsOptions {
   batch: WriteBatch;
   /** Whether this manager has been started again a moment ago. */
   restarted?: (() => boolean) | undefined;
+  /** Least time that nodes are waited for now, ms. */
+  awaitMs?: (() => number) | undefined;
 }
 
 /** The sessions of all nodes, and what their silence means. */
@@ -102,7 +104,9 @@ export class Sessions {
     const node = this.#options.store.view().get('node', nodeId);
     // Only Shoal's agents tell the address of their tunnels.
     const shoal = (node?.description?.data_path_addr ?? '') !== '';
-    this.#extend(nodeId, graceMs(this.#cluster(), shoal, this.#options.restarted?.() ?? false));
+    const { restarted, awaitMs } = this.#options;
+    const usualMs = graceMs(this.#cluster(), shoal, restarted?.() ?? false);
+    this.#extend(nodeId, Math.max(usualMs, awaitMs?.() ?? 0));
   }
 
   /** The node was removed from the cluster. */

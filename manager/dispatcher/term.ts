@@ -48,6 +48,8 @@ export interface DispatcherOptions {
   rootCa: () => Uint8Array;
   /** Whether this manager has been started again a moment ago: silent nodes then get more time to come back. */
   restarted?: (() => boolean) | undefined;
+  /** Least time that silent nodes are given now, ms: a restored cluster waits for its workers. */
+  awaitMs?: (() => number) | undefined;
 }
 
 /** One period of leadership: its sessions and indexes, from the first full reading of the store to the last commit. */
@@ -60,9 +62,9 @@ export class DispatcherTerm {
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
-    const { store, clock, random, log } = options;
+    const { store, clock, random, log, restarted, awaitMs } = options;
     this.#batch = new WriteBatch({ store, clock, log, appliedBy: options.nodeId });
-    this.#sessions = new Sessions({ store, clock, random, log, batch: this.#batch, restarted: options.restarted });
+    this.#sessions = new Sessions({ store, clock, random, log, batch: this.#batch, restarted, awaitMs });
     this.#orphans = new Orphans({ store, clock, log });
   }
 
