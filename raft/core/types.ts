@@ -66,10 +66,10 @@ export interface ReadState {
 
 /**
  * The work that the state machine asks its driver to do. The disk works beside everything else: while one write is
- * under way, `ready` goes on to hand out messages and entries to apply, and what the next write will hold gathers in the core
- * (group commit). In this order: send `messages`; begin `write` and, when it is durable, call `written` with it; give
- * `restore` to the state machine; apply `committed`, then call `appliedTo`; answer `readStates`. Arrays belong to the
- * driver, entries are shared and never changed.
+ * under way, `ready` goes on to hand out messages and entries to apply, and what the next write will hold gathers in
+ * the core (group commit). In this order: send `messages`; begin `write` and, when it is durable, call `written` with
+ * it; give `restore` to the state machine; apply `committed`, then call `appliedTo`; answer `readStates`. Arrays belong
+ * to the driver, entries are shared and never changed.
  */
 export interface Ready {
   /** Set when it differs from the last one handed out. */
