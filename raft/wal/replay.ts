@@ -179,7 +179,7 @@ class Replayer {
         this.#damaged({ path: segment.path, offset: file.length, reason });
         return;
       }
-      this.#end(segment, offset, read.kind, last);
+      this.#end(segment, offset, read.kind === 'torn' && !(read.stray && !last) ? 'torn' : 'end', last);
       return;
     }
   }
