@@ -24,8 +24,12 @@ const DEFAULT_DATA_PATH_PORT = 4789;
 const DISK_RETRY_MS = 2_000;
 
 function isDiskFull(error: unknown): boolean {
-  const { code } = error as NodeJS.ErrnoException;
-  return code === 'ENOSPC' || code === 'EDQUOT';
+  // The raft log says what can be done; the cause is what the file system said.
+  for (let at: unknown = error; at instanceof Error; at = at.cause) {
+    const { code } = at as NodeJS.ErrnoException;
+    if (code === 'ENOSPC' || code === 'EDQUOT') return true;
+  }
+  return false;
 }
 
 export interface MemberOptions {

@@ -14,6 +14,8 @@ import type { LogInspection } from '../raft/index.ts';
 
 /** Actions of one entry that are shown. */
 const ACTIONS_SHOWN_MAX = 6;
+/** Terms that are shown to people, the newest. */
+const TERMS_SHOWN_MAX = 8;
 
 const OBJECTS = [
   'node',
@@ -114,6 +116,13 @@ function termRuns(entries: readonly RaftEntry[]): string[] {
   return runs.map(({ term, from, to }) => `${term} (${from === to ? from : `${from}–${to}`})`);
 }
 
+function termWords(entries: readonly RaftEntry[]): string {
+  const runs = termRuns(entries);
+  const shown = runs.slice(-TERMS_SHOWN_MAX);
+  if (shown.length < runs.length) shown.unshift(`${runs.length - shown.length} older`);
+  return shown.join(', ') || 'none';
+}
+
 function keyWords(keyIds: readonly number[]): string {
   return keyIds.map((key) => (key === 0 ? 'clear' : String(key))).join(', ');
 }
@@ -150,7 +159,7 @@ function stateLines(found: LogInspection): string[][] {
     ],
     ['Snapshot', begin.index === 0 ? 'none' : `index ${begin.index}, term ${begin.term}`],
     ['Entries', entries.length === 0 ? 'none' : `${range(first, last)} (${entries.length})`],
-    ['Terms', termRuns(entries).join(', ') || 'none'],
+    ['Terms', termWords(entries)],
     ['Membership', membershipWords(found.membership)],
     ['Stops at', `${end.path}, offset ${end.offset}: ${end.reason}`],
   ];

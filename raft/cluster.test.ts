@@ -134,8 +134,17 @@ async function addHost(overrides: Partial<RaftNodeOptions> = {}): Promise<Host> 
 
 async function change(type: RaftConfChange['type'], host: Host): Promise<void> {
   const fields = { type, node_id: host.id, context: RaftMember.encode(host.member) };
-  await until('a leader', () => leader() !== undefined);
-  await must(leader()?.node, 'leading node').proposeConfChange(RaftConfChange.create(fields));
+  for (;;) {
+    await until('a leader', () => leader() !== undefined);
+    try {
+      await must(leader()?.node, 'leading node').proposeConfChange(RaftConfChange.create(fields));
+      return;
+    } catch (error) {
+      // A new leader takes none before it has committed an entry of its term.
+      if (!isShoalError(error, 'Unavailable')) throw error;
+      await systemClock.sleep(5);
+    }
+  }
 }
 
 async function group(overrides: Partial<RaftNodeOptions> = {}): Promise<void> {

@@ -69,7 +69,17 @@ export class Driver {
     );
     const onUnreadable = (): void => this.snapshots.replace();
     this.#sender = new Sender({ core, storage, transport, guard, onUnreadable, log: this.#log });
-    this.ticker = new Ticker({ ...this.ticks, clock, core, onError, onTick: () => this.#afterTick() });
+    this.ticker = new Ticker({
+      ...{ ...this.ticks, clock, core, onError },
+      onTick: () => this.#afterTick(),
+      onLate: (lateMs) => {
+        const role = this.core.role;
+        this.#log.warn('this process was held up; others may have elected a leader', {
+          lateMs: Math.round(lateMs),
+          role,
+        });
+      },
+    });
   }
 
   /** Brings the state machine to what the log knows as committed, and begins to take part. */

@@ -8,6 +8,8 @@ export interface TickerOptions extends RaftTicks {
   core: Raft;
   /** Called after the core was told of the time. One call stands for one tick, however late it is. */
   onTick: () => void;
+  /** The process was stopped or its event loop held up: for so many ms no time was counted. */
+  onLate: (lateMs: number) => void;
   /** The core threw. */
   onError: (error: unknown) => void;
 }
@@ -82,9 +84,11 @@ export class Ticker {
 
   #fire(): void {
     if (this.#stopped) return;
-    const { clock, core, onTick, onError } = this.#options;
+    const { clock, core, onTick, onLate, onError } = this.#options;
     const nowMs = clock.monotonic();
-    const missed = Math.max(0, Math.floor((nowMs - this.#dueMs) / this.#tickMs));
+    const lateMs = nowMs - this.#dueMs;
+    const missed = Math.max(0, Math.floor(lateMs / this.#tickMs));
+    if (missed >= this.#electionTicks / 2) onLate(lateMs);
     // After a delay a whole tick is left for the sockets.
     this.#dueMs = missed > 0 ? nowMs + this.#tickMs : this.#dueMs + this.#tickMs;
     this.#arm();

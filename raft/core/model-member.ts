@@ -51,10 +51,12 @@ export class ModelMember {
   #write: LogWrite | null = null;
   #starts = 0;
   readonly #checks: ModelChecks;
+  readonly #first: RaftSnapshot;
 
   constructor(id: number, checks: ModelChecks, snapshot: RaftSnapshot) {
     this.id = id;
     this.#checks = checks;
+    this.#first = snapshot;
     this.disk = { hardState: null, snapshot, entries: [], repair: null };
     this.core = this.#start();
   }
@@ -94,7 +96,8 @@ export class ModelMember {
     const hidden = disk.repair !== null && disk.repair.floor === null;
     disk.repair = { floor: floorKnown && !hidden ? promised : null, reason: 'test' };
     disk.entries = snapshotToo ? [] : disk.entries.filter((entry) => entry.index < index);
-    if (snapshotToo) disk.snapshot = null;
+    // What a group begins with is not in the log of the model; in production it is the first entry.
+    if (snapshotToo) disk.snapshot = this.#first;
     this.core = this.#start();
   }
 

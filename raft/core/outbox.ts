@@ -1,6 +1,9 @@
 import { assert } from '../../base/index.ts';
 import type { RaftMessage } from '../../proto/index.ts';
 
+/** Messages that wait for the disk at the most; the oldest gives way. */
+const HELD_MESSAGES_MAX = 4096;
+
 interface Held {
   message: RaftMessage;
   /** The (term, vote) that must be durable first. */
@@ -53,7 +56,11 @@ export class Outbox {
 
   push(message: RaftMessage): void {
     if (this.voteDurable) this.#ready.push(message);
-    else this.#held.push({ message, version: this.#version });
+    else {
+      this.#held.push({ message, version: this.#version });
+      // While a disk stands still; raft sends again what matters.
+      if (this.#held.length > HELD_MESSAGES_MAX) this.#held.shift();
+    }
   }
 
   /**

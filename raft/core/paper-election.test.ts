@@ -279,3 +279,13 @@ test('thesis §6.2 learners do not keep a leader in office', () => {
   group.pass(1, 2 * ELECTION_TICKS);
   expect(group.get(1).role).toBe('follower');
 });
+
+test('§5.2 what waits for a disk that stands still is bounded', () => {
+  const raft = member(1);
+  raft.step(raftMessage({ type: T.MsgHeartbeat, from: 2, to: 1, term: 3 }));
+  const { write } = raft.ready();
+  for (let i = 0; i < 10_000; i++) raft.step(raftMessage({ type: T.MsgHeartbeat, from: 2, to: 1, term: 3 }));
+  expect(raft.heldMessages).toBe(4096);
+  raft.written(must(write, 'write'));
+  expect(raft.ready().messages).toHaveLength(4096);
+});

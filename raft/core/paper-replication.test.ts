@@ -338,3 +338,27 @@ test('batching: what is proposed in one turn goes in one append, and commits are
   const appends = group.drain(leader).filter((m) => m.type === T.MsgApp);
   expect(appends.map((m) => m.entries.length)).toEqual([100, 100]);
 });
+
+test('batching: with commits at ticks, a commit goes with the next entries, else with the next tick', () => {
+  const group = new Harness(...[1, 2, 3].map((id) => member(id, { options: { commitAtTick: true } })));
+  group.elect(1);
+  const leader = group.get(1);
+  leader.propose([bytes('a')]);
+  const appends: RaftMessage[] = [];
+  for (let round = 0; round < 3; round++) {
+    const messages = [...group.rafts.values()].flatMap((raft) => group.drain(raft));
+    appends.push(...messages.filter((message) => message.type === T.MsgApp));
+    for (const message of messages) group.deliver(message);
+  }
+  group.drain(leader);
+  expect(appends.map((m) => m.entries.length)).toEqual([1, 1]);
+  // The entry brought the commit of the one before it.
+  expect([leader.commit, group.get(2).commit]).toEqual([2, 1]);
+  leader.propose([bytes('b')]);
+  group.settle();
+  expect([leader.commit, group.get(2).commit, group.get(3).commit]).toEqual([3, 2, 2]);
+  leader.tick();
+  group.settle();
+  expect([group.get(2).commit, group.get(3).commit]).toEqual([3, 3]);
+  expect(group.applied.get(2)?.length).toBe(3);
+});

@@ -59,6 +59,11 @@ export function sendProbeThroughWindow(state: RaftState, to: number, progress: P
   sendEntries(state, to, progress, Math.max(progress.next - 1, state.log.offset), NO_ENTRIES);
 }
 
+/** Tells the commit index, unless the peer knows it; who was just sent entries does. */
+export function sendCommit(state: RaftState, to: number, progress: Progress): void {
+  if (progress.sentCommit < state.log.committed) sendAppend(state, to, true);
+}
+
 /** Sends what became due since the last turn: entries and the commit index, and heartbeats for reads. */
 export function flush(state: RaftState): void {
   const { due } = state;
@@ -67,8 +72,7 @@ export function flush(state: RaftState): void {
     for (const to of state.peers) {
       const progress = must(state.progress.get(to), 'progress of a peer');
       sendAll(state, to);
-      // Who was just sent entries knows the commit index.
-      if (due === 'commit' && progress.sentCommit < state.log.committed) sendAppend(state, to, true);
+      if (due === 'commit' && state.options.commitAtTick !== true) sendCommit(state, to, progress);
     }
   }
   if (state.heartbeatDue) broadcastHeartbeat(state);

@@ -1,4 +1,4 @@
-import { assert } from '../../base/index.ts';
+import { assert, must } from '../../base/index.ts';
 import { RaftMessageType } from '../../proto/index.ts';
 import type { RaftMessage } from '../../proto/index.ts';
 import { maybeAutoLeave } from './membership.ts';
@@ -12,6 +12,7 @@ import {
   releaseReads,
   sendAll,
   sendAppend,
+  sendCommit,
   sendProbeThroughWindow,
 } from './replication.ts';
 import { becomeFollower } from './roles.ts';
@@ -69,7 +70,7 @@ function appendAccepted(state: RaftState, message: RaftMessage, progress: Progre
   // The window may have opened for several messages.
   sendAll(state, message.from);
   // One that caught up in the meantime may not know yet how far it may commit.
-  if (progress.sentCommit < state.log.committed && state.due !== 'commit') sendAppend(state, message.from, true);
+  if (state.due !== 'commit' && state.options.commitAtTick !== true) sendCommit(state, message.from, progress);
   if (state.transferee === message.from && progress.match === state.log.lastIndex) {
     state.send({ type: RaftMessageType.MsgTimeoutNow, to: message.from });
   }
@@ -107,6 +108,9 @@ export function tickLeader(state: RaftState): void {
   }
   // A new leader may have found a joint membership.
   maybeAutoLeave(state);
+  if (state.options.commitAtTick === true) {
+    for (const to of state.peers) sendCommit(state, to, must(state.progress.get(to), 'progress of a peer'));
+  }
   if (state.heartbeatElapsed < state.heartbeatTicks) return;
   state.heartbeatElapsed = 0;
   broadcastHeartbeat(state);

@@ -167,13 +167,16 @@ export class Clients {
     const { checkers } = this.#world;
     for (const [key, operations] of this.history) {
       for (const operation of operations) {
-        operation.hint = (operation.value === 0 ? undefined : checkers.indexOf(operation.value)) ?? Number.MAX_SAFE_INTEGER;
+        operation.hint =
+          (operation.value === 0 ? undefined : checkers.indexOf(operation.value)) ?? Number.MAX_SAFE_INTEGER;
       }
       const verdict = checkKey(operations);
       if (verdict.ok) continue;
       const why = verdict.undecided ? 'the search was given up' : 'no order explains all answers';
       const stuck = verdict.stuck.map(describe).join('\n  ');
-      throw new Violation(`linearizability of register ${key}: ${why}; after ${verdict.explained} operations:\n  ${stuck}`);
+      throw new Violation(
+        `linearizability of register ${key}: ${why}; after ${verdict.explained} operations:\n  ${stuck}`,
+      );
     }
   }
 }
@@ -181,6 +184,10 @@ export class Clients {
 function describe(op: Operation): string {
   const end = op.end === Number.POSITIVE_INFINITY ? '…' : (op.end / 1000).toFixed(4);
   const what =
-    op.kind === 'get' ? `get found ${op.found}` : op.kind === 'put' ? `put ${op.value}` : `cas ${op.expected} to ${op.value}, found ${op.found}`;
+    op.kind === 'get'
+      ? `get found ${op.found}`
+      : op.kind === 'put'
+        ? `put ${op.value}`
+        : `cas ${op.expected} to ${op.value}, found ${op.found}`;
   return `${(op.start / 1000).toFixed(4)}–${end} s ${what}`;
 }

@@ -44,16 +44,22 @@ describe('a write that is under way', () => {
       crash(disk);
       await run(1000);
       const content = handleOf(disk).read(PATH);
-      const sectors = Array.from({ length: SECTORS }, (_, i) => content.subarray(i * SECTOR_BYTES, (i + 1) * SECTOR_BYTES));
+      const sectors = Array.from({ length: SECTORS }, (_, i) =>
+        content.subarray(i * SECTOR_BYTES, (i + 1) * SECTOR_BYTES),
+      );
       for (const sector of sectors) expect(new Set(sector).size).toBe(1);
       const there = sectors.filter((sector) => sector[0] === 7).length;
-      seen.add(there === 0 ? 'nothing' : there === SECTORS ? 'all' : sectors[0]?.[0] === 7 ? 'some' : 'some, not the first');
+      seen.add(
+        there === 0 ? 'nothing' : there === SECTORS ? 'all' : sectors[0]?.[0] === 7 ? 'some' : 'some, not the first',
+      );
     }
     return seen;
   }
 
   test('is there, or not, or torn sector by sector after a cut of the power; nobody hears of it', async () => {
-    expect(await outcomes((disk) => disk.powerCut(true))).toEqual(new Set(['nothing', 'all', 'some', 'some, not the first']));
+    expect(await outcomes((disk) => disk.powerCut(true))).toEqual(
+      new Set(['nothing', 'all', 'some', 'some, not the first']),
+    );
   });
 
   test('is there, or not, or cut at a page when its process is killed', async () => {

@@ -189,7 +189,10 @@ export class SimDisk {
   }
 
   /** Changes bytes at rest; returns what, for people, or undefined when there is no such file. */
-  damage(what: 'log' | 'snapshot' | 'vote', how: 'bit' | 'bits' | 'sector'): { file: SimFile; text: string } | undefined {
+  damage(
+    what: 'log' | 'snapshot' | 'vote',
+    how: 'bit' | 'bits' | 'sector',
+  ): { file: SimFile; text: string } | undefined {
     const { random } = this;
     const isTarget = { log: isLogFile, snapshot: isSnapshotFile, vote: isVoteFile }[what];
     const candidates = [...this.files.values()].filter((file) => isTarget(file.path) && file.high > 0);

@@ -37,7 +37,10 @@ test.each<[string, Operation[]]>([
   ['both of two compare-and-sets', [put(1, 0, 1), cas(1, 2, 1, 2, 9), cas(1, 3, 1, 2, 9)]],
   ['an unknown write seen, then unseen', [put(1, 0, 1), put(2, 2, NEVER), get(2, 3, 4), get(1, 5, 6)]],
   ['a value seen before it was written', [get(1, 0, 1), put(1, 2, 3)]],
-  ['unknown compare-and-set seen although another value stood there', [put(1, 0, 1), cas(9, 2, -1, 2, NEVER), get(2, 3, 4)]],
+  [
+    'unknown compare-and-set seen although another value stood there',
+    [put(1, 0, 1), cas(9, 2, -1, 2, NEVER), get(2, 3, 4)],
+  ],
 ])('bad: %s', (_, history) => {
   const verdict = checkKey(history);
   expect(verdict.ok).toBe(false);

@@ -1,3 +1,5 @@
+import { unreachable } from '../../base/index.ts';
+
 /**
  * A checker for linearizability of one key (Wing and Gong 1993, with Lowe's 2017 memory of visited configurations):
  * is there one order of the operations, each between its call and its answer, that explains every answer?
@@ -37,10 +39,12 @@ function step(op: Operation, state: number): number | undefined {
       return op.value;
     case 'get':
       return op.found === state ? state : undefined;
-    default:
+    case 'cas':
       if (op.outcome === 'unknown') return state === op.expected ? op.value : state;
       if (op.found === op.expected) return state === op.expected ? op.value : undefined;
       return op.found === state ? state : undefined;
+    default:
+      return unreachable(op.kind);
   }
 }
 

@@ -13,6 +13,8 @@ export interface LinkTemper {
   /** Share of messages that come up to `lateMs` later: after what was sent behind them, even in another term. */
   lateShare: number;
   lateMs: number;
+  /** What goes from one member to another comes in the order in which it was sent, as on a stream; late messages not. */
+  ordered: boolean;
 }
 
 export const GOOD_LINKS: LinkTemper = {
@@ -22,6 +24,7 @@ export const GOOD_LINKS: LinkTemper = {
   duplicateShare: 0,
   lateShare: 0,
   lateMs: 0,
+  ordered: true,
 };
 
 /** What an adversary that reads the messages does with one: lets it pass, drops it, or holds it back for some ms. */
@@ -39,6 +42,8 @@ export class SimNetwork {
   readonly #random: Random;
   readonly #deliver: (message: RaftMessage) => void;
   readonly #cut = new Set<number>();
+  /** When the newest message of each direction comes. */
+  readonly #newestAt = new Map<number, number>();
 
   constructor(scheduler: Scheduler, random: Random, deliver: (message: RaftMessage) => void) {
     this.#scheduler = scheduler;
@@ -127,6 +132,11 @@ export class SimNetwork {
     if (temper.lateShare > 0 && random.float() < temper.lateShare) {
       this.counts.late++;
       ms += random.float() * temper.lateMs;
+    } else if (temper.ordered && heldMs === 0) {
+      const link = message.from * 65_536 + message.to;
+      const at = Math.max(this.#scheduler.now + ms, this.#newestAt.get(link) ?? 0);
+      this.#newestAt.set(link, at);
+      ms = at - this.#scheduler.now;
     }
     this.#scheduler.after(ms, () => {
       // Late messages may outlive a cut; what was sent just before it does not.

@@ -94,6 +94,7 @@ export function profileOf(random: Random): Profile {
     links: {
       ...GOOD_LINKS,
       meanMs: slowLinks ? 15 : pick(random, 0.3, 0.6, 2),
+      ordered: tiny || random.int(4) > 0,
     },
     disk: {
       ...GOOD_DISK,

@@ -9,6 +9,7 @@ export interface SimEvent {
 
 /** Microtask turns after an event: enough for what a promise of the driver sets off in the clients of the simulation. */
 const SETTLE_TURNS = 4;
+const SETTLED = Promise.resolve();
 
 /**
  * Virtual time: a heap of events, run in the order of their instant, then of their making. No wall clock and no real
@@ -62,7 +63,7 @@ export class Scheduler {
       run();
       if (this.settle) {
         this.settle = false;
-        for (let i = 0; i < SETTLE_TURNS; i++) await undefined;
+        for (let i = 0; i < SETTLE_TURNS; i++) await SETTLED;
       }
       if (done()) return;
     }

@@ -39,7 +39,9 @@ export async function disturbFollowers(
   clients.idle = context.chance(0.6);
   world.onElected = (member) => {
     const found = member.node?.core.term;
-    throw new Violation(`stability: member ${member.id} took over in term ${found} while only ${victims.join()} were disturbed`);
+    throw new Violation(
+      `stability: member ${member.id} took over in term ${found} while only ${victims.join()} were disturbed`,
+    );
   };
   for (const id of victims) disturb(context, must(world.members.get(id), 'victim'));
   context.every(4000, () => leader.disk.stall(context.random.float() * STALL_MS));

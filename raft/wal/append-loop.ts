@@ -11,14 +11,16 @@ const [dir = '', first = '1', term = '1'] = process.argv.slice(2);
 const { storage } = openWal(dir, { nodeId: 7, segmentBytes: 64 * 1024, keepEntries: 50 });
 const conf_state = { voters: [7], learners: [], voters_outgoing: [], learners_next: [], auto_leave: false };
 let saving = false;
+let saved = Number(first);
 
 function dataOf(index: number, of: number): Uint8Array {
   return new Uint8Array(200 + (index % 700)).fill((index * 31 + of) % 256);
 }
 
 function maybeSnapshot(store: RaftStorage, index: number, of: number): void {
-  if (saving || index % 100 !== 0) return;
+  if (saving || index < saved + 60) return;
   saving = true;
+  saved = index;
   const metadata = { index, term: of, conf_state };
   store.saveSnapshot({ data: dataOf(index, of), metadata }, (error) => {
     if (error !== null && error !== undefined) throw error as Error;
@@ -37,7 +39,7 @@ function append(index: number, of: number): void {
     const last = index + entries.length - 1;
     storage.noteCommit(last);
     writeSync(1, `${last} ${of}\n`);
-    maybeSnapshot(storage, index - 1, of);
+    maybeSnapshot(storage, last, of);
     append(last + 1, last % 60 < 4 ? of + 1 : of);
   });
 }

@@ -99,23 +99,32 @@ export class Appender {
     const segment = newSegment((this.state.segments.at(-1)?.number ?? 0) + 1);
     this.state.segments = [segment];
     this.state.tail = 0;
+    const sealed = this.#options.seal() !== null;
+    const withHead = (draft: Draft, bytes: number): Draft => ({
+      ...draft,
+      records: [...this.#head(bytes), ...draft.records],
+    });
+    const sizes = drafts.map((draft, i) => wholeFrameBytes(draftBytes(i === 0 ? withHead(draft, 0) : draft), sealed));
+    this.#segmentEnd = Math.max(
+      segmentBytes,
+      sizes.reduce((sum, size) => sum + size, 0),
+    );
     const frames: Uint8Array[] = [];
     for (const [i, draft] of drafts.entries()) {
-      const whole = i === 0 ? { ...draft, records: [...this.#head(), ...draft.records] } : draft;
+      const whole = i === 0 ? withHead(draft, this.#segmentEnd) : draft;
       const frame = this.#encode(whole, i === 0, i === 0 && checkpoint);
       this.state.tail += frame.length;
       frames.push(frame);
     }
-    this.#segmentEnd = Math.max(segmentBytes, this.state.tail);
     const rest = this.#segmentEnd - this.state.tail;
     disk.replace(segment.path, [...frames, Buffer.alloc(rest)]);
     this.#file = disk.open(segment.path);
   }
 
   /** Records that begin every segment, so that older ones can go. */
-  #head(): WalRecord[] {
+  #head(bytes: number): WalRecord[] {
     const { nodeId, marker, repair } = this.state;
-    const head: WalRecord[] = [{ kind: 'segment', version: WAL_VERSION, nodeId, ...marker }];
+    const head: WalRecord[] = [{ kind: 'segment', version: WAL_VERSION, nodeId, bytes, ...marker }];
     if (repair !== null) head.push({ kind: 'repair', repair });
     return head;
   }
@@ -183,8 +192,9 @@ export class Appender {
   /** Starts a segment with a frame; it bears its name only when that frame is durable. */
   #roll(draft: Draft, sealed: boolean, done: Done): void {
     const { disk, segmentBytes } = this.#options;
-    const whole = { ...draft, records: [...this.#head(), ...draft.records] };
-    const bytes = Math.max(segmentBytes, wholeFrameBytes(draftBytes(whole), sealed));
+    const records = [...this.#head(0), ...draft.records];
+    const bytes = Math.max(segmentBytes, wholeFrameBytes(draftBytes({ ...draft, records }), sealed));
+    const whole = { ...draft, records: [...this.#head(bytes), ...draft.records] };
     const begin = (): void => {
       const number = must(this.state.segments.at(-1), 'last segment').number + 1;
       this.state.segments.push(newSegment(number));

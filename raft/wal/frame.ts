@@ -26,6 +26,8 @@ const FORMAT_1_HEADER_BYTES = 24;
 const MAGIC_FORMAT_1 = Buffer.from('ShWf', 'latin1');
 /** Bytes of the header that are bound to a sealed payload. */
 const BOUND_BYTES = 52;
+/** Magic and checksums alone are more than this. */
+const STRAY_BYTES_MAX = 2;
 const ZEROS = Buffer.alloc(256 * 1024);
 
 const FLAG_HEAD = 1;
@@ -158,8 +160,11 @@ export type FrameRead =
   | { kind: 'frame'; header: ReadHeader; payload: Buffer; next: number }
   /** Nothing was written here or after. */
   | { kind: 'end' }
-  /** A write that a crash cut short: the last of the log, never acknowledged. */
-  | { kind: 'torn' }
+  /**
+   * A write that a crash cut short: the last of the log, never acknowledged. Or `stray` bytes where nothing was written:
+   * too few to be left of a frame.
+   */
+  | { kind: 'torn'; stray: boolean }
   /** Was written whole and is not what was written. `next` is where reading can go on, null when nothing follows. */
   | { kind: 'damaged'; reason: string; header: ReadHeader | null; next: number | null };
 
@@ -225,6 +230,17 @@ function findHeader(file: Buffer, offset: number, sequence: number): number | nu
   return null;
 }
 
+/** Whether no more than a flipped bit or two stand from `offset` on: every frame has more bytes that are not zero. */
+function isStray(file: Buffer, offset: number): boolean {
+  let seen = 0;
+  for (let at = offset; at < file.length; at += SECTOR_BYTES) {
+    const stop = Math.min(file.length, at + SECTOR_BYTES);
+    if (allZero(file, at, stop)) continue;
+    for (let i = at; i < stop; i++) if (file[i] !== 0 && ++seen > STRAY_BYTES_MAX) return false;
+  }
+  return true;
+}
+
 /** Reads the frame at `offset` of a segment. @param sequence of the frame before, 0 when not known. */
 export function readFrame(file: Buffer, offset: number, sequence: number): FrameRead {
   const header = readHeader(file, offset);
@@ -238,7 +254,7 @@ export function readFrame(file: Buffer, offset: number, sequence: number): Frame
   if (next < file.length && !allZero(file, next, file.length)) {
     return { kind: 'damaged', reason: 'checksum of the payload does not match', header, next };
   }
-  if (hasUnwrittenSector(file, offset, next)) return { kind: 'torn' };
+  if (hasUnwrittenSector(file, offset, next)) return { kind: 'torn', stray: false };
   const reason = 'checksum of the last payload does not match although all of it was written';
   return { kind: 'damaged', reason, header, next: null };
 }
@@ -246,6 +262,7 @@ export function readFrame(file: Buffer, offset: number, sequence: number): Frame
 function readBadHeader(file: Buffer, offset: number, sequence: number): FrameRead {
   const end = Math.min(offset + FRAME_HEADER_BYTES, file.length);
   if (allZero(file, offset, file.length)) return { kind: 'end' };
+  if (isStray(file, offset)) return { kind: 'torn', stray: true };
   const found = findHeader(file, offset, sequence);
   if (found !== null) {
     return { kind: 'damaged', reason: 'a header is damaged and frames follow', header: null, next: found };
@@ -253,7 +270,7 @@ function readBadHeader(file: Buffer, offset: number, sequence: number): FrameRea
   // To the end of the header's last sector: other bytes of the frame show that it was written.
   const sectorEnd = Math.ceil(end / SECTOR_BYTES) * SECTOR_BYTES;
   if (offset + FRAME_HEADER_BYTES > file.length || hasUnwrittenSector(file, offset, Math.min(sectorEnd, file.length))) {
-    return { kind: 'torn' };
+    return { kind: 'torn', stray: false };
   }
   return { kind: 'damaged', reason: 'the header is damaged', header: null, next: null };
 }

@@ -107,11 +107,13 @@ test('kill -9 while it appends, 20 times: everything acknowledged is there', asy
   const random = new SeededRandom(20);
   let next = 1;
   let term = 1;
+  let snapshots = 0;
   for (let round = 0; round < 20; round++) {
     const said = await killAfter(script, [dir, String(next), String(term)], 20 + random.int(150));
     const { storage, recovered } = openWal(dir, { nodeId: 7, segmentBytes: 64 * 1024, keepEntries: 50 });
     const begin = recovered.snapshot?.metadata?.index ?? 0;
     const last = recovered.entries.at(-1)?.index ?? begin;
+    if (begin > 0) snapshots++;
     expect(recovered.repair).toBeNull();
     expect(last).toBeGreaterThanOrEqual(said.index);
     expect(must(recovered.hardState, 'hard state').term).toBeGreaterThanOrEqual(said.term);
@@ -123,6 +125,7 @@ test('kill -9 while it appends, 20 times: everything acknowledged is there', asy
     next = last + 1;
     term = must(recovered.hardState, 'hard state').term;
   }
+  expect(snapshots).toBeGreaterThan(10);
 }, 120_000);
 
 test('a full disk: a clear error, and all that was acknowledged after room was made', async () => {

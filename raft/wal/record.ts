@@ -3,8 +3,8 @@ import type { LogRepair } from '../storage.ts';
 
 /** One fact of the log. A frame's payload is a sequence of records; index 0 stands for "no snapshot". */
 export type WalRecord =
-  /** Head of every segment: whose log it is, and the snapshot that it relies on. */
-  | { kind: 'segment'; version: number; nodeId: number; index: number; term: number }
+  /** Head of every segment: whose log it is, the size of its file, and the snapshot that it relies on. */
+  | { kind: 'segment'; version: number; nodeId: number; bytes: number; index: number; term: number }
   | { kind: 'entry'; entry: RaftEntry }
   /** Entries up to `index` are covered by a snapshot file. */
   | { kind: 'snapshot'; index: number; term: number }
@@ -18,6 +18,7 @@ const TAG = { segment: 1, entry: 2, snapshot: 4, reset: 5, repair: 6, repaired: 
 
 /** Bytes before an entry's data: tag, type, term, index, length. */
 const ENTRY_HEAD_BYTES = 1 + 1 + 8 + 8 + 4;
+const SEGMENT_RECORD_BYTES = 41;
 const REASON_BYTES_MAX = 1000;
 
 export function put64(out: Buffer, at: number, value: number): number {
@@ -40,7 +41,7 @@ export function entryBytes(entry: RaftEntry): number {
 export function recordBytes(record: WalRecord): number {
   switch (record.kind) {
     case 'segment':
-      return 33;
+      return SEGMENT_RECORD_BYTES;
     case 'entry':
       return entryBytes(record.entry);
     case 'snapshot':
@@ -75,7 +76,7 @@ function putNumbers(out: Buffer, at: number, tag: number, values: readonly numbe
 export function putRecord(out: Buffer, at: number, record: WalRecord): number {
   switch (record.kind) {
     case 'segment':
-      return putNumbers(out, at, TAG.segment, [record.version, record.nodeId, record.index, record.term]);
+      return putNumbers(out, at, TAG.segment, [record.version, record.nodeId, record.bytes, record.index, record.term]);
     case 'entry':
       return putEntry(out, at, record.entry);
     case 'snapshot':
@@ -156,9 +157,10 @@ export function decodeRecords(payload: Buffer, slabs: Slabs): WalRecord[] {
       out.push({ kind: 'entry', entry });
       at = next;
     } else if (tag === TAG.segment) {
-      const [version, nodeId] = [get64(payload, at + 1), get64(payload, at + 9)];
-      out.push({ kind: 'segment', version, nodeId, index: get64(payload, at + 17), term: get64(payload, at + 25) });
-      at += 33;
+      const [version, nodeId, bytes] = [get64(payload, at + 1), get64(payload, at + 9), get64(payload, at + 17)];
+      const marker = { index: get64(payload, at + 25), term: get64(payload, at + 33) };
+      out.push({ kind: 'segment', version, nodeId, bytes, ...marker });
+      at += SEGMENT_RECORD_BYTES;
     } else if (tag === TAG.snapshot || tag === TAG.reset) {
       const kind = tag === TAG.snapshot ? 'snapshot' : 'reset';
       out.push({ kind, index: get64(payload, at + 1), term: get64(payload, at + 9) });

@@ -106,6 +106,8 @@ class Replayer {
   readonly #options: ReplayOptions;
   readonly #slabs = new Slabs();
   #state: LogState = unknownState();
+  /** Size of the present segment's file as its head says; 0 when that is damaged. */
+  #madeBytes = 0;
 
   constructor(options: ReplayOptions) {
     this.#options = options;
@@ -143,6 +145,7 @@ class Replayer {
     const { replay } = this;
     replay.segments.push(segment);
     const file = this.#content(segment);
+    this.#madeBytes = 0;
     replay.fileBytes = file.length;
     if (isFormat1(file)) {
       throw new ShoalError(
@@ -171,7 +174,12 @@ class Replayer {
         continue;
       }
       if (last) replay.lastFrame = Buffer.from(file.subarray(lastStart, offset));
-      this.#end(segment, offset, read.kind, last);
+      if (file.length < this.#madeBytes) {
+        const reason = `the file has ${file.length} bytes of the ${this.#madeBytes} that it was made with`;
+        this.#damaged({ path: segment.path, offset: file.length, reason });
+        return;
+      }
+      this.#end(segment, offset, read.kind === 'torn' && !(read.stray && !last) ? 'torn' : 'end', last);
       return;
     }
   }
@@ -269,6 +277,7 @@ class Replayer {
     switch (record.kind) {
       case 'segment':
         this.#checkOwner(segment, record.version, record.nodeId);
+        this.#madeBytes = record.bytes;
         this.#setMarker({ index: record.index, term: record.term });
         return;
       case 'entry':

@@ -66,6 +66,7 @@ function rain(context: NemesisContext): void {
     duplicateShare: random.float() * 0.2,
     lateShare: random.float() * 0.1,
     lateMs: 200 + random.int(3000),
+    ordered: context.chance(0.5),
   };
 }
 
@@ -135,6 +136,7 @@ export const storm: Nemesis = (context) => {
     duplicateShare: 0.1 + random.float() * 0.2,
     lateShare: 0.02 + random.float() * 0.1,
     lateMs: 1000 + random.int(9000),
+    ordered: false,
   };
   context.every(3000, () => {
     const leader = context.leader();
