@@ -1,4 +1,4 @@
-import { isShoalError, type Clock } from '../base/index.ts';
+import { isShoalError, type Clock, type Logger } from '../base/index.ts';
 import { LeaveRequest, RaftMembershipService } from '../proto/index.ts';
 import type { LeaderAccess } from './leader-access.ts';
 import { memberMessage } from './membership/index.ts';
@@ -31,4 +31,23 @@ export async function leaveConsensus(parts: ManagerParts, leaderAccess: LeaderAc
       await clock.sleep(LEAVE_PAUSE_MS);
     }
   }
+}
+
+/** Hands the lead over if there is somebody to take it, ends all calls and duties, closes the log. */
+export async function stopParts(parts: ManagerParts, log: Logger): Promise<void> {
+  const { leadership, consensus, server, clients, store, quorum, keyKeeper } = parts;
+  const raft = consensus();
+  await quorum.stop();
+  const others = raft?.progress().some((one) => !one.learner && one.active && one.raftId !== raft.id) === true;
+  if (raft?.isLeader() === true && others) {
+    await raft.transferLeadership().catch((error: unknown) => log.info('the lead was not handed over', { error }));
+  }
+  leadership.end();
+  // Duties and calls may wait for a commit: the log must end first.
+  await raft?.stop();
+  await keyKeeper.stop();
+  await leadership.stop();
+  await server.stop();
+  clients.close();
+  store.close();
 }

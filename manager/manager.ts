@@ -15,8 +15,6 @@ import {
   ControlService,
   GetUnlockKeyRequest,
   JoinRequest,
-  Node,
-  NodeRole,
   RaftMembershipService,
   type MethodDescription,
   type RequestOf,
@@ -30,7 +28,7 @@ import { clusterOf, createCluster, type ClusterInit } from './ca/index.ts';
 import type { ConsensusOptions } from './consensus.ts';
 import { DataKeys } from './keys/index.ts';
 import { LeaderAccess } from './leader-access.ts';
-import { leaveConsensus } from './leave.ts';
+import { leaveConsensus, stopParts } from './leave.ts';
 import type { LeadershipStatus } from './leadership.ts';
 import { loadMemberFile, saveMemberFile } from './member-file.ts';
 import { managerStatuses, type ManagerState } from './manager-state.ts';
@@ -43,7 +41,7 @@ import {
   type Member,
 } from './membership/index.ts';
 import { assemble, type ManagerParts } from './parts.ts';
-import { Recovery } from './recovery.ts';
+import { demoteOthers, Recovery } from './recovery.ts';
 import type { Store } from './store/types.ts';
 
 /** Time for the leader to take a joining manager in, ms (swarmkit.md §2.1). */
@@ -282,14 +280,7 @@ export class Manager {
       await this.store.update((tx) => createCluster(tx, identity, clusterInit, random));
     }
     if (!this.#forced) return;
-    await this.store.update((tx) => {
-      for (const stored of tx.list('node')) {
-        if (stored.id === identity.nodeId || stored.role !== NodeRole.MANAGER || stored.spec === null) continue;
-        const node = Node.clone(stored);
-        node.spec = { ...stored.spec, desired_role: NodeRole.WORKER };
-        tx.update('node', node);
-      }
-    });
+    await this.store.update((tx) => demoteOthers(tx, identity.nodeId));
     this.#forced = false;
   }
 
@@ -393,24 +384,6 @@ export class Manager {
   }
 
   async #stop(): Promise<void> {
-    const { leadership, consensus, server, clients, store, quorum, keyKeeper } = this.#parts;
-    const raft = consensus();
-    await quorum.stop();
-    if (
-      raft?.isLeader() === true &&
-      raft.progress().some((one) => !one.learner && one.active && one.raftId !== raft.id)
-    ) {
-      await raft.transferLeadership().catch((error: unknown) => {
-        this.#options.log.info('the lead was not handed over', { error });
-      });
-    }
-    leadership.end();
-    // Duties and calls may wait for a commit: the log must end first.
-    await raft?.stop();
-    await keyKeeper.stop();
-    await leadership.stop();
-    await server.stop();
-    clients.close();
-    store.close();
+    await stopParts(this.#parts, this.#options.log);
   }
 }

@@ -146,6 +146,7 @@ function createDispatcherFor(
 interface Base {
   readonly options: PartsOptions;
   readonly late: LateConsensus;
+  readonly store: ReplicatedStore;
   readonly cluster: ClusterParts;
   readonly tls: TlsIdentity;
   readonly clients: ManagerClients;
@@ -261,20 +262,17 @@ function createKeyKeeper(base: Base): KeyKeeper {
   return new KeyKeeper({ ...depsOf(base, 'keys'), identities, dataKeys, onLocked, snapshotNow });
 }
 
-/** Puts a manager together. */
-export function assemble(options: PartsOptions): ManagerParts {
+/** What does not depend on the services. */
+function createBase(options: PartsOptions): Base {
   const { identity, clock, random, log } = options;
   const late = new LateConsensus();
   const store = createStore({ proposer: late, clock, random, log: log.with({ component: 'store' }) });
   const members = new MemberList();
   const tls = new TlsIdentity(identity);
-  const clients = new ManagerClients(tls);
-  const self: ManagerSelf = { addr: '' };
-  const quorum = createQuorumWatch(options, late, members);
   const cluster: ClusterParts = {
     store,
     members,
-    quorum,
+    quorum: createQuorumWatch(options, late, members),
     peers: () => late.transport?.status() ?? [],
     consensus: () => late.node,
   };
@@ -286,9 +284,16 @@ export function assemble(options: PartsOptions): ManagerParts {
     isRemovedNode: (nodeId) => isBlacklisted(clusterOf(store.view()), nodeId, clock.now()),
     log: log.with({ component: 'raft-access' }),
   });
-  const received = newReceiveCounters();
   const dataKeys = new DataKeys({ ...options, log: log.with({ component: 'keys' }) });
-  const base: Base = { options, late, cluster, tls, clients, self, dataKeys, addresses, raftAccess };
+  const clients = new ManagerClients(tls);
+  return { options, late, store, cluster, tls, clients, self: { addr: '' }, dataKeys, addresses, raftAccess };
+}
+
+/** Puts a manager together. */
+export function assemble(options: PartsOptions): ManagerParts {
+  const base = createBase(options);
+  const { late, store, cluster, tls, clients, self, dataKeys, addresses, raftAccess } = base;
+  const { members } = cluster;
   const membership = new MembershipService({ ...depsOf(base, 'membership'), raft: late, members, tls });
   const dispatcher = createDispatcherFor(options, store, members, self);
   const broker = createLogBroker(depsOf(base, 'logs'));
@@ -305,6 +310,7 @@ export function assemble(options: PartsOptions): ManagerParts {
     dispatcher.refresh();
   };
   const server = createServer(base, leadership, leaderAddr);
+  const received = newReceiveCounters();
   const raftNode = (): ReturnType<Consensus['receiver']> => late.node?.receiver();
   addServices(server, {
     authority,
@@ -335,7 +341,7 @@ export function assemble(options: PartsOptions): ManagerParts {
     received,
     leaderAddr,
     wordsContext: () => ({
-      nowMs: clock.now(),
+      nowMs: options.clock.now(),
       hostname: (nodeId) => store.view().get('node', nodeId)?.description?.hostname ?? '',
     }),
     startConsensus: (raftId, how) => startConsensus(base, leadership, onChange, raftId, how),

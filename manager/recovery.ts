@@ -1,6 +1,8 @@
 import { must, ShoalError, unavailable, type Clock, type Logger, type Random } from '../base/index.ts';
 import type { NodeIdentity } from '../identity/index.ts';
 import {
+  Node,
+  NodeRole,
   RaftConfChange,
   RaftConfChangeType,
   RaftMessage,
@@ -18,6 +20,7 @@ import type { ManagerParts } from './parts.ts';
 import { quorumLine, quorumLines } from './quorum-words.ts';
 import { loadReport, newestChangeMs, reportLines, saveReport, type RecoveryReport } from './recovery-report.ts';
 import { encodeState } from './replicated-state.ts';
+import type { Transaction } from './store/types.ts';
 
 export interface RecoveryOptions {
   identity: NodeIdentity;
@@ -183,4 +186,14 @@ function restoreMessage(image: RestoreImage, member: Member): RaftMessage {
     term,
     snapshot: { data, metadata: { index, term, conf_state: { voters: [member.raftId] } } },
   });
+}
+
+/** Makes every other manager a worker: they were left behind. */
+export function demoteOthers(tx: Transaction, nodeId: string): void {
+  for (const stored of tx.list('node')) {
+    if (stored.id === nodeId || stored.role !== NodeRole.MANAGER || stored.spec === null) continue;
+    const node = Node.clone(stored);
+    node.spec = { ...stored.spec, desired_role: NodeRole.WORKER };
+    tx.update('node', node);
+  }
 }
