@@ -30,7 +30,8 @@ export interface RaftOptions {
   snapshotRetryTicks: number;
   /**
    * A commit index that no entry, heartbeat or snapshot carries waits for the next tick, unless it commits a change of
-   * membership. Under load it goes with the next entries, and half of all messages are saved. Default: it is sent at once.
+   * membership. Under load it goes with the next entries, and half of all messages are saved. Default: it is sent at
+   * once.
    */
   commitAtTick?: boolean;
   /**
