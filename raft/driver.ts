@@ -347,6 +347,7 @@ function newCore(options: RaftNodeOptions, ticks: RaftTicks, found: RecoveredLog
       maxAppendBytes: options.maxAppendBytes ?? defaults.APPEND_BYTES_MAX,
       maxInflightMessages: options.maxInflightMessages ?? defaults.INFLIGHT_MESSAGES_MAX,
       snapshotRetryTicks: defaults.SNAPSHOT_RETRY_ELECTIONS * ticks.electionTicks,
+      commitAtTick: true,
     },
     {
       hardState: found.hardState,

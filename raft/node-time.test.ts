@@ -168,6 +168,18 @@ describe('reads by lease', () => {
   });
 });
 
+test('a read on a follower sees what was written just before, without waiting for a tick', async () => {
+  const [, follower] = await three();
+  for (let i = 0; i < 5; i++) {
+    await write(`value-${i}`);
+    const began = group.clock.monotonic();
+    await group.settled(must(follower.node, 'follower').readIndex());
+    expect(group.clock.monotonic() - began).toBeLessThan(10);
+    expect(follower.machine.values).toContain(`value-${i}`);
+    await group.clock.advanceAsync(7);
+  }
+});
+
 describe('the ticks of a group', () => {
   test('change while it runs', async () => {
     const [leader, second, third] = await three();

@@ -77,6 +77,7 @@ export class ModelMember {
         maxInflightMessages: 3,
         maxInflightBytes: 40,
         snapshotRetryTicks: 10,
+        commitAtTick: this.id % 2 === 0,
       },
       { hardState, snapshot: snapshot?.metadata ?? null, entries: [...entries], repair },
     );

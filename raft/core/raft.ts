@@ -106,6 +106,9 @@ export class Raft {
       return;
     }
     state.electionElapsed++;
+    if (state.leaderId !== NONE && state.repair.isStuck(state.log, state.electionTicks)) {
+      becomeFollower(state, state.term + 1, NONE);
+    }
     if (state.promotable && state.electionElapsed >= state.electionTimeout) {
       state.electionElapsed = 0;
       campaign(state, 'pre-election');

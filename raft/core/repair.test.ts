@@ -113,3 +113,27 @@ test('repair: what only the damaged member had promised is not lost by an electi
   group.settle();
   expect(group.get(2).role).not.toBe('leader');
 });
+
+test('repair: a floor that the leader never reaches is given up for a new term, once', () => {
+  const group = three();
+  group.elect(1);
+  group.get(1).propose(['a', 'b'].map(bytes));
+  group.settle();
+  const entries = group.get(3).entriesFrom(1).slice(0, 1);
+  const hardState = { term: 1, vote: 1, commit: 1 };
+  const raft = member(3, { entries, hardState, repair: { floor: 50, reason: 'test' } });
+  group.rafts.set(3, raft);
+  const pass = (ticks: number): void => {
+    for (let i = 0; i < ticks; i++) {
+      for (const id of [1, 2, 3]) group.tick(id, 1);
+      group.settle();
+    }
+  };
+  pass(9 * ELECTION_TICKS);
+  expect([raft.term, raft.lastIndex, raft.repairReason]).toEqual([1, 3, 'test']);
+  pass(6 * ELECTION_TICKS);
+  expect([raft.repairReason, raft.lastIndex, raft.term > 1]).toEqual([null, 4, true]);
+  const { term } = raft;
+  pass(20 * ELECTION_TICKS);
+  expect(raft.term).toBe(term);
+});

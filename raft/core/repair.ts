@@ -1,6 +1,9 @@
 import type { LogRepair } from '../storage.ts';
 import type { RaftLog } from './log.ts';
 
+/** Election timeouts after which a member that has all there is, but not its floor, asks for a new term. */
+const PATIENCE_ELECTIONS = 10;
+
 /**
  * A member whose disk lost durable entries. It may have acknowledged them, so that it must not help anybody to an
  * election before it holds again all that it may have promised; until then it takes entries and snapshots, but neither
@@ -14,12 +17,14 @@ import type { RaftLog } from './log.ts';
  * - A leader of the term T itself may still count, even after this start, an old acknowledgement that was on its way.
  *   The log is whole only if it also reaches `floor`, the highest index that may have been promised.
  * Without a floor the member therefore begins a term of its own, without a vote: the leader of T gives way, and the
- * next one is of a later term.
+ * next one is of a later term. So does a member that has long had all there is without reaching its floor: what it had
+ * promised up to there may have been overwritten, and an idle leader never get there.
  */
 export class Repair {
   #task: LogRepair | null;
   readonly #startTerm: number;
   #found = false;
+  #idleTicks = 0;
 
   constructor(task: LogRepair | null, startTerm: number) {
     this.#task = task;
@@ -50,6 +55,16 @@ export class Repair {
     const { floor } = this.#task;
     this.#found = term > this.#startTerm || (floor !== null && log.durable >= floor);
     return this.#found;
+  }
+
+  /** A tick passes. @returns whether a new term should begin, so that the floor does not matter any more. */
+  isStuck(log: RaftLog, electionTicks: number): boolean {
+    if (this.#task === null || this.#found) return false;
+    const isIdle = log.committed === log.lastIndex && log.durable === log.lastIndex && log.lastIndex > 0;
+    this.#idleTicks = isIdle ? this.#idleTicks + 1 : 0;
+    if (this.#idleTicks < PATIENCE_ELECTIONS * electionTicks) return false;
+    this.#idleTicks = 0;
+    return true;
   }
 
   /** The disk knows that the log is whole. */

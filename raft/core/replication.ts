@@ -1,5 +1,5 @@
 import { assert, must } from '../../base/index.ts';
-import { RaftMessageType } from '../../proto/index.ts';
+import { RaftEntryType, RaftMessageType } from '../../proto/index.ts';
 import type { RaftEntry } from '../../proto/index.ts';
 import type { Progress } from './progress.ts';
 import { quorumValue } from './quorum.ts';
@@ -72,7 +72,7 @@ export function flush(state: RaftState): void {
     for (const to of state.peers) {
       const progress = must(state.progress.get(to), 'progress of a peer');
       sendAll(state, to);
-      if (due === 'commit' && state.options.commitAtTick !== true) sendCommit(state, to, progress);
+      if (due === 'commit') sendCommit(state, to, progress);
     }
   }
   if (state.heartbeatDue) broadcastHeartbeat(state);
@@ -104,11 +104,15 @@ export function maybeCommit(state: RaftState): boolean {
   if (index <= log.committed) return false;
   // Entries of earlier terms are not committed by counting: a later leader could still overwrite them (figure 8).
   if (log.term(index) !== state.term) return false;
+  // A member that is removed is no peer any more at the next tick.
+  let urgent = state.options.commitAtTick !== true;
   for (let i = log.committed + 1; i <= index; i++) {
-    state.uncommittedBytes -= must(log.entry(i), 'committed entry').data.length;
+    const { data, type } = must(log.entry(i), 'committed entry');
+    state.uncommittedBytes -= data.length;
+    if (type !== RaftEntryType.EntryNormal) urgent = true;
   }
   log.commitTo(index);
-  state.due = 'commit';
+  if (urgent) state.due = 'commit';
   releaseHeldReads(state);
   return true;
 }
