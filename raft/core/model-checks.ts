@@ -1,6 +1,16 @@
 import { RaftMessageType } from '../../proto/index.ts';
-import type { RaftMessage } from '../../proto/index.ts';
-import type { ModelMember } from './model-member.ts';
+import type { RaftHardState, RaftMessage } from '../../proto/index.ts';
+import type { LogRepair } from '../storage.ts';
+import type { Raft } from './index.ts';
+
+/** What is checked of a member. */
+export interface CheckedMember {
+  readonly id: number;
+  readonly core: Raft;
+  readonly disk: { readonly hardState: RaftHardState | null; readonly repair: LogRepair | null };
+  /** Whether its disk has the entry. */
+  holds(index: number, term: number): boolean;
+}
 
 /** Test help: figure 3 of the Raft paper, and the promises of messages, checked after every step of any member. */
 export class ModelChecks {
@@ -21,12 +31,12 @@ export class ModelChecks {
   }
 
   /** What a member applies is on its disk. */
-  durable(member: ModelMember, index: number, term: number): void {
+  durable(member: CheckedMember, index: number, term: number): void {
     if (!member.holds(index, term)) throw new Error(`member ${member.id} applies ${index}, which its disk lacks`);
   }
 
   /** What a message promises is on its sender's disk. */
-  promised(member: ModelMember, message: RaftMessage): void {
+  promised(member: CheckedMember, message: RaftMessage): void {
     const hard = member.disk.hardState ?? { term: 0, vote: 0, commit: 0 };
     const { core, id } = member;
     const preVote =
@@ -46,7 +56,7 @@ export class ModelChecks {
     }
   }
 
-  observe(member: ModelMember): void {
+  observe(member: CheckedMember): void {
     const { core } = member;
     const seen = this.#seen.get(core) ?? { role: '', term: 0, lastIndex: 0, commit: core.firstIndex - 1 };
     if (core.commit < seen.commit) throw new Error(`commit of member ${core.id} goes back`);
@@ -57,7 +67,7 @@ export class ModelChecks {
   }
 
   /** Log matching, by induction: an (index, term) names one entry and the term before it. */
-  #logMatching({ core }: ModelMember): void {
+  #logMatching({ core }: CheckedMember): void {
     for (const { index, term, data } of core.entriesFrom(core.lastIndex - 20)) {
       const fact = `${core.termAt(index - 1) ?? '?'} ${String(data)}`;
       const known = this.#entries.get(`${index}:${term}`);
@@ -66,7 +76,7 @@ export class ModelChecks {
     }
   }
 
-  #commits({ core }: ModelMember, from: number): void {
+  #commits({ core }: CheckedMember, from: number): void {
     for (let index = from + 1; index <= core.commit; index++) {
       const term = core.termAt(index);
       if (term === undefined) continue;
@@ -78,7 +88,7 @@ export class ModelChecks {
     this.maxCommit = Math.max(this.maxCommit, core.commit);
   }
 
-  #leads({ core }: ModelMember, seen: { role: string; term: number; lastIndex: number }): void {
+  #leads({ core }: CheckedMember, seen: { role: string; term: number; lastIndex: number }): void {
     const other = this.#leaders.get(core.term);
     if (other !== undefined && other !== core.id) {
       throw new Error(`election safety: ${other} and ${core.id} lead term ${core.term}`);
