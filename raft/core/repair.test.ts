@@ -30,6 +30,21 @@ test('repair: a commit index beyond the end of the damaged log is no error', () 
   expect(() => member(1, { entries: logOf(1, 1), hardState: { term: 3, vote: 0, commit: 4 } })).toThrow(/lost/);
 });
 
+test('repair: a heartbeat commits nothing, for the damage may have brought back entries that had been replaced', () => {
+  // Before the damage the log had got entry 2 of term 3 in place of the one of term 1 that is back now.
+  const raft = member(1, {
+    entries: logOf(1, 1),
+    hardState: { term: 3, vote: 0, commit: 1 },
+    repair: { floor: 4, reason: 'test' },
+  });
+  answers(raft, { type: T.MsgHeartbeat, from: 2, term: 3, commit: 4 });
+  expect(raft.commit).toBe(1);
+  raft.step(
+    raftMessage({ type: T.MsgApp, from: 2, to: 1, term: 3, index: 1, log_term: 1, commit: 4, entries: [entry(2, 3)] }),
+  );
+  expect([raft.commit, raft.termAt(2)]).toEqual([2, 3]);
+});
+
 const fill = { type: T.MsgApp, from: 2, index: 2, log_term: 1, commit: 4 };
 
 test('repair: with a floor, the log is whole once it is durable up to it and to a committed entry of the term', () => {

@@ -65,8 +65,9 @@ function handleAppend(state: RaftState, message: RaftMessage): void {
 
 function handleHeartbeat(state: RaftState, message: RaftMessage): void {
   const { log, repair } = state;
-  // The leader may count on entries that a damaged disk has lost; it learns so by the answer.
-  log.commitTo(repair.active ? Math.min(message.commit, log.lastIndex) : message.commit);
+  // The leader may count on entries that a damaged disk has lost; it learns so by the answer. What stands there now may
+  // be what those entries had replaced: then only a MsgApp, which compares terms, can say what is committed.
+  if (!repair.active) log.commitTo(message.commit);
   state.send({
     type: RaftMessageType.MsgHeartbeatResp,
     to: message.from,

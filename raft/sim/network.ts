@@ -97,6 +97,12 @@ export class SimNetwork {
     };
   }
 
+  /** Delivers a message that was sent before once more, in `ms`. */
+  repeat(message: RaftMessage, ms: number): void {
+    this.counts.duplicated++;
+    this.#scheduler.after(ms, () => this.#deliver(message));
+  }
+
   #send(given: RaftMessage, process: SimProcess, reports: RaftTransportReports | undefined): void {
     const random = this.#random;
     this.counts.sent++;

@@ -24,6 +24,7 @@ export async function buildProgram(root: string, modules: string): Promise<SeedP
   const path = join(directory, 'worker.mjs');
   await build({
     absWorkingDir: root,
+    nodePaths: [modules],
     entryPoints: ['raft/sim/worker.ts'],
     outfile: path,
     bundle: true,

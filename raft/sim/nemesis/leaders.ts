@@ -1,4 +1,4 @@
-import { RaftMessageType } from '../../../proto/index.ts';
+import { RaftMessageType, type RaftMessage } from '../../../proto/index.ts';
 import type { Member } from '../member.ts';
 import type { Nemesis, NemesisContext, Strike } from './context.ts';
 
@@ -66,10 +66,13 @@ export const voteEdge: Nemesis = (context) => {
 export const duel: Nemesis = (context) => {
   const { world } = context;
   const votes: ReadonlySet<RaftMessageType> = new Set([RaftMessageType.MsgVote, RaftMessageType.MsgVoteResp]);
+  const parrot = new Parrot(context);
   world.network.temper = { ...world.profile.links, duplicateShare: 0.2 };
   world.network.filter = (message) => {
-    if (!votes.has(message.type) || !context.chance(0.5)) return 'pass';
-    return context.chance(0.1) ? 'drop' : context.exponential(700);
+    if (!votes.has(message.type)) return 'pass';
+    parrot.hears(message);
+    if (!context.chance(0.4)) return 'pass';
+    return context.chance(0.1) ? 'drop' : context.exponential(500);
   };
   context.every(2500, () => {
     const leader = context.leader();
@@ -81,6 +84,31 @@ export const duel: Nemesis = (context) => {
     }
   });
 };
+
+/** Remembers votes, and repeats them to a candidate of a later term that nobody else hears then. */
+class Parrot {
+  readonly #context: NemesisContext;
+  readonly #granted = new Map<string, RaftMessage>();
+
+  constructor(context: NemesisContext) {
+    this.#context = context;
+  }
+
+  hears(message: RaftMessage): void {
+    const { world } = this.#context;
+    if (message.type === RaftMessageType.MsgVoteResp) {
+      if (!message.reject) this.#granted.set(`${message.from} ${message.to}`, message);
+      return;
+    }
+    const old = [...this.#granted.values()].filter((vote) => vote.to === message.from && vote.term < message.term);
+    const candidate = world.members.get(message.from);
+    if (old.length === 0 || candidate === undefined || !this.#context.chance(0.3)) return;
+    world.journal.fault('old votes repeated', `to member ${candidate.id} in term ${message.term}`);
+    this.#context.isolate(candidate, 'out');
+    for (const vote of old) world.network.repeat(vote, this.#context.exponential(10));
+    this.#context.after(1000 + this.#context.exponential(1000), () => this.#context.rejoin(candidate));
+  }
+}
 
 /**
  * Figure 8 of the paper. A leader that nobody hears has an entry of its own; it falls, and the next leader too has one
@@ -115,6 +143,8 @@ class Figure8 {
     }
     this.#context.world.journal.fault('figure 8', `begins with member ${first.id}`);
     this.#silence(first, 0);
+    const { run } = first;
+    if (run !== undefined) this.#context.clients.write(run, 0);
     this.#context.after(100 + this.#context.exponential(200), () => {
       if (!first.leads) {
         this.#finish();
@@ -126,11 +156,14 @@ class Figure8 {
     this.#context.after(4 * ACT_MS, () => this.#finish());
   }
 
-  /** Entries of `member` from `term` on reach nobody. */
+  /** Nobody accepts entries of `member` from `term` on: what would be refused anyway may pass. */
   #silence(member: Member, term: number): void {
-    this.#context.world.network.filter = (message) => {
+    const { world } = this.#context;
+    world.network.filter = (message) => {
       if (message.from !== member.id || message.type !== RaftMessageType.MsgApp) return 'pass';
-      return message.entries.some((entry) => entry.term >= term) ? 'drop' : 'pass';
+      if (!message.entries.some((entry) => entry.term >= term)) return 'pass';
+      const receiver = world.members.get(message.to)?.node?.core;
+      return term > 0 && receiver?.termAt(message.index) !== message.log_term ? 'pass' : 'drop';
     };
   }
 
