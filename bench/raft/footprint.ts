@@ -1,4 +1,4 @@
-import { must, systemClock } from '../../base/index.ts';
+import { systemClock } from '../../base/index.ts';
 import { Group } from './group.ts';
 import { fill } from './load.ts';
 import type { MemberMemory } from './member-protocol.ts';
@@ -10,61 +10,79 @@ const SMALL_VALUE_BYTES = 64;
 const IDLE_MS = 2_000;
 const KEEP_ALL = 10_000_000;
 
+/** Memory of one member after the entries were written, and after it was started again. */
+interface MemberFootprint {
+  id: number;
+  role: string;
+  empty: MemberMemory;
+  written: MemberMemory;
+  restarted: MemberMemory;
+}
+
 export interface FootprintResult {
   entries: number;
   valueBytes: number;
-  /** What the entries cost beyond an empty member: the largest of the group, and of each. */
-  addedRssBytes: number;
+  /** What the entries cost an idle member beyond an empty one: objects, after a garbage collection; the largest. */
   addedHeapBytes: number;
-  members: { id: number; role: string; empty: MemberMemory; full: MemberMemory; recovered: MemberMemory }[];
+  /** Resident memory of members that keep all entries beyond that of members that wrote as many and keep 500. */
+  addedRssBytes: number;
   /** RaftNode.start on a log of that many entries, ms: the longest of the group. */
   recoveryMs: number;
+  keepAll: MemberFootprint[];
+  keepFew: MemberFootprint[];
 }
 
 /** Memory of idle members whose logs keep 100,000 entries, and how long they take to read them back. */
 export async function footprint(dir: string, program: string, signal: AbortSignal): Promise<FootprintResult> {
-  const group = await Group.form({
-    dir,
-    program,
-    members: 3,
-    keepValues: false,
-    snapshotEntries: KEEP_ALL,
-    keepEntries: KEEP_ALL,
-    nodeFlags: ['--expose-gc'],
-  });
+  const all = await measure(`${dir}-all`, program, { snapshotEntries: KEEP_ALL, keepEntries: KEEP_ALL }, signal);
+  const few = await measure(`${dir}-few`, program, {}, signal);
+  const heap = ({ heapBytes, externalBytes }: MemberMemory): number => heapBytes + externalBytes;
+  const most = (members: readonly MemberFootprint[], of: (member: MemberFootprint) => number): number =>
+    Math.max(...members.map(of));
+  const rss = (member: MemberFootprint): number => Math.max(member.written.rssBytes, member.restarted.rssBytes);
+  return {
+    entries: ENTRIES,
+    valueBytes: SMALL_VALUE_BYTES,
+    addedHeapBytes: most(all.members, (m) => Math.max(heap(m.written), heap(m.restarted)) - heap(m.empty)),
+    addedRssBytes: most(all.members, rss) - most(few.members, rss),
+    recoveryMs: all.recoveryMs,
+    keepAll: all.members,
+    keepFew: few.members,
+  };
+}
+
+async function measure(
+  dir: string,
+  program: string,
+  keep: { snapshotEntries?: number; keepEntries?: number },
+  signal: AbortSignal,
+): Promise<{ members: MemberFootprint[]; recoveryMs: number }> {
+  const common = { dir, program, members: 3, keepValues: false, nodeFlags: ['--expose-gc'] };
+  const group = await Group.form({ ...common, ...keep });
   try {
     const { leader } = await group.settled();
     await systemClock.sleep(IDLE_MS, signal);
-    const measured = [];
-    for (const member of group.members) measured.push({ member, empty: await member.memory() });
+    const begun = [];
+    for (const member of group.members) begun.push({ member, empty: await member.memory() });
     await fill({ host: leader.clientHost, port: leader.clientPort, pids: [] }, ENTRIES, SMALL_VALUE_BYTES);
     await group.settled();
     await systemClock.sleep(IDLE_MS, signal);
-    const full = [];
-    for (const one of measured) {
+    const written = [];
+    for (const one of begun) {
       const { role } = await one.member.status();
-      full.push({ ...one, role, full: await one.member.memory() });
+      written.push({ ...one, role, written: await one.member.memory() });
     }
-    const members: FootprintResult['members'] = [];
+    const members: MemberFootprint[] = [];
     let recoveryMs = 0;
-    for (const { member, empty, role, full: memory } of full) {
+    for (const { member, ...facts } of written) {
       await member.kill();
       await member.start();
       recoveryMs = Math.max(recoveryMs, member.started.startMs);
       await group.settled();
       await systemClock.sleep(IDLE_MS, signal);
-      members.push({ id: member.id, role, empty, full: memory, recovered: await member.memory() });
+      members.push({ id: member.id, ...facts, restarted: await member.memory() });
     }
-    const most = (of: (memory: MemberMemory) => number): number =>
-      Math.max(...members.map((m) => Math.max(of(m.full), of(m.recovered)) - of(m.empty)));
-    return {
-      entries: ENTRIES,
-      valueBytes: SMALL_VALUE_BYTES,
-      addedRssBytes: most((memory) => memory.rssBytes),
-      addedHeapBytes: most((memory) => memory.heapBytes + memory.externalBytes),
-      members,
-      recoveryMs: must(recoveryMs, 'recovery'),
-    };
+    return { members, recoveryMs };
   } finally {
     await group.stop();
   }

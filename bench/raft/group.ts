@@ -10,6 +10,7 @@ type Question = MemberQuestion extends infer Q ? (Q extends { number: number } ?
 
 const START_TIMEOUT_MS = 30_000;
 const ANSWER_TIMEOUT_MS = 20_000;
+const FORM_TIMEOUT_MS = 10_000;
 const POLL_MS = 10;
 
 /** Bundles the member's program into `dir`, as the daemon is bundled; a member then starts in a fraction of a second. */
@@ -83,6 +84,10 @@ export class Member {
     return Number(this.settings.clientAddress.split(':')[1]);
   }
 
+  get libraryPort(): number {
+    return Number(this.settings.libraryAddress?.split(':')[1]);
+  }
+
   get clientHost(): string {
     return must(this.settings.clientAddress.split(':')[0], 'host');
   }
@@ -154,7 +159,11 @@ export class Member {
   }
 
   async add(other: Member): Promise<void> {
-    await this.#ask({ kind: 'add', id: other.id, address: other.settings.raftAddress });
+    await this.#ask({
+      kind: 'add',
+      id: other.id,
+      address: other.settings.raftAddress,
+    });
   }
 
   async stallDisk(ms: number): Promise<void> {
@@ -196,7 +205,11 @@ export interface Place {
 }
 
 async function freePlace(): Promise<Place> {
-  return { host: '127.0.0.1', enter: [], ports: { raft: await freePort(), client: await freePort() } };
+  return {
+    host: '127.0.0.1',
+    enter: [],
+    ports: { raft: await freePort(), client: await freePort() },
+  };
 }
 
 export interface GroupOptions {
@@ -206,6 +219,8 @@ export interface GroupOptions {
   members: number;
   nodeFlags?: readonly string[];
   keepValues?: boolean;
+  /** Also serve clients through grpc-js. */
+  library?: boolean;
   snapshotEntries?: number;
   keepEntries?: number;
   /** Where a member runs; default: 127.0.0.1, with ports that are free. */
@@ -232,6 +247,7 @@ export class Group {
         raftAddress: `${host}:${ports.raft}`,
         clientAddress: `${host}:${ports.client}`,
         peers: [],
+        ...(options.library === true ? { libraryAddress: `${host}:${await freePort()}` } : {}),
         bootstrap: id === 1,
         keepValues,
         ...(snapshotEntries === undefined ? {} : { snapshotEntries }),
@@ -241,13 +257,25 @@ export class Group {
     }
     for (const { settings } of members) {
       const others = members.filter((other) => other.id !== settings.id);
-      settings.peers = others.map((other) => ({ id: other.id, address: other.settings.raftAddress }));
+      settings.peers = others.map((other) => ({
+        id: other.id,
+        address: other.settings.raftAddress,
+      }));
     }
     const group = new Group(members);
     try {
       await Promise.all(members.map((member) => member.start()));
       const [first, ...others] = members;
-      for (const other of others) await must(first, 'first member').add(other);
+      const founder = must(first, 'first member');
+      for (const other of others) {
+        // The first member takes none before it leads and has committed an entry of its term.
+        await eventually('the group forms', FORM_TIMEOUT_MS, async () => {
+          return await founder.add(other).then(
+            () => true,
+            () => undefined,
+          );
+        });
+      }
       await group.settled();
     } catch (error) {
       await group.stop();
@@ -276,7 +304,7 @@ export class Group {
   }
 
   async stop(): Promise<void> {
-    await Promise.all(this.members.map((member) => member.kill()));
+    await Promise.all(this.members.map((member) => member.kill('SIGTERM')));
     for (const member of this.members) rmSync(member.settings.dir, { recursive: true, force: true });
   }
 }

@@ -212,7 +212,11 @@ export async function fill(target: Target, count = KEYS, valueBytes = VALUE_BYTE
     new Promise((resolve, reject) => {
       const step = (): void => {
         if (next >= count) resolve();
-        else connection.call(requests.path, requests.of(next++ % KEYS), { answered: step, failed: reject });
+        else
+          connection.call(requests.path, requests.of(next++ % KEYS), {
+            answered: step,
+            failed: reject,
+          });
       };
       step();
     });

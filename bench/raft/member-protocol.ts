@@ -7,6 +7,8 @@ export interface MemberSettings {
   raftAddress: string;
   /** `host:port` for clients. */
   clientAddress: string;
+  /** `host:port` for clients that are served through grpc-js; none when absent. */
+  libraryAddress?: string;
   /** The other members, which a new one cannot know from its log yet. */
   peers: { id: number; address: string }[];
   /** The first member of the group, when its log is empty. */

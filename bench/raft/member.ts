@@ -4,15 +4,26 @@
  */
 import * as grpc from '@grpc/grpc-js';
 import { createLogger, errorMessage, invalidArgument, must, systemClock, systemRandom } from '../../base/index.ts';
-import { grpcService, RaftConfChange, RaftConfChangeType, RaftMember, RaftService } from '../../proto/index.ts';
-import { GrpcRaftTransport, hasWal, RaftNode, raftServiceHandlers, type StartMode } from '../../raft/index.ts';
+import { RaftConfChange, RaftConfChangeType, RaftMember } from '../../proto/index.ts';
+import {
+  GrpcRaftTransport,
+  hasWal,
+  RaftNode,
+  raftServiceDefinition,
+  raftServiceHandlers,
+  type StartMode,
+} from '../../raft/index.ts';
 import { serveGrpc, type Handle } from './grpc-server.ts';
 import { KvMachine } from './kv.ts';
 import { decodeRequest, encodePutResponse, encodeRangeResponse, PUT_PATH, RANGE_PATH } from './kv-messages.ts';
+import { serveByLibrary } from './library-server.ts';
 import type { MemberMemory, MemberQuestion, MemberSettings, MemberStatus } from './member-protocol.ts';
+import { StallingDisk } from './stalling-disk.ts';
 
 const settings = JSON.parse(must(process.argv[2], 'settings')) as MemberSettings;
-const log = createLogger({ level: 'warn', fd: 2 }).with({ member: settings.id });
+const log = createLogger({ level: 'warn', fd: 2 }).with({
+  member: settings.id,
+});
 
 /** A damaged or full disk ends the process; the benchmark sees it end. */
 function die(error: unknown): void {
@@ -28,6 +39,7 @@ const transport = new GrpcRaftTransport({
   random: systemRandom,
   log,
 });
+const disk = new StallingDisk(settings.dir, systemClock);
 const machine = new KvMachine((id, address) => {
   if (address === undefined) transport.removePeer(id);
   else if (id !== settings.id) transport.addPeer(id, address);
@@ -50,7 +62,7 @@ async function listen(): Promise<void> {
     authorize: () => undefined,
     addressOf: () => undefined,
   });
-  server.addService(grpcService(RaftService), handlers);
+  server.addService(raftServiceDefinition(), handlers);
   await new Promise<void>((resolve, reject) => {
     server.bindAsync(settings.raftAddress, grpc.ServerCredentials.createInsecure(), (error) =>
       error === null ? resolve() : reject(error),
@@ -58,8 +70,16 @@ async function listen(): Promise<void> {
   });
 }
 
-function header(raft: RaftNode): { memberId: number; revision: number; term: number } {
-  return { memberId: settings.id, revision: machine.revision, term: raft.core.term };
+function header(raft: RaftNode): {
+  memberId: number;
+  revision: number;
+  term: number;
+} {
+  return {
+    memberId: settings.id,
+    revision: machine.revision,
+    term: raft.core.term,
+  };
 }
 
 function handler(raft: RaftNode): Handle {
@@ -90,11 +110,6 @@ function memory(): MemberMemory {
   return { rssBytes: rss, heapBytes: heapUsed, externalBytes: external };
 }
 
-/** The event loop stands still, as it does during a blocking write to a disk that does not answer. */
-function stall(ms: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
-}
-
 async function answer(raft: RaftNode, question: MemberQuestion): Promise<unknown> {
   switch (question.kind) {
     case 'status':
@@ -107,7 +122,7 @@ async function answer(raft: RaftNode, question: MemberQuestion): Promise<unknown
       return await raft.proposeConfChange(RaftConfChange.create({ type, node_id: question.id, context }));
     }
     case 'stall':
-      stall(question.ms);
+      disk.stall(question.ms);
       return null;
     case 'transfer':
       return await raft.transferLeadership(question.to);
@@ -123,11 +138,19 @@ async function main(): Promise<void> {
   for (const peer of settings.peers) transport.addPeer(peer.id, peer.address);
   const raft = await RaftNode.start(
     {
-      ...{ id: settings.id, dir: settings.dir, clock: systemClock, random: systemRandom, log, transport },
+      ...{
+        id: settings.id,
+        dir: settings.dir,
+        clock: systemClock,
+        random: systemRandom,
+        log,
+        transport,
+      },
       stateMachine: machine,
       ...(electionTicks === undefined ? {} : { electionTicks }),
       ...(snapshotEntries === undefined ? {} : { snapshotEntries }),
       ...(keepEntries === undefined ? {} : { keepEntries }),
+      disk,
       onFatal: die,
     },
     startMode(),
@@ -135,7 +158,9 @@ async function main(): Promise<void> {
   const startMs = systemClock.monotonic() - began;
   node = raft;
   const [host = '', port = ''] = settings.clientAddress.split(':');
-  await serveGrpc(host, Number(port), handler(raft));
+  const handle = handler(raft);
+  await serveGrpc(host, Number(port), handle);
+  if (settings.libraryAddress !== undefined) await serveByLibrary(settings.libraryAddress, handle);
   process.on('message', (question: MemberQuestion) => {
     answer(raft, question).then(
       (value) => process.send?.({ number: question.number, value }),

@@ -12,17 +12,30 @@ function table(rows: readonly (readonly string[])[]): void {
   }
 }
 
-const NAMES = { write: 'writes', read: 'linearizable reads', null: 'null requests (a read without consensus)' };
+const NAMES = {
+  write: 'writes',
+  read: 'linearizable reads',
+  null: 'null requests (a read without consensus)',
+};
 
 function cellRow(cell: Cell): string[] {
   const { shoal, etcd } = cell;
   const ours = [shoal.perSecond.toFixed(0), shoal.p50Ms.toFixed(2), shoal.p99Ms.toFixed(2)];
   const cpu = [shoal.membersCpuUs.toFixed(0), shoal.generatorCpuUs.toFixed(0)];
+  const library = [cell.library.perSecond.toFixed(0), cell.library.p99Ms.toFixed(2)];
   const row = [`${cell.clients} client${cell.clients === 1 ? '' : 's'}`, ...ours, ...cpu];
-  if (etcd === null) return row;
+  if (etcd === null) return [...row, ...library];
   const theirs = [etcd.perSecond.toFixed(0), etcd.p50Ms.toFixed(2), etcd.p99Ms.toFixed(2)];
   const theirCpu = [etcd.membersCpuUs.toFixed(0), etcd.generatorCpuUs.toFixed(0)];
-  return [...row, ...theirs, ...theirCpu, (cell.rateRatio ?? 0).toFixed(2), (cell.p99Ratio ?? 0).toFixed(2)];
+  return [
+    ...row,
+    ...theirs,
+    ...theirCpu,
+    (cell.rateRatio ?? 0).toFixed(2),
+    (cell.p99Ratio ?? 0).toFixed(2),
+    ...library,
+    (cell.libraryRateRatio ?? 0).toFixed(2),
+  ];
 }
 
 function printThroughput(result: RaftResult): void {
@@ -30,10 +43,19 @@ function printThroughput(result: RaftResult): void {
   if (throughput === null) return;
   const side = ['per s', 'p50 ms', 'p99 ms', 'CPU µs', 'load µs'];
   const beside = throughput.cells.some((cell) => cell.etcd !== null);
-  console.log(`\nShoal${beside ? `, then etcd ${result.etcdVersion ?? ''}, then ours over etcd's` : ''} (medians):`);
+  console.log(
+    `\nShoal${beside ? `, then etcd ${result.etcdVersion ?? ''}, then ours over etcd's` : ''}, then ours served through grpc-js (medians):`,
+  );
   for (const operation of ['write', 'read', 'null'] as const) {
     const cells = throughput.cells.filter((cell) => cell.operation === operation);
-    const head = ['', ...side, ...(beside ? [...side, 'rate ×', 'p99 ×'] : [])];
+    const head = [
+      '',
+      ...side,
+      ...(beside ? [...side, 'rate ×', 'p99 ×'] : []),
+      'grpc-js/s',
+      'p99 ms',
+      ...(beside ? ['rate ×'] : []),
+    ];
     console.log(`\n${NAMES[operation]}`);
     table([head, ...cells.map(cellRow)]);
   }

@@ -48,11 +48,24 @@ export interface RaftBenchOptions {
 /** What is stored; a part that was not asked for keeps what an earlier run stored. */
 export interface RaftResult {
   benchmark: 'raft';
-  machine: { cpu: string; cpus: number; memoryBytes: number; kernel: string; system: string; syncMedianMs: number };
+  machine: {
+    cpu: string;
+    cpus: number;
+    memoryBytes: number;
+    kernel: string;
+    system: string;
+    syncMedianMs: number;
+  };
   what: string;
   etcdVersion: string | null;
   throughput: (ThroughputResult & Stamp) | null;
-  elections: ({ shoal: KillResult; etcd: KillResult | null; calm: CalmResult[] } & Stamp) | null;
+  elections:
+    | ({
+        shoal: KillResult;
+        etcd: KillResult | null;
+        calm: CalmResult[];
+      } & Stamp)
+    | null;
   footprint: (FootprintResult & Stamp) | null;
 }
 
@@ -131,18 +144,26 @@ class Run {
     }
     if (parts.includes('elections')) {
       const at = stamp();
-      result.elections = { ...at, ...(await this.#elections()), etcd: await this.#etcdElections() };
+      result.elections = {
+        ...at,
+        ...(await this.#elections()),
+        etcd: await this.#etcdElections(),
+      };
     }
     return result;
   }
 
-  async #throughput(): Promise<{ measured: ThroughputResult; etcdVersion: string | null }> {
+  async #throughput(): Promise<{
+    measured: ThroughputResult;
+    etcdVersion: string | null;
+  }> {
     const { runs, seconds, signal } = this.#options;
     const nodeFlags = process.env['SHOAL_BENCH_NODE_FLAGS']?.split(' ') ?? [];
     const group = await Group.form({
       dir: join(this.#dir, 'shoal'),
       program: this.#program,
       members: MEMBERS,
+      library: true,
       nodeFlags,
     });
     let etcd: EtcdCluster | null = null;
@@ -169,7 +190,14 @@ class Run {
     const lab = new Lab(`bench-raft-${process.pid}`);
     let group: Group | undefined;
     try {
-      const up = { managers: MEMBERS, workers: 0, subnet: '', swarm: false, daemonFlags: [], daemons: false };
+      const up = {
+        managers: MEMBERS,
+        workers: 0,
+        subnet: '',
+        swarm: false,
+        daemonFlags: [],
+        daemons: false,
+      };
       const hosts = await lab.up(up);
       group = await Group.form({
         dir: join(this.#dir, 'elections'),

@@ -9,8 +9,8 @@ const OPERATIONS = ['write', 'read', 'null'] as const;
 /** Every load runs unmeasured for this long first, ms. */
 const WARM_MS = 500;
 /** And once for this long before the first run, so that neither side's first run pays for the start, ms. */
-const FIRST_MS = 2_000;
-const FIRST_CLIENTS = 64;
+const FIRST_MS = 1_500;
+const FIRST_CLIENTS = [256, 1];
 
 /** One load of both sides: medians over the runs. */
 export interface Cell {
@@ -18,8 +18,11 @@ export interface Cell {
   clients: number;
   shoal: SideFigures;
   etcd: SideFigures | null;
+  /** Ours, but with clients served through grpc-js. */
+  library: SideFigures;
   /** Ours over etcd's: requests per second, and p99. */
   rateRatio: number | null;
+  libraryRateRatio: number | null;
   p99Ratio: number | null;
 }
 
@@ -38,8 +41,10 @@ export interface ThroughputResult {
   elections: { shoal: number; etcd: number | null };
 }
 
+type SideName = 'shoal' | 'etcd' | 'library';
+
 interface SideUnderLoad {
-  name: 'shoal' | 'etcd';
+  name: SideName;
   target: Target;
   term: number;
   results: Map<string, LoadResult[]>;
@@ -47,15 +52,21 @@ interface SideUnderLoad {
 
 interface Cluster {
   members: readonly { clientHost: string; clientPort: number; pid: number }[];
-  settled(): Promise<{ leader: { clientHost: string; clientPort: number }; term: number }>;
+  settled(): Promise<{
+    leader: { clientHost: string; clientPort: number; libraryPort?: number };
+    term: number;
+  }>;
 }
 
-async function prepare(name: 'shoal' | 'etcd', cluster: Cluster): Promise<SideUnderLoad> {
+async function prepare(name: SideName, cluster: Cluster): Promise<SideUnderLoad> {
   const { leader, term } = await cluster.settled();
   const pids = cluster.members.map((member) => member.pid);
-  const target = { host: leader.clientHost, port: leader.clientPort, pids };
+  const port = name === 'library' ? must(leader.libraryPort, 'port of the library') : leader.clientPort;
+  const target = { host: leader.clientHost, port, pids };
   await fill(target);
-  for (const operation of OPERATIONS) await load(target, operation, FIRST_CLIENTS, 0, FIRST_MS);
+  for (const operation of OPERATIONS) {
+    for (const clients of FIRST_CLIENTS) await load(target, operation, clients, 0, FIRST_MS);
+  }
   return { name, target, term, results: new Map() };
 }
 
@@ -81,6 +92,7 @@ export async function throughput(
 ): Promise<ThroughputResult> {
   const sides = [await prepare('shoal', group)];
   if (etcd !== null) sides.push(await prepare('etcd', etcd));
+  sides.push(await prepare('library', group));
   for (let run = 0; run < runs; run++) {
     for (const operation of OPERATIONS) {
       for (const clients of CLIENTS) {
@@ -97,14 +109,18 @@ export async function throughput(
     }
   }
   const cells = OPERATIONS.flatMap((operation) => CLIENTS.map((clients) => cell(sides, operation, clients)));
-  const passed = async (cluster: Cluster, side: SideUnderLoad): Promise<number> =>
-    (await cluster.settled()).term - side.term;
-  const [ours, theirs] = sides;
+  const side = (name: SideName): SideUnderLoad =>
+    must(
+      sides.find((one) => one.name === name),
+      name,
+    );
+  const passed = async (cluster: Cluster, one: SideUnderLoad): Promise<number> =>
+    (await cluster.settled()).term - one.term;
   return {
     cells,
     elections: {
-      shoal: await passed(group, must(ours, 'our side')),
-      etcd: etcd === null || theirs === undefined ? null : await passed(etcd, theirs),
+      shoal: await passed(group, side('shoal')),
+      etcd: etcd === null ? null : await passed(etcd, side('etcd')),
     },
   };
 }
@@ -115,12 +131,15 @@ function cell(sides: readonly SideUnderLoad[], operation: Operation, clients: nu
     return found === undefined ? null : figures(found);
   };
   const shoal = must(of('shoal'), 'our figures');
+  const library = must(of('library'), 'our figures');
   const etcd = of('etcd');
   return {
     operation,
     clients,
     shoal,
     etcd,
+    library,
+    libraryRateRatio: etcd === null ? null : library.perSecond / etcd.perSecond,
     rateRatio: etcd === null ? null : shoal.perSecond / etcd.perSecond,
     p99Ratio: etcd === null ? null : shoal.p99Ms / etcd.p99Ms,
   };
