@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { createLogger, directSpawner, errorMessage, startSpawnHelper } from '../base/index.ts';
 import { loadConfig } from './config.ts';
 import { Daemon } from './daemon.ts';
+import { openLogKeys } from './debug-keys.ts';
 import { runDebug } from './debug.ts';
 import { daemonHelp, parseFlags } from './flags.ts';
 import { install } from './install.ts';
@@ -73,8 +74,9 @@ async function runDaemon(argv: readonly string[]): Promise<void> {
 const [verb, ...rest] = process.argv.slice(2);
 try {
   if (verb === 'install') for (const line of await install(directSpawner)) console.log(line);
-  else if (verb === 'debug') process.exitCode = runDebug(rest, (text) => void process.stdout.write(text));
-  else await runDaemon(rest);
+  else if (verb === 'debug') {
+    process.exitCode = runDebug(rest, (text) => void process.stdout.write(text), openLogKeys);
+  } else await runDaemon(rest);
 } catch (error) {
   console.error(`shoal: ${errorMessage(error)}`);
   process.exitCode = 1;

@@ -130,6 +130,14 @@ describe('a restarted manager', () => {
     },
   );
 
+  it('has a log that is read offline with the key, and not without it', async () => {
+    const shoal = bed.on('m2', 'shoal');
+    const read = ['debug', 'raft-log', '--entries', swarmDir('m2')];
+    expect(await shoal.fails(...read)).toContain('give its key with --unlock-key');
+    expect(await shoal.fails(...read, '--unlock-key', FOREIGN)).toContain('is locked by another key');
+    expect(await shoal.run(...read, '--unlock-key', key)).toMatch(/secret/);
+  });
+
   it('is one of many: with every manager restarted, a majority must be unlocked', async () => {
     const before = await containers();
     await restart(...MANAGERS);

@@ -61,9 +61,10 @@ export class IdentityStore {
   /**
    * Reads what is stored.
    * @param secret unlock key, if it is at hand.
+   * @param options.settle false leaves the files as they are, also where a crash interrupted a renewal.
    * @throws ShoalError DataLoss when the files do not belong together; InvalidArgument when they cannot be read.
    */
-  load(secret: Uint8Array | null = null): IdentityState {
+  load(secret: Uint8Array | null = null, { settle = true } = {}): IdentityState {
     this.#identity = undefined;
     this.#keyFile = undefined;
     this.#locked = false;
@@ -77,7 +78,7 @@ export class IdentityStore {
       const opened = openKeyFile(stored, secret);
       if (opened === undefined) this.#locked = true;
       else if (fits(cert, opened.key)) {
-        this.#settle(path);
+        if (settle) this.#settle(path);
         this.#locked = false;
         this.#keyFile = opened;
         this.#identity = identityFromPem(cert, opened.key, rootCa);

@@ -90,7 +90,6 @@ export class Consensus implements MembershipRaft {
     this.#node = await RaftNode.start(
       {
         ...this.#options.raft,
-        // Spread: takes effect once the driver knows this option.
         keys,
         // How many the cluster wants is known once the store is there.
         keepOldSnapshots: OLD_SNAPSHOTS_MAX,

@@ -1,7 +1,7 @@
 export { inspectBackup, readRestoreImage, type BackupFacts, type RestoreImage } from './backup/index.ts';
 export * from './store/types.ts';
 export { completeClusterSpec, createBootstrapIdentity, defaultClusterSpec, type ClusterInit } from './ca/index.ts';
-export { formatUnlockKey, NO_DATA_KEYS, parseUnlockKey, UNLOCK_KEY_BYTES } from './keys/index.ts';
+export { DataKeys, formatUnlockKey, NO_DATA_KEYS, parseUnlockKey, UNLOCK_KEY_BYTES } from './keys/index.ts';
 export { Manager, type ManagerOptions, type ManagerStart } from './manager.ts';
 export type { DutyStatus, LeadershipStatus } from './leadership.ts';
 export type { ManagerInfo, ManagerState } from './manager-state.ts';
