@@ -232,6 +232,11 @@ export class Consensus implements MembershipRaft {
     await this.#raft().readIndex();
   }
 
+  /** As `readBarrier`, but without a round of messages while this leader's lease holds. @throws ShoalError Unavailable */
+  async leaseBarrier(): Promise<void> {
+    await this.#raft().readLease();
+  }
+
   /** The driver as the transport's server half sees it; undefined until it has started. */
   receiver(): MessageReceiver | undefined {
     const node = this.#node;

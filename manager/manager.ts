@@ -25,6 +25,7 @@ import {
 import { hasWal, removeWal, type StartMode } from '../raft/index.ts';
 import type { RestoreImage } from './backup/index.ts';
 import { clusterOf, createCluster, type ClusterInit } from './ca/index.ts';
+import { isRead } from './confirmed-reads.ts';
 import type { ConsensusOptions } from './consensus.ts';
 import { DataKeys } from './keys/index.ts';
 import { LeaderAccess } from './leader-access.ts';
@@ -324,9 +325,9 @@ export class Manager {
     type Request = RequestOf<(typeof ControlService)[Name]>;
     type Response = ResponseOf<(typeof ControlService)[Name]>;
     const method = ControlService[name] as unknown as MethodDescription<Request, Response>;
-    const here = this.#parts.control[name] as unknown as (request: Request) => Promise<Response>;
+    const here = this.#parts.confirmedControl[name] as unknown as (request: Request) => Promise<Response>;
     // Reads may be asked twice; a write whose outcome is not known may not.
-    const repeatable = name.startsWith('Get') || name.startsWith('List');
+    const repeatable = isRead(name);
     return this.#leaderAccess.call(method, request, here, repeatable);
   }
 

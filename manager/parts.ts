@@ -4,6 +4,7 @@ import { WeightedPeer } from '../proto/index.ts';
 import { GrpcRaftTransport, newReceiveCounters, type RaftReceiveCounters, type StartMode } from '../raft/index.ts';
 import { CertificateAuthority, clusterOf, createRootRotation, isBlacklisted } from './ca/index.ts';
 import type { ClusterParts } from './cluster-parts.ts';
+import { confirmReads } from './confirmed-reads.ts';
 import { Consensus, type ConsensusOptions } from './consensus.ts';
 import { createControl, type Control } from './control/index.ts';
 import { createDispatcher, RESTART_GRACE_MS, type Dispatcher } from './dispatcher/index.ts';
@@ -74,7 +75,10 @@ export interface ManagerParts extends ClusterParts {
   readonly leadership: Leadership;
   readonly membership: MembershipService;
   readonly broker: LogBroker;
+  /** Reads what this manager has, at once. */
   readonly control: Control;
+  /** The same for a leader: what it reads was not overtaken by another leader. */
+  readonly confirmedControl: Control;
   readonly self: ManagerSelf;
   readonly authority: CertificateAuthority;
   readonly dataKeys: DataKeys;
@@ -104,6 +108,9 @@ class LateConsensus implements MembershipRaft {
   }
   isLeader(): boolean {
     return this.node?.isLeader() === true;
+  }
+  leaseBarrier(): Promise<void> {
+    return this.#started().leaseBarrier();
   }
   propose(data: Uint8Array): Promise<number> {
     return this.#started().propose(data);
@@ -298,6 +305,7 @@ export function assemble(options: PartsOptions): ManagerParts {
   const dispatcher = createDispatcherFor(options, store, members, self);
   const broker = createLogBroker(depsOf(base, 'logs'));
   const control = createControlFor(base);
+  const confirmedControl = confirmReads(control, async () => await late.leaseBarrier());
   const authority = new CertificateAuthority(depsOf(base, 'ca'));
   const leadership = createLeadership(base, { dispatcher, broker, membership });
   const leaderAddr = (): string | undefined => {
@@ -317,7 +325,7 @@ export function assemble(options: PartsOptions): ManagerParts {
     dispatcher,
     membership,
     broker,
-    control,
+    control: confirmedControl,
     members,
     raftNode,
     addresses,
@@ -333,6 +341,7 @@ export function assemble(options: PartsOptions): ManagerParts {
     membership,
     broker,
     control,
+    confirmedControl,
     self,
     authority,
     dataKeys,

@@ -13,6 +13,7 @@ import {
 } from '../proto/index.ts';
 import { recordsOf, writeBackup, type RestoreImage } from './backup/index.ts';
 import { clusterOf } from './ca/index.ts';
+import { isRead } from './confirmed-reads.ts';
 import { loadLastLeader, removeLastLeader, saveLastLeader } from './last-leader-file.ts';
 import type { LeaderAccess } from './leader-access.ts';
 import { MemberList, type LastLeader, type Member } from './membership/index.ts';
@@ -132,7 +133,7 @@ export class Recovery {
     name: Name,
     request: RequestOf<(typeof ControlService)[Name]>,
   ): Promise<ResponseOf<(typeof ControlService)[Name]>> {
-    if (!/^(Get|List)/.test(name)) throw new ShoalError('InvalidArgument', 'only what reads may be served stale');
+    if (!isRead(name)) throw new ShoalError('InvalidArgument', 'only what reads may be served stale');
     const here = this.#parts.control[name] as unknown as (
       request: RequestOf<(typeof ControlService)[Name]>,
     ) => Promise<ResponseOf<(typeof ControlService)[Name]>>;
