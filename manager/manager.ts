@@ -224,7 +224,7 @@ export class Manager {
   }
 
   async #restore(image: RestoreImage): Promise<void> {
-    Object.assign(this.#parts.self, { restartedAtMs: this.#options.clock.monotonic(), awaitMs: image.awaitMs });
+    this.#parts.self.grace.begin(image.awaitMs);
     const member = this.#firstMember();
     await this.recovery.restored(image, member, {
       start: () => this.#consensus(member.raftId, [member], { kind: 'join' }),
@@ -252,7 +252,7 @@ export class Manager {
   }
 
   async #restart(): Promise<void> {
-    this.#parts.self.restartedAtMs = this.#options.clock.monotonic();
+    this.#parts.self.grace.begin();
     const file = loadMemberFile(this.#options.stateDir);
     const { self, addresses } = this.#parts;
     const before = file.members.find((member) => member.raftId === file.raftId);
@@ -264,7 +264,7 @@ export class Manager {
   }
 
   async #forceNewCluster(): Promise<void> {
-    this.#parts.self.restartedAtMs = this.#options.clock.monotonic();
+    this.#parts.self.grace.begin();
     const file = loadMemberFile(this.#options.stateDir);
     const member = memberMessage(this.#selfMember(file.raftId));
     this.#forced = true;

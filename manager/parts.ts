@@ -7,7 +7,7 @@ import type { ClusterParts } from './cluster-parts.ts';
 import { confirmReads } from './confirmed-reads.ts';
 import { Consensus, type ConsensusOptions } from './consensus.ts';
 import { createControl, type Control } from './control/index.ts';
-import { createDispatcher, RESTART_GRACE_MS, type Dispatcher } from './dispatcher/index.ts';
+import { createDispatcher, type Dispatcher } from './dispatcher/index.ts';
 import { createDuties } from './duties.ts';
 import { DataKeys, KeyKeeper } from './keys/index.ts';
 import { Leadership } from './leadership.ts';
@@ -29,6 +29,7 @@ import {
 import type { WordsContext } from './quorum-words.ts';
 import { ManagerClients, ManagerServer } from './server/index.ts';
 import { addServices } from './services.ts';
+import { StartGrace } from './start-grace.ts';
 import { createStore, NO_LEADER_MESSAGE, type ReplicatedStore } from './store/store.ts';
 
 /** Name check and message sizes; timing is the transport's own. */
@@ -62,10 +63,7 @@ export interface PartsOptions {
 export interface ManagerSelf {
   /** Where others reach it; set once it listens. */
   addr: string;
-  /** When it was started from its own data, monotonic ms; not set in a cluster that went on meanwhile. */
-  restartedAtMs?: number;
-  /** How long from then on nodes are waited for before they are Down, ms. */
-  awaitMs?: number;
+  readonly grace: StartGrace;
 }
 
 export interface ManagerParts extends ClusterParts {
@@ -139,8 +137,8 @@ function createDispatcherFor(
     random,
     log: log.with({ component: 'dispatcher' }),
     nodeId: identity.nodeId,
-    restarted: () => self.restartedAtMs !== undefined && clock.monotonic() - self.restartedAtMs < RESTART_GRACE_MS,
-    awaitMs: () => Math.max(0, (self.restartedAtMs ?? 0) + (self.awaitMs ?? 0) - clock.monotonic()),
+    restarted: () => self.grace.restarted,
+    awaitMs: () => self.grace.awaitMs,
     managers: () =>
       members
         .list()
@@ -293,7 +291,8 @@ function createBase(options: PartsOptions): Base {
   });
   const dataKeys = new DataKeys({ ...options, log: log.with({ component: 'keys' }) });
   const clients = new ManagerClients(tls);
-  return { options, late, store, cluster, tls, clients, self: { addr: '' }, dataKeys, addresses, raftAccess };
+  const self: ManagerSelf = { addr: '', grace: new StartGrace(clock) };
+  return { options, late, store, cluster, tls, clients, self, dataKeys, addresses, raftAccess };
 }
 
 /** Puts a manager together. */
@@ -313,8 +312,7 @@ export function assemble(options: PartsOptions): ManagerParts {
     return leaderId === late.id ? undefined : addresses.of(leaderId);
   };
   const onChange = (): void => {
-    // Who found a leader did not start together with all the others: no grace is needed for nodes that start late.
-    if (leaderAddr() !== undefined) delete self.restartedAtMs;
+    if (leaderAddr() !== undefined) self.grace.leaderFound();
     dispatcher.refresh();
   };
   const server = createServer(base, leadership, leaderAddr);
