@@ -2,7 +2,6 @@ import { isShoalError, type Random } from '../../base/index.ts';
 import { Violation } from './checkers.ts';
 import { checkKey, type Operation } from './linear.ts';
 import type { Member, Run } from './member.ts';
-import { encodeCommand } from './model.ts';
 import type { World } from './world.ts';
 
 /** Errors that a client may meet while faults happen. */
@@ -136,12 +135,12 @@ export class Clients {
   write(run: Run, key: number, onAcknowledged?: () => void): Operation {
     const random = this.#random;
     const value = this.#nextValue++;
-    const kind = random.int(4) === 0 ? 'cas' : 'put';
+    const kind = run.machine.conditional || random.int(4) === 0 ? 'cas' : 'put';
     const expected = kind === 'cas' ? run.machine.get(key) : 0;
     if (kind === 'cas') this.counts.cas++;
     else this.counts.puts++;
     const operation = this.#begin(kind, key, value, expected);
-    const data = encodeCommand({ kind, key, value, expected }, random.int(this.#world.profile.fillerBytes + 1));
+    const data = run.machine.encode({ kind, key, value, expected }, random.int(this.#world.profile.fillerBytes + 1));
     run.process.run(() => {
       run.node?.propose(data).then(
         (index) =>

@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { loadMachine, storePath, usesStore } from './machine.ts';
 import { buildProgram, runSeeds } from './pool.ts';
 import { simulate, SimulationFailure } from './simulate.ts';
 import { Totals } from './table.ts';
@@ -13,6 +14,8 @@ const USAGE = `usage: npm run sim -- [--seed N] [--seeds COUNT] [--minutes M] [-
   --minutes M    virtual time with faults for each (default 5)
   --jobs J       worker processes (default: one for each core)
   --verbose      says everything that happens to one seed`;
+
+const root = join(fileURLToPath(import.meta.url), '../../..');
 
 interface Choice {
   seed: number;
@@ -61,9 +64,11 @@ function sayFailure(seed: number, violation: string, stack: string, lines: reado
 /** One seed in this process, so that a debugger sees it. */
 async function one({ seed, minutes, verbose }: Choice): Promise<boolean> {
   const totals = new Totals();
+  const store = usesStore(seed) ? storePath(root) : undefined;
+  const machine = store === undefined ? {} : { machine: await loadMachine(join(root, store)) };
   try {
     const onLine = verbose ? { onLine: say } : {};
-    const result = await simulate({ seed, durationMs: minutes * 60_000, ...onLine });
+    const result = await simulate({ seed, durationMs: minutes * 60_000, ...machine, ...onLine });
     totals.add(result);
     say(totals.text());
     say(`seed ${seed} passed; hash of all events ${result.hash.toString(16).padStart(8, '0')}`);
@@ -77,7 +82,6 @@ async function one({ seed, minutes, verbose }: Choice): Promise<boolean> {
 }
 
 async function many({ seed, seeds, minutes, jobs }: Choice): Promise<boolean> {
-  const root = join(fileURLToPath(import.meta.url), '../../..');
   const program = await buildProgram(root, join(root, 'node_modules'));
   const totals = new Totals();
   const startedMs = performance.now();

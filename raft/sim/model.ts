@@ -41,10 +41,14 @@ export interface MachineReports {
 
 /** A replicated state that the simulation can question: registers with a number each. */
 export interface SimMachine extends StateMachine {
+  /** Every write is a compare-and-set against the state in which it was encoded. */
+  readonly conditional: boolean;
   /** Value of a register now; 0 for none. */
   get(key: number): number;
   /** What a compare-and-set that was applied at `index` found; undefined when that is too long ago. */
   foundAt(index: number): number | undefined;
+  /** The entry of a command. @param fillerBytes bytes that it has besides. */
+  encode(command: Command, fillerBytes: number): Uint8Array;
 }
 
 export type MachineFactory = (reports: MachineReports) => SimMachine;
@@ -69,6 +73,7 @@ interface Stored {
  * that come to one state by two ways, or by one way to two states, are found out at once.
  */
 export class ModelMachine implements SimMachine {
+  readonly conditional = false;
   readonly #reports: MachineReports;
   readonly #fillerBytes: number;
   readonly #registers = new Map<number, number>();
@@ -81,6 +86,10 @@ export class ModelMachine implements SimMachine {
   constructor(reports: MachineReports, fillerBytes: number) {
     this.#reports = reports;
     this.#fillerBytes = fillerBytes;
+  }
+
+  encode(command: Command, fillerBytes: number): Uint8Array {
+    return encodeCommand(command, fillerBytes);
   }
 
   get(key: number): number {

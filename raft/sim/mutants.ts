@@ -8,7 +8,7 @@ import { buildProgram, runSeeds } from './pool.ts';
 import type { SeedReport } from './worker.ts';
 
 /** What a worker is built from. */
-const SOURCES = ['base', 'proto', 'raft', 'package.json', 'tsconfig.json'];
+const SOURCES = ['base', 'proto', 'raft', 'manager', 'identity', 'scheduler', 'package.json', 'tsconfig.json'];
 /** Seeds within which a mutant must be found. */
 const SEEDS_MAX = 200;
 

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
+import { storePath, usesStore } from './machine.ts';
 import type { SeedReport, SeedRequest } from './worker.ts';
 
 /** Memory that a worker's old objects may take, MB: a seed needs far less. */
@@ -11,6 +12,8 @@ const WORKER_MB = 1024;
 /** A program that runs seeds, built from one state of the sources. */
 export interface SeedProgram {
   path: string;
+  /** The built module of the managers' store, if the sources have it. */
+  store: string | undefined;
   remove(): void;
 }
 
@@ -21,12 +24,13 @@ export interface SeedProgram {
 export async function buildProgram(root: string, modules: string): Promise<SeedProgram> {
   const directory = mkdtempSync(join(tmpdir(), 'shoal-sim-'));
   symlinkSync(modules, join(directory, 'node_modules'));
-  const path = join(directory, 'worker.mjs');
+  const store = storePath(root);
   await build({
     absWorkingDir: root,
     nodePaths: [modules],
-    entryPoints: ['raft/sim/worker.ts'],
-    outfile: path,
+    entryPoints: { worker: 'raft/sim/worker.ts', ...(store === undefined ? {} : { store }) },
+    outdir: directory,
+    outExtension: { '.js': '.mjs' },
     bundle: true,
     platform: 'node',
     format: 'esm',
@@ -39,7 +43,11 @@ export async function buildProgram(root: string, modules: string): Promise<SeedP
     },
     logLevel: 'warning',
   });
-  return { path, remove: () => rmSync(directory, { recursive: true, force: true }) };
+  return {
+    path: join(directory, 'worker.mjs'),
+    store: store === undefined ? undefined : join(directory, 'store.mjs'),
+    remove: () => rmSync(directory, { recursive: true, force: true }),
+  };
 }
 
 export interface SeedRun {
@@ -59,6 +67,11 @@ export async function runSeeds(run: SeedRun): Promise<void> {
   await Promise.all(workers);
 }
 
+function request({ program, durationMs }: SeedRun, seed: number): SeedRequest {
+  const machine = usesStore(seed) && program.store !== undefined ? { machine: program.store } : {};
+  return { seed, durationMs, ...machine };
+}
+
 function work(run: SeedRun, waiting: number[]): Promise<void> {
   return new Promise((resolve, reject) => {
     const child = fork(run.program.path, [], {
@@ -68,7 +81,7 @@ function work(run: SeedRun, waiting: number[]): Promise<void> {
     const next = (): void => {
       current = waiting.shift();
       if (current === undefined) end(child, resolve);
-      else child.send({ seed: current, durationMs: run.durationMs } satisfies SeedRequest);
+      else child.send(request(run, current));
     };
     child.on('message', (message) => {
       if (!run.onReport(message as SeedReport)) waiting.length = 0;

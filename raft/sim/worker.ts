@@ -1,9 +1,12 @@
+import { loadMachine } from './machine.ts';
 import { simulate, SimulationFailure, type SimulationResult } from './simulate.ts';
 
 /** What a worker process is asked for. */
 export interface SeedRequest {
   seed: number;
   durationMs: number;
+  /** Module of the replicated state instead of the simulation's own: see machine.ts. */
+  machine?: string;
 }
 
 export type SeedReport =
@@ -12,9 +15,10 @@ export type SeedReport =
 
 /** Runs one seed and says how it went. */
 export async function runSeed(request: SeedRequest): Promise<SeedReport> {
-  const { seed } = request;
+  const { seed, durationMs } = request;
+  const machine = request.machine === undefined ? {} : { machine: await loadMachine(request.machine) };
   try {
-    return { kind: 'passed', seed, result: await simulate(request) };
+    return { kind: 'passed', seed, result: await simulate({ seed, durationMs, ...machine }) };
   } catch (error) {
     if (!(error instanceof SimulationFailure)) throw error;
     const cause = error.cause instanceof Error ? error.cause : error;
