@@ -6,6 +6,9 @@ import { decodeRequest, type StoredValue } from './kv-messages.ts';
 /** Told when a member of the group has, or no longer has, an address. */
 export type OnMember = (id: number, address: string | undefined) => void;
 
+/** Of each key in a snapshot, before key and value: two lengths and three numbers. */
+const FACTS_BYTES = 2 + 4 + 3 * 8;
+
 /** What the benchmark replicates: keys with values and revisions as etcd shows them, without etcd's history. */
 export class KvMachine implements StateMachine {
   readonly #onMember: OnMember;
@@ -57,32 +60,44 @@ export class KvMachine implements StateMachine {
     this.#onMember(change.node_id, addr);
   }
 
-  /** A line of JSON, then for each key a line of its facts, then all values. */
+  /** A line of JSON, then each key: lengths of key and value, revisions, version, key, value. */
   snapshot(): Uint8Array {
-    const facts = [...this.#values].map(([key, { value, createRevision, modRevision, version }]) => {
-      return `${key} ${value.length} ${createRevision} ${modRevision} ${version}\n`;
-    });
-    const head = { revision: this.revision, members: [...this.#members], keys: facts.length };
-    const text = Buffer.from(`${JSON.stringify(head)}\n${facts.join('')}`, 'latin1');
-    return Buffer.concat([text, ...[...this.#values.values()].map((stored) => stored.value)]);
+    const head = { revision: this.revision, members: [...this.#members], keys: this.#values.size };
+    const line = Buffer.from(`${JSON.stringify(head)}\n`, 'latin1');
+    let bytes = line.length;
+    for (const [key, { value }] of this.#values) bytes += FACTS_BYTES + key.length + value.length;
+    const out = Buffer.allocUnsafe(bytes);
+    let at = line.copy(out);
+    for (const [key, { value, createRevision, modRevision, version }] of this.#values) {
+      at = out.writeUInt16LE(key.length, at);
+      at = out.writeUInt32LE(value.length, at);
+      at = out.writeDoubleLE(createRevision, at);
+      at = out.writeDoubleLE(modRevision, at);
+      at = out.writeDoubleLE(version, at);
+      at += out.write(key, at, 'latin1');
+      out.set(value, at);
+      at += value.length;
+    }
+    return out;
   }
 
   restore(data: Uint8Array): void {
     const input = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-    let at = 0;
-    const line = (): string => {
-      const end = input.indexOf(10, at);
-      const text = input.toString('latin1', at, end);
-      at = end + 1;
-      return text;
-    };
-    const head = JSON.parse(line()) as { revision: number; members: [number, string][]; keys: number };
-    const facts = Array.from({ length: head.keys }, () => line().split(' '));
+    const end = input.indexOf(10);
+    const text = input.toString('latin1', 0, end);
+    const head = JSON.parse(text) as { revision: number; members: [number, string][]; keys: number };
+    let at = end + 1;
     this.#values = new Map();
-    for (const [key = '', ...rest] of facts) {
-      const [length = 0, createRevision = 0, modRevision = 0, version = 0] = rest.map(Number);
-      this.#values.set(key, { value: input.subarray(at, at + length), createRevision, modRevision, version });
-      at += length;
+    for (let i = 0; i < head.keys; i++) {
+      const keyEnd = at + FACTS_BYTES + input.readUInt16LE(at);
+      const valueEnd = keyEnd + input.readUInt32LE(at + 2);
+      this.#values.set(input.toString('latin1', at + FACTS_BYTES, keyEnd), {
+        value: input.subarray(keyEnd, valueEnd),
+        createRevision: input.readDoubleLE(at + 6),
+        modRevision: input.readDoubleLE(at + 14),
+        version: input.readDoubleLE(at + 22),
+      });
+      at = valueEnd;
     }
     this.revision = head.revision;
     this.#members = new Map(head.members);
