@@ -24,8 +24,12 @@ export interface FootprintResult {
   valueBytes: number;
   /** What the entries cost an idle member beyond an empty one: objects, after a garbage collection; the largest. */
   addedHeapBytes: number;
-  /** Resident memory of members that keep all entries beyond that of members that wrote as many and keep 500. */
+  /**
+   * Resident memory of members that keep all entries beyond that of members that wrote as many and keep 500: after the
+   * writes, and after a restart, which leaves behind what reading the log took for a moment.
+   */
   addedRssBytes: number;
+  addedRssAfterRestartBytes: number;
   /** RaftNode.start on a log of that many entries, ms: the longest of the group. */
   recoveryMs: number;
   keepAll: MemberFootprint[];
@@ -39,12 +43,14 @@ export async function footprint(dir: string, program: string, signal: AbortSigna
   const heap = ({ heapBytes, externalBytes }: MemberMemory): number => heapBytes + externalBytes;
   const most = (members: readonly MemberFootprint[], of: (member: MemberFootprint) => number): number =>
     Math.max(...members.map(of));
-  const rss = (member: MemberFootprint): number => Math.max(member.written.rssBytes, member.restarted.rssBytes);
+  const moreRss = (of: (member: MemberFootprint) => MemberMemory): number =>
+    most(all.members, (member) => of(member).rssBytes) - most(few.members, (member) => of(member).rssBytes);
   return {
     entries: ENTRIES,
     valueBytes: SMALL_VALUE_BYTES,
     addedHeapBytes: most(all.members, (m) => Math.max(heap(m.written), heap(m.restarted)) - heap(m.empty)),
-    addedRssBytes: most(all.members, rss) - most(few.members, rss),
+    addedRssBytes: moreRss((member) => member.written),
+    addedRssAfterRestartBytes: moreRss((member) => member.restarted),
     recoveryMs: all.recoveryMs,
     keepAll: all.members,
     keepFew: few.members,

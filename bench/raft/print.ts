@@ -88,7 +88,8 @@ export function printRaft(result: RaftResult): void {
     console.log(`\n${footprint.entries} entries of ${footprint.valueBytes}-byte values kept by an idle member`);
     table([
       ['heap and external memory added', mib(footprint.addedHeapBytes)],
-      ['RSS added', mib(footprint.addedRssBytes)],
+      ['resident memory added', mib(footprint.addedRssBytes)],
+      ['the same after a restart', mib(footprint.addedRssAfterRestartBytes)],
       ['recovery', `${footprint.recoveryMs.toFixed(0)} ms`],
     ]);
   }
