@@ -339,8 +339,9 @@ test('batching: what is proposed in one turn goes in one append, and commits are
   expect(appends.map((m) => m.entries.length)).toEqual([100, 100]);
 });
 
-test('batching: with commits at ticks, a commit goes with the next entries, else with the next tick', () => {
-  const group = new Harness(...[1, 2, 3].map((id) => member(id, { options: { commitAtTick: true } })));
+test('batching: with commits at ticks, a commit goes with the next entries, else with a tick', () => {
+  const options = { commitAtTick: true, heartbeatTicks: 9 };
+  const group = new Harness(...[1, 2, 3].map((id) => member(id, { options })));
   group.elect(1);
   const leader = group.get(1);
   leader.propose([bytes('a')]);
@@ -357,6 +358,8 @@ test('batching: with commits at ticks, a commit goes with the next entries, else
   leader.propose([bytes('b')]);
   group.settle();
   expect([leader.commit, group.get(2).commit, group.get(3).commit]).toEqual([3, 2, 2]);
+  leader.tick();
+  expect(group.drain(leader)).toEqual([]);
   leader.tick();
   group.settle();
   expect([group.get(2).commit, group.get(3).commit]).toEqual([3, 3]);

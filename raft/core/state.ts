@@ -65,6 +65,8 @@ export class RaftState {
   /** Leader only: what `flush` will send to all, once for everything that happens in one turn. */
   due: 'nothing' | 'entries' | 'commit' = 'nothing';
   heartbeatDue = false;
+  /** Leader only: the commit index at the last tick; who does not know it by the next one is told. */
+  committedAtTick = 0;
   reads = new ReadQueue();
   /** Reads that came before this leader committed an entry of its own term. */
   heldReads: { from: number; context: Uint8Array }[] = [];
@@ -190,6 +192,7 @@ export class RaftState {
     this.uncommittedBytes = 0;
     this.due = 'nothing';
     this.heartbeatDue = false;
+    this.committedAtTick = 0;
     this.votes = new Map();
     this.progress = new Map();
     this.reads = new ReadQueue();

@@ -108,12 +108,19 @@ export function tickLeader(state: RaftState): void {
   }
   // A new leader may have found a joint membership.
   maybeAutoLeave(state);
-  if (state.options.commitAtTick === true) {
-    for (const to of state.peers) sendCommit(state, to, must(state.progress.get(to), 'progress of a peer'));
-  }
+  if (state.options.commitAtTick === true) tellOldCommits(state);
   if (state.heartbeatElapsed < state.heartbeatTicks) return;
   state.heartbeatElapsed = 0;
   broadcastHeartbeat(state);
+}
+
+/** Where entries follow each other closely they have brought the commit index of the last tick everywhere. */
+function tellOldCommits(state: RaftState): void {
+  for (const to of state.peers) {
+    const progress = must(state.progress.get(to), 'progress of a peer');
+    if (progress.sentCommit < state.committedAtTick) sendCommit(state, to, progress);
+  }
+  state.committedAtTick = state.log.committed;
 }
 
 /** Whether a quorum was heard of since the last check (thesis §6.2: a leader that is cut off steps down). */

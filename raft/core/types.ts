@@ -29,9 +29,9 @@ export interface RaftOptions {
   /** Ticks after which a snapshot that nobody reported on is sent again. */
   snapshotRetryTicks: number;
   /**
-   * A commit index that no entry, heartbeat or snapshot carries waits for the next tick, unless it commits a change of
-   * membership. Under load it goes with the next entries, and half of all messages are saved. Default: it is sent at
-   * once.
+   * A commit index that no entry carries waits for the second tick from then, or for a heartbeat, unless it commits a
+   * change of membership. Under load it goes with the next entries, and half of all messages are saved. Default: it is
+   * sent at once.
    */
   commitAtTick?: boolean;
   /**
