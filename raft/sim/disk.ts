@@ -117,8 +117,7 @@ export class SimDisk {
   finish(file: SimFile, dirty: Dirty): void {
     const inLog = isLogFile(file.path);
     if (this.temper.lying) {
-      dirty.lied = true;
-      dirty.expiresAt = this.writtenBackAt();
+      file.lie(dirty, this.writtenBackAt());
       this.counts.lied++;
       if (inLog) this.#newestLie = dirty;
       return;
