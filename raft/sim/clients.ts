@@ -77,7 +77,7 @@ export class Clients {
     const reads = random.float() < profile.readShare;
     const run = this.#target(reads)?.run;
     if (run?.node === undefined) return undefined;
-    if (reads) return this.#get(run, key);
+    if (reads) return this.#get(run, key, this.#world.leaseReads && random.int(2) === 0);
     return this.write(run, key);
   }
 
@@ -116,12 +116,16 @@ export class Clients {
     if (client !== undefined) client.waitsFor = undefined;
   }
 
-  #get(run: Run, key: number): Operation {
+  /** A read by the way of one member, by its lease if clocks permit it. Nobody waits for it. */
+  read(run: Run, key: number): void {
+    if (run.node !== undefined) this.#get(run, key, this.#world.leaseReads && this.#random.int(4) > 0);
+  }
+
+  #get(run: Run, key: number, lease: boolean): Operation {
     this.counts.gets++;
     const operation = this.#begin('get', key, 0, 0);
     run.process.run(() => {
       const { node } = run;
-      const lease = this.#world.leaseReads && this.#random.int(2) === 0;
       const answer = lease ? node?.readLease() : node?.readIndex();
       answer?.then(
         () => this.#answered(operation, run.machine.get(key)),

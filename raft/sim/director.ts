@@ -3,8 +3,11 @@ import { Violation } from './checkers.ts';
 import type { Clients } from './clients.ts';
 import { NemesisContext, type Nemesis } from './nemesis/context.ts';
 import { blackout, churn, comeback, laggard, sleep } from './nemesis/groups.ts';
-import { duel, figure8, leaderHunt, staleLeader, voteEdge, writeEdge } from './nemesis/leaders.ts';
-import { chaos, lies, rot, storm } from './nemesis/weather.ts';
+import { duel, figure8, leaderHunt, voteEdge, writeEdge } from './nemesis/leaders.ts';
+import { amnesia, staleLeader } from './nemesis/reads.ts';
+import { orphan, rot } from './nemesis/rot.ts';
+import { schism } from './nemesis/schism.ts';
+import { chaos, lies, storm } from './nemesis/weather.ts';
 import type { Member } from './member.ts';
 import type { Operator } from './operator.ts';
 import { disturbFollowers } from './stability.ts';
@@ -27,6 +30,9 @@ const NEMESES: Record<Style, Nemesis> = {
   laggard,
   lies,
   sleep,
+  amnesia,
+  schism,
+  orphan,
 };
 /** Styles that go together with any other: they take none of the world's hooks. */
 const SECOND: ReadonlySet<Style> = new Set<Style>(['chaos', 'churn', 'rot', 'lies', 'sleep', 'blackout', 'laggard']);

@@ -56,10 +56,8 @@ export class SimFile {
   }
 
   /** The whole content was reported as durable but is not. */
-  contentLied(expiresAt: number): Dirty {
-    const dirty: Dirty = { at: 0, length: this.bytes.length, before: null, lied: true, expiresAt };
-    this.#dirty.push(dirty);
-    return dirty;
+  contentLied(expiresAt: number): void {
+    this.#dirty.push({ at: 0, length: this.bytes.length, before: null, lied: true, expiresAt });
   }
 
   /** The write is on the platter; older ones cannot undo it any more. */
@@ -77,6 +75,23 @@ export class SimFile {
       if (dirtyEnd > end) rest.push(part(dirty, end, dirtyEnd));
     }
     this.#dirty = rest;
+  }
+
+  /** The write was reported as durable and is not: what older ones may undo under it is now part of the lie. */
+  lie(lying: Dirty, expiresAt: number): void {
+    const platter = Buffer.from(lying.before ?? Buffer.alloc(lying.length));
+    for (const dirty of this.#dirty.toReversed()) {
+      const from = Math.max(dirty.at, lying.at);
+      const to = Math.min(dirty.at + dirty.length, lying.at + lying.length);
+      if (dirty === lying || from >= to) continue;
+      if (dirty.before === null) platter.fill(0, from - lying.at, to - lying.at);
+      else dirty.before.copy(platter, from - lying.at, from - dirty.at, to - dirty.at);
+    }
+    this.settle(lying);
+    lying.before = platter;
+    lying.lied = true;
+    lying.expiresAt = expiresAt;
+    this.#dirty.push(lying);
   }
 
   /** Takes back all of a write from `keep` bytes on, rounded up to a page of the cache. */

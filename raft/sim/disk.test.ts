@@ -97,6 +97,24 @@ test('a lying disk loses what it reported, unless it was lucky', async () => {
   expect(losses).toEqual(new Set(['none', 'noticeable', 'silent']));
 });
 
+test('a lie about what the cache alone holds is a lie about all of it', async () => {
+  for (let seed = 0; seed < 40; seed++) {
+    const disk = newDisk(seed);
+    handleOf(disk).allocate(PATH, 4096);
+    handleOf(disk)
+      .open(PATH)
+      .writeLater(bytesOf(600), 0, () => undefined);
+    disk.kill();
+    disk.temper = { ...GOOD_DISK, lying: true };
+    handleOf(disk).open(PATH).write(bytesOf(600), 0);
+    const lucky = seed % 2 === 0;
+    const loss = disk.powerCut(!lucky);
+    const whole = handleOf(disk).read(PATH).subarray(0, 600).equals(bytesOf(600));
+    expect(loss === 'none').toBe(whole);
+    if (lucky) expect(whole).toBe(true);
+  }
+});
+
 test('names that were not synced may come back, and go, with the power', () => {
   const seen = new Set<boolean>();
   for (let seed = 0; seed < 20; seed++) {

@@ -55,6 +55,10 @@ interface NameChange {
   expiresAt: number;
 }
 
+/** What of a log is damaged, and how. */
+export type DamagedPart = 'log' | 'snapshot' | 'vote';
+export type DamageKind = 'bit' | 'bits' | 'sector';
+
 /** A file system on one disk, in memory: it outlives the runs of its member. */
 export class SimDisk {
   readonly scheduler: Scheduler;
@@ -117,8 +121,7 @@ export class SimDisk {
   finish(file: SimFile, dirty: Dirty): void {
     const inLog = isLogFile(file.path);
     if (this.temper.lying) {
-      dirty.lied = true;
-      dirty.expiresAt = this.writtenBackAt();
+      file.lie(dirty, this.writtenBackAt());
       this.counts.lied++;
       if (inLog) this.#newestLie = dirty;
       return;
@@ -189,20 +192,17 @@ export class SimDisk {
   }
 
   /** Changes bytes at rest; returns what, for people, or undefined when there is no such file. */
-  damage(
-    what: 'log' | 'snapshot' | 'vote',
-    how: 'bit' | 'bits' | 'sector',
-  ): { file: SimFile; text: string } | undefined {
+  damage(what: DamagedPart, how: DamageKind, newest: boolean): { file: SimFile; text: string } | undefined {
     const { random } = this;
     const isTarget = { log: isLogFile, snapshot: isSnapshotFile, vote: isVoteFile }[what];
     const candidates = [...this.files.values()].filter((file) => isTarget(file.path) && file.high > 0);
     candidates.sort((a, b) => (a.path < b.path ? -1 : 1));
     // The newest file half of the time.
-    const pick = random.int(2) === 0 ? candidates.length - 1 : random.int(Math.max(1, candidates.length));
+    const pick = newest || random.int(2) === 0 ? candidates.length - 1 : random.int(Math.max(1, candidates.length));
     const file = candidates[pick];
     if (file === undefined) return undefined;
     // The newest bytes a third of the time.
-    const from = random.int(3) === 0 ? Math.max(0, file.high - 256) : 0;
+    const from = newest || random.int(3) === 0 ? Math.max(0, file.high - 256) : 0;
     const at = from + random.int(file.high - from);
     if (how === 'sector') {
       const start = at - (at % SECTOR_BYTES);

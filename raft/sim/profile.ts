@@ -19,6 +19,9 @@ export const STYLES = [
   'laggard',
   'lies',
   'sleep',
+  'amnesia',
+  'schism',
+  'orphan',
 ] as const;
 
 export type Style = (typeof STYLES)[number];

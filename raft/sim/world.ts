@@ -5,7 +5,7 @@ import type { RaftNodeOptions } from '../options.ts';
 import { holdsWal } from '../wal/wal.ts';
 import { DiskAccount } from './account.ts';
 import { Checkers, CoreWatch, Violation } from './checkers.ts';
-import { SimDisk, SimulatedCrash } from './disk.ts';
+import { SimDisk, SimulatedCrash, type DamagedPart, type DamageKind } from './disk.ts';
 import { DiskHandle } from './disk-handle.ts';
 import { Journal } from './journal.ts';
 import { SimKeys } from './keys.ts';
@@ -278,10 +278,10 @@ export class World {
     this.journal.note(`member ${member.id} is retired`);
   }
 
-  /** Changes bytes of a member's disk, if the others can bear it. */
-  damage(member: Member, what: 'log' | 'snapshot' | 'vote', how: 'bit' | 'bits' | 'sector'): boolean {
+  /** Changes bytes of a member's disk, the newest if so asked, if the others can bear it. */
+  damage(member: Member, what: DamagedPart, how: DamageKind, newest = false): boolean {
     if (!this.account.mayDamage(member)) return false;
-    const done = member.disk.damage(what, how);
+    const done = member.disk.damage(what, how, newest);
     if (done === undefined) return false;
     if (member.health === 'sound') member.health = 'damaged';
     if (member.run !== undefined) member.damagedRun = member.run;

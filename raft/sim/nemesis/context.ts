@@ -135,6 +135,15 @@ export class NemesisContext {
     }
   }
 
+  /** Joins a member with all but one. */
+  rejoinBut(id: number, cutOff: number): void {
+    for (const other of this.ids()) {
+      if (other === cutOff) continue;
+      this.world.network.join(id, other);
+      this.world.network.join(other, id);
+    }
+  }
+
   heal(): void {
     this.world.network.heal();
   }

@@ -215,20 +215,3 @@ class Figure8 {
     this.#done();
   }
 }
-
-/** A leader that is cut off still thinks that it leads; clients go on reading from it. */
-export const staleLeader: Nemesis = (context) => {
-  context.every(4000, () => {
-    const leader = context.leader();
-    if (leader === undefined) return;
-    context.clients.pinned = leader;
-    if (context.chance(0.3)) context.pause(leader, 200 + context.exponential(1500));
-    else context.isolate(leader, context.chance(0.7) ? 'both' : context.chance(0.5) ? 'in' : 'out');
-    context.after(500 + context.exponential(2500), () => {
-      context.rejoin(leader);
-      context.after(300, () => {
-        context.clients.pinned = undefined;
-      });
-    });
-  });
-};

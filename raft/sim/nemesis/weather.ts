@@ -146,29 +146,6 @@ export const storm: Nemesis = (context) => {
   });
 };
 
-/** Bits flip on the disks, and the programs that find them are started again, some in the midst of the repair. */
-export const rot: Nemesis = (context) => {
-  context.every(4000, () => {
-    const member = context.pick(context.members().filter((one) => one.health === 'sound'));
-    if (member === undefined || !context.damage(member)) return;
-    for (let more = context.random.int(4); more > 2; more--) context.damage(member);
-    context.after(context.exponential(3000), () => crashInStart(context, member));
-  });
-  context.every(10_000, () => {
-    const leader = context.leader();
-    if (leader !== undefined) context.strike(leader, context.chance(0.5) ? 'kill' : 'isolation');
-    context.after(context.exponential(3000), () => context.heal());
-  });
-};
-
-/** The power fails, and perhaps again while the log is opened. */
-function crashInStart(context: NemesisContext, member: Member): void {
-  context.strike(member, context.chance(0.5) ? 'kill' : 'power cut', context.exponential(500));
-  if (!context.chance(0.3)) return;
-  context.world.journal.count('power cut in a start');
-  member.disk.crashAfter = context.random.int(6);
-}
-
 /** Disks that report as durable what is not, and cuts of the power. */
 export const lies: Nemesis = (context) => {
   const { world } = context;
