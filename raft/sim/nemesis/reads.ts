@@ -45,7 +45,6 @@ function echo(context: NemesisContext, leader: Member): void {
     if (message.to !== leader.id) return 'pass';
     return message.type === RaftMessageType.MsgHeartbeatResp ? 300 + context.random.float() * 700 : 'drop';
   };
-  // What is on its way now is answered; nothing that is sent from now on.
 }
 
 /**
