@@ -2,6 +2,7 @@ import { isShoalError, type Random } from '../../base/index.ts';
 import { Violation } from './checkers.ts';
 import { checkKey, type Operation } from './linear.ts';
 import type { Member, Run } from './member.ts';
+import { CLIENT } from './process.ts';
 import type { World } from './world.ts';
 
 /** Errors that a client may meet while faults happen. */
@@ -131,7 +132,7 @@ export class Clients {
         () => this.#answered(operation, run.machine.get(key)),
         (error: unknown) => this.#refused(operation, error),
       );
-    });
+    }, CLIENT);
     return operation;
   }
 
@@ -156,7 +157,7 @@ export class Clients {
           }),
         (error: unknown) => this.#refused(operation, error),
       );
-    });
+    }, CLIENT);
     return operation;
   }
 

@@ -14,6 +14,7 @@ export interface Run {
   node: RaftNode | undefined;
   machine: SimMachine;
   watch: CoreWatch | undefined;
+  membership: Membership | undefined;
 }
 
 /** One member: a disk, and the runs of its program, one after the other. */
@@ -31,8 +32,10 @@ export class Member implements AccountedMember {
   startAt = 0;
   /** The run during which bytes of its disk were changed: it does not know it yet. */
   damagedRun: Run | undefined;
-  /** It was seen in a leader's membership. */
+  /** It was seen in a membership. */
   joined = false;
+  /** It was seen to leave one: its id is never used again. */
+  removed = false;
   /** How fast its clock goes. */
   rate: number;
 

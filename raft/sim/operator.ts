@@ -87,24 +87,19 @@ export class Operator {
     const leader = world.leader();
     if (leader?.node === undefined || leader.paused) return;
     const { membership } = leader.node.core;
-    this.#retireRemoved(leader, membership);
+    this.#retireRemoved();
     if (this.rests || this.#pending.length > 0 || membership.outgoing.size > 0) return;
     const change = this.#wanted(leader, membership);
     if (change !== undefined) this.change([change]);
   }
 
-  #retireRemoved(leader: Member, membership: Membership): void {
+  #retireRemoved(): void {
     const world = this.#world;
     for (const member of [...world.members.values()]) {
-      const { id } = member;
-      if (membership.voters.has(id) || membership.outgoing.has(id) || membership.learners.has(id)) {
-        member.joined = true;
-        this.#removedAt.delete(id);
-      } else if (member.joined && leader.node?.isRemoved(id) === true) {
-        const at = this.#removedAt.get(id) ?? world.now + this.#random.float() * ZOMBIE_MS;
-        this.#removedAt.set(id, at);
-        if (at <= world.now) world.retire(member);
-      }
+      if (!member.removed) continue;
+      const at = this.#removedAt.get(member.id) ?? world.now + this.#random.float() * ZOMBIE_MS;
+      this.#removedAt.set(member.id, at);
+      if (at <= world.now) world.retire(member);
     }
   }
 

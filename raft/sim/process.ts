@@ -4,6 +4,20 @@ import type { Scheduler } from './scheduler.ts';
 /** Messages that wait for a paused process at the most (what the buffers of its sockets hold). */
 const BACKLOG_MAX = 20_000;
 
+/** Where work comes from: a peer's id, or one of these. */
+export type Source = number;
+export const KERNEL: Source = 0;
+export const TIMER: Source = -1;
+export const CLIENT: Source = -2;
+const DEFERRED: Source = -3;
+/** One turn of a busy event loop, ms. */
+const TURN_MS = 0.01;
+
+interface Waiting {
+  work: () => void;
+  source: Source;
+}
+
 export interface ProcessOptions {
   scheduler: Scheduler;
   random: Random;
@@ -28,7 +42,9 @@ export class SimProcess implements Clock {
   readonly #wallOffset: number;
   #alive = true;
   #paused = false;
-  #backlog: (() => void)[] = [];
+  /** What came from the paused process has not all run yet. */
+  #draining = false;
+  #backlog: Waiting[] = [];
   /** Deferred work runs in the order in which it was deferred. */
   #deferredUntil = 0;
 
@@ -55,12 +71,15 @@ export class SimProcess implements Clock {
     this.#backlog = [];
   }
 
-  /** Runs `work` in the process: now, when it is resumed, or never. False when it was lost. */
-  run(work: () => void): boolean {
+  /**
+   * Runs `work` in the process: now, when it is resumed, or never. False when it was lost.
+   * @param source where it comes from: what one source brings stays in its order.
+   */
+  run(work: () => void, source: Source = KERNEL): boolean {
     if (!this.#alive) return false;
-    if (this.#paused) {
+    if (this.#paused || this.#draining) {
       if (this.#backlog.length >= BACKLOG_MAX) return false;
-      this.#backlog.push(work);
+      this.#backlog.push({ work, source });
       return true;
     }
     this.#guarded(work);
@@ -81,17 +100,37 @@ export class SimProcess implements Clock {
     this.#paused = true;
   }
 
-  /** What queued up runs at once, in the order in which it came. */
+  /** What queued up runs: in the order in which it came, or source by source, with turns of the event loop between. */
   resume(): void {
     if (!this.#paused) return;
     this.#paused = false;
-    const backlog = this.#backlog;
-    this.#backlog = [];
-    for (const work of backlog) {
-      if (!this.#alive) return;
-      if (this.#paused) this.#backlog.push(work);
-      else this.#guarded(work);
+    this.#backlog = this.#inSomeOrder(this.#backlog);
+    if (this.#draining) return;
+    this.#draining = true;
+    this.#drain();
+  }
+
+  #inSomeOrder(backlog: Waiting[]): Waiting[] {
+    const { random } = this.#options;
+    if (random.int(2) === 0) return backlog;
+    const ranks = new Map<Source, number>();
+    for (const { source } of backlog) {
+      if (!ranks.has(source)) ranks.set(source, source === DEFERRED ? -1 : random.float());
     }
+    return backlog.toSorted((a, b) => (ranks.get(a.source) ?? 0) - (ranks.get(b.source) ?? 0));
+  }
+
+  /** One turn: what one source brought. */
+  #drain(): void {
+    if (this.#paused || !this.#alive || this.#backlog.length === 0) {
+      this.#draining = false;
+      return;
+    }
+    const { source } = this.#backlog[0] as Waiting;
+    let count = 0;
+    while (this.#backlog[count]?.source === source) count++;
+    for (const { work } of this.#backlog.splice(0, count)) if (this.#alive) this.#guarded(work);
+    this.#scheduler.after(TURN_MS, () => this.#drain());
   }
 
   /** Work for the end of this turn. */
@@ -99,7 +138,15 @@ export class SimProcess implements Clock {
     const { now } = this.#scheduler;
     const delayMs = this.#options.turnMs === 0 ? 0 : this.#options.random.float() * this.#options.turnMs;
     this.#deferredUntil = Math.max(this.#deferredUntil, now + delayMs);
-    this.#scheduler.after(this.#deferredUntil - now, () => this.run(run));
+    this.#scheduler.after(this.#deferredUntil - now, () => this.#turn(run));
+  }
+
+  /** Deferred work comes before what queues up from outside. */
+  #turn(run: () => void): void {
+    if (this.#paused) {
+      const after = this.#backlog.findIndex(({ source }) => source !== DEFERRED);
+      this.#backlog.splice(after < 0 ? this.#backlog.length : after, 0, { work: run, source: DEFERRED });
+    } else if (this.#alive) this.#guarded(run);
   }
 
   /** Changes how fast the local clock goes. */
@@ -123,7 +170,7 @@ export class SimProcess implements Clock {
     const work = (): void => {
       if (pending) run();
     };
-    const event = this.#scheduler.after(delayMs / this.#rate, () => this.run(work));
+    const event = this.#scheduler.after(delayMs / this.#rate, () => this.run(work, TIMER));
     return {
       cancel: () => {
         pending = false;

@@ -1,5 +1,6 @@
 import { assert, isShoalError, must, SeededRandom, silentLogger, type Logger } from '../../base/index.ts';
 import { RaftMember } from '../../proto/index.ts';
+import { membersOf, type Membership } from '../core/conf-change.ts';
 import { RaftNode } from '../node.ts';
 import type { RaftNodeOptions } from '../options.ts';
 import { holdsWal } from '../wal/wal.ts';
@@ -71,7 +72,7 @@ export class World {
     this.#keys = this.profile.sealed ? new SimKeys(this.random) : undefined;
     this.network = new SimNetwork(this.scheduler, new SeededRandom(root.uint32()), (message) => {
       const run = this.members.get(message.to)?.run;
-      run?.process.run(() => run.node?.step(message));
+      run?.process.run(() => run.node?.step(message), message.from);
     });
     this.network.temper = this.profile.links;
     this.network.encodes = this.profile.encodes;
@@ -138,7 +139,7 @@ export class World {
       applied: (index, _term, value, hash) => this.checkers.applied(member.id, index, value, hash),
       restored: (index, hash) => this.checkers.restored(member.id, index, hash),
     });
-    const run: Run = { process, node: undefined, machine, watch: undefined };
+    const run: Run = { process, node: undefined, machine, watch: undefined, membership: undefined };
     member.run = run;
     this.journal.count('start');
     process.run(() => this.#launch(member, run));
@@ -296,13 +297,29 @@ export class World {
       this.journal.note(`member ${member.id} leads term ${core.term}, log to ${core.lastIndex}`);
       this.onElected?.(member);
     }
-    if (core.membership !== member.membership) {
+    if (core.membership !== run.membership) {
+      this.#noteMembers(run.membership, core.membership);
+      run.membership = core.membership;
       member.membership = core.membership;
       const { voters, learners, outgoing } = core.membership;
       const old = outgoing.size === 0 ? '' : `, old voters ${[...outgoing].join()}`;
       this.journal.note(`member ${member.id} has voters ${[...voters].join()}, learners ${[...learners].join()}${old}`);
     }
     if (member.health === 'damaged' && core.repairReason === null && member.damagedRun !== run) this.#healed(member);
+  }
+
+  /** Within one run a log goes forward: who was a member and is none any more was removed for good. */
+  #noteMembers(before: Membership | undefined, after: Membership): void {
+    const members = new Set(membersOf(after));
+    for (const id of members) {
+      const known = this.members.get(id);
+      if (known !== undefined) known.joined = true;
+    }
+    if (before === undefined) return;
+    for (const id of membersOf(before)) {
+      const known = this.members.get(id);
+      if (!members.has(id) && known !== undefined) known.removed = true;
+    }
   }
 
   #healed(member: Member): void {

@@ -45,7 +45,6 @@ function echo(context: NemesisContext, leader: Member): void {
     if (message.to !== leader.id) return 'pass';
     return message.type === RaftMessageType.MsgHeartbeatResp ? 300 + context.random.float() * 700 : 'drop';
   };
-  // What is on its way now is answered; nothing that is sent from now on.
 }
 
 /**
@@ -59,8 +58,11 @@ export const amnesia: Nemesis = (context) => {
     const candidate = context.follower();
     if (leader === undefined || candidate === undefined) return;
     world.journal.fault('amnesia', `of all but members ${leader.id} and ${candidate.id}`);
+    // Nothing may happen that the candidate does not know of: it would not be elected.
+    context.clients.idle = true;
     world.network.partition([leader.id], [leader.id, candidate.id]);
     context.after(1000 + context.random.float() * 1500, () => {
+      context.clients.idle = false;
       if (!leader.leads) return;
       world.network.partition([leader.id], context.ids());
       for (const member of world.up()) {
