@@ -52,6 +52,8 @@ async function main(): Promise<void> {
     // What was made is removed on the way out; a second signal does not cut that short.
     process.on(signal, () => interrupted.abort(new Error(`interrupted by ${signal}`)));
   }
+  // `| head` is an end like any other.
+  process.stdout.on('error', () => interrupted.abort(new Error('nobody reads the output')));
   if (positionals[0] === 'raft') {
     await raftBench({
       parts: parts(values.only),
