@@ -1,6 +1,7 @@
 import { must, type Random } from '../../base/index.ts';
 import { Violation } from './checkers.ts';
 import type { Clients } from './clients.ts';
+import { CUT_MODES } from './disk.ts';
 import { NemesisContext, type Nemesis } from './nemesis/context.ts';
 import { blackout, churn, comeback, laggard, sleep } from './nemesis/groups.ts';
 import { duel, figure8, leaderHunt, voteEdge, writeEdge } from './nemesis/leaders.ts';
@@ -112,6 +113,7 @@ export class Director {
     for (const member of world.members.values()) {
       member.disk.onLogWrite = null;
       member.disk.crashAfter = null;
+      member.disk.cutModes = CUT_MODES;
       member.disk.temper = world.profile.disk;
       member.rate = Math.min(1 + rate, Math.max(1 - rate, member.rate));
       member.run?.process.setRate(member.rate);

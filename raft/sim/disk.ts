@@ -33,6 +33,8 @@ export const GOOD_DISK: DiskTemper = {
   lying: false,
 };
 
+export const CUT_MODES: readonly CutMode[] = ['lost', 'kept', 'torn'];
+
 /** The kernel writes its cache back within this time, and a lying disk its own, ms. */
 const WRITE_BACK_MS = 30_000;
 
@@ -67,6 +69,8 @@ export class SimDisk {
   readonly files = new Map<string, SimFile>();
   /** Nothing is finished before this instant. */
   stalledUntil = 0;
+  /** What a cut of the power does to writes that are not on the platter: one of these, each time. */
+  cutModes: readonly CutMode[] = CUT_MODES;
   /** Number of blocking changes until the power fails in the midst of one; null for never. */
   crashAfter: number | null = null;
   /** A write of the log began, or is durable but not reported yet; a nemesis may strike then. */
@@ -152,8 +156,9 @@ export class SimDisk {
     const { random } = this;
     const { now } = this.scheduler;
     const hurt: Dirty[] = [];
-    const modes: CutMode[] = ['lost', 'kept', 'torn'];
-    const modeOf = (dirty: Dirty): CutMode => (dirty.lied && !mayLose ? 'kept' : (modes[random.int(3)] as CutMode));
+    const modes = this.cutModes;
+    const modeOf = (dirty: Dirty): CutMode =>
+      dirty.lied && !mayLose ? 'kept' : (modes[random.int(modes.length)] as CutMode);
     for (const file of this.files.values()) {
       if (file.dirtyCount > 0) hurt.push(...file.cut(now, modeOf, () => random.int(2) === 0));
     }

@@ -40,25 +40,38 @@ export const writeEdge: Nemesis = (context) => {
   });
 };
 
-/** A voter crashes right after it voted, and is back at once: it must remember its vote. */
+/** A voter crashes right after it voted, is back at once, and is asked again: it must remember its vote. */
 export const voteEdge: Nemesis = (context) => {
   const { world } = context;
+  const asked = new Map<string, RaftMessage>();
+  const askAgain = (vote: RaftMessage): void => {
+    for (const question of asked.values()) {
+      if (question.to !== vote.from || question.from === vote.to || question.term !== vote.term) continue;
+      // A member that was just started answers no candidate for an election timeout.
+      const guardMs = world.profile.tickMs * world.profile.electionTicks;
+      world.network.repeat(question, guardMs * (0.9 + context.random.float() * 0.4));
+    }
+  };
   world.network.filter = (message) => {
-    const voted = message.type === RaftMessageType.MsgVoteResp && !message.reject;
     const voter = world.members.get(message.from);
-    if (voted && voter !== undefined && context.chance(0.5)) {
+    if (message.type === RaftMessageType.MsgVoteResp && !message.reject && voter !== undefined && context.chance(0.5)) {
       context.after(0, () => {
+        // Two places hold a vote: it is gone only if both are.
+        voter.disk.cutModes = ['lost'];
         world.journal.count('crash after a vote');
         context.strike(voter, context.chance(0.7) ? 'power cut' : 'kill', context.exponential(20));
+        askAgain(message);
       });
     }
-    // Votes come late, so that candidates go on for longer.
-    return message.type === RaftMessageType.MsgVote && context.chance(0.3) ? context.exponential(300) : 'pass';
+    if (message.type !== RaftMessageType.MsgVote) return 'pass';
+    asked.set(`${message.from} ${message.to}`, message);
+    // Questions come late, so that there are several candidates.
+    return context.chance(0.6) ? context.random.float() * 500 : 'pass';
   };
-  context.every(4000, () => {
+  context.every(2500, () => {
     const leader = context.leader();
     if (leader !== undefined) context.strike(leader, context.chance(0.5) ? 'kill' : 'isolation', 1500);
-    context.after(2500, () => context.heal());
+    context.after(1500, () => context.heal());
   });
 };
 
