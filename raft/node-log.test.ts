@@ -107,13 +107,21 @@ describe('snapshots of the own state', () => {
 });
 
 describe('a follower that was away for long', () => {
-  test('gets a snapshot that is read beside everything else', async () => {
-    group = new TestGroup({ snapshotEntries: 50, keepEntries: 5 });
-    const [leader, , away] = (await group.boot([1, 2, 3])) as [TestMember, TestMember, TestMember];
+  /** A group of three whose third member was stopped before 120 writes. */
+  async function leftBehind(
+    keepEntries: number,
+  ): Promise<{ leader: TestMember; second: TestMember; away: TestMember }> {
+    group = new TestGroup({ snapshotEntries: 50, keepEntries });
+    const [leader, second, away] = (await group.boot([1, 2, 3])) as [TestMember, TestMember, TestMember];
     const gone = must(away.node, 'node');
     away.node = undefined;
     await group.settled(gone.stop());
     for (let i = 0; i < 120; i++) await write(`${i}`);
+    return { leader, second, away };
+  }
+
+  test('gets a snapshot that is read beside everything else', async () => {
+    const { leader, away } = await leftBehind(5);
     const { readLater } = leader.disk;
     leader.disk.readLater = (path, done) => {
       group.clock.after(path.startsWith('snap/') ? 700 : 0, () => readLater.call(leader.disk, path, done));
@@ -131,12 +139,7 @@ describe('a follower that was away for long', () => {
   });
 
   test('gets entries, not a snapshot, from a leader that was started again and still has them', async () => {
-    group = new TestGroup({ snapshotEntries: 50, keepEntries: 200 });
-    const [leader, second, away] = (await group.boot([1, 2, 3])) as [TestMember, TestMember, TestMember];
-    const gone = must(away.node, 'node');
-    away.node = undefined;
-    await group.settled(gone.stop());
-    for (let i = 0; i < 120; i++) await write(`${i}`);
+    const { leader, second, away } = await leftBehind(200);
     await group.clock.advanceAsync(100);
     for (const member of [leader, second]) {
       const node = must(member.node, 'node');
@@ -151,12 +154,7 @@ describe('a follower that was away for long', () => {
   });
 
   test('does not get one that a leader of an earlier term was still reading', async () => {
-    group = new TestGroup({ snapshotEntries: 50, keepEntries: 5 });
-    const [leader, , away] = (await group.boot([1, 2, 3])) as [TestMember, TestMember, TestMember];
-    const gone = must(away.node, 'node');
-    away.node = undefined;
-    await group.settled(gone.stop());
-    for (let i = 0; i < 120; i++) await write(`${i}`);
+    const { leader, away } = await leftBehind(5);
     const { readLater } = leader.disk;
     leader.disk.readLater = (path, done) => {
       group.clock.after(path.startsWith('snap/') ? 3_000 : 0, () => readLater.call(leader.disk, path, done));
@@ -175,12 +173,7 @@ describe('a follower that was away for long', () => {
   });
 
   test('is served anew when the leader’s snapshot file turns out to be damaged', async () => {
-    group = new TestGroup({ snapshotEntries: 50, keepEntries: 5 });
-    const [leader, , away] = (await group.boot([1, 2, 3])) as [TestMember, TestMember, TestMember];
-    const gone = must(away.node, 'node');
-    away.node = undefined;
-    await group.settled(gone.stop());
-    for (let i = 0; i < 120; i++) await write(`${i}`);
+    const { leader, away } = await leftBehind(5);
     await group.clock.advanceAsync(100);
     const [name] = leader.disk.list('snap');
     const file = must(leader.disk.files.get(`snap/${name}`), 'snapshot file');
