@@ -1,4 +1,5 @@
 import { assert, must, ShoalError } from '../../base/index.ts';
+import { RaftEntryType } from '../../proto/index.ts';
 import type { RaftEntry, RaftSnapshot } from '../../proto/index.ts';
 import type { LogWrite } from '../storage.ts';
 import { EntryStore, ownEntries } from './entry-store.ts';
@@ -28,6 +29,8 @@ export class RaftLog {
   #snapshotHanded = false;
   /** A received snapshot that is durable and not restored yet. */
   #restorable: RaftSnapshot | null = null;
+  /** Committed changes of membership of which the disk does not know yet that they are committed. */
+  #heldChanges: number[] = [];
 
   constructor(initial: InitialState) {
     const { index, term } = initial.snapshot ?? { index: 0, term: 0 };
@@ -139,7 +142,18 @@ export class RaftLog {
   commitTo(index: number): void {
     if (index <= this.committed) return;
     this.#checkCommit(index);
+    for (let i = this.committed + 1; i <= index; i++) {
+      if (must(this.#store.entry(i), 'committed entry').type !== RaftEntryType.EntryNormal) this.#heldChanges.push(i);
+    }
     this.committed = index;
+  }
+
+  /**
+   * Whether a change of membership waits until the disk knows that it is committed. It must not be in force before: a
+   * member that forgets it in a crash would ask the old voters again, of whom one may be gone for good, and rightly so.
+   */
+  get holdsChange(): boolean {
+    return this.#heldChanges.length > 0;
   }
 
   #checkCommit(index: number): void {
@@ -191,6 +205,7 @@ export class RaftLog {
     this.durable = 0;
     this.pendingSnapshot = snapshot;
     this.#snapshotHanded = false;
+    this.#heldChanges = [];
     // An older one that was not given to the state machine yet is of no use any more.
     this.#restorable = null;
   }
@@ -212,6 +227,7 @@ export class RaftLog {
 
   /** A write is durable. What was overwritten while it was under way does not count: the terms tell. */
   written(write: LogWrite): void {
+    if (this.holdsChange) this.#heldChanges = this.#heldChanges.filter((index) => index > write.hardState.commit);
     if (write.snapshot !== null && write.snapshot === this.pendingSnapshot) {
       this.#restorable = write.snapshot;
       this.pendingSnapshot = null;
@@ -231,7 +247,8 @@ export class RaftLog {
   }
 
   get #applicable(): number {
-    return Math.min(this.committed, this.durable);
+    const held = this.#heldChanges[0];
+    return Math.min(this.committed, this.durable, held === undefined ? Number.MAX_SAFE_INTEGER : held - 1);
   }
 
   /** Whether there is a snapshot to restore or an entry to apply. */

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { must } from '../../base/index.ts';
 import { RaftConfChange, RaftConfChangeTransition, RaftConfChangeType, RaftEntryType } from '../../proto/index.ts';
 import { bytes, ELECTION_TICKS, Harness, isolate, member, T, three } from './harness.ts';
-import { confStateOf, isJoint, membershipOf } from './index.ts';
+import { confStateOf, isJoint, membershipOf, raftMessage } from './index.ts';
 import { quorumValue } from './quorum.ts';
 
 function confChange(type: RaftConfChange['type'], node_id: number): RaftConfChange {
@@ -28,6 +29,25 @@ test('§6 membership: add a learner, promote it, remove a voter; one change at a
   expect(leader.proposeConfChange(confChange(RaftConfChangeType.ConfChangeRemoveNode, 3)).accepted).toBe(true);
   group.settle();
   expect([...group.get(4).membership.voters]).toEqual([1, 2, 4]);
+});
+
+test('§6 a change of membership is in force once the disk knows that it is committed, not before', () => {
+  const setup = { voters: [1, 2], learners: [3] };
+  const follower = member(2, setup);
+  const data = RaftConfChange.encode(confChange(RaftConfChangeType.ConfChangeAddNode, 3));
+  const entries = [{ type: RaftEntryType.EntryConfChange, term: 1, index: 1, data }];
+  follower.step(raftMessage({ type: T.MsgApp, from: 1, to: 2, term: 1, entries, commit: 0 }));
+  const appended = must(follower.ready().write, 'write of the entry');
+  follower.step(raftMessage({ type: T.MsgApp, from: 1, to: 2, term: 1, index: 1, log_term: 1, commit: 1 }));
+  follower.written(appended);
+  // Power fails here: the entry is on the disk, but nothing says that it is committed. So it must not be in force.
+  const ready = follower.ready();
+  expect(ready.committed).toEqual([]);
+  expect(ready.write).toMatchObject({ entries: [], hardState: { commit: 1 } });
+  expect(follower.ready()).toMatchObject({ committed: [], write: null });
+  follower.written(must(ready.write, 'write of the commit'));
+  expect(follower.ready().committed).toMatchObject([{ index: 1, type: RaftEntryType.EntryConfChange }]);
+  expect(follower.hasReady()).toBe(false);
 });
 
 test('§6 a learner neither counts for a commit nor campaigns', () => {

@@ -265,7 +265,7 @@ export class Raft {
   #wantsWrite(): boolean {
     const { log, outbox, repair, term, writing } = this.#state;
     if (writing !== null) return false;
-    return log.hasUnwritten || !outbox.voteDurable || repair.isWhole(log, term);
+    return log.hasUnwritten || log.holdsChange || !outbox.voteDurable || repair.isWhole(log, term);
   }
 
   /** Takes the work that waits; `types.ts` says what the driver must do with it. */

@@ -82,7 +82,10 @@ export interface Ready {
   softState: SoftState | null;
   /** May leave at once: all that they promise is durable. What is not yet is held back by the core. */
   messages: RaftMessage[];
-  /** What must become durable; null while a write is under way, or when nothing but the commit index changed. */
+  /**
+   * What must become durable; null while a write is under way, or when nothing but the commit index changed and no change
+   * of membership waits for that.
+   */
   write: LogWrite | null;
   /** A leader's snapshot that is durable now; it replaces the state. Comes before `committed`. */
   restore: RaftSnapshot | null;
