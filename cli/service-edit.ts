@@ -10,6 +10,7 @@ import type {
   TaskSpec,
 } from './objects.ts';
 import { healthcheck, hostLines, networkId, resolveData, restartPolicy, updateConfig } from './service-spec.ts';
+import { hasSettings, withSettings } from './service-settings.ts';
 import { capabilitySet, parseGenericResources } from './service-values.ts';
 import { cut, keyValues } from './words.ts';
 
@@ -183,6 +184,7 @@ export async function editSpec(client: Client, flags: Flags, spec: ServiceSpec):
   const task = spec.TaskTemplate;
   editContainer(flags, task.ContainerSpec);
   if (editing(flags, 'label')) spec.Labels = editMap(flags, 'label', spec.Labels);
+  if (hasSettings(flags)) spec.Labels = withSettings(flags, spec.Labels);
   const resourceFlags = ['limit-cpu', 'limit-memory', 'limit-pids', 'reserve-cpu', 'reserve-memory'];
   if (flags.changed(...resourceFlags) || editing(flags, 'generic-resource')) editResources(flags, task);
   const restart = restartPolicy(flags, task.RestartPolicy);

@@ -1,3 +1,4 @@
+import { SETTING_OPTIONS } from './service-settings.ts';
 import { parseMount } from './service-mount.ts';
 import { option, type OptionSpec } from './command.ts';
 import {
@@ -111,6 +112,7 @@ function commonOptions(creating: boolean): OptionSpec[] {
     option('init', 'bool', 'Run an init in the container that passes signals on and reaps processes'),
     option('isolation', 'string', "Isolation mode of the service's containers"),
     option('oom-score-adj', 'int', "Out-of-memory score of the container's processes (-1000 to 1000)"),
+    ...SETTING_OPTIONS,
   ];
 }
 

@@ -13,6 +13,7 @@ import type {
   TaskSpec,
   UpdateConfig,
 } from './objects.ts';
+import { withSettings } from './service-settings.ts';
 import { effectiveCapabilities, parseGenericResources } from './service-values.ts';
 import { cut, keyValues } from './words.ts';
 
@@ -330,7 +331,7 @@ export async function serviceSpec(
   const ports = flags.list<PortConfig>('publish');
   return {
     Name: flags.string('name'),
-    Labels: keyValues(flags.list('label')),
+    Labels: withSettings(flags, keyValues(flags.list('label'))),
     TaskTemplate: { ...task, ForceUpdate: 0 },
     Mode: mode,
     ...(update === undefined ? {} : { UpdateConfig: update }),

@@ -1,4 +1,12 @@
 export { nodeMatches, parseConstraints, type Constraint } from './constraint.ts';
+export {
+  AFFINITY_LABEL,
+  ANTI_AFFINITY_LABEL,
+  parsePlacementHints,
+  PREEMPT_LABEL,
+  PRIORITY_LABEL,
+  type PlacementHints,
+} from './hints.ts';
 export { normaliseArchitecture, normaliseOs } from './platform.ts';
 export { occupies } from './node-view.ts';
 export { FreeResources, reservationOf, type Reservation } from './resources.ts';

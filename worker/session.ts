@@ -115,7 +115,7 @@ async function heartbeats(options: SessionOptions, sessionId: string, signal: Ab
   let periodMs = PERIOD_DEFAULT_MS;
   while (!signal.aborted) {
     const timeoutMs = Math.min(HEARTBEAT_TIMEOUT_MAX_MS, Math.max(HEARTBEAT_TIMEOUT_MIN_MS, periodMs * 2));
-    const response = await options.connection.heartbeat({ session_id: sessionId }, timeoutMs, signal);
+    const response = await options.connection.heartbeat({ session_id: sessionId, usage: [] }, timeoutMs, signal);
     periodMs = Math.min(PERIOD_MAX_MS, Math.max(PERIOD_MIN_MS, durationToMs(response.period, PERIOD_DEFAULT_MS)));
     await options.clock.sleep(periodMs, signal);
   }

@@ -10,6 +10,7 @@ import {
   type UpdateConfig,
 } from '../../proto/index.ts';
 import { parseConstraints } from '../../scheduler/index.ts';
+import { readServiceSettings } from '../settings/index.ts';
 import { validateContainer } from './container-spec.ts';
 import { validateDnsName } from './names.ts';
 
@@ -120,6 +121,22 @@ function validateMode(spec: ServiceSpec): void {
   }
 }
 
+/** Settings that fit the service's mode. @throws ShoalError InvalidArgument */
+function validateSettings(spec: ServiceSpec): void {
+  const settings = readServiceSettings(spec.annotations?.labels);
+  if (settings.cron !== undefined && !isJob(spec)) {
+    throw invalidArgument('shoal.cron: only jobs can start by the clock; use --mode replicated-job or global-job');
+  }
+  const isReplicated = modeOf(spec) === 'replicated' || modeOf(spec) === undefined;
+  if (settings.autoscale !== undefined && !isReplicated) {
+    throw invalidArgument('shoal.autoscale: only replicated services can be scaled');
+  }
+  if (settings.rebalance && !isReplicated) {
+    throw invalidArgument('shoal.rebalance: only tasks of replicated services can move between nodes');
+  }
+  if (settings.canary > 0 && isJob(spec)) throw invalidArgument('shoal.update.canary: jobs are not updated in steps');
+}
+
 /**
  * Checks all that can be said of a service without looking at the cluster, and fills in defaults.
  * @returns a copy that the caller owns. @throws ShoalError in SwarmKit's words.
@@ -132,5 +149,6 @@ export function validateServiceSpec(spec: ServiceSpec | null): ServiceSpec {
   validateUpdate(spec.rollback);
   validateEndpoint(spec.endpoint);
   validateMode(spec);
+  validateSettings(spec);
   return withDefaults(spec);
 }

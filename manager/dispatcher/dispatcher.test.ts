@@ -75,7 +75,8 @@ describe('dispatcher', () => {
     request,
     signal: new AbortController().signal,
   });
-  const beat = (nodeId: string, id: string) => dispatcher.handlers.heartbeat(call(nodeId, { session_id: id }));
+  const beat = (nodeId: string, id: string) =>
+    dispatcher.handlers.heartbeat(call(nodeId, { session_id: id, usage: [] }));
   const nodeState = (id: string): NodeStatus_State | undefined => store.view().get('node', id)?.status?.state;
   const report = async (nodeId: string, id: string, taskId: string, status: Partial<TaskStatus>): Promise<void> => {
     const updates = [{ task_id: taskId, status: TaskStatus.create(status) }];

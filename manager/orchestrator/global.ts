@@ -1,5 +1,5 @@
 import { newId } from '../../base/index.ts';
-import { NodeSpec_Availability, TaskState, type Node } from '../../proto/index.ts';
+import { NodeSpec_Availability, TaskState, type Node, type TaskReason } from '../../proto/index.ts';
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
 import { satisfiesPlacement } from './constraints.ts';
 import {
@@ -12,17 +12,29 @@ import {
 } from './driver.ts';
 import { newTask } from './new-task.ts';
 import { allServices, removeTasks, servicesOf } from './replicated.ts';
+import { reason } from './reasons.ts';
 import { superviseSlot } from './restart.ts';
-import { isReadyAndActive, modeOf, nodeFate, readService, withDesired, type ServiceState } from './service-view.ts';
+import {
+  calledOff,
+  fateReason,
+  isReadyAndActive,
+  modeOf,
+  nodeFate,
+  readService,
+  type ServiceState,
+} from './service-view.ts';
 import { isOccupied, slotsOf, type Slot } from './slot.ts';
 import { newUpdateMemory, planUpdate, type UpdateMemory } from './update.ts';
 
 /** Stops a node-bound slot where the service has nothing (more) to do: the node was lost, drained or does not match. */
 export function leaveNode(state: ServiceState, slot: Slot): Op[][] | undefined {
   const node = state.view.get('node', slot.nodeId);
-  if (node === undefined) return removeTasks(slot.tasks);
-  if (nodeFate(state.view, slot.nodeId) === 'ok' && satisfiesPlacement(state.service, node)) return undefined;
-  return slot.wanted.map((task) => [{ op: 'update', task: withDesired(task, TaskState.SHUTDOWN) }]);
+  const fate = nodeFate(state.view, slot.nodeId);
+  if (fate === 'ok' && (node === undefined || satisfiesPlacement(state.service, node))) return undefined;
+  const mismatch = `node ${node?.description?.hostname ?? slot.nodeId} no longer meets the constraints of the service`;
+  const why = fate === 'ok' ? reason('node-mismatch', mismatch) : fateReason(state.view, slot.nodeId, fate);
+  if (node === undefined) return removeTasks(slot.tasks, why);
+  return slot.wanted.map((task) => [{ op: 'update', task: calledOff(task, TaskState.SHUTDOWN, why) }]);
 }
 
 /** Changes of nodes concern every node-bound service; other changes their own. */
@@ -36,6 +48,10 @@ export function nodeBoundServicesOf(change: Change, view: ReadView, mode: 'globa
 
 function isPaused(node: Node | undefined): boolean {
   return node?.spec?.availability === NodeSpec_Availability.PAUSE;
+}
+
+function joined(node: Node): TaskReason {
+  return reason('node-joined', `node ${node.description?.hostname ?? node.id} is to run one task of the service`);
 }
 
 /** What a global service needs now (swarmkit.md §3.3). Pure but for the update's memory. */
@@ -62,7 +78,7 @@ export function decideGlobal(state: ServiceState, memory: UpdateMemory): Decisio
   }
   for (const node of state.view.list('node')) {
     if (taken.has(node.id) || !isReadyAndActive(node) || !satisfiesPlacement(state.service, node)) continue;
-    steps.push([{ op: 'create', task: newTask(state, { slot: 0, nodeId: node.id }) }]);
+    steps.push([{ op: 'create', task: newTask(state, { slot: 0, nodeId: node.id }, joined(node)) }]);
   }
   const plan = planUpdate(state, { slots: updatable, held, settled: steps.length === 0 }, memory);
   steps.push(...plan.steps);

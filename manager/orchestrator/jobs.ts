@@ -1,5 +1,5 @@
 import { newId } from '../../base/index.ts';
-import { TaskState, type Task } from '../../proto/index.ts';
+import { TaskState, type Task, type TaskReason } from '../../proto/index.ts';
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
 import { satisfiesPlacement } from './constraints.ts';
 import {
@@ -12,6 +12,7 @@ import {
 } from './driver.ts';
 import { leaveNode, nodeBoundServicesOf } from './global.ts';
 import { newTask } from './new-task.ts';
+import { reason } from './reasons.ts';
 import { allServices, removeTasks } from './replicated.ts';
 import { superviseSlot } from './restart.ts';
 import { isReadyAndActive, modeOf, observed, readService, type ServiceState } from './service-view.ts';
@@ -29,6 +30,11 @@ function splitByIteration(state: ServiceState): { present: ServiceState; former:
     present: { ...state, tasks: state.tasks.filter(isPresent) },
     former: state.tasks.filter((task) => !isPresent(task)),
   };
+}
+
+/** Why this run's tasks are created, and those of former runs go. */
+function runReason({ service }: ServiceState): TaskReason {
+  return reason('new-run', `run ${service.job_status?.job_iteration?.index ?? 0} of the job`);
 }
 
 /** Restarts failed tasks of slots that have not completed. */
@@ -60,7 +66,7 @@ function decideReplicatedJob(state: ServiceState): Decision {
   for (let slot = 0; slot < total && room > 0; slot++) {
     if (taken.has(slot)) continue;
     room--;
-    decision.steps.push([{ op: 'create', task: newTask(state, { slot, nodeId: '' }) }]);
+    decision.steps.push([{ op: 'create', task: newTask(state, { slot, nodeId: '' }, runReason(state)) }]);
   }
   return decision;
 }
@@ -82,7 +88,7 @@ function decideGlobalJob(state: ServiceState): Decision {
   decision.steps.push(...leaving);
   for (const node of state.view.list('node')) {
     if (taken.has(node.id) || !isReadyAndActive(node) || !satisfiesPlacement(state.service, node)) continue;
-    decision.steps.push([{ op: 'create', task: newTask(state, { slot: 0, nodeId: node.id }) }]);
+    decision.steps.push([{ op: 'create', task: newTask(state, { slot: 0, nodeId: node.id }, runReason(state)) }]);
   }
   return decision;
 }
@@ -91,7 +97,7 @@ function decideGlobalJob(state: ServiceState): Decision {
 export function decideJob(state: ServiceState): Decision {
   const { present, former } = splitByIteration(state);
   const decision = modeOf(state.service) === 'replicated-job' ? decideReplicatedJob(present) : decideGlobalJob(present);
-  return { ...decision, steps: [...removeTasks(former), ...decision.steps] };
+  return { ...decision, steps: [...removeTasks(former, runReason(state)), ...decision.steps] };
 }
 
 class JobsReconciler implements Reconciler {

@@ -1,4 +1,12 @@
-import { Annotations, Endpoint, Task, TaskState, timestampFromMs, type Service } from '../../proto/index.ts';
+import {
+  Annotations,
+  Endpoint,
+  Task,
+  TaskState,
+  timestampFromMs,
+  type Service,
+  type TaskReason,
+} from '../../proto/index.ts';
 import { isJob, targetState, type ServiceState } from './service-view.ts';
 
 /** Where a new task goes: a slot (0 for node-bound services) and, for those, a node. */
@@ -14,13 +22,19 @@ function taskName(service: Service, place: TaskPlace, id: string): string {
 
 /**
  * A new task of a service, as its spec stands now (swarmkit.md §3.1: the orchestrator creates tasks in NEW).
- * @param desired default: what the service's mode aims at.
+ * @param why stands in the task for as long as it is kept. @param desired default: what the service's mode aims at.
  */
-export function newTask(state: ServiceState, place: TaskPlace, desired: TaskState = targetState(state.service)): Task {
+export function newTask(
+  state: ServiceState,
+  place: TaskPlace,
+  why: TaskReason,
+  desired: TaskState = targetState(state.service),
+): Task {
   const { service, cluster } = state;
   const id = state.newId();
   return Task.create({
     id,
+    created_for: why,
     spec: service.spec?.task ?? null,
     spec_version: service.spec_version,
     service_id: service.id,

@@ -1,5 +1,5 @@
 import { newId } from '../../base/index.ts';
-import { TaskState, type Task } from '../../proto/index.ts';
+import { TaskState, type Task, type TaskReason } from '../../proto/index.ts';
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
 import {
   createReconcileDuty,
@@ -10,8 +10,9 @@ import {
   type Reconciler,
 } from './driver.ts';
 import { newTask } from './new-task.ts';
+import { reason } from './reasons.ts';
 import { superviseSlot } from './restart.ts';
-import { modeOf, readService, withDesired, type ServiceState } from './service-view.ts';
+import { modeOf, readService, calledOff, type ServiceState } from './service-view.ts';
 import { isOccupied, slotsOf, slotsToGiveUp, type Slot } from './slot.ts';
 import { newUpdateMemory, planUpdate, type UpdateMemory } from './update.ts';
 
@@ -39,18 +40,24 @@ export function allServices(view: ReadView): string[] {
   return [...ids];
 }
 
+const SERVICE_REMOVED = reason('service-removed', 'the service was removed');
+
 /** Sets tasks on their way out; the reaper deletes them once they have stopped. */
-export function removeTasks(tasks: readonly Task[]): Op[][] {
+export function removeTasks(tasks: readonly Task[], why: TaskReason): Op[][] {
   return tasks
     .filter((task) => task.desired_state < TaskState.REMOVE)
-    .map((task) => [{ op: 'update', task: withDesired(task, TaskState.REMOVE) }]);
+    .map((task) => [{ op: 'update', task: calledOff(task, TaskState.REMOVE, why) }]);
 }
 
 /** New tasks for `count` slots, the lowest free numbers first (swarmkit.md §3.2). */
 function fill(state: ServiceState, occupied: ReadonlySet<number>, count: number): Op[][] {
   const steps: Op[][] = [];
+  const isNew = state.tasks.length === 0;
+  const why = isNew
+    ? reason('service-created', 'the service was created')
+    : reason('scale-up', `the service has ${occupied.size + count} replicas`);
   for (let slot = 1; steps.length < count; slot++) {
-    if (!occupied.has(slot)) steps.push([{ op: 'create', task: newTask(state, { slot, nodeId: '' }) }]);
+    if (!occupied.has(slot)) steps.push([{ op: 'create', task: newTask(state, { slot, nodeId: '' }, why) }]);
   }
   return steps;
 }
@@ -64,7 +71,8 @@ function scale(state: ServiceState, slots: readonly Slot[], replicas: number): {
     return { steps: fill(state, numbers, -surplus), kept: occupied };
   }
   const givenUp = new Set(slotsToGiveUp(occupied, surplus));
-  const steps = [...givenUp].flatMap((slot) => removeTasks(slot.tasks));
+  const why = reason('scale-down', `the service has ${replicas} replicas`);
+  const steps = [...givenUp].flatMap((slot) => removeTasks(slot.tasks, why));
   return { steps, kept: occupied.filter((slot) => !givenUp.has(slot)) };
 }
 
@@ -106,7 +114,7 @@ class ReplicatedReconciler implements Reconciler {
     const state = readService(view, serviceId, nowMs, this.#newId);
     if (state === undefined) {
       this.#memories.delete(serviceId);
-      return { steps: removeTasks(view.tasksByService(serviceId)) };
+      return { steps: removeTasks(view.tasksByService(serviceId), SERVICE_REMOVED) };
     }
     if (modeOf(state.service) !== 'replicated') return { steps: [] };
     let memory = this.#memories.get(serviceId);

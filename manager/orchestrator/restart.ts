@@ -6,14 +6,18 @@ import {
   type Node,
   type Service,
   type Task,
+  type TaskReason,
 } from '../../proto/index.ts';
 import { isTaskDirty } from '../store/dirty.ts';
 import { earlier, type Op } from './driver.ts';
 import { newTask } from './new-task.ts';
+import { reason } from './reasons.ts';
 import { isRestartable, restartDelayMs } from './restart-policy.ts';
 import {
+  calledOff,
   createdAtMs,
   endedByItself,
+  fateReason,
   isNodeBound,
   nodeFate,
   observed,
@@ -84,13 +88,24 @@ function needsReplacement(state: ServiceState, slot: Slot, lost: Task, healthy: 
   return isUpdating(state) && !isDirty(state, lost) && healthy.every((task) => isDirty(state, task));
 }
 
+/** Why a task is given up and (where policy says so) replaced: it ended, or its node is lost to it. */
+function lossReason(state: ServiceState, lost: Task): TaskReason {
+  const fate = nodeFate(state.view, lost.node_id);
+  if (fate !== 'ok') return fateReason(state.view, lost.node_id, fate);
+  const err = lost.status?.err ?? '';
+  return reason('task-ended', `task ${lost.id} ended${err === '' ? '' : `: ${err}`}`);
+}
+
 /** The replacement for `lost`: READY at first when it must wait, so that its image is pulled meanwhile. */
 function replacement(state: ServiceState, slot: Slot, lost: Task): Op {
   const fate = nodeFate(state.view, lost.node_id);
   const ended = observed(lost) > TaskState.RUNNING;
   // The delay is against crash loops; the loss of a node is none.
   const waits = fate === 'ok' ? restartDelayMs(lost) > 0 : fate === 'drained' && !ended && isStopping(state, lost);
-  return { op: 'create', task: newTask(state, slot, waits ? TaskState.READY : targetState(state.service)) };
+  return {
+    op: 'create',
+    task: newTask(state, slot, lossReason(state, lost), waits ? TaskState.READY : targetState(state.service)),
+  };
 }
 
 /**
@@ -118,7 +133,7 @@ function replaceLost(state: ServiceState, slot: Slot): Supervision {
   }
   const steps: Op[][] = [];
   for (const task of lost) {
-    const step: Op[] = [{ op: 'update', task: withDesired(task, TaskState.SHUTDOWN) }];
+    const step: Op[] = [{ op: 'update', task: calledOff(task, TaskState.SHUTDOWN, lossReason(state, task)) }];
     // A node-bound task moves nowhere: when its node comes back, the slot is filled anew.
     const elsewhere = !isNodeBound(state.service) || nodeFate(state.view, task.node_id) === 'ok';
     if (elsewhere && steps.length === 0 && needsReplacement(state, slot, task, healthy)) {

@@ -1,4 +1,4 @@
-import { must } from '../../base/index.ts';
+import { must, unreachable } from '../../base/index.ts';
 import {
   NodeSpec_Availability,
   NodeStatus_State,
@@ -8,8 +8,10 @@ import {
   type Node,
   type Service,
   type Task,
+  type TaskReason,
 } from '../../proto/index.ts';
 import type { ReadView } from '../store/types.ts';
+import { reason } from './reasons.ts';
 
 export type ServiceMode = 'replicated' | 'global' | 'replicated-job' | 'global-job';
 
@@ -86,6 +88,21 @@ export function nodeFate(view: ReadView, nodeId: string): NodeFate {
   return node.spec?.availability === NodeSpec_Availability.DRAIN ? 'drained' : 'ok';
 }
 
+/** Why tasks do not stay on a node of that fate. */
+export function fateReason(view: ReadView, nodeId: string, fate: Exclude<NodeFate, 'ok'>): TaskReason {
+  const name = view.get('node', nodeId)?.description?.hostname ?? nodeId;
+  switch (fate) {
+    case 'down':
+      return reason('node-down', `node ${name} is down: it was silent for too long`);
+    case 'removed':
+      return reason('node-removed', `node ${name} was removed from the swarm`);
+    case 'drained':
+      return reason('node-drained', `node ${name} was drained`);
+    default:
+      return unreachable(fate);
+  }
+}
+
 export function isReadyAndActive(node: Node): boolean {
   return (
     node.status?.state === NodeStatus_State.READY &&
@@ -98,9 +115,18 @@ export function targetState(service: Service): TaskState {
   return isJob(service) ? TaskState.COMPLETE : TaskState.RUNNING;
 }
 
-/** A copy of a task with another desired state, to be written back. Desired states only rise. */
+/** A copy of a task with a higher desired state, to be written back. Desired states only rise. */
 export function withDesired(task: Task, desired: TaskState): Task {
   return { ...task, desired_state: desired > task.desired_state ? desired : task.desired_state };
+}
+
+/** A copy of a task that is told to stop (SHUTDOWN) or to go (REMOVE), and why. The first reason stays. */
+export function calledOff(
+  task: Task,
+  desired: typeof TaskState.SHUTDOWN | typeof TaskState.REMOVE,
+  why: TaskReason,
+): Task {
+  return { ...withDesired(task, desired), stopped_for: task.stopped_for ?? why };
 }
 
 /** Reads what concerns a service; undefined when it is gone. */

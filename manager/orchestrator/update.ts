@@ -9,19 +9,21 @@ import {
   UpdateStatus_UpdateState,
   type Service,
   type Task,
+  type TaskReason,
 } from '../../proto/index.ts';
 import { earlier, type Op } from './driver.ts';
 import { newTask } from './new-task.ts';
+import { reason } from './reasons.ts';
 import { isRestartable, restartCondition } from './restart-policy.ts';
 import { isDirty, isUpdating, updateConfigOf } from './restart.ts';
 import {
+  calledOff,
   createdAtMs,
   endedByItself,
   nodeFate,
   observed,
   observedAtMs,
   targetState,
-  withDesired,
   type ServiceState,
 } from './service-view.ts';
 import type { Slot } from './slot.ts';
@@ -241,10 +243,16 @@ function isHealthy(state: ServiceState, task: Task): boolean {
   return observed(task) === TaskState.RUNNING && nodeFate(state.view, task.node_id) === 'ok';
 }
 
-function shutDown(tasks: readonly Task[]): Op[] {
+/** Why this update creates and stops tasks. */
+function updateReason({ service }: ServiceState): TaskReason {
+  const what = isRollback(service) ? 'rollback' : 'update';
+  return reason(what, `${what} to version ${service.spec_version?.index ?? 0} of the service`);
+}
+
+function shutDown(state: ServiceState, tasks: readonly Task[]): Op[] {
   return tasks
     .filter((task) => task.desired_state < TaskState.SHUTDOWN)
-    .map((task) => ({ op: 'update', task: withDesired(task, TaskState.SHUTDOWN) }));
+    .map((task) => ({ op: 'update', task: calledOff(task, TaskState.SHUTDOWN, updateReason(state)) }));
 }
 
 /** Begins a slot: creates the new task, and stops the old one unless it is to serve meanwhile. */
@@ -257,12 +265,12 @@ function begin(state: ServiceState, slot: Slot, stale: readonly Task[], settings
   // Stop-first prepares the new task (image, container) while the old one still serves.
   const waits = stopping && !(settings.startFirst && kept.length > 0);
   const desired = waits ? TaskState.READY : targetState(state.service);
-  return [{ op: 'create', task: newTask(state, slot, desired) }, ...shutDown(dropped)];
+  return [{ op: 'create', task: newTask(state, slot, updateReason(state), desired) }, ...shutDown(state, dropped)];
 }
 
 /** Goes on with a slot that has both old and new tasks: stops the old ones when the new one can take over. */
 function advance(state: ServiceState, slot: Slot, stale: readonly Task[], settings: Settings): UpdatePlan {
-  const stop: UpdatePlan = { steps: [shutDown(stale)], wakeAtMs: undefined };
+  const stop: UpdatePlan = { steps: [shutDown(state, stale)], wakeAtMs: undefined };
   const fresh = slot.wanted.filter((task) => !stale.includes(task));
   if (stale.every((task) => !isHealthy(state, task))) return stop;
   if (fresh.some((task) => observed(task) === TaskState.RUNNING)) return stop;

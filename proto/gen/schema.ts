@@ -195,8 +195,11 @@ export const schema = {
                   },
                 },
                 IndexEntry: { fields: { key: { type: 'string', id: 1 }, val: { type: 'string', id: 2 } } },
+                TaskReason: { fields: { code: { type: 'string', id: 1 }, text: { type: 'string', id: 2 } } },
                 Task: {
                   fields: {
+                    created_for: { type: 'TaskReason', id: 1001 },
+                    stopped_for: { type: 'TaskReason', id: 1002 },
                     id: { type: 'string', id: 1 },
                     meta: { type: 'Meta', id: 2 },
                     spec: { type: 'TaskSpec', id: 3 },
@@ -361,8 +364,58 @@ export const schema = {
                   },
                 },
                 Topology: { fields: { segments: { keyType: 'string', type: 'string', id: 1 } } },
+                ServiceRevision: {
+                  fields: {
+                    id: { type: 'string', id: 1 },
+                    meta: { type: 'Meta', id: 2 },
+                    service_id: { type: 'string', id: 3 },
+                    number: { type: 'uint64', id: 4 },
+                    spec: { type: 'ServiceSpec', id: 5 },
+                    reason: { type: 'string', id: 6 },
+                  },
+                },
+                CanaryStatus: {
+                  fields: {
+                    tasks: { type: 'uint64', id: 1 },
+                    waiting_since: { type: 'google.protobuf.Timestamp', id: 2 },
+                    promoted_at: { type: 'google.protobuf.Timestamp', id: 3 },
+                  },
+                },
+                AutoscaleStatus: {
+                  fields: {
+                    cpu_percent: { type: 'uint32', id: 1 },
+                    memory_percent: { type: 'uint32', id: 2 },
+                    from_replicas: { type: 'uint64', id: 3 },
+                    to_replicas: { type: 'uint64', id: 4 },
+                    changed_at: { type: 'google.protobuf.Timestamp', id: 5 },
+                    message: { type: 'string', id: 6 },
+                  },
+                },
+                CronStatus: {
+                  fields: {
+                    last_scheduled: { type: 'google.protobuf.Timestamp', id: 1 },
+                    next_scheduled: { type: 'google.protobuf.Timestamp', id: 2 },
+                    message: { type: 'string', id: 3 },
+                    runs: { rule: 'repeated', type: 'CronRun', id: 4 },
+                  },
+                },
+                CronRun: {
+                  fields: {
+                    job_iteration: { type: 'uint64', id: 1 },
+                    scheduled: { type: 'google.protobuf.Timestamp', id: 2 },
+                    finished: { type: 'google.protobuf.Timestamp', id: 3 },
+                    outcome: { type: 'string', id: 4 },
+                    message: { type: 'string', id: 5 },
+                  },
+                },
                 Service: {
                   fields: {
+                    revision: { type: 'uint64', id: 1001 },
+                    canary: { type: 'CanaryStatus', id: 1002 },
+                    autoscale: { type: 'AutoscaleStatus', id: 1003 },
+                    cron: { type: 'CronStatus', id: 1004 },
+                    rebalance_requested: { type: 'google.protobuf.Timestamp', id: 1005 },
+                    first_converged: { type: 'google.protobuf.Timestamp', id: 1006 },
                     id: { type: 'string', id: 1 },
                     meta: { type: 'Meta', id: 2 },
                     spec: { type: 'ServiceSpec', id: 3 },
@@ -1125,7 +1178,20 @@ export const schema = {
                   },
                 },
                 WeightedPeer: { fields: { peer: { type: 'Peer', id: 1 }, weight: { type: 'int64', id: 2 } } },
-                HeartbeatRequest: { fields: { session_id: { type: 'string', id: 1 } } },
+                HeartbeatRequest: {
+                  fields: {
+                    session_id: { type: 'string', id: 1 },
+                    usage: { rule: 'repeated', type: 'TaskUsage', id: 1001 },
+                  },
+                },
+                TaskUsage: {
+                  fields: {
+                    task_id: { type: 'string', id: 1 },
+                    cpu_ns: { type: 'uint64', id: 2 },
+                    memory_bytes: { type: 'uint64', id: 3 },
+                    at_ns: { type: 'uint64', id: 4 },
+                  },
+                },
                 HeartbeatResponse: { fields: { period: { type: 'google.protobuf.Duration', id: 1 } } },
                 UpdateTaskStatusRequest: {
                   fields: {

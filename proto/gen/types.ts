@@ -269,7 +269,15 @@ export interface IndexEntry {
 }
 export const IndexEntry: MessageType<IndexEntry> = messageType<IndexEntry>('docker.swarmkit.v1.IndexEntry');
 
+export interface TaskReason {
+  code: string;
+  text: string;
+}
+export const TaskReason: MessageType<TaskReason> = messageType<TaskReason>('docker.swarmkit.v1.TaskReason');
+
 export interface Task {
+  created_for: TaskReason | null;
+  stopped_for: TaskReason | null;
   id: string;
   meta: Meta | null;
   spec: TaskSpec | null;
@@ -495,7 +503,61 @@ export interface Topology {
 }
 export const Topology: MessageType<Topology> = messageType<Topology>('docker.swarmkit.v1.Topology');
 
+export interface ServiceRevision {
+  id: string;
+  meta: Meta | null;
+  service_id: string;
+  number: number;
+  spec: ServiceSpec | null;
+  reason: string;
+}
+export const ServiceRevision: MessageType<ServiceRevision> = messageType<ServiceRevision>(
+  'docker.swarmkit.v1.ServiceRevision',
+);
+
+export interface CanaryStatus {
+  tasks: number;
+  waiting_since: Timestamp | null;
+  promoted_at: Timestamp | null;
+}
+export const CanaryStatus: MessageType<CanaryStatus> = messageType<CanaryStatus>('docker.swarmkit.v1.CanaryStatus');
+
+export interface AutoscaleStatus {
+  cpu_percent: number;
+  memory_percent: number;
+  from_replicas: number;
+  to_replicas: number;
+  changed_at: Timestamp | null;
+  message: string;
+}
+export const AutoscaleStatus: MessageType<AutoscaleStatus> = messageType<AutoscaleStatus>(
+  'docker.swarmkit.v1.AutoscaleStatus',
+);
+
+export interface CronStatus {
+  last_scheduled: Timestamp | null;
+  next_scheduled: Timestamp | null;
+  message: string;
+  runs: CronRun[];
+}
+export const CronStatus: MessageType<CronStatus> = messageType<CronStatus>('docker.swarmkit.v1.CronStatus');
+
+export interface CronRun {
+  job_iteration: number;
+  scheduled: Timestamp | null;
+  finished: Timestamp | null;
+  outcome: string;
+  message: string;
+}
+export const CronRun: MessageType<CronRun> = messageType<CronRun>('docker.swarmkit.v1.CronRun');
+
 export interface Service {
+  revision: number;
+  canary: CanaryStatus | null;
+  autoscale: AutoscaleStatus | null;
+  cron: CronStatus | null;
+  rebalance_requested: Timestamp | null;
+  first_converged: Timestamp | null;
   id: string;
   meta: Meta | null;
   spec: ServiceSpec | null;
@@ -1743,10 +1805,19 @@ export const WeightedPeer: MessageType<WeightedPeer> = messageType<WeightedPeer>
 
 export interface HeartbeatRequest {
   session_id: string;
+  usage: TaskUsage[];
 }
 export const HeartbeatRequest: MessageType<HeartbeatRequest> = messageType<HeartbeatRequest>(
   'docker.swarmkit.v1.HeartbeatRequest',
 );
+
+export interface TaskUsage {
+  task_id: string;
+  cpu_ns: number;
+  memory_bytes: number;
+  at_ns: number;
+}
+export const TaskUsage: MessageType<TaskUsage> = messageType<TaskUsage>('docker.swarmkit.v1.TaskUsage');
 
 export interface HeartbeatResponse {
   period: Duration | null;

@@ -1,0 +1,9 @@
+export {
+  readServiceSettings,
+  SETTINGS_PREFIX,
+  type AutoscaleSettings,
+  type CronSettings,
+  type Dependency,
+  type DependencyCondition,
+  type ServiceSettings,
+} from './service-settings.ts';

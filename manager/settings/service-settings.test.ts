@@ -1,0 +1,54 @@
+import { describe, expect, test } from 'vitest';
+import { readServiceSettings } from './service-settings.ts';
+
+describe('settings as labels', () => {
+  test('nothing given means the defaults', () => {
+    expect(readServiceSettings({ 'com.example.team': 'blue' })).toEqual({
+      canary: 0,
+      canaryWaitMs: undefined,
+      updateDeadlineMs: 600_000,
+      rebalance: false,
+      autoscale: undefined,
+      cron: undefined,
+      dependsOn: [],
+    });
+  });
+
+  test('everything that can be said', () => {
+    const settings = readServiceSettings({
+      'shoal.update.canary': '2',
+      'shoal.update.canary-wait': '1m30s',
+      'shoal.update.deadline': '45s',
+      'shoal.rebalance': 'true',
+      'shoal.autoscale.max': '9',
+      'shoal.autoscale.cpu': '60',
+      'shoal.cron': '*/5 * * * *',
+      'shoal.cron.timezone': 'Europe/Berlin',
+      'shoal.cron.concurrency': 'replace',
+      'shoal.depends-on': 'db:healthy, cache',
+    });
+    expect(settings).toMatchObject({ canary: 2, canaryWaitMs: 90_000, updateDeadlineMs: 45_000, rebalance: true });
+    expect(settings.autoscale).toMatchObject({ min: 1, max: 9, cpuPercent: 60, memoryPercent: undefined });
+    expect(settings.cron).toMatchObject({ timeZone: 'Europe/Berlin', concurrency: 'replace', history: 5 });
+    expect(settings.dependsOn).toEqual([
+      { service: 'db', condition: 'healthy' },
+      { service: 'cache', condition: 'started' },
+    ]);
+  });
+
+  test.each([
+    [{ 'shoal.rebalence': 'true' }, 'label shoal.rebalence is unknown'],
+    [{ 'shoal.rebalance': 'yes' }, "label shoal.rebalance: 'yes' is not true or false"],
+    [{ 'shoal.update.canary-wait': '1m' }, 'needs shoal.update.canary'],
+    [{ 'shoal.update.deadline': '1' }, "label shoal.update.deadline: '1' is not a duration"],
+    [{ 'shoal.autoscale.cpu': '50' }, 'shoal.autoscale.max is missing'],
+    [{ 'shoal.autoscale.max': '3' }, 'autoscaling needs a target'],
+    [{ 'shoal.autoscale.max': '3', 'shoal.autoscale.min': '4', 'shoal.autoscale.cpu': '5' }, 'between 1 and'],
+    [{ 'shoal.cron.history': '3' }, 'needs a schedule'],
+    [{ 'shoal.depends-on': 'db:alive' }, "'db:alive' is not SERVICE"],
+    [{ 'shoal.priority': '-1' }, "shoal.priority: '-1'"],
+    [{ 'shoal.affinity': 'node.id==x' }, 'neither service.name'],
+  ])('%o is refused', (labels, words) => {
+    expect(() => readServiceSettings(labels as Record<string, string>)).toThrow(words);
+  });
+});
