@@ -178,7 +178,10 @@ class DependencyReconciler implements Reconciler {
       }
       case 'node':
         return this.#names.size === 0 ? [] : this.allKeys(view);
-      default:
+      case 'cluster':
+      case 'network':
+      case 'secret':
+      case 'config':
         return [];
     }
   }
