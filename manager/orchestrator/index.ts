@@ -10,6 +10,8 @@ import { createReplicatedOrchestrator } from './replicated.ts';
 
 export { dependencyWait } from './dependencies.ts';
 export type { OrchestratorDeps } from './driver.ts';
+export { reason } from './reasons.ts';
+export { calledOff } from './service-view.ts';
 
 /** Everything of this room that the leader runs: services of every mode, restarts, updates, and the clearing up. */
 export function orchestratorDuties(deps: OrchestratorDeps): LeaderDuty[] {

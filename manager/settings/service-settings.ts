@@ -5,6 +5,7 @@ import {
   parsePlacementHints,
   PREEMPT_LABEL,
   PRIORITY_LABEL,
+  STRATEGY_LABEL,
 } from '../../scheduler/index.ts';
 
 /** Labels with this prefix are settings of Shoal (docs/adr/0009); no other label of it is taken. */
@@ -179,6 +180,7 @@ const KNOWN: ReadonlySet<string> = new Set([
   ANTI_AFFINITY_LABEL,
   PRIORITY_LABEL,
   PREEMPT_LABEL,
+  STRATEGY_LABEL,
   'shoal.update.canary',
   'shoal.update.canary-wait',
   'shoal.update.deadline',
