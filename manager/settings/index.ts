@@ -1,4 +1,5 @@
 export {
+  drainMsOf,
   readServiceSettings,
   SETTINGS_PREFIX,
   type AutoscaleSettings,
