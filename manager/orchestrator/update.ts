@@ -6,6 +6,7 @@ import {
   type TaskReason,
 } from '../../proto/index.ts';
 import { earlier, type Op } from './driver.ts';
+import { isLeaving } from './move.ts';
 import { newTask } from './new-task.ts';
 import { reason } from './reasons.ts';
 import { isRestartable } from './restart-policy.ts';
@@ -54,7 +55,8 @@ function staleTasks(state: ServiceState, slot: Slot): Task[] {
 
 /** Whether an old task does its work, so that it is worth keeping until its successor is ready. */
 function isHealthy(state: ServiceState, task: Task): boolean {
-  return observed(task) === TaskState.RUNNING && nodeFate(state.view, task.node_id) === 'ok';
+  if (observed(task) !== TaskState.RUNNING) return false;
+  return nodeFate(state.view, task.node_id) === 'ok' || isLeaving(state, task);
 }
 
 /** Why this update creates and stops tasks. */
@@ -84,6 +86,8 @@ function begin(state: ServiceState, slot: Slot, stale: readonly Task[], settings
 
 /** Goes on with a slot that has both old and new tasks: stops the old ones when the new one can take over. */
 function advance(state: ServiceState, slot: Slot, stale: readonly Task[], settings: UpdateSettings): UpdatePlan {
+  // Tasks of a drained node stop when their successors run, whatever the order of the update.
+  if (stale.every((task) => isLeaving(state, task))) return NOTHING;
   const stop: UpdatePlan = { steps: [shutDown(state, stale)], wakeAtMs: undefined };
   const fresh = slot.wanted.filter((task) => !stale.includes(task));
   if (stale.every((task) => !isHealthy(state, task))) return stop;
