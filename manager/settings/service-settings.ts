@@ -243,6 +243,7 @@ export function drainMsOf(labels: Labels | undefined): number {
   } catch {
     return DRAIN_DEFAULT_MS;
   }
+}
 
 /** `moveStopFirst` alone, for those who ask for it at every look at a service; never throws. */
 export function movesStopFirst(labels: Labels | undefined): boolean {
