@@ -39,7 +39,7 @@ describe('connections of a task', () => {
     if (address === undefined) return;
     const server = createServer(() => undefined).listen(0, address);
     await once(server, 'listening');
-    const tables = (): Promise<string[]> => Promise.all([readFile('/proc/self/net/tcp', 'latin1')]);
+    const tables = async (): Promise<string[]> => [await readFile('/proc/self/net/tcp', 'latin1')];
     const before = inboundConnections(await tables());
     const client = connect((server.address() as AddressInfo).port, address);
     await once(client, 'connect');
