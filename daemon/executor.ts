@@ -17,6 +17,7 @@ import type {
   TaskLogLine,
   TaskLogOptions,
   TaskObservation,
+  TaskUse,
 } from '../worker/index.ts';
 import { TaskImages } from './images.ts';
 import { containerConfig, overlayNetworks, taskName } from './task-container.ts';
@@ -258,6 +259,10 @@ class ContainerController implements TaskController {
         })),
       },
     };
+  }
+
+  usage(): TaskUse | undefined {
+    return this.#options.engine.containers.usage(this.#name);
   }
 
   async *logs(options: TaskLogOptions, signal: AbortSignal): AsyncIterable<TaskLogLine> {
