@@ -1,4 +1,5 @@
 import type { LeaderDuty } from '../store/types.ts';
+import { createAutoscaler } from './autoscale-duty.ts';
 import { createConstraintEnforcer } from './constraint-enforcer.ts';
 import type { OrchestratorDeps } from './driver.ts';
 import { createGlobalOrchestrator } from './global.ts';
@@ -17,6 +18,7 @@ export function orchestratorDuties(deps: OrchestratorDeps): LeaderDuty[] {
     createJobsOrchestrator(deps),
     createNodeTasks(deps),
     createConstraintEnforcer(deps),
+    createAutoscaler(deps),
     createTaskReaper(deps),
   ];
 }
