@@ -17,6 +17,7 @@ import type {
   TaskLogLine,
   TaskLogOptions,
   TaskObservation,
+  TaskUse,
 } from '../worker/index.ts';
 import { drainMsOf } from '../manager/index.ts';
 import { drained } from './drain.ts';
@@ -254,6 +255,10 @@ class ContainerController implements TaskController {
         })),
       },
     };
+  }
+
+  usage(): TaskUse | undefined {
+    return this.#options.engine.containers.usage(this.#name);
   }
 
   async *logs(options: TaskLogOptions, signal: AbortSignal): AsyncIterable<TaskLogLine> {
