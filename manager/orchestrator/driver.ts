@@ -8,6 +8,8 @@ import {
   type Timer,
 } from '../../base/index.ts';
 import type { Service, Task } from '../../proto/index.ts';
+
+import type { UsageSource } from '../dispatcher/index.ts';
 import { recordRevision } from '../store/revisions.ts';
 import type { Change, Commit, LeaderDuty, ReadView, Store, Transaction } from '../store/types.ts';
 
@@ -17,6 +19,8 @@ export interface OrchestratorDeps {
   clock: Clock;
   random: Random;
   log: Logger;
+  /** What tasks use; absent: nothing is known of it. */
+  usage?: UsageSource | undefined;
 }
 
 /** One write that a decision asks for. Updated objects carry the version that was read. */
