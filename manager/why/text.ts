@@ -1,0 +1,38 @@
+import type { Answer, Cause } from './types.ts';
+import { ago, some } from './words.ts';
+
+/** Hostnames that a line of left out nodes names. */
+const NODES_MAX = 6;
+
+function causeLine({ what, sinceMs }: Cause, nowMs: number): string {
+  return `  - ${what}${sinceMs === undefined || sinceMs === 0 ? '' : ` (${ago(sinceMs, nowMs)})`}`;
+}
+
+function section(title: string, lines: readonly string[]): string[] {
+  return lines.length === 0 ? [] : ['', `${title}:`, ...lines];
+}
+
+/** An answer as text for people; long lines are left to whoever knows the width. */
+export function answerText(answer: Answer, nowMs: number): string {
+  const { kind, id, name, state, headline, causes, excluded, nearest, fix, history } = answer;
+  const left = excluded.map(({ what, nodes }) => `  - ${what}: ${nodes.length} (${some(nodes, NODES_MAX)})`);
+  const lines = [
+    `${kind[0]?.toUpperCase()}${kind.slice(1)} ${name} (${id}): ${state}`,
+    headline,
+    ...section(
+      'Why',
+      causes.filter(({ what }) => what !== headline).map((cause) => causeLine(cause, nowMs)),
+    ),
+    ...section('Nodes left out', left),
+    ...section('Nearest fit', nearest === undefined ? [] : [`  - ${nearest}`]),
+    ...section(
+      'What helps',
+      fix.map((line) => `  - ${line}`),
+    ),
+    ...section(
+      'Before',
+      history.map((line) => `  - ${line}`),
+    ),
+  ];
+  return `${lines.join('\n')}\n`;
+}
