@@ -71,7 +71,8 @@ function exitCode(task: Task, code: number): Diagnosis {
   const logs = 'see what it wrote before it ended: "service logs"';
   const signal = SIGNALS[code - SIGNAL_BASE];
   if (signal !== undefined) return { what: `its program was ended by ${signal} (exit code ${code})`, fix: [logs] };
-  if (code === 127) return { what: 'its command was not found in the image (exit code 127)', fix: ['correct the command'] };
+  if (code === 127)
+    return { what: 'its command was not found in the image (exit code 127)', fix: ['correct the command'] };
   if (code === 126) {
     return { what: 'its command cannot be executed (exit code 126)', fix: ['make the file executable in the image'] };
   }

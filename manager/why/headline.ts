@@ -31,12 +31,17 @@ export function taskError(view: ReadView, task: Task, dependencyWait?: string): 
 }
 
 function waitText(task: Task, dependencyWait: string | undefined): string {
-  return observed(task) <= TaskState.PENDING && task.desired_state <= TaskState.COMPLETE ? (dependencyWait ?? '') : '';
+  return observed(task) < TaskState.STARTING && task.desired_state <= TaskState.COMPLETE ? (dependencyWait ?? '') : '';
 }
 
-/** A task with the error that lists show; the same object when there is nothing to add. */
-export function withError(view: ReadView, task: Task, dependencyWait?: string): Task {
-  if (task.status === null) return task;
-  const err = taskError(view, task, dependencyWait);
-  return err === task.status.err ? task : { ...task, status: { ...task.status, err } };
+/**
+ * Tells of each task what lists show: the task itself, or a copy with an error that follows from other objects. What is
+ * asked of a service is asked once for all its tasks.
+ */
+export function withErrors(view: ReadView, _nowMs: number): (task: Task) => Task {
+  return (task) => {
+    if (task.status === null) return task;
+    const err = taskError(view, task);
+    return err === task.status.err ? task : { ...task, status: { ...task.status, err } };
+  };
 }

@@ -15,8 +15,7 @@ import { bytes, count, cpus, hostname, some, taskLabel } from './words.ts';
 /** Tasks whose fate an answer tells one by one. */
 const MOVED_MAX = 10;
 
-const availability = (node: Node): NodeSpec_Availability =>
-  node.spec?.availability ?? NodeSpec_Availability.ACTIVE;
+const availability = (node: Node): NodeSpec_Availability => node.spec?.availability ?? NodeSpec_Availability.ACTIVE;
 
 function stateWord(node: Node): string {
   const byAvailability: Readonly<Record<NodeSpec_Availability, string>> = {
@@ -132,7 +131,11 @@ function kept(situation: Situation, node: Node): Part {
       fix: [`let it take tasks again: "node update --availability active ${name}"`],
     };
   }
-  return { headline: `ready; ${count(tasks.length, 'task')} here`, causes: moved(situation, node, ['node-down']), fix: [] };
+  return {
+    headline: `ready; ${count(tasks.length, 'task')} here`,
+    causes: moved(situation, node, ['node-down']),
+    fix: [],
+  };
 }
 
 /** What of the node is reserved. */

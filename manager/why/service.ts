@@ -1,10 +1,4 @@
-import {
-  TaskState,
-  timestampToMs,
-  UpdateStatus_UpdateState,
-  type Service,
-  type Task,
-} from '../../proto/index.ts';
+import { TaskState, timestampToMs, UpdateStatus_UpdateState, type Service, type Task } from '../../proto/index.ts';
 import { satisfiesPlacement } from '../orchestrator/constraints.ts';
 import {
   isJob,
@@ -48,9 +42,8 @@ function wantedTasks(situation: Situation, service: Service): number {
       return service.spec?.replicated_job?.total_completions ?? 1;
     case 'global':
     case 'global-job':
-      return situation.view
-        .list('node')
-        .filter((node) => isReadyAndActive(node) && satisfiesPlacement(service, node)).length;
+      return situation.view.list('node').filter((node) => isReadyAndActive(node) && satisfiesPlacement(service, node))
+        .length;
     case undefined:
       return 0;
   }
@@ -103,7 +96,10 @@ function culprit(situation: Situation, message: string): Task | undefined {
 }
 
 /** What the last update has to do with it. */
-function updateParts(situation: Situation, service: Service): { headline: string | undefined; causes: Cause[]; fix: string[] } {
+function updateParts(
+  situation: Situation,
+  service: Service,
+): { headline: string | undefined; causes: Cause[]; fix: string[] } {
   const status = service.update_status;
   const words = status === null ? undefined : UPDATE_WORDS[status.state];
   if (status === null || words === undefined) return { headline: undefined, causes: [], fix: [] };

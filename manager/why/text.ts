@@ -1,8 +1,5 @@
 import type { Answer, Cause } from './types.ts';
-import { ago, some } from './words.ts';
-
-/** Hostnames that a line of left out nodes names. */
-const NODES_MAX = 6;
+import { ago } from './words.ts';
 
 function causeLine({ what, sinceMs }: Cause, nowMs: number): string {
   return `  - ${what}${sinceMs === undefined || sinceMs === 0 ? '' : ` (${ago(sinceMs, nowMs)})`}`;
@@ -15,15 +12,16 @@ function section(title: string, lines: readonly string[]): string[] {
 /** An answer as text for people; long lines are left to whoever knows the width. */
 export function answerText(answer: Answer, nowMs: number): string {
   const { kind, id, name, state, headline, causes, excluded, nearest, fix, history } = answer;
-  const left = excluded.map(({ what, nodes }) => `  - ${what}: ${nodes.length} (${some(nodes, NODES_MAX)})`);
+  const left = excluded.map(({ what }) => `  - ${what}`);
   const lines = [
     `${kind[0]?.toUpperCase()}${kind.slice(1)} ${name} (${id}): ${state}`,
-    headline,
+    // What follows it in lists stands in sections of its own here.
+    excluded.length > 0 ? headline.replace(/; (?:nearest fit|to fix): .*$/, '') : headline,
     ...section(
       'Why',
       causes.filter(({ what }) => what !== headline).map((cause) => causeLine(cause, nowMs)),
     ),
-    ...section('Nodes left out', left),
+    ...section('Nodes left out by', left),
     ...section('Nearest fit', nearest === undefined ? [] : [`  - ${nearest}`]),
     ...section(
       'What helps',

@@ -14,10 +14,10 @@ export interface Cause {
 export interface Excluded {
   /** Word for programs: ready, resource, constraint, … */
   filter: string;
-  /** The condition in words. */
+  /** In Docker's words: "insufficient resources on 3 nodes". */
   what: string;
-  /** Hostnames, in their order. */
-  nodes: string[];
+  /** Nodes whose first unmet condition this is. */
+  count: number;
 }
 
 /** Why a task has no node. */

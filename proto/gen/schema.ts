@@ -951,7 +951,6 @@ export const schema = {
                         filter: { type: 'string', id: 1 },
                         what: { type: 'string', id: 2 },
                         count: { type: 'uint64', id: 3 },
-                        nodes: { rule: 'repeated', type: 'string', id: 4 },
                       },
                     },
                   },

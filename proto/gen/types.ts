@@ -1304,7 +1304,6 @@ export interface ExplainResponse_Excluded {
   filter: string;
   what: string;
   count: number;
-  nodes: string[];
 }
 export const ExplainResponse_Excluded: MessageType<ExplainResponse_Excluded> = messageType<ExplainResponse_Excluded>(
   'docker.swarmkit.v1.ExplainResponse.Excluded',
