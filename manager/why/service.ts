@@ -56,9 +56,9 @@ function isFine(situation: Situation, service: Service, task: Task): boolean {
   return explainTask(situation, task).headline.startsWith('runs on');
 }
 
-/** A text without the ids and names that tell tasks of one service apart. */
-function alike(text: string, task: Task): string {
-  return text.replaceAll(task.id, '…').replaceAll(/\b[a-z0-9]{12}(?:[a-z0-9]{13})?\b/g, '…');
+/** A text without the ids (whole, or the first twelve characters) that tell tasks of one service apart. */
+function alike(text: string): string {
+  return text.replaceAll(/\b(?=[a-z0-9]*\d)[a-z0-9]{12}(?:[a-z0-9]{13})?\b/g, '…');
 }
 
 interface Group {
@@ -71,7 +71,7 @@ function groups(situation: Situation, tasks: readonly Task[]): Group[] {
   const byCause = new Map<string, Group>();
   for (const task of tasks.slice(0, TASKS_MAX)) {
     const answer = explainTask(situation, task);
-    const key = `${answer.state}: ${alike(answer.headline, task)}`;
+    const key = `${answer.state}: ${alike(answer.headline)}`;
     const group = byCause.get(key);
     if (group === undefined) byCause.set(key, { tasks: [task], answer });
     else group.tasks.push(task);

@@ -170,17 +170,11 @@ function starting(situation: Situation, task: Task): Part {
   const sinceMs = observedAtMs(task);
   const check = task.spec?.container?.healthcheck;
   const checked = check !== undefined && check !== null && check.test.length > 0 && check.test[0] !== 'NONE';
-  switch (observed(task)) {
-    case TaskState.ASSIGNED:
-      return part(`waits for ${at} to take it`, sinceMs);
-    case TaskState.ACCEPTED:
-    case TaskState.PREPARING:
-      return part(`${at} pulls its image ${image} and makes its container`, sinceMs);
-    case TaskState.STARTING:
-      return part(checked ? `runs on ${at}, and is not yet healthy` : `is being started on ${at}`, sinceMs);
-    default:
-      return part(`is ready on ${at} and about to start`, sinceMs);
-  }
+  const state = observed(task);
+  if (state === TaskState.ASSIGNED) return part(`waits for ${at} to take it`, sinceMs);
+  if (state < TaskState.READY) return part(`${at} pulls its image ${image} and makes its container`, sinceMs);
+  if (state < TaskState.STARTING) return part(`is ready on ${at} and about to start`, sinceMs);
+  return part(checked ? `runs on ${at}, and is not yet healthy` : `is being started on ${at}`, sinceMs);
 }
 
 function part(headline: string, sinceMs: number): Part {
