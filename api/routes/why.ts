@@ -9,9 +9,10 @@ function answerToJson(answer: ControlResponse<'Explain'>): object {
   return {
     Subject: { Kind: kind, ID: id, Name: name, State: state },
     Headline: headline,
-    Causes: causes.map(({ what, since }) => ({
+    Causes: causes.map(({ what, since, at }) => ({
       What: what,
       Since: since === null ? undefined : timestampToIso(since),
+      At: at === null ? undefined : timestampToIso(at),
     })),
     Excluded: excluded.map((one) => ({ Filter: one.filter, What: one.what, Nodes: one.count })),
     Nearest: textOrNothing(nearest),

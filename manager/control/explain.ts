@@ -1,6 +1,10 @@
-import { ExplainResponse, timestampFromMs } from '../../proto/index.ts';
+import { ExplainResponse, timestampFromMs, type Timestamp } from '../../proto/index.ts';
 import { why } from '../why/index.ts';
 import type { Control, ControlOptions } from './types.ts';
+
+function timestamp(ms: number | undefined): Timestamp | null {
+  return ms === undefined || ms === 0 ? null : timestampFromMs(ms);
+}
 
 /** Why things are as they are. */
 export function explainMethods({ store, clock }: ControlOptions): Pick<Control, 'Explain'> {
@@ -10,10 +14,7 @@ export function explainMethods({ store, clock }: ControlOptions): Pick<Control, 
       return ExplainResponse.create({
         ...answer,
         nearest: nearest ?? '',
-        causes: causes.map(({ what, sinceMs }) => ({
-          what,
-          since: sinceMs === undefined || sinceMs === 0 ? null : timestampFromMs(sinceMs),
-        })),
+        causes: causes.map(({ what, sinceMs, atMs }) => ({ what, since: timestamp(sinceMs), at: timestamp(atMs) })),
       });
     },
   };

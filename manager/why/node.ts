@@ -55,7 +55,7 @@ function moved(situation: Situation, node: Node, codes: readonly string[]): Caus
     const next = place.slice(place.findIndex((other) => other.id === task.id) + 1).findLast(isPresent);
     if (next === undefined) return { what: `${label} was not replaced` };
     if (next.node_id === '') return { what: `${label} waits for another node: ${next.status?.err ?? ''}` };
-    return { what: `${label} moved to ${hostname(view, next.node_id)}`, sinceMs: createdAtMs(next) };
+    return { what: `${label} moved to ${hostname(view, next.node_id)}`, atMs: createdAtMs(next) };
   });
   const more = left.length - lines.length;
   return more > 0 ? [...lines, { what: `${more} more tasks left it` }] : lines;

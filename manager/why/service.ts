@@ -11,7 +11,7 @@ import {
 import { present } from './reference.ts';
 import { explainTask } from './task.ts';
 import type { Answer, Cause, Situation } from './types.ts';
-import { bytes, count, some, taskLine } from './words.ts';
+import { count, shortIds, some, taskLine } from './words.ts';
 
 /** Ended tasks that an answer lists. */
 const HISTORY_MAX = 5;
@@ -108,8 +108,8 @@ function updateParts(
   const name = service.spec?.annotations?.name ?? service.id;
   const task = culprit(situation, status.message);
   const err = task?.status?.err ?? '';
-  const sinceMs = status.started_at === null ? undefined : timestampToMs(status.started_at);
-  const causes: Cause[] = [{ what: `${words}: ${status.message}`, sinceMs }];
+  const atMs = status.started_at === null ? undefined : timestampToMs(status.started_at);
+  const causes: Cause[] = [{ what: `${words}: ${shortIds(status.message)}`, atMs }];
   if (task !== undefined) causes.push({ what: taskLine(situation.view, task, situation.nowMs) });
   const fix = isPaused
     ? [
@@ -131,8 +131,8 @@ function settingParts({ nowMs }: Situation, service: Service): Cause[] {
     causes.push({ what, sinceMs: timestampToMs(canary.waiting_since) });
   }
   if (autoscale !== null && autoscale.message !== '') {
-    const sinceMs = autoscale.changed_at === null ? undefined : timestampToMs(autoscale.changed_at);
-    causes.push({ what: `autoscaling: ${autoscale.message}`, sinceMs });
+    const atMs = autoscale.changed_at === null ? undefined : timestampToMs(autoscale.changed_at);
+    causes.push({ what: `autoscaling: ${autoscale.message}`, atMs });
   }
   if (cron !== null) {
     if (cron.message !== '') causes.push({ what: `schedule: ${cron.message}` });
@@ -162,19 +162,17 @@ function nothingYet(situation: Situation, service: Service, missing: number): Ca
   return [{ what: `${count(missing, 'task')} not created yet${wait === undefined ? '' : `: ${wait}`}` }];
 }
 
-function reservation(service: Service): Cause[] {
-  const wanted = service.spec?.task?.resources?.reservations?.memory_bytes ?? 0;
-  return wanted > 0 ? [{ what: `each task reserves ${bytes(wanted)} of memory` }] : [];
-}
-
-function endings(situation: Situation, service: Service): string[] {
+/** Tasks that ended, but for those that the answer tells of already. */
+function endings(situation: Situation, service: Service, told: readonly Task[]): string[] {
   return situation.view
     .tasksByService(service.id)
-    .filter((task) => observed(task) > TaskState.RUNNING)
+    .filter((task) => observed(task) > TaskState.RUNNING && !told.includes(task))
     .toSorted((a, b) => timestampToMs(b.status?.timestamp) - timestampToMs(a.status?.timestamp))
     .slice(0, HISTORY_MAX)
     .map((task) => taskLine(situation.view, task, situation.nowMs));
 }
+
+const allRun = (total: number, word: string): string => `${total === 1 ? 'its' : `all ${total}`} ${word}`;
 
 /** Why a service is as it is: every place that is not as wanted, equal causes together. */
 export function explainService(situation: Situation, service: Service): Answer {
@@ -186,13 +184,20 @@ export function explainService(situation: Situation, service: Service): Answer {
   const update = updateParts(situation, service);
   const name = service.spec?.annotations?.name ?? service.id;
   const first = found[0];
-  const word = isJob(service) ? 'run or are complete' : 'run';
-  const state = `${fine} of ${count(total, 'task')} ${word}`;
+  const word =
+    total === 1
+      ? isJob(service)
+        ? 'task runs or is complete'
+        : 'task runs'
+      : isJob(service)
+        ? 'tasks run or are complete'
+        : 'tasks run';
+  const state = `${fine} of ${total} ${word}`;
   const inDetail = details(first);
   const missing = nothingYet(situation, service, total - tasks.length);
   const headline =
     update.headline ??
-    (first === undefined ? (missing[0]?.what ?? `all ${count(total, 'task')} ${word}`) : groupCause(first, total).what);
+    (first === undefined ? (missing[0]?.what ?? allRun(total, word)) : groupCause(first, total).what);
   return {
     kind: 'service',
     id: service.id,
@@ -204,13 +209,12 @@ export function explainService(situation: Situation, service: Service): Answer {
       ...found.map((group) => groupCause(group, total)),
       ...missing,
       ...inDetail.causes,
-      ...(inDetail.excluded.some(({ filter }) => filter === 'resource') ? reservation(service) : []),
       ...settingParts(situation, service),
     ].filter(({ what }) => what !== headline),
     excluded: inDetail.excluded,
     nearest: inDetail.nearest,
     fix: [...new Set([...update.fix, ...inDetail.fix])],
-    history: endings(situation, service),
+    history: endings(situation, service, troubled),
   };
 }
 

@@ -13,10 +13,14 @@ import { diagnose } from './ended.ts';
 import { lostNode, taskError } from './headline.ts';
 import { failuresUpTo, placeOf, serviceOf } from './slots.ts';
 import type { Answer, Cause, Situation } from './types.ts';
-import { ago, ahead, count, hostname, shortId, taskLabel, taskLine } from './words.ts';
+import { ago, ahead, count, hostname, shortId, shortIds, taskLabel, taskLine } from './words.ts';
 
 /** Earlier tasks of the same place that an answer lists. */
 const HISTORY_MAX = 5;
+/** A task that has run for so long is not seen as part of a crash loop any more, ms. */
+const SETTLED_AFTER_MS = 60_000;
+/** Words for tasks of one place that end badly one after the other. */
+export const LOOP = 'crashes again and again';
 
 /** What an answer adds to the facts that every task has. */
 interface Part {
@@ -31,7 +35,7 @@ const where = (situation: Situation, task: Task): string => `node ${hostname(sit
 /** Why a task was created: "created because …". */
 function creation(task: Task): Cause[] {
   const text = task.created_for?.text ?? '';
-  return text === '' ? [] : [{ what: `created because: ${text}`, sinceMs: createdAtMs(task) }];
+  return text === '' ? [] : [{ what: `created because: ${shortIds(text)}`, atMs: createdAtMs(task) }];
 }
 
 function stopping(situation: Situation, task: Task): Part {
@@ -60,10 +64,14 @@ function aftermath(situation: Situation, task: Task): Cause[] {
   if (next !== undefined) {
     const at = next.node_id === '' ? 'has no node yet' : `on ${hostname(view, next.node_id)}`;
     const state = taskStateName(observed(next));
-    return [{ what: `replaced by task ${shortId(next.id)}, ${at}: ${state}`, sinceMs: createdAtMs(next) }];
+    return [{ what: `replaced by task ${shortId(next.id)}, ${at}: ${state}`, atMs: createdAtMs(next) }];
   }
   if (!endedByItself(task)) return [];
-  if (isRestartable(service, place, task)) return [{ what: `its replacement comes ${ahead(nowMs, nowMs)}` }];
+  if (isRestartable(service, place, task)) {
+    // One that ended before it was let start holds its place for the whole delay.
+    const atMs = task.desired_state === TaskState.READY ? createdAtMs(task) + restartDelayMs(task) : nowMs;
+    return [{ what: `its replacement comes ${ahead(atMs, nowMs)}` }];
+  }
   return [{ what: `not restarted: ${whyNotRestarted(service, task)}` }];
 }
 
@@ -86,7 +94,7 @@ function ended(situation: Situation, task: Task): Part {
   const headline = err !== '' ? err : state === TaskState.COMPLETE ? 'finished with exit code 0' : told;
   const causes: Cause[] = [];
   const diagnosis = diagnose(task);
-  if (diagnosis !== undefined) causes.push({ what: diagnosis.what, sinceMs: observedAtMs(task) });
+  if (diagnosis !== undefined) causes.push({ what: diagnosis.what, atMs: observedAtMs(task) });
   const failures = failuresUpTo(placeOf(situation.view, task), task);
   if (byItself && failures.length > 1) causes.push(crashes(situation, failures));
   if (!byItself && stopped !== '') causes.push({ what: `told to stop: ${stopped}` });
@@ -98,7 +106,7 @@ function ended(situation: Situation, task: Task): Part {
 function crashes({ nowMs }: Situation, failures: readonly Task[]): Cause {
   const first = failures[0] as Task;
   return {
-    what: `it crashes again and again: ${count(failures.length, 'failed task')} on record, the first ${ago(observedAtMs(first), nowMs)}`,
+    what: `it ${LOOP}: ${count(failures.length, 'failed task')} on record, the first ${ago(observedAtMs(first), nowMs)}`,
   };
 }
 
@@ -109,27 +117,36 @@ function held(situation: Situation, task: Task): Part {
   const before = place[place.findIndex((other) => other.id === task.id) - 1];
   const causes: Cause[] = [];
   let headline = 'is ready and waits for its turn';
-  const fix: string[] = [];
   const running = place.find((other) => other.id !== task.id && observed(other) === TaskState.RUNNING);
   if (running !== undefined) {
     headline = `waits until task ${shortId(running.id)}, which it replaces, has stopped`;
     causes.push({ what: headline });
   } else if (before !== undefined && endedByItself(before)) {
     const delayMs = restartDelayMs(before);
-    const at = createdAtMs(task) + delayMs;
     headline = `waits out the restart delay of ${delayMs / 1000} s`;
-    const failures = failuresUpTo(place, before);
-    causes.push({ what: `${headline}: it starts ${ahead(at, nowMs)}` });
-    const err = before.status?.err ?? '';
-    causes.push({ what: `the task before it ended${err === '' ? '' : `: ${err}`}`, sinceMs: observedAtMs(before) });
-    const diagnosis = diagnose(before);
-    if (diagnosis !== undefined) {
-      causes.push({ what: diagnosis.what });
-      fix.push(...diagnosis.fix);
-    }
-    if (failures.length > 1) causes.push(crashes(situation, failures));
+    causes.push({ what: `${headline}: it starts ${ahead(createdAtMs(task) + delayMs, nowMs)}` });
   }
-  return { headline, causes, fix };
+  return { headline, causes, fix: [] };
+}
+
+/** What made the task before this one end, while that matters: the same may befall this one. */
+function afterFailure(situation: Situation, task: Task): Part | undefined {
+  const { view, nowMs } = situation;
+  const place = placeOf(view, task);
+  const before = place[place.findIndex((other) => other.id === task.id) - 1];
+  if (before === undefined || !failuresUpTo(place, before).includes(before)) return undefined;
+  const hasHeld = observed(task) === TaskState.RUNNING && nowMs - observedAtMs(task) > SETTLED_AFTER_MS;
+  if (hasHeld || before.spec_version?.index !== task.spec_version?.index) return undefined;
+  const err = before.status?.err ?? '';
+  const causes: Cause[] = [
+    { what: `the task before it ended${err === '' ? '' : `: ${err}`}`, atMs: observedAtMs(before) },
+  ];
+  const diagnosis = diagnose(before);
+  if (diagnosis !== undefined) causes.push({ what: diagnosis.what });
+  const failures = failuresUpTo(place, before);
+  if (failures.length > 1) causes.push(crashes(situation, failures));
+  const headline = failures.length > 1 ? `${LOOP}, the last time with: ${err === '' ? 'no error' : err}` : '';
+  return { headline, causes, fix: diagnosis?.fix ?? [] };
 }
 
 /** A task that has no addresses or no node yet. */
@@ -151,7 +168,7 @@ function unplaced(situation: Situation, task: Task): Part {
   const headline = stored === '' ? placement.headline : stored;
   return {
     headline,
-    causes: [{ what: 'it waits for a node', sinceMs }],
+    causes: [{ what: 'it waits for a node', sinceMs }, ...placement.details.map((what) => ({ what }))],
     fix: placement.fix,
     placement,
   };
@@ -212,8 +229,16 @@ function partOf(situation: Situation, task: Task): Part {
   const gone = lostNode(situation.view, task);
   if (gone !== undefined) return lost(situation, task, gone);
   if (state < TaskState.ASSIGNED) return unplaced(situation, task);
-  if (state === TaskState.READY && task.desired_state === TaskState.READY) return held(situation, task);
-  return state === TaskState.RUNNING ? running(situation, task) : starting(situation, task);
+  const waits = state === TaskState.READY && task.desired_state === TaskState.READY;
+  const now = waits
+    ? held(situation, task)
+    : state === TaskState.RUNNING
+      ? running(situation, task)
+      : starting(situation, task);
+  const past = afterFailure(situation, task);
+  if (past === undefined) return now;
+  const headline = past.headline === '' ? now.headline : past.headline;
+  return { headline, causes: [...now.causes, ...past.causes], fix: [...now.fix, ...past.fix] };
 }
 
 /** Why a task is as it is. */

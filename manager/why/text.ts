@@ -1,8 +1,10 @@
+import { span } from '../quorum-words.ts';
 import type { Answer, Cause } from './types.ts';
 import { ago } from './words.ts';
 
-function causeLine({ what, sinceMs }: Cause, nowMs: number): string {
-  return `  - ${what}${sinceMs === undefined || sinceMs === 0 ? '' : ` (${ago(sinceMs, nowMs)})`}`;
+function causeLine({ what, sinceMs = 0, atMs = 0 }: Cause, nowMs: number): string {
+  const when = sinceMs > 0 ? ` (for ${span(nowMs - sinceMs)})` : atMs > 0 ? ` (${ago(atMs, nowMs)})` : '';
+  return `  - ${what}${when}`;
 }
 
 function section(title: string, lines: readonly string[]): string[] {

@@ -8,6 +8,8 @@ export interface Cause {
   what: string;
   /** Since when it has been so, ms since the epoch. */
   sinceMs?: number | undefined;
+  /** When it happened, ms since the epoch. */
+  atMs?: number | undefined;
 }
 
 /** Nodes that one condition of placement left out. */
@@ -27,6 +29,8 @@ export interface PlacementAnswer {
   excluded: Excluded[];
   /** The node that lacks least, and what it lacks; absent when nothing helps there. */
   nearest: string | undefined;
+  /** What the task asks for, and what the nodes have in its place. */
+  details: string[];
   /** What would make room, each a sentence. */
   fix: string[];
 }

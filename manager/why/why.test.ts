@@ -152,7 +152,7 @@ describe('a task', () => {
       task('t3', 5_000, { spec, node_id: 'w1', desired_state: TaskState.READY, status: { state: TaskState.READY } }),
     ];
     const answer = await ask({ task: tasks }, 'web.1');
-    expect(answer.headline).toBe('waits out the restart delay of 8 s');
+    expect(answer.headline).toBe('crashes again and again, the last time with: task: non-zero exit (3)');
     expect(answer.causes.map(({ what }) => what)).toEqual([
       'waits out the restart delay of 8 s: it starts in 3 seconds',
       'the task before it ended: task: non-zero exit (3)',
@@ -223,7 +223,7 @@ describe('a service', () => {
     const answer = await ask({ service: [three({ update_status })], task: tasks }, 'web');
     expect(answer.headline).toBe('its update is paused: task: non-zero exit (9)');
     expect(answer.causes.map(({ what }) => what)).toEqual([
-      `its update is paused: ${message}`,
+      'its update is paused: update paused due to failure or early termination of task abcdefghijkl',
       'web.3 (abcdefghijkl) on w1: failed 2 seconds ago: task: non-zero exit (9)',
     ]);
     expect(answer.fix[0]).toContain('service update --rollback web');

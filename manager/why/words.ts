@@ -8,6 +8,9 @@ const SHORT_ID_CHARS = 12;
 
 export const shortId = (id: string): string => id.slice(0, SHORT_ID_CHARS);
 
+/** A text whose full ids are cut to their first characters. */
+export const shortIds = (text: string): string => text.replaceAll(/\b[a-z0-9]{25}\b/g, shortId);
+
 /** Hostname of a node; its id when it is gone. */
 export function hostname(view: ReadView, nodeId: string): string {
   return view.get('node', nodeId)?.description?.hostname || nodeId;
@@ -70,5 +73,5 @@ export function taskLine(view: ReadView, task: Task, nowMs: number): string {
 
 function stopText(task: Task): string {
   const text = task.stopped_for?.text ?? '';
-  return text === '' ? '' : `: ${text}`;
+  return text === '' ? '' : `: ${shortIds(text)}`;
 }

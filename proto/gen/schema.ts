@@ -948,7 +948,11 @@ export const schema = {
                   },
                   nested: {
                     Cause: {
-                      fields: { what: { type: 'string', id: 1 }, since: { type: 'google.protobuf.Timestamp', id: 2 } },
+                      fields: {
+                        what: { type: 'string', id: 1 },
+                        since: { type: 'google.protobuf.Timestamp', id: 2 },
+                        at: { type: 'google.protobuf.Timestamp', id: 3 },
+                      },
                     },
                     Excluded: {
                       fields: {

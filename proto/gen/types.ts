@@ -1299,6 +1299,7 @@ export const ExplainResponse: MessageType<ExplainResponse> = messageType<Explain
 export interface ExplainResponse_Cause {
   what: string;
   since: Timestamp | null;
+  at: Timestamp | null;
 }
 export const ExplainResponse_Cause: MessageType<ExplainResponse_Cause> = messageType<ExplainResponse_Cause>(
   'docker.swarmkit.v1.ExplainResponse.Cause',
