@@ -1,3 +1,5 @@
+import type { Service } from '../../proto/index.ts';
+import { dependencyWait } from '../orchestrator/dependencies.ts';
 import type { ReadView } from '../store/types.ts';
 import { explain } from './explain.ts';
 import { placementExplainer } from './placement.ts';
@@ -13,7 +15,12 @@ export type { Answer } from './types.ts';
  * @throws ShoalError NotFound or InvalidArgument when the reference stands for nothing or for several things.
  */
 export function why(view: ReadView, nowMs: number, kind: string, reference: string): Answer & { text: string } {
-  const situation = { view, nowMs, explainPlacement: placementExplainer(view, nowMs), dependencyWait: () => undefined };
+  const situation = {
+    view,
+    nowMs,
+    explainPlacement: placementExplainer(view, nowMs),
+    dependencyWait: (service: Service) => dependencyWait(view, service, nowMs),
+  };
   const answer = explain(situation, kind, reference);
   return { ...answer, text: answerText(answer, nowMs) };
 }

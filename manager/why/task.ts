@@ -19,6 +19,7 @@ import { ago, ahead, count, hostname, shortId, shortIds, taskLabel, taskLine } f
 const HISTORY_MAX = 5;
 /** A task that has run for so long is not seen as part of a crash loop any more, ms. */
 const SETTLED_AFTER_MS = 60_000;
+const UNBLOCK = 'bring up what it waits for: "shoal why" on that service tells what keeps it';
 /** Words for tasks of one place that end badly one after the other. */
 export const LOOP = 'crashes again and again';
 
@@ -116,6 +117,11 @@ function held(situation: Situation, task: Task): Part {
   const place = placeOf(view, task);
   const before = place[place.findIndex((other) => other.id === task.id) - 1];
   const causes: Cause[] = [];
+  const service = serviceOf(view, task);
+  const dependency = service === undefined ? undefined : situation.dependencyWait(service);
+  if (dependency !== undefined) {
+    return { headline: dependency, causes: [{ what: dependency, sinceMs: createdAtMs(task) }], fix: [UNBLOCK] };
+  }
   let headline = 'is ready and waits for its turn';
   const running = place.find((other) => other.id !== task.id && observed(other) === TaskState.RUNNING);
   if (running !== undefined) {
@@ -157,8 +163,7 @@ function unplaced(situation: Situation, task: Task): Part {
   const stored = taskError(situation.view, task, dependency);
   const sinceMs = createdAtMs(task);
   if (dependency !== undefined && stored === dependency) {
-    const fix = ['bring up what it waits for: "shoal why" on that service tells what keeps it'];
-    return { headline: stored, causes: [{ what: dependency, sinceMs }], fix };
+    return { headline: stored, causes: [{ what: dependency, sinceMs }], fix: [UNBLOCK] };
   }
   if (state === TaskState.NEW) {
     const headline = stored === '' ? 'waits for its addresses and ports' : stored;
