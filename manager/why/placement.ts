@@ -38,7 +38,9 @@ function labelValues(view: ReadView, text: string): string[] {
   }
   const unset = byValue.get('')?.length ?? 0;
   byValue.delete('');
-  const values = [...byValue].toSorted().map(([value, names]) => `${value} on ${some(names.toSorted(), NAMES_MAX)}`);
+  const values = [...byValue]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([value, names]) => `${value} on ${some(names.toSorted(), NAMES_MAX)}`);
   const rest = unset === 0 ? [] : [`not set on ${count(unset, 'node')}`];
   return [`it wants ${text}; label ${label}: ${[...values.slice(0, VALUES_MAX), ...rest].join(', ')}`];
 }
