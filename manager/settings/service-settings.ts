@@ -234,3 +234,8 @@ export function readServiceSettings(labels: Labels | undefined): ServiceSettings
 export function movesStopFirst(labels: Labels | undefined): boolean {
   return labels?.[MOVE_ORDER_LABEL] === 'stop-first';
 }
+
+/** `rebalance` alone, as above. */
+export function wantsRebalance(labels: Labels | undefined): boolean {
+  return labels?.['shoal.rebalance'] === 'true';
+}
