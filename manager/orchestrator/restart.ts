@@ -10,6 +10,7 @@ import {
 } from '../../proto/index.ts';
 import { isTaskDirty } from '../store/dirty.ts';
 import { earlier, type Op } from './driver.ts';
+import { isHeld } from './held.ts';
 import { isLeaving, isSuccessor, planMoves } from './move.ts';
 import { newTask } from './new-task.ts';
 import { reason } from './reasons.ts';
@@ -171,6 +172,7 @@ function delayOverAtMs(state: ServiceState, task: Task, predecessor: Task | unde
 function promote(state: ServiceState, slot: Slot): Supervision {
   const steps: Op[][] = [];
   let wakeAtMs: number | undefined;
+  if (isHeld(state.service)) return { steps, wakeAtMs };
   for (const task of slot.wanted) {
     if (task.desired_state !== TaskState.READY || observed(task) > TaskState.RUNNING) continue;
     const older = slot.tasks.slice(0, slot.tasks.indexOf(task));
