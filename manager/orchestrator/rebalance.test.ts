@@ -83,7 +83,11 @@ describe('rebalancing', () => {
   });
 
   it('honours parallelism, delay and the order', async () => {
-    await start(8, { ...REBALANCE, 'shoal.move.order': 'stop-first' }, { update: { parallelism: 2, delay: { seconds: 5 } } });
+    await start(
+      8,
+      { ...REBALANCE, 'shoal.move.order': 'stop-first' },
+      { update: { parallelism: 2, delay: { seconds: 5 } } },
+    );
     await cluster.store.seed({ node: [aNode('n3'), aNode('n4')] });
     let most = 0;
     for (let i = 0; i < 230; i++) {
@@ -99,7 +103,12 @@ describe('rebalancing', () => {
   it('waits while an update is under way or paused', async () => {
     await start(6);
     await cluster.store.update((tx) => {
-      const update_status = { state: UpdateStatus_UpdateState.PAUSED, started_at: null, completed_at: null, message: '' };
+      const update_status = {
+        state: UpdateStatus_UpdateState.PAUSED,
+        started_at: null,
+        completed_at: null,
+        message: '',
+      };
       tx.update('service', { ...tx.get('service', 'web')!, update_status });
     });
     await join('n3');
@@ -225,7 +234,10 @@ describe('moves', () => {
       const ceiling = Math.ceil(total / places.length);
       const surplus = places.reduce((sum, { count }) => sum + Math.max(0, count - ceiling), 0);
       const deficit = places.reduce((sum, { count }) => sum + Math.max(0, floor - count), 0);
-      expect(level(places, zones([]), () => Infinity), `seed ${seed}`).toBe(Math.max(surplus, deficit));
+      expect(
+        level(places, zones([]), () => Infinity),
+        `seed ${seed}`,
+      ).toBe(Math.max(surplus, deficit));
       const after = places.map((place) => place.count);
       expect(Math.max(...after) - Math.min(...after)).toBeLessThan(2);
     }
