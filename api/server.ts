@@ -11,6 +11,7 @@ import { dataRoutes } from './routes/data.ts';
 import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
+import { rebalanceRoutes } from './routes/rebalance.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
 import { serviceRoutes } from './routes/services.ts';
 import { swarmRoutes } from './routes/swarm.ts';
@@ -41,6 +42,7 @@ export class ApiServer {
       ...recoveryRoutes,
       ...nodeRoutes,
       ...serviceRoutes,
+      ...rebalanceRoutes,
       ...taskRoutes,
       ...dataRoutes,
       ...networkRoutes,

@@ -2,6 +2,7 @@ import { clusterMethods } from './clusters.ts';
 import { configMethods } from './configs.ts';
 import { networkMethods } from './networks.ts';
 import { nodeMethods } from './nodes.ts';
+import { rebalanceMethods } from './rebalance.ts';
 import { secretMethods } from './secrets.ts';
 import { serviceMethods } from './services.ts';
 import { taskMethods } from './tasks.ts';
@@ -16,6 +17,7 @@ export function createControl(options: ControlOptions): Control {
     ...nodeMethods(options),
     ...taskMethods(options),
     ...serviceMethods(options),
+    ...rebalanceMethods(options),
     ...networkMethods(options),
     ...clusterMethods(options),
     ...secretMethods(options),

@@ -4,6 +4,7 @@ import type { Kind, ReadView } from '../store/types.ts';
 import { hasLabels, oneOf, passesCommon } from './filters.ts';
 import { resolve, tryResolve } from './lookup.ts';
 import { taskName } from './names.ts';
+import { withNote } from './task-notes.ts';
 import type { Control, ControlOptions } from './types.ts';
 
 /** Ids of what the references stand for; those that stand for nothing stay as they are, and match nothing. */
@@ -44,11 +45,15 @@ function select(view: ReadView, filters: ListTasksRequest_Filters): Task[] {
 /** Tasks: read, and removed by hand. */
 export function taskMethods({ store }: ControlOptions): Pick<Control, 'GetTask' | 'ListTasks' | 'RemoveTask'> {
   return {
-    GetTask: async ({ reference }) => ({ task: resolve(store.view(), 'task', reference) }),
+    GetTask: async ({ reference }) => {
+      const view = store.view();
+      return { task: withNote(view, resolve(view, 'task', reference)) };
+    },
 
     ListTasks: async ({ filters }) => {
       const view = store.view();
-      return { tasks: filters === null ? view.list('task') : select(view, filters) };
+      const tasks = filters === null ? view.list('task') : select(view, filters);
+      return { tasks: tasks.map((task) => withNote(view, task)) };
     },
 
     RemoveTask: async ({ task_id }) => {

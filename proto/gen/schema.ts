@@ -15,6 +15,7 @@ export const schema = {
                     csr: { type: 'bytes', id: 2 },
                     token: { type: 'string', id: 3 },
                     availability: { type: 'NodeSpec.Availability', id: 4 },
+                    node_labels: { keyType: 'string', type: 'string', id: 1001 },
                   },
                 },
                 IssueNodeCertificateResponse: {
@@ -1010,6 +1011,8 @@ export const schema = {
                 UpdateServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
                 RemoveServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
                 RemoveServiceResponse: { fields: {} },
+                RebalanceServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
+                RebalanceServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
                 GetNetworkRequest: { fields: { reference: { type: 'string', id: 1 } } },
                 GetNetworkResponse: { fields: { network: { type: 'Network', id: 1 } } },
                 ListNetworksRequest: {
@@ -1142,6 +1145,10 @@ export const schema = {
                     CreateService: { requestType: 'CreateServiceRequest', responseType: 'CreateServiceResponse' },
                     UpdateService: { requestType: 'UpdateServiceRequest', responseType: 'UpdateServiceResponse' },
                     RemoveService: { requestType: 'RemoveServiceRequest', responseType: 'RemoveServiceResponse' },
+                    RebalanceService: {
+                      requestType: 'RebalanceServiceRequest',
+                      responseType: 'RebalanceServiceResponse',
+                    },
                     GetNetwork: { requestType: 'GetNetworkRequest', responseType: 'GetNetworkResponse' },
                     ListNetworks: { requestType: 'ListNetworksRequest', responseType: 'ListNetworksResponse' },
                     CreateNetwork: { requestType: 'CreateNetworkRequest', responseType: 'CreateNetworkResponse' },
