@@ -1,6 +1,7 @@
 import type { ListTasksRequest_Filters, Task } from '../../proto/index.ts';
 import { isTaskDirty } from '../store/dirty.ts';
 import type { Kind, ReadView } from '../store/types.ts';
+import { withErrors } from '../why/index.ts';
 import { hasLabels, oneOf, passesCommon } from './filters.ts';
 import { resolve, tryResolve } from './lookup.ts';
 import { taskName } from './names.ts';
@@ -42,18 +43,24 @@ function select(view: ReadView, filters: ListTasksRequest_Filters): Task[] {
   });
 }
 
+/** Tasks as they are shown: with the errors that follow from other objects. */
+function shown(view: ReadView, nowMs: number): (task: Task) => Task {
+  const withError = withErrors(view, nowMs);
+  return (task) => withNote(view, withError(task));
+}
+
 /** Tasks: read, and removed by hand. */
-export function taskMethods({ store }: ControlOptions): Pick<Control, 'GetTask' | 'ListTasks' | 'RemoveTask'> {
+export function taskMethods({ store, clock }: ControlOptions): Pick<Control, 'GetTask' | 'ListTasks' | 'RemoveTask'> {
   return {
     GetTask: async ({ reference }) => {
       const view = store.view();
-      return { task: withNote(view, resolve(view, 'task', reference)) };
+      return { task: shown(view, clock.now())(resolve(view, 'task', reference)) };
     },
 
     ListTasks: async ({ filters }) => {
       const view = store.view();
       const tasks = filters === null ? view.list('task') : select(view, filters);
-      return { tasks: tasks.map((task) => withNote(view, task)) };
+      return { tasks: tasks.map(shown(view, clock.now())) };
     },
 
     RemoveTask: async ({ task_id }) => {

@@ -932,6 +932,38 @@ export const schema = {
                   },
                   nested: { VolumeAvailability: { values: { ACTIVE: 0, PAUSE: 1, DRAIN: 2 } } },
                 },
+                ExplainRequest: { fields: { kind: { type: 'string', id: 1 }, reference: { type: 'string', id: 2 } } },
+                ExplainResponse: {
+                  fields: {
+                    kind: { type: 'string', id: 1 },
+                    id: { type: 'string', id: 2 },
+                    name: { type: 'string', id: 3 },
+                    state: { type: 'string', id: 4 },
+                    headline: { type: 'string', id: 5 },
+                    causes: { rule: 'repeated', type: 'Cause', id: 6 },
+                    excluded: { rule: 'repeated', type: 'Excluded', id: 7 },
+                    nearest: { type: 'string', id: 8 },
+                    fix: { rule: 'repeated', type: 'string', id: 9 },
+                    history: { rule: 'repeated', type: 'string', id: 10 },
+                    text: { type: 'string', id: 11 },
+                  },
+                  nested: {
+                    Cause: {
+                      fields: {
+                        what: { type: 'string', id: 1 },
+                        since: { type: 'google.protobuf.Timestamp', id: 2 },
+                        at: { type: 'google.protobuf.Timestamp', id: 3 },
+                      },
+                    },
+                    Excluded: {
+                      fields: {
+                        filter: { type: 'string', id: 1 },
+                        what: { type: 'string', id: 2 },
+                        count: { type: 'uint64', id: 3 },
+                      },
+                    },
+                  },
+                },
                 GetNodeRequest: { fields: { reference: { type: 'string', id: 1 } } },
                 GetNodeResponse: { fields: { node: { type: 'Node', id: 1 } } },
                 ListNodesRequest: {
@@ -1170,6 +1202,7 @@ export const schema = {
                       requestType: 'ListServiceStatusesRequest',
                       responseType: 'ListServiceStatusesResponse',
                     },
+                    Explain: { requestType: 'ExplainRequest', responseType: 'ExplainResponse' },
                   },
                 },
                 SessionRequest: {

@@ -1272,6 +1272,49 @@ export const VolumeSpec_VolumeAvailability = {
 export type VolumeSpec_VolumeAvailability =
   (typeof VolumeSpec_VolumeAvailability)[keyof typeof VolumeSpec_VolumeAvailability];
 
+export interface ExplainRequest {
+  kind: string;
+  reference: string;
+}
+export const ExplainRequest: MessageType<ExplainRequest> = messageType<ExplainRequest>(
+  'docker.swarmkit.v1.ExplainRequest',
+);
+
+export interface ExplainResponse {
+  kind: string;
+  id: string;
+  name: string;
+  state: string;
+  headline: string;
+  causes: ExplainResponse_Cause[];
+  excluded: ExplainResponse_Excluded[];
+  nearest: string;
+  fix: string[];
+  history: string[];
+  text: string;
+}
+export const ExplainResponse: MessageType<ExplainResponse> = messageType<ExplainResponse>(
+  'docker.swarmkit.v1.ExplainResponse',
+);
+
+export interface ExplainResponse_Cause {
+  what: string;
+  since: Timestamp | null;
+  at: Timestamp | null;
+}
+export const ExplainResponse_Cause: MessageType<ExplainResponse_Cause> = messageType<ExplainResponse_Cause>(
+  'docker.swarmkit.v1.ExplainResponse.Cause',
+);
+
+export interface ExplainResponse_Excluded {
+  filter: string;
+  what: string;
+  count: number;
+}
+export const ExplainResponse_Excluded: MessageType<ExplainResponse_Excluded> = messageType<ExplainResponse_Excluded>(
+  'docker.swarmkit.v1.ExplainResponse.Excluded',
+);
+
 export interface GetNodeRequest {
   reference: string;
 }
@@ -2704,6 +2747,13 @@ export const ControlService = {
     path: '/docker.swarmkit.v1.Control/ListServiceStatuses',
     request: ListServiceStatusesRequest,
     response: ListServiceStatusesResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  Explain: {
+    path: '/docker.swarmkit.v1.Control/Explain',
+    request: ExplainRequest,
+    response: ExplainResponse,
     requestStream: false,
     responseStream: false,
   },
