@@ -58,7 +58,7 @@ export function rebalancedServices(view: ReadView): string[] {
 }
 
 function isUpdateOver({ update_status: status, canary }: Service): boolean {
-  if (canary !== null) return false;
+  if (canary !== null && canary.promoted_at === null) return false;
   const { UNKNOWN, COMPLETED, ROLLBACK_COMPLETED } = UpdateStatus_UpdateState;
   return status === null || [UNKNOWN, COMPLETED, ROLLBACK_COMPLETED].some((state) => state === status.state);
 }

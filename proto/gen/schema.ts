@@ -1037,6 +1037,7 @@ export const schema = {
                     service_version: { type: 'Version', id: 2 },
                     spec: { type: 'ServiceSpec', id: 3 },
                     rollback: { type: 'Rollback', id: 4 },
+                    rollback_to: { type: 'uint64', id: 1001 },
                   },
                   nested: { Rollback: { values: { NONE: 0, PREVIOUS: 1 } } },
                 },
@@ -1045,6 +1046,15 @@ export const schema = {
                 RemoveServiceResponse: { fields: {} },
                 RebalanceServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
                 RebalanceServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
+                PromoteServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
+                PromoteServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
+                ListServiceRevisionsRequest: { fields: { service_id: { type: 'string', id: 1 } } },
+                ListServiceRevisionsResponse: {
+                  fields: {
+                    revisions: { rule: 'repeated', type: 'ServiceRevision', id: 1 },
+                    current: { type: 'uint64', id: 2 },
+                  },
+                },
                 GetNetworkRequest: { fields: { reference: { type: 'string', id: 1 } } },
                 GetNetworkResponse: { fields: { network: { type: 'Network', id: 1 } } },
                 ListNetworksRequest: {
@@ -1180,6 +1190,11 @@ export const schema = {
                     RebalanceService: {
                       requestType: 'RebalanceServiceRequest',
                       responseType: 'RebalanceServiceResponse',
+                    },
+                    PromoteService: { requestType: 'PromoteServiceRequest', responseType: 'PromoteServiceResponse' },
+                    ListServiceRevisions: {
+                      requestType: 'ListServiceRevisionsRequest',
+                      responseType: 'ListServiceRevisionsResponse',
                     },
                     GetNetwork: { requestType: 'GetNetworkRequest', responseType: 'GetNetworkResponse' },
                     ListNetworks: { requestType: 'ListNetworksRequest', responseType: 'ListNetworksResponse' },
@@ -1494,6 +1509,7 @@ export const schema = {
                         'extension',
                         'config',
                         'volume',
+                        'revision',
                       ],
                     },
                   },
@@ -1509,6 +1525,7 @@ export const schema = {
                     extension: { type: 'Extension', id: 9 },
                     config: { type: 'Config', id: 10 },
                     volume: { type: 'Volume', id: 11 },
+                    revision: { type: 'ServiceRevision', id: 1001 },
                   },
                 },
                 Snapshot: {
@@ -1537,6 +1554,7 @@ export const schema = {
                     extensions: { rule: 'repeated', type: 'Extension', id: 8 },
                     configs: { rule: 'repeated', type: 'Config', id: 9 },
                     volumes: { rule: 'repeated', type: 'Volume', id: 10 },
+                    revisions: { rule: 'repeated', type: 'ServiceRevision', id: 1001 },
                   },
                 },
                 MaybeEncryptedRecord: {

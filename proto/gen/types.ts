@@ -1493,6 +1493,7 @@ export interface UpdateServiceRequest {
   service_version: Version | null;
   spec: ServiceSpec | null;
   rollback: UpdateServiceRequest_Rollback;
+  rollback_to: number;
 }
 export const UpdateServiceRequest: MessageType<UpdateServiceRequest> = messageType<UpdateServiceRequest>(
   'docker.swarmkit.v1.UpdateServiceRequest',
@@ -1537,6 +1538,33 @@ export interface RebalanceServiceResponse {
 export const RebalanceServiceResponse: MessageType<RebalanceServiceResponse> = messageType<RebalanceServiceResponse>(
   'docker.swarmkit.v1.RebalanceServiceResponse',
 );
+
+export interface PromoteServiceRequest {
+  service_id: string;
+}
+export const PromoteServiceRequest: MessageType<PromoteServiceRequest> = messageType<PromoteServiceRequest>(
+  'docker.swarmkit.v1.PromoteServiceRequest',
+);
+
+export interface PromoteServiceResponse {
+  service: Service | null;
+}
+export const PromoteServiceResponse: MessageType<PromoteServiceResponse> = messageType<PromoteServiceResponse>(
+  'docker.swarmkit.v1.PromoteServiceResponse',
+);
+
+export interface ListServiceRevisionsRequest {
+  service_id: string;
+}
+export const ListServiceRevisionsRequest: MessageType<ListServiceRevisionsRequest> =
+  messageType<ListServiceRevisionsRequest>('docker.swarmkit.v1.ListServiceRevisionsRequest');
+
+export interface ListServiceRevisionsResponse {
+  revisions: ServiceRevision[];
+  current: number;
+}
+export const ListServiceRevisionsResponse: MessageType<ListServiceRevisionsResponse> =
+  messageType<ListServiceRevisionsResponse>('docker.swarmkit.v1.ListServiceRevisionsResponse');
 
 export interface GetNetworkRequest {
   reference: string;
@@ -2260,6 +2288,7 @@ export interface StoreAction {
   extension?: Extension | undefined;
   config?: Config | undefined;
   volume?: Volume | undefined;
+  revision?: ServiceRevision | undefined;
 }
 export const StoreAction: MessageType<StoreAction> = messageType<StoreAction>('docker.swarmkit.v1.StoreAction');
 
@@ -2294,6 +2323,7 @@ export interface StoreSnapshot {
   extensions: Extension[];
   configs: Config[];
   volumes: Volume[];
+  revisions: ServiceRevision[];
 }
 export const StoreSnapshot: MessageType<StoreSnapshot> = messageType<StoreSnapshot>('docker.swarmkit.v1.StoreSnapshot');
 
@@ -2621,6 +2651,20 @@ export const ControlService = {
     path: '/docker.swarmkit.v1.Control/RebalanceService',
     request: RebalanceServiceRequest,
     response: RebalanceServiceResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  PromoteService: {
+    path: '/docker.swarmkit.v1.Control/PromoteService',
+    request: PromoteServiceRequest,
+    response: PromoteServiceResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  ListServiceRevisions: {
+    path: '/docker.swarmkit.v1.Control/ListServiceRevisions',
+    request: ListServiceRevisionsRequest,
+    response: ListServiceRevisionsResponse,
     requestStream: false,
     responseStream: false,
   },
