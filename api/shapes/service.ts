@@ -4,6 +4,7 @@ import {
   durationToNs,
   ServiceSpec,
   timestampToIso,
+  type AutoscaleStatus,
   type Endpoint,
   type EndpointSpec,
   type Meta,
@@ -317,7 +318,19 @@ function endpointToJson(endpoint: Endpoint | null): JsonObject {
   };
 }
 
-/** Docker's JSON of a service. */
+function autoscaleToJson(status: AutoscaleStatus | null): JsonObject | undefined {
+  if (status === null) return undefined;
+  return {
+    FromReplicas: status.from_replicas,
+    ToReplicas: status.to_replicas,
+    CPUPercent: status.cpu_percent,
+    MemoryPercent: status.memory_percent,
+    ChangedAt: timestampToIso(status.changed_at),
+    Message: status.message,
+  };
+}
+
+/** Docker's JSON of a service, and what Shoal knows beyond. */
 export function serviceToJson(service: Service): JsonObject {
   const { update_status: status, job_status: job, previous_spec: previous } = service;
   return {
@@ -342,6 +355,7 @@ export function serviceToJson(service: Service): JsonObject {
             JobIteration: { Index: textOrNothing(job.job_iteration?.index ?? 0) },
             LastExecution: timestampToIso(job.last_execution),
           },
+    Autoscale: autoscaleToJson(service.autoscale),
   };
 }
 
