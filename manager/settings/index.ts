@@ -1,4 +1,5 @@
 export {
+  drainMsOf,
   movesStopFirst,
   readServiceSettings,
   SETTINGS_PREFIX,
