@@ -171,6 +171,18 @@ describe('services', () => {
       },
     });
     expect(await text('/services')).toEqual([200, '[]\n']);
+    const sent = async (Mode: object, labels: object): Promise<unknown> => {
+      const spec = { annotations: { name: 'web', labels: { ...labels } }, replicated: { replicas: 7 } };
+      answer = () => ({ service: Service.create({ id: 's1', spec }) });
+      await text('/services/s1/update?version=1', 'POST', { ...body, Mode });
+      return calls.at(-1)?.request;
+    };
+    const scales = { 'shoal.autoscale.max': '9' };
+    expect(await sent({ Replicated: {} }, {})).toMatchObject({ spec: { replicated: { replicas: 1 } } });
+    expect(await sent({ Replicated: {} }, scales)).toMatchObject({ spec: { replicated: { replicas: 7 } } });
+    expect(await sent({ Replicated: { Replicas: 2 } }, scales)).toMatchObject({
+      spec: { replicated: { replicas: 2 } },
+    });
     expect(await text('/services/s1/update', 'POST', body)).toEqual([
       400,
       message("invalid service version '': must be a number"),

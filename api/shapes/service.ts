@@ -242,7 +242,7 @@ function endpointSpecToJson(spec: EndpointSpec | null): JsonObject | undefined {
   return { Mode: wordOf(ENDPOINT_MODE, spec.mode), Ports: listOrNothing(spec.ports.map(portToJson)) };
 }
 
-function modeFromJson(mode: Fields | undefined): Partially<ServiceSpec> {
+function modeFromJson(mode: Fields | undefined, replicasDefault: number): Partially<ServiceSpec> {
   if (mode?.has('Global') === true) return { global: {} };
   const job = mode?.object('ReplicatedJob');
   if (job !== undefined) {
@@ -252,7 +252,7 @@ function modeFromJson(mode: Fields | undefined): Partially<ServiceSpec> {
     };
   }
   if (mode?.has('GlobalJob') === true) return { global_job: {} };
-  return { replicated: { replicas: mode?.object('Replicated')?.optionalNumber('Replicas') ?? 1 } };
+  return { replicated: { replicas: mode?.object('Replicated')?.optionalNumber('Replicas') ?? replicasDefault } };
 }
 
 function modeToJson(spec: ServiceSpec): JsonObject {
@@ -267,9 +267,10 @@ function modeToJson(spec: ServiceSpec): JsonObject {
 
 /**
  * ServiceSpec from Docker's JSON. `registryAuth` (header X-Registry-Auth) goes with the spec to the agents.
+ * @param replicasDefault of a replicated service that names no number.
  * @throws ShoalError InvalidArgument
  */
-export function serviceSpecFromJson(body: JsonObject, registryAuth = ''): ServiceSpec {
+export function serviceSpecFromJson(body: JsonObject, registryAuth = '', replicasDefault = 1): ServiceSpec {
   const json = new Fields(body);
   const endpoint = json.object('EndpointSpec');
   const task = taskSpecFromJson(json.object('TaskTemplate') ?? new Fields({}));
@@ -279,7 +280,7 @@ export function serviceSpecFromJson(body: JsonObject, registryAuth = ''): Servic
   return ServiceSpec.create({
     annotations: { name: json.string('Name'), labels: json.stringMap('Labels') },
     task: { ...task, container },
-    ...modeFromJson(json.object('Mode')),
+    ...modeFromJson(json.object('Mode'), replicasDefault),
     update: updateConfigFromJson(json.object('UpdateConfig')),
     rollback: updateConfigFromJson(json.object('RollbackConfig')),
     networks: networksFromJson(json.objects('Networks')),
