@@ -18,6 +18,7 @@ import { swarmRoutes } from './routes/swarm.ts';
 import { systemRoutes } from './routes/system.ts';
 import { taskRoutes } from './routes/tasks.ts';
 import { volumeRoutes } from './routes/volumes.ts';
+import { whyRoutes } from './routes/why.ts';
 import { API_VERSION, checkVersion } from './versions.ts';
 
 export interface ApiServerOptions {
@@ -44,6 +45,7 @@ export class ApiServer {
       ...serviceRoutes,
       ...statsRoutes,
       ...taskRoutes,
+      ...whyRoutes,
       ...dataRoutes,
       ...networkRoutes,
       ...imageRoutes,
