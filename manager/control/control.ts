@@ -6,6 +6,7 @@ import { nodeMethods } from './nodes.ts';
 import { rebalanceMethods } from './rebalance.ts';
 import { secretMethods } from './secrets.ts';
 import { serviceMethods } from './services.ts';
+import { serviceStatsMethods } from './service-stats.ts';
 import { taskMethods } from './tasks.ts';
 import type { Control, ControlOptions } from './types.ts';
 
@@ -19,6 +20,7 @@ export function createControl(options: ControlOptions): Control {
     ...taskMethods(options),
     ...serviceMethods(options),
     ...rebalanceMethods(options),
+    ...serviceStatsMethods(options),
     ...networkMethods(options),
     ...clusterMethods(options),
     ...secretMethods(options),
