@@ -3,14 +3,14 @@ import { assert, type Clock, type Logger, type Random } from '../base/index.ts';
 import { RaftConfChangeType, type RaftConfChange } from '../proto/index.ts';
 import {
   RaftNode,
+  type LogKeyRing,
   type MessageReceiver,
   type RaftNodeOptions,
   type RaftStatus,
   type RaftTransport,
   type StartMode,
 } from '../raft/index.ts';
-import type { DataKeys } from './keys/index.ts';
-import { saveMemberFile } from './member-file.ts';
+import { saveMemberFile, type MemberFile } from './member-file.ts';
 import type { Leadership } from './leadership.ts';
 import type { Member, MemberList, MemberProgress, MembershipRaft } from './membership/index.ts';
 import { OLD_SNAPSHOTS_MAX, RaftSettingsFollower } from './raft-settings.ts';
@@ -25,8 +25,10 @@ export interface ConsensusOptions {
   stateDir: string;
   members: MemberList;
   transport: RaftTransport;
-  /** Keys of the log on the disk. */
-  keys: DataKeys;
+  /** Keys of the log on the disk; without them it is written in clear (simulations). */
+  keys?: LogKeyRing;
+  /** Keeps what a start must know before the log is read. Default: a file in `stateDir`. */
+  saveMembers?: (file: MemberFile) => void;
   clock: Clock;
   random: Random;
   log: Logger;
@@ -34,6 +36,8 @@ export interface ConsensusOptions {
   raft?: Partial<
     Pick<RaftNodeOptions, 'tickMs' | 'electionTicks' | 'heartbeatTicks' | 'snapshotEntries' | 'keepEntries'>
   >;
+  /** What the driver runs on instead of the machine's own disk and event loop (simulations). */
+  ground?: Pick<RaftNodeOptions, 'disk' | 'schedule' | 'segmentBytes'>;
   /** This manager is no member any more. */
   onRemoved: () => void;
   onFatal: (error: unknown) => void;
@@ -90,7 +94,8 @@ export class Consensus implements MembershipRaft {
     this.#node = await RaftNode.start(
       {
         ...this.#options.raft,
-        keys,
+        ...this.#options.ground,
+        ...(keys === undefined ? {} : { keys }),
         // How many the cluster wants is known once the store is there.
         keepOldSnapshots: OLD_SNAPSHOTS_MAX,
         id: raftId,
@@ -202,7 +207,9 @@ export class Consensus implements MembershipRaft {
       this.#peers.set(id, addr);
       changed = true;
     }
-    if (changed) saveMemberFile(stateDir, { raftId, members: members.list() });
+    if (!changed) return;
+    const save = this.#options.saveMembers ?? ((file: MemberFile): void => saveMemberFile(stateDir, file));
+    save({ raftId, members: members.list() });
   }
 
   isLeader(): boolean {
