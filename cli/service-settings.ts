@@ -21,6 +21,7 @@ const SETTINGS: readonly Setting[] = [
   setting('update-canary-wait', 'string', 'Promote a canary by itself after this time', 'update.canary-wait'),
   setting('update-deadline', 'string', 'Longest time without progress before an update counts as failed (10m)'),
   setting('rebalance', 'bool', 'Move tasks to nodes that join or come back', 'rebalance'),
+  setting('move-order', 'string', 'Order in which tasks leave drained nodes ("start-first", "stop-first")'),
   setting('autoscale-min', 'string', 'Fewest replicas (1)'),
   setting('autoscale-max', 'string', 'Most replicas; switches autoscaling on'),
   setting('autoscale-cpu', 'string', 'CPU use to aim at, per cent of the limit, or of one CPU without a limit'),

@@ -134,6 +134,12 @@ function validateSettings(spec: ServiceSpec): void {
   if (settings.rebalance && !isReplicated) {
     throw invalidArgument('shoal.rebalance: only tasks of replicated services can move between nodes');
   }
+  const name = spec.annotations?.name ?? '';
+  const stack = spec.annotations?.labels['com.docker.stack.namespace'];
+  for (const { service } of settings.dependsOn) {
+    if (service !== name && `${stack}_${service}` !== name) continue;
+    throw invalidArgument(`label shoal.depends-on: service ${name} cannot wait for itself`);
+  }
   if (settings.canary > 0 && isJob(spec)) throw invalidArgument('shoal.update.canary: jobs are not updated in steps');
 }
 

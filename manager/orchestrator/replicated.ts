@@ -14,7 +14,8 @@ import { reason } from './reasons.ts';
 import { superviseSlot } from './restart.ts';
 import { modeOf, readService, calledOff, type ServiceState } from './service-view.ts';
 import { isOccupied, slotsOf, slotsToGiveUp, type Slot } from './slot.ts';
-import { newUpdateMemory, planUpdate, type UpdateMemory } from './update.ts';
+import { planUpdate } from './update.ts';
+import { newUpdateMemory, type UpdateMemory } from './update-progress.ts';
 
 /** Services that a change may concern: its own, those of its tasks, those with tasks on its node. */
 export function servicesOf(change: Change, view: ReadView): string[] {

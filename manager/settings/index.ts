@@ -1,4 +1,5 @@
 export {
+  movesStopFirst,
   readServiceSettings,
   SETTINGS_PREFIX,
   type AutoscaleSettings,

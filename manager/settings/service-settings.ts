@@ -60,12 +60,16 @@ export interface ServiceSettings {
   canaryWaitMs: number | undefined;
   updateDeadlineMs: number;
   rebalance: boolean;
+  /** Whether a task that moves off a drained node (or is levelled out) stops before its successor starts. */
+  moveStopFirst: boolean;
   autoscale: AutoscaleSettings | undefined;
   cron: CronSettings | undefined;
   dependsOn: readonly Dependency[];
 }
 
 type Labels = Readonly<Record<string, string>>;
+
+const MOVE_ORDER_LABEL = 'shoal.move.order';
 
 function refuse(label: string, value: string, what: string): never {
   throw invalidArgument(`label ${label}: '${value}' is not ${what}`);
@@ -179,6 +183,7 @@ const KNOWN: ReadonlySet<string> = new Set([
   'shoal.update.canary-wait',
   'shoal.update.deadline',
   'shoal.rebalance',
+  MOVE_ORDER_LABEL,
   'shoal.autoscale.min',
   'shoal.autoscale.max',
   'shoal.autoscale.cpu',
@@ -218,8 +223,14 @@ export function readServiceSettings(labels: Labels | undefined): ServiceSettings
     canaryWaitMs,
     updateDeadlineMs: readMs(given, 'shoal.update.deadline') ?? UPDATE_DEADLINE_DEFAULT_MS,
     rebalance: readFlag(given, 'shoal.rebalance'),
+    moveStopFirst: readWord(given, MOVE_ORDER_LABEL, ['start-first', 'stop-first'], 'start-first') === 'stop-first',
     autoscale: readAutoscale(given),
     cron: readCron(given),
     dependsOn: readDependencies(given),
   };
+}
+
+/** `moveStopFirst` alone, for those who ask for it at every look at a service; never throws. */
+export function movesStopFirst(labels: Labels | undefined): boolean {
+  return labels?.[MOVE_ORDER_LABEL] === 'stop-first';
 }
