@@ -16,5 +16,6 @@ export function taskText(task: Task): string {
   const node = task.node_id === '' ? 'no node' : task.node_id;
   const err = task.status?.err ?? '';
   const states = `${stateName(observed(task))}, wanted ${stateName(task.desired_state)}`;
-  return `task ${name} on ${node} (${states}${err === '' ? '' : `: ${err}`})`;
+  const why = `created: ${task.created_for?.text ?? '?'}${task.stopped_for === null ? '' : `; stopped: ${task.stopped_for.text}`}`;
+  return `task ${name} on ${node} (${states}${err === '' ? '' : `: ${err}`}; ${why})`;
 }

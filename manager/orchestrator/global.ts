@@ -13,7 +13,7 @@ import {
 import { newTask } from './new-task.ts';
 import { allServices, removeTasks, servicesOf } from './replicated.ts';
 import { reason } from './reasons.ts';
-import { superviseSlot } from './restart.ts';
+import { firstDesired, superviseSlot } from './restart.ts';
 import {
   calledOff,
   fateReason,
@@ -61,8 +61,9 @@ export function decideGlobal(state: ServiceState, memory: UpdateMemory): Decisio
   const updatable: Slot[] = [];
   const held = new Set<string>();
   const taken = new Set<string>();
+  const slots = new Map(slotsOf(state).map((slot) => [slot.nodeId, slot]));
   let wakeAtMs: number | undefined;
-  for (const slot of slotsOf(state)) {
+  for (const slot of slots.values()) {
     const leaving = leaveNode(state, slot);
     if (leaving !== undefined) {
       taken.add(slot.nodeId);
@@ -79,7 +80,8 @@ export function decideGlobal(state: ServiceState, memory: UpdateMemory): Decisio
   }
   for (const node of state.view.list('node')) {
     if (taken.has(node.id) || !isReadyAndActive(node) || !satisfiesPlacement(state.service, node)) continue;
-    steps.push([{ op: 'create', task: newTask(state, { slot: 0, nodeId: node.id }, joined(node)) }]);
+    const desired = firstDesired(state, slots.get(node.id));
+    steps.push([{ op: 'create', task: newTask(state, { slot: 0, nodeId: node.id }, joined(node), desired) }]);
   }
   const plan = planUpdate(state, { slots: updatable, held, settled: steps.length === 0 }, memory);
   steps.push(...plan.steps);
