@@ -123,7 +123,8 @@ export class ContainerHost {
 
   /** The machine lost its power: containers exist after it, but none runs. */
   crash(): void {
-    for (const container of this.containers.values()) if (container.state === 'running') container.end({ exitCode: 255 });
+    for (const container of this.containers.values())
+      if (container.state === 'running') container.end({ exitCode: 255 });
   }
 
   /** An end by accident (out of memory, a bug). */

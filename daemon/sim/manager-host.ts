@@ -3,7 +3,7 @@ import { NO_LEADER_MESSAGE, SimManager } from '../../manager/sim/index.ts';
 import { RaftMember } from '../../proto/index.ts';
 import { DiskHandle, SimulatedCrash, type SimDisk, type SimProcess } from '../../raft/sim/index.ts';
 import { RpcClient, type RpcServer, type ServedCall } from './rpc.ts';
-import type { World } from './world.ts';
+import type { ManagerAddress, Stage } from './stage.ts';
 
 /** Small segments and frequent snapshots, so that a short run sees many. */
 const SEGMENT_BYTES = 1024 * 1024;
@@ -25,17 +25,17 @@ function isCrash(error: unknown): boolean {
 }
 
 /** A manager's machine: a disk, and runs of its program, one after the other. */
-export class ManagerHost {
+export class ManagerHost implements ManagerAddress {
   readonly id: number;
   readonly nodeId: string;
   readonly addr: string;
   readonly disk: SimDisk;
-  readonly #world: World;
+  readonly #world: Stage;
   readonly #random: SeededRandom;
   #fresh = true;
   run: Run | undefined;
 
-  constructor(world: World, id: number, disk: SimDisk, random: SeededRandom) {
+  constructor(world: Stage, id: number, disk: SimDisk, random: SeededRandom) {
     this.#world = world;
     this.id = id;
     this.nodeId = `manager-${id}`;
@@ -65,7 +65,10 @@ export class ManagerHost {
       const manager = this.#assemble(process);
       const run: Run = { process, manager, started: false };
       this.run = run;
-      const first = { kind: 'bootstrap' as const, member: RaftMember.create({ raft_id: this.id, node_id: this.nodeId, addr: this.addr }) };
+      const first = {
+        kind: 'bootstrap' as const,
+        member: RaftMember.create({ raft_id: this.id, node_id: this.nodeId, addr: this.addr }),
+      };
       const how = !this.#fresh ? { kind: 'restart' as const } : this.id === 1 ? first : { kind: 'join' as const };
       this.#fresh = false;
       manager.start(how).then(
@@ -98,7 +101,7 @@ export class ManagerHost {
       onApplied: (index, commits) => {
         const store = this.run?.manager.store;
         // What the log tells at start is old.
-        if (store !== undefined) world.oracle.applied(this, store, index, commits);
+        if (store !== undefined) world.oracle.applied(this.nodeId, store, index, commits);
       },
       onRestored: () => undefined,
       onFatal: (error) => this.#failed(error),

@@ -2,12 +2,11 @@ import { TaskState, TaskSpec, type Service, type Task } from '../../proto/index.
 import type { Change, Commit, ReadView } from '../../manager/index.ts';
 import { checkAddresses, checkCapacity } from './checks.ts';
 import type { ContainerHost, SimContainer } from './container.ts';
-import type { ManagerHost } from './manager-host.ts';
 import { SlotCheck } from './slots.ts';
 import { observed, taskText } from './words.ts';
 import { Violation } from './violation.ts';
 import type { WorkerHost } from './worker-host.ts';
-import type { World } from './world.ts';
+import type { AssignedWorker, Stage, WatchedStore, Watcher } from './stage.ts';
 
 /** The whole state is compared between managers at every so many entries. */
 const HASH_EVERY = 32;
@@ -16,26 +15,26 @@ const HASHES_MAX = 2000;
 /** A container may run on so long after its task was called off, on a host that can be reached, ms. */
 const RUNS_ON_MAX_MS = 90_000;
 
-interface Hashing {
-  view(): ReadView;
-  stateHash(): string;
-}
+/** A secret may stay so long on a node that can be reached after it was needed last, ms. */
+const SECRET_STAYS_MAX_MS = 10_000;
 
 /** Watches every entry as the first manager applies it, and every container, and knows what must never be. */
-export class Oracle {
-  readonly #world: World;
+export class Oracle implements Watcher {
+  readonly #world: Stage;
   readonly #hashes = new Map<number, string>();
   readonly #slots: SlotCheck;
   /** Task and node of every assignment there ever was. */
   readonly #assignments = new Set<string>();
   /** Since when a running container has had no right to run; virtual time, ms. */
   readonly #unwanted = new Map<SimContainer, number>();
+  /** Since when a node has had a secret that none of its tasks needs; virtual time, ms. */
+  readonly #uselessSecrets = new Map<string, number>();
   /** Newest entry that any manager has applied. */
   frontier = 0;
-  #store: Hashing | undefined;
+  #store: WatchedStore | undefined;
   readonly counts = { tasks: 0, transitions: 0, services: 0, updates: 0, entries: 0, containers: 0 };
 
-  constructor(world: World) {
+  constructor(world: Stage) {
     this.#world = world;
     this.#slots = new SlotCheck(world);
   }
@@ -46,9 +45,9 @@ export class Oracle {
   }
 
   /** A manager applied an entry. */
-  applied(host: ManagerHost, store: Hashing, index: number, commits: readonly Commit[]): void {
+  applied(nodeId: string, store: WatchedStore, index: number, commits: readonly Commit[]): void {
     try {
-      if (index % HASH_EVERY === 0) this.#compareHash(host, store, index);
+      if (index % HASH_EVERY === 0) this.#compareHash(nodeId, store, index);
       if (index <= this.frontier) return;
       this.frontier = index;
       this.#store = store;
@@ -59,7 +58,7 @@ export class Oracle {
     }
   }
 
-  #compareHash(host: ManagerHost, store: Hashing, index: number): void {
+  #compareHash(nodeId: string, store: WatchedStore, index: number): void {
     const hash = store.stateHash();
     const known = this.#hashes.get(index);
     if (known === undefined) {
@@ -67,7 +66,7 @@ export class Oracle {
       this.#world.scheduler.note(Number.parseInt(hash.slice(0, 8), 16));
       if (this.#hashes.size > HASHES_MAX) this.#hashes.delete(this.#hashes.keys().next().value as number);
     } else if (known !== hash) {
-      throw new Violation('same state', `${host.nodeId} has another state at entry ${index} than the first to apply it`);
+      throw new Violation('same state', `${nodeId} has another state at entry ${index} than the first to apply it`);
     }
   }
 
@@ -129,7 +128,7 @@ export class Oracle {
   }
 
   /** A worker took in a message with assignments. */
-  assigned(worker: WorkerHost): void {
+  assigned(worker: AssignedWorker): void {
     const { tasks, secrets } = worker.assigned;
     const needed = new Set([...tasks.values()].flat());
     for (const id of secrets) {
@@ -138,13 +137,29 @@ export class Oracle {
     }
   }
 
+  /** Secrets go when the last task that needs them has ended. */
+  #checkSecrets(worker: WorkerHost, settled: boolean, view: ReadView): void {
+    const live = view.tasksByNode(worker.nodeId).filter((task) => observed(task) <= TaskState.RUNNING);
+    const needed = new Set(live.flatMap((task) => task.spec?.container?.secrets ?? []).map((one) => one.secret_id));
+    for (const id of worker.assigned.secrets) {
+      const key = `${worker.nodeId} ${id}`;
+      const since = this.#uselessSecrets.get(key) ?? this.#world.now;
+      if (needed.has(id)) this.#uselessSecrets.delete(key);
+      else this.#uselessSecrets.set(key, since);
+      if (needed.has(id) || !settled || this.#world.now - since <= SECRET_STAYS_MAX_MS) continue;
+      throw new Violation('secrets go where they are needed', `${worker.name} keeps secret ${id}`);
+    }
+  }
+
   /** Every second: what runs on hosts that can be reached is what is wanted. */
-  tick(): void {
+  tick(workers: Iterable<WorkerHost>): void {
     const { view } = this;
     if (view === undefined) return;
     const { now } = this.#world;
-    for (const worker of this.#world.members) {
-      const settled = worker.connectedSince !== undefined && now - worker.connectedSince > RUNS_ON_MAX_MS;
+    for (const worker of workers) {
+      const reachedMs = worker.connectedSince === undefined ? 0 : now - worker.connectedSince;
+      this.#checkSecrets(worker, reachedMs > SECRET_STAYS_MAX_MS, view);
+      const settled = reachedMs > RUNS_ON_MAX_MS;
       for (const container of worker.containers.values()) this.#checkRunning(worker, container, settled, view);
     }
   }
@@ -160,7 +175,8 @@ export class Oracle {
     const since = this.#unwanted.get(container) ?? this.#world.now;
     this.#unwanted.set(container, since);
     if (!settled || this.#world.now - since <= RUNS_ON_MAX_MS) return;
-    const what = `${worker.name} runs ${taskText(stored ?? container.task)} for ${Math.round((this.#world.now - since) / 1000)} s after it was called off`;
+    const seconds = Math.round((this.#world.now - since) / 1000);
+    const what = `${worker.name} still runs ${taskText(stored ?? container.task)}, ${seconds} s after it was called off`;
     throw new Violation('called off means stopped', what);
   }
 }
@@ -174,7 +190,10 @@ function slotKey(task: Task, service: Service | undefined): string {
 function isGift({ object, old }: Change & { kind: 'task' }): boolean {
   if (old === undefined) return true;
   const [before, now] = [observed(old), observed(object)];
-  return (before < TaskState.PENDING && now >= TaskState.PENDING) || (before < TaskState.ASSIGNED && now >= TaskState.ASSIGNED);
+  return (
+    (before < TaskState.PENDING && now >= TaskState.PENDING) ||
+    (before < TaskState.ASSIGNED && now >= TaskState.ASSIGNED)
+  );
 }
 
 /** Nothing of a task goes back, and what it is stays. @throws Violation */

@@ -34,7 +34,7 @@ export function profileOf(random: Random): Profile {
     snapshotEntries: pick(random, 50, 200, 1000),
     keepEntries: pick(random, 20, 100),
     skewMs: pick(random, 0, 20, 200),
-    userMs: pick(random, 1_500, 3_000, 8_000),
+    userMs: pick(random, 600, 1_500, 4_000),
     faultMs: pick(random, 4_000, 8_000, 15_000),
     services: 4 + random.int(8),
     links: { ...GOOD_LINKS, meanMs: slow ? 15 : pick(random, 0.3, 0.6, 2) },

@@ -61,7 +61,8 @@ function leftovers(world: World, view: ReadView): Wait {
   for (const task of view.list('task')) {
     const state = observed(task);
     const node = view.get('node', task.node_id);
-    const isStopping = task.desired_state > TaskState.COMPLETE && state >= TaskState.ASSIGNED && state <= TaskState.RUNNING;
+    const isStopping =
+      task.desired_state > TaskState.COMPLETE && state >= TaskState.ASSIGNED && state <= TaskState.RUNNING;
     if (isStopping && node?.status?.state === NodeStatus_State.READY) return `${taskText(task)} has not stopped`;
     if (isStopping && node === undefined) return `${taskText(task)} is on no node of the cluster`;
   }
@@ -83,6 +84,8 @@ function serviceUnrest(view: ReadView, service: Service): Wait {
   const tasks = view.tasksByService(service.id);
   const wanted = tasks.filter((task) => task.desired_state <= TaskState.COMPLETE);
   const waiting = wanted.filter((task) => observed(task) < TaskState.ASSIGNED);
+  const pair = doubled(service, wanted);
+  if (pair !== undefined) return pair;
   const mute = waiting.find((task) => (task.status?.err ?? '') === '');
   if (mute !== undefined) return `${taskText(mute)} waits, and nothing says why`;
   const update = service.update_status?.state;
@@ -94,6 +97,23 @@ function serviceUnrest(view: ReadView, service: Service): Wait {
   if (spec?.replicated !== undefined) return replicatedUnrest(service, tasks, spec.replicated.replicas);
   if (spec?.global !== undefined) return globalUnrest(view, service, tasks);
   return jobUnrest(service, tasks, spec?.replicated_job?.total_completions);
+}
+
+/** Overlaps end. */
+function doubled(service: Service, wanted: readonly Task[]): Wait {
+  const isNodeBound = service.spec?.global !== undefined || service.spec?.global_job !== undefined;
+  const updating = service.update_status?.state;
+  // A pair of an update that waits (for a node, for its user) stays.
+  if (updating !== undefined && updating !== UpdateStatus_UpdateState.COMPLETED) return undefined;
+  const slots = new Map<string, Task>();
+  for (const task of wanted) {
+    if (observed(task) > TaskState.RUNNING) continue;
+    const key = isNodeBound ? task.node_id : String(task.slot);
+    const other = slots.get(key);
+    if (other !== undefined) return `${taskText(task)} is in one slot with ${taskText(other)}`;
+    slots.set(key, task);
+  }
+  return undefined;
 }
 
 function isSound(service: Service): boolean {

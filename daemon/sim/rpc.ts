@@ -43,7 +43,7 @@ export interface RpcServer {
 }
 
 function codecOf(method: MethodName): MethodDescription<unknown, unknown> {
-  return METHODS[method] as MethodDescription<unknown, unknown>;
+  return METHODS[method];
 }
 
 /** Errors cross the wire as code and text. */
@@ -75,12 +75,7 @@ export class RpcClient {
   onMessage: ((method: MethodName, message: unknown) => void) | undefined;
   #broken: Error | undefined;
 
-  constructor(
-    wires: Wires,
-    client: { hostId: number; process: SimProcess },
-    server: RpcServer,
-    as: CallerIdentity,
-  ) {
+  constructor(wires: Wires, client: { hostId: number; process: SimProcess }, server: RpcServer, as: CallerIdentity) {
     this.#client = client;
     this.#server = server;
     this.#as = as;
@@ -110,7 +105,11 @@ export class RpcClient {
     return new Promise((resolve, reject) => {
       if (this.#broken !== undefined) return reject(this.#broken);
       if (signal.aborted) return reject(abortReason(signal));
-      const call = this.#begin(method, request, { message: () => undefined, done: (answer) => end(() => resolve(answer)), fail: (error) => end(() => reject(error)) });
+      const call = this.#begin(method, request, {
+        message: () => undefined,
+        done: (answer) => end(() => resolve(answer)),
+        fail: (error) => end(() => reject(error)),
+      });
       const deadline = this.#client.process.after(timeoutMs, () => {
         end(() => reject(new ShoalError('DeadlineExceeded', 'Deadline exceeded')));
         call.cancel();

@@ -158,7 +158,7 @@ class Play {
     world.scheduler.after(LOOK_MS, () => {
       try {
         for (const worker of world.members) this.#lookAt(worker);
-        world.oracle.tick();
+        world.oracle.tick(world.members);
       } catch (error) {
         world.fail(error);
       }
@@ -169,7 +169,8 @@ class Play {
   #lookAt(worker: World['workers'][number]): void {
     const { network, managers, now } = this.#world;
     const cut = managers.some(({ id }) => network.isCut(id, worker.id) || network.isCut(worker.id, id));
-    const reached = worker.connected && !cut && worker.run?.process.paused === false && this.#world.leader() !== undefined;
+    const reached =
+      worker.connected && !cut && worker.run?.process.paused === false && this.#world.leader() !== undefined;
     worker.connectedSince = reached ? (worker.connectedSince ?? now) : undefined;
   }
 

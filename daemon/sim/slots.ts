@@ -1,8 +1,16 @@
-import { timestampToMs, NodeSpec_Availability, NodeStatus_State, TaskState, UpdateConfig_UpdateOrder, type Service, type Task } from '../../proto/index.ts';
+import {
+  timestampToMs,
+  NodeSpec_Availability,
+  NodeStatus_State,
+  TaskState,
+  UpdateConfig_UpdateOrder,
+  type Service,
+  type Task,
+} from '../../proto/index.ts';
 import type { Change, ReadView } from '../../manager/index.ts';
 import { observed, taskText } from './words.ts';
 import { Violation } from './violation.ts';
-import type { World } from './world.ts';
+import type { Stage } from './stage.ts';
 
 /** How long a successor waits for the old task at the least, unless that is seen to have stopped, ms. */
 const OLD_TASK_WAIT_MS = 60_000;
@@ -29,16 +37,21 @@ function startsFirst(service: Service): boolean {
 
 /** No slot has two tasks at work, and a successor waits for the old one, unless the service declares an overlap. */
 export class SlotCheck {
-  readonly #world: World;
+  readonly #world: Stage;
   /** When a service last allowed two tasks of one slot; virtual time, ms. */
   readonly #overlapAt = new Map<string, number>();
+  /** When a node was last known to be drained; virtual time, ms. */
+  readonly #drainedAt = new Map<string, number>();
 
-  constructor(world: World) {
+  constructor(world: Stage) {
     this.#world = world;
   }
 
   look(changes: readonly Change[], touched: ReadonlyMap<string, Task>, view: ReadView): void {
     for (const change of changes) {
+      if (change.kind === 'node' && change.old?.spec?.availability === NodeSpec_Availability.DRAIN) {
+        this.#drainedAt.set(change.object.id, this.#world.now);
+      }
       if (change.kind !== 'service') continue;
       if (startsFirst(change.object) || (change.old !== undefined && startsFirst(change.old))) {
         this.#overlapAt.set(change.object.id, this.#world.now);
@@ -74,9 +87,13 @@ export class SlotCheck {
     throw new Violation('one task for each slot', `${atWork.length} are at work: ${atWork.map(taskText).join('; ')}`);
   }
 
-  /** A drained node keeps a task until its successor runs. */
+  /** A drained node keeps a task until its successor runs; it may be called active again meanwhile. */
   #isLeaving(tasks: readonly Task[], view: ReadView): boolean {
-    return tasks.some((task) => view.get('node', task.node_id)?.spec?.availability === NodeSpec_Availability.DRAIN);
+    return tasks.some(({ node_id: nodeId }) => {
+      const isDrained = view.get('node', nodeId)?.spec?.availability === NodeSpec_Availability.DRAIN;
+      const at = this.#drainedAt.get(nodeId);
+      return isDrained || (at !== undefined && this.#world.now - at < OVERLAP_MEMORY_MS);
+    });
   }
 
   /** A task may go to work: what was called off in its slot has stopped, or was waited for long enough. */

@@ -38,7 +38,9 @@ function updateConfig(random: Random): Partially<NonNullable<ServiceSpec['update
 }
 
 function image(random: Random, isJob: boolean): string {
-  const kinds = isJob ? ['job', 'job', 'flaky-job'] : ['web', 'web', 'web', 'heavy', 'flaky', 'flaky', 'broken', 'missing'];
+  const kinds = isJob
+    ? ['job', 'job', 'flaky-job']
+    : ['web', 'web', 'web', 'heavy', 'flaky', 'flaky', 'broken', 'missing'];
   return `${pick(random, kinds)}:${random.int(1000)}`;
 }
 
@@ -61,7 +63,11 @@ function resources(random: Random): Partially<NonNullable<NonNullable<ServiceSpe
   if (!chance(random, 0.5)) return null;
   const gpu = chance(random, 0.1) ? [{ discrete_resource_spec: { kind: 'gpu', value: 1 } }] : [];
   return {
-    reservations: { nano_cpus: pick(random, [0, 0.5e9, 1e9]), memory_bytes: pick(random, [0, 256, 900]) * MIB, generic: gpu },
+    reservations: {
+      nano_cpus: pick(random, [0, 0.5e9, 1e9]),
+      memory_bytes: pick(random, [0, 256, 900]) * MIB,
+      generic: gpu,
+    },
   };
 }
 
@@ -165,7 +171,10 @@ export function changeService(random: Random, old: ServiceSpec, view: ReadView):
     case 4:
       return ServiceSpec.create({ ...spec, update: updateConfig(random), rollback: updateConfig(random) });
     case 5:
-      return ServiceSpec.create({ ...spec, task: { ...template(random, view, isJob), force_update: task.force_update } });
+      return ServiceSpec.create({
+        ...spec,
+        task: { ...template(random, view, isJob), force_update: task.force_update },
+      });
     case 6:
       return isJob ? spec : ServiceSpec.create({ ...spec, endpoint: endpoint(random, task.networks.length > 0) });
     default:

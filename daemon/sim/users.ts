@@ -187,7 +187,9 @@ export class Users {
     const away = view.list('node').filter((one) => one.spec?.availability !== ACTIVE).length;
     const isActive = node.spec?.availability === ACTIVE;
     if (isActive && away * 3 > view.list('node').length) return undefined;
-    return this.#updateNode(control, node, { availability: isActive ? pick(this.#random, [DRAIN, DRAIN, PAUSE]) : ACTIVE });
+    return this.#updateNode(control, node, {
+      availability: isActive ? pick(this.#random, [DRAIN, DRAIN, PAUSE]) : ACTIVE,
+    });
   }
 
   #labels(control: Control, view: ReadView): Promise<unknown> | undefined {

@@ -16,6 +16,7 @@ export function taskText(task: Task): string {
   const node = task.node_id === '' ? 'no node' : task.node_id;
   const err = task.status?.err ?? '';
   const states = `${stateName(observed(task))}, wanted ${stateName(task.desired_state)}`;
-  const why = `created: ${task.created_for?.text ?? '?'}${task.stopped_for === null ? '' : `; stopped: ${task.stopped_for.text}`}`;
-  return `task ${name} on ${node} (${states}${err === '' ? '' : `: ${err}`}; ${why})`;
+  const created = `; created: ${task.created_for?.text ?? '?'}`;
+  const stopped = task.stopped_for === null ? '' : `; stopped: ${task.stopped_for.text}`;
+  return `task ${name} on ${node} (${states}${err === '' ? '' : `: ${err}`}${created}${stopped})`;
 }

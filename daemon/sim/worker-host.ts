@@ -1,11 +1,15 @@
 import type { SeededRandom } from '../../base/index.ts';
-import { AssignmentChange_AssignmentAction, AssignmentsMessage_Type, type AssignmentsMessage } from '../../proto/index.ts';
+import {
+  AssignmentChange_AssignmentAction,
+  AssignmentsMessage_Type,
+  type AssignmentsMessage,
+} from '../../proto/index.ts';
 import type { SimProcess } from '../../raft/sim/index.ts';
 import { Agent, type StateChanges, type StateRecord, type StoredState } from '../../worker/index.ts';
 import { ContainerHost } from './container.ts';
 import { SimExecutor } from './executor.ts';
 import { agentConnection, RpcClient } from './rpc.ts';
-import type { World } from './world.ts';
+import type { Stage } from './stage.ts';
 
 /** Mean time that the agent's database takes, ms. */
 const RECORD_MS = 0.5;
@@ -51,7 +55,7 @@ interface Run {
 
 /** A worker's machine: its containers, and the agent in one run of the daemon after the other. */
 export class WorkerHost extends ContainerHost {
-  readonly #world: World;
+  readonly #world: Stage;
   readonly #record = new DiskRecord();
   run: Run | undefined;
   /** It has left the cluster. */
@@ -61,7 +65,7 @@ export class WorkerHost extends ContainerHost {
   /** What it was told, by the stream of assignments in force. */
   readonly assigned = { tasks: new Map<string, readonly string[]>(), secrets: new Set<string>() };
 
-  constructor(world: World, random: SeededRandom, what: ConstructorParameters<typeof ContainerHost>[3]) {
+  constructor(world: Stage, random: SeededRandom, what: ConstructorParameters<typeof ContainerHost>[3]) {
     super(world.scheduler, random, world.oracle, what);
     this.#world = world;
   }

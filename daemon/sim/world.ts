@@ -5,6 +5,7 @@ import { ManagerHost } from './manager-host.ts';
 import { Oracle } from './oracle.ts';
 import { profileOf, type Profile } from './profile.ts';
 import type { RpcServer } from './rpc.ts';
+import type { Stage } from './stage.ts';
 import { WorkerHost } from './worker-host.ts';
 
 export interface WorldOptions {
@@ -22,7 +23,7 @@ const CPUS = 1e9;
 const GIB = 2 ** 30;
 
 /** The whole control plane on virtual time: managers, workers, and the network between them. */
-export class World {
+export class World implements Stage {
   readonly scheduler = new Scheduler(allTurns);
   readonly random: SeededRandom;
   readonly profile: Profile;
