@@ -47,6 +47,9 @@ export interface ConsensusOptions {
   onHeard?: (raftId: number) => void;
 }
 
+/** Pause before a new leader asks again whether its store is up to date, ms. */
+const TERM_RETRY_MS = 100;
+
 /** The end of a log from which a new cluster is forced. */
 export interface EndBeforeForce {
   index: number;
@@ -69,6 +72,10 @@ export class Consensus implements MembershipRaft {
   #settings: RaftSettingsFollower | undefined;
   #removed = false;
   #stopped = false;
+  /** The driver has stopped, by itself or not. */
+  #over = false;
+  /** Term that is to begin as soon as the store is up to date. */
+  #beginning = 0;
   /** Newest entry with data that was applied. */
   #lastEntry: { index: number; term: number | null } = { index: 0, term: null };
   #endBeforeForce: EndBeforeForce = { index: 0, term: null, members: [] };
@@ -137,6 +144,7 @@ export class Consensus implements MembershipRaft {
     const changes = node.changes.subscribe();
     this.#onStatus(node.status());
     for await (const status of changes) this.#onStatus(status);
+    this.#over = true;
     this.#leadership?.end();
   }
 
@@ -144,17 +152,33 @@ export class Consensus implements MembershipRaft {
     const { log, onChange } = this.#options;
     if (status.role !== 'leader') this.#leadership?.end();
     else if (this.#leadership?.leading !== true) {
-      this.#beginTerm(status.term).catch((error: unknown) => log.debug('the term ended before it began', { error }));
+      this.#beginTerm(status.term).catch((error: unknown) => log.error('the term cannot begin', { error }));
     }
     onChange();
   }
 
-  /** A new leader's store is up to date once a read is confirmed (thesis §6.4). */
+  /**
+   * A new leader's store is up to date once a read is confirmed (thesis §6.4). Slow links may let it wait in vain: it asks
+   * again for as long as it leads, for nothing else would begin its term.
+   */
   async #beginTerm(term: number): Promise<void> {
     const node = this.#raft();
-    await node.readIndex();
-    const now = node.status();
-    if (!this.#stopped && now.role === 'leader' && now.term === term) this.#leadership?.begin();
+    const leads = (): boolean => {
+      const { role, term: now } = node.status();
+      return !this.#stopped && !this.#over && role === 'leader' && now === term;
+    };
+    if (this.#beginning === term) return;
+    this.#beginning = term;
+    while (leads()) {
+      try {
+        await node.readIndex();
+        if (leads()) this.#leadership?.begin();
+        return;
+      } catch (error) {
+        this.#options.log.debug('the term cannot begin yet', { term, error });
+        await this.#options.clock.sleep(TERM_RETRY_MS);
+      }
+    }
   }
 
   /** Where the log ended before a forced start appended to it. */
