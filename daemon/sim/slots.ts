@@ -58,10 +58,12 @@ export class SlotCheck {
       }
     }
     for (const task of touched.values()) this.#checkSlot(this.#slotOf(task, view), view);
+    // An entry joins several decisions: a node may have been Down when the first was taken.
+    const changedNodes = new Set(changes.filter(({ kind }) => kind === 'node').map(({ object }) => object.id));
     for (const change of changes) {
       if (change.kind !== 'task' || change.action === 'remove') continue;
       const began = isAtWork(change.object) && (change.old === undefined || !isAtWork(change.old));
-      if (began) this.#checkSuccessor(change.object, view);
+      if (began) this.#checkSuccessor(change.object, view, changedNodes);
     }
   }
 
@@ -97,14 +99,14 @@ export class SlotCheck {
   }
 
   /** A task may go to work: what was called off in its slot has stopped, or was waited for long enough. */
-  #checkSuccessor(task: Task, view: ReadView): void {
+  #checkSuccessor(task: Task, view: ReadView, changedNodes: ReadonlySet<string>): void {
     if (this.#overlaps(task.service_id, view)) return;
     for (const old of this.#slotOf(task, view)) {
       const state = observed(old);
       if (old.id === task.id || old.desired_state !== TaskState.SHUTDOWN) continue;
       if (state < TaskState.ASSIGNED || state > TaskState.RUNNING) continue;
       const node = view.get('node', old.node_id);
-      if (node === undefined || node.status?.state === NodeStatus_State.DOWN) continue;
+      if (node === undefined || node.status?.state === NodeStatus_State.DOWN || changedNodes.has(node.id)) continue;
       const waitedMs = this.#world.wallMs - createdAtMs(task);
       if (waitedMs >= OLD_TASK_WAIT_MS - CLOCK_MARGIN_MS) continue;
       const what = `${taskText(task)} may run after ${Math.round(waitedMs)} ms though there is still ${taskText(old)}`;

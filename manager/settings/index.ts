@@ -1,4 +1,6 @@
+export { openCanary, promoted, slotCount, waitingSinceMs, withMessage, type CanarySettings } from './canary.ts';
 export {
+  drainMsOf,
   movesStopFirst,
   readServiceSettings,
   SETTINGS_PREFIX,
