@@ -107,7 +107,8 @@ function doubled(service: Service, wanted: readonly Task[]): Wait {
   if (updating !== undefined && updating !== UpdateStatus_UpdateState.COMPLETED) return undefined;
   const slots = new Map<string, Task>();
   for (const task of wanted) {
-    if (observed(task) > TaskState.RUNNING) continue;
+    // One that waits for a node says so, and may wait for ever.
+    if (observed(task) > TaskState.RUNNING || observed(task) < TaskState.ASSIGNED) continue;
     const key = isNodeBound ? task.node_id : String(task.slot);
     const other = slots.get(key);
     if (other !== undefined) return `${taskText(task)} is in one slot with ${taskText(other)}`;
