@@ -11,7 +11,9 @@ import { dataRoutes } from './routes/data.ts';
 import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
+import { rebalanceRoutes } from './routes/rebalance.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
+import { statsRoutes } from './routes/stats.ts';
 import { serviceRoutes } from './routes/services.ts';
 import { swarmRoutes } from './routes/swarm.ts';
 import { systemRoutes } from './routes/system.ts';
@@ -42,6 +44,8 @@ export class ApiServer {
       ...recoveryRoutes,
       ...nodeRoutes,
       ...serviceRoutes,
+      ...rebalanceRoutes,
+      ...statsRoutes,
       ...taskRoutes,
       ...whyRoutes,
       ...dataRoutes,

@@ -35,6 +35,12 @@ interface WaitingGroup {
   toldAtMs: number;
 }
 
+/** A group with tasks that got no node in a pass. */
+interface Refused {
+  group: WaitingGroup;
+  whyOf: (task: Task) => Unplaced | undefined;
+}
+
 function hasFailed(task: Task): boolean {
   const state = task.status?.state;
   return task.node_id !== '' && (state === TaskState.FAILED || state === TaskState.REJECTED);
@@ -85,10 +91,24 @@ export class PlacementPass {
   constructor(store: Store, clock: Clock) {
     this.#store = store;
     this.#clock = clock;
-    const view = store.view();
+  }
+
+  /**
+   * Reads the whole store; others get their turn meanwhile, so commits must be taken in (`absorb`) from before on.
+   * Every object is read as it is when its turn comes, so it makes no difference which of the two comes first.
+   */
+  async load(signal: AbortSignal): Promise<void> {
+    const view = this.#store.view();
     for (const cluster of view.list('cluster')) this.#setCluster(cluster);
     for (const node of view.list('node')) this.#scheduler.setNode(node);
-    for (const task of view.list('task')) {
+    let sliceEndMs = this.#clock.monotonic() + SLICE_MS;
+    for (const [i, { id }] of view.list('task').entries()) {
+      if (i % TASKS_PER_TRANSACTION === 0 && this.#clock.monotonic() >= sliceEndMs) {
+        await this.#clock.sleep(0, signal);
+        sliceEndMs = this.#clock.monotonic() + SLICE_MS;
+      }
+      const task = this.#store.view().get('task', id);
+      if (task === undefined) continue;
       this.#enter(task);
       if (hasFailed(task)) this.#noteFailure(task, timestampToMs(task.status?.timestamp));
     }
@@ -113,8 +133,8 @@ export class PlacementPass {
   #enter(task: Task): void {
     if (this.#writing.has(task.id)) return;
     this.#scheduler.addTask(task);
-    this.#unwait(task.id);
     if (isPending(task)) this.#wait(task);
+    else this.#unwait(task.id);
   }
 
   #leave(taskId: string): void {
@@ -125,6 +145,8 @@ export class PlacementPass {
 
   #wait(task: Task): void {
     const key = `${task.node_id === '' ? 'free' : 'given'} ${groupKeyOf(task)}`;
+    const former = this.#groupOf.get(task.id);
+    if (former !== undefined && former.key !== key) this.#unwait(task.id);
     let group = this.#groups.get(key);
     if (group === undefined) {
       group = { key, priority: priorityOf(task), tasks: new Map(), toldAtMs: 0 };
@@ -184,20 +206,29 @@ export class PlacementPass {
     this.newsSeen = this.news;
     this.wakeAtMs = undefined;
     this.#scheduler.forgetPromises((key) => this.#groups.has(`free ${key}`) || this.#groups.has(`given ${key}`));
-    const refused: Task[] = [];
+    const refused: Refused[] = [];
+    const isOver = (): boolean => this.#writes.size >= TRANSACTIONS_MAX || this.#clock.monotonic() >= sliceEndMs;
+    const pauseIfOver = async (): Promise<void> => {
+      if (!isOver()) return;
+      await this.#pause(signal);
+      sliceEndMs = this.#clock.monotonic() + SLICE_MS;
+    };
     let sliceEndMs = this.#clock.monotonic() + SLICE_MS;
     for (const group of [...this.#groups.values()].sort((a, b) => b.priority - a.priority)) {
       for (;;) {
         const isDone = this.#placeSome(group, refused);
-        if (this.#writes.size >= TRANSACTIONS_MAX || this.#clock.monotonic() >= sliceEndMs) {
-          await this.#pause(signal);
-          sliceEndMs = this.#clock.monotonic() + SLICE_MS;
-        }
+        await pauseIfOver();
         if (signal.aborted) return;
         if (isDone) break;
       }
     }
-    this.#preempt(refused);
+    // Nobody is below priority 0: such groups push nobody off.
+    this.#preempt(refused.flatMap(({ group }) => (group.priority > 0 ? [...group.tasks.values()] : [])));
+    for (const one of refused) {
+      this.#tell(one);
+      await pauseIfOver();
+      if (signal.aborted) return;
+    }
     this.#flush();
     if (this.#defect !== undefined) throw this.#defect;
   }
@@ -209,7 +240,7 @@ export class PlacementPass {
   }
 
   /** Places some tasks of a group; true when nothing more can be done for the group in this pass. */
-  #placeSome(group: WaitingGroup, refused: Task[]): boolean {
+  #placeSome(group: WaitingGroup, refused: Refused[]): boolean {
     const some: Task[] = [];
     for (const task of group.tasks.values()) {
       if (some.push(task) >= TASKS_PER_SLICE) break;
@@ -220,25 +251,21 @@ export class PlacementPass {
     for (const decision of assignments)
       this.#decide(decision.taskId, (version) => ({ what: 'assign', decision, version }));
     const [example] = unplaced;
-    if (example !== undefined) {
-      for (const task of group.tasks.values()) refused.push(task);
-      this.#tell(group, () => example);
-    }
+    if (example !== undefined) refused.push({ group, whyOf: () => example });
     return example !== undefined || group.tasks.size === 0;
   }
 
-  #confirmAll(tasks: readonly Task[], group: WaitingGroup, refused: Task[]): true {
+  #confirmAll(tasks: readonly Task[], group: WaitingGroup, refused: Refused[]): true {
     const why = new Map<string, Unplaced>();
     for (const task of tasks) {
       const decision = this.#scheduler.confirm(task);
       if ('explanation' in decision) {
         why.set(task.id, decision);
-        refused.push(task);
       } else {
         this.#decide(task.id, (version) => ({ what: 'assign', decision, version }));
       }
     }
-    if (why.size > 0) this.#tell(group, (task) => why.get(task.id));
+    if (why.size > 0) refused.push({ group, whyOf: (task) => why.get(task.id) });
     return true;
   }
 
@@ -246,7 +273,7 @@ export class PlacementPass {
    * Explanations for the tasks of a group that got no node. New tasks are told at once; what stands is compared again
    * only after a while, and written only when it has changed: the state of a busy cluster must not become raft entries.
    */
-  #tell(group: WaitingGroup, whyOf: (task: Task) => Unplaced | undefined): void {
+  #tell({ group, whyOf }: Refused): void {
     const nowMs = this.#clock.now();
     const againAtMs = group.toldAtMs + TELL_AGAIN_MS + this.#groupOf.size * TELL_AGAIN_PER_TASK_MS;
     const isDue = nowMs >= againAtMs;

@@ -38,6 +38,7 @@ class Follower {
     this.#signal.addEventListener('abort', close, { once: true });
     const reader = this.#read(watch);
     try {
+      await this.#pass.load(this.#signal);
       while (!this.#ended) {
         await this.#pass.run(this.#signal);
         await this.#waitUntilDue();

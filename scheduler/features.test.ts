@@ -175,12 +175,27 @@ describe('preemption', () => {
     expect(third.assignments.map((one) => one.taskId)).toEqual(['t']);
   });
 
+  it('gives the rest of the room to others as soon as the task has its place', () => {
+    const scheduler = clusterOf([aNode('n1')], [running('a', 'n1', { service: 'a', cpus: 4 })]);
+    const waiting = aTask('t', { ...high, cpus: 3 });
+    const small = aTask('small', { service: 'small', cpus: 1 });
+    expect(schedule(scheduler, [waiting, small]).preemptions).toHaveLength(1);
+    scheduler.removeTask('a');
+    expect(counts(schedule(scheduler, [waiting, small]))).toEqual({ n1: 2 });
+  });
+
   it('keeps no room for a group that waits no more', () => {
     const scheduler = clusterOf([aNode('n1')], [running('a', 'n1', { service: 'a', cpus: 3 })]);
     schedule(scheduler, [aTask('t', { ...high, cpus: 4 })]);
     expect(scheduler.promises).toBe(1);
     scheduler.forgetPromises(() => false);
     expect(counts(schedule(scheduler, [aTask('small', { service: 'small', cpus: 1 })]))).toEqual({ n1: 1 });
+  });
+
+  it('does not push off those that the group must be beside', () => {
+    const scheduler = clusterOf([aNode('n1')], [running('a', 'n1', { service: 'db', cpus: 4 })]);
+    const labels = { ...high.labels, 'shoal.affinity': 'service.name==db' };
+    expect(schedule(scheduler, [aTask('t', { service: 'high', labels, cpus: 1 })]).preemptions).toEqual([]);
   });
 
   it('has a bound per pass', () => {

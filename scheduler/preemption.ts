@@ -118,6 +118,11 @@ function choose(need: Amounts, candidates: readonly Candidate[]): Candidate[] | 
   return chosen.toSorted(byRank);
 }
 
+/** Those that the group must be beside cannot make room for it: it would find its place gone with them. */
+function mayLeave({ kin }: Held, demand: Demand): boolean {
+  return kin.hints.priority < demand.priority && !demand.near.some(({ kins }) => kins.includes(kin));
+}
+
 /**
  * Who must leave a node so that one more task of the group fits there, as few as can be, of lower priority than the
  * group's; undefined when that does not help. Tasks that are told to go already are taken as gone, promised room as taken.
@@ -131,7 +136,7 @@ export function planRoom(view: NodeView, demand: Demand): RoomPlan | undefined {
   const candidates: Candidate[] = [];
   for (const held of view.tasks) {
     if (!held.active) add(need, ledger.held(held), -1);
-    else if (held.kin.hints.priority < demand.priority) candidates.push({ held, gives: ledger.held(held) });
+    else if (mayLeave(held, demand)) candidates.push({ held, gives: ledger.held(held) });
   }
   // What is not asked for cannot be lacking, though a node may have less than nothing of it.
   for (let i = 0; i < need.length; i++) if (wanted[i] === 0) need[i] = 0;

@@ -10,9 +10,12 @@ import { createTaskReaper } from './reaper.ts';
 import { createReplicatedOrchestrator } from './replicated.ts';
 
 export { dependencyWait } from './dependencies.ts';
+export { average } from './autoscale.ts';
+export { autoscaleOf, keepReplicas } from './autoscale-duty.ts';
+export { useOfService } from './autoscale-use.ts';
 export type { OrchestratorDeps } from './driver.ts';
 export { reason } from './reasons.ts';
-export { calledOff } from './service-view.ts';
+export { calledOff, isWanted } from './service-view.ts';
 
 /** Everything of this room that the leader runs: services of every mode, restarts, updates, and the clearing up. */
 export function orchestratorDuties(deps: OrchestratorDeps): LeaderDuty[] {
