@@ -36,6 +36,12 @@ function slotLimit(service: Service, slot: Slot, limit: number): number {
   return Math.max(limit, counted, isUpdating(service) ? 3 : 0);
 }
 
+/** Tasks that replacements follow which are not let start yet: how long these wait is told from them. */
+function predecessors(slot: Slot): Set<Task | undefined> {
+  const waiting = slot.tasks.filter((task) => task.desired_state === TaskState.READY);
+  return new Set(waiting.map((task) => slot.tasks[slot.tasks.indexOf(task) - 1]));
+}
+
 /** History of a slot above the limit, oldest first. What completed a job is the job's result and stays. */
 function excess(state: ServiceState, slot: Slot, limit: number): Task[] {
   const { service } = state;
@@ -43,9 +49,11 @@ function excess(state: ServiceState, slot: Slot, limit: number): Task[] {
   if (surplus <= 0) return [];
   // The last task of a slot that must not be restarted holds the slot: without it, the slot would be filled again.
   const resting = restingTask(state, slot);
+  const needed = predecessors(slot);
   const expendable = slot.tasks.filter(
     (task) =>
       task !== resting &&
+      !needed.has(task) &&
       isFinished(task) &&
       task.desired_state > TaskState.COMPLETE &&
       !(isJob(service) && observed(task) === TaskState.COMPLETE),

@@ -9,12 +9,13 @@ import {
   type TaskReason,
 } from '../../proto/index.ts';
 import { isTaskDirty } from '../store/dirty.ts';
+import type { ReadView } from '../store/types.ts';
 import { earlier, type Op } from './driver.ts';
 import { isHeld } from './held.ts';
 import { isLeaving, isSuccessor, planMoves } from './move.ts';
 import { newTask } from './new-task.ts';
 import { reason } from './reasons.ts';
-import { isRestartable, restartDelayMs } from './restart-policy.ts';
+import { failuresInRow, isCrashLoop, isRestartable, restartWaitMs, restartWaitText } from './restart-policy.ts';
 import {
   calledOff,
   createdAtMs,
@@ -23,6 +24,7 @@ import {
   isNodeBound,
   nodeFate,
   observed,
+  readService,
   targetState,
   withDesired,
   type ServiceState,
@@ -95,7 +97,8 @@ function lossReason(state: ServiceState, lost: Task): TaskReason {
   const fate = nodeFate(state.view, lost.node_id);
   if (fate !== 'ok') return fateReason(state.view, lost.node_id, fate);
   const err = lost.status?.err ?? '';
-  return reason('task-ended', `task ${lost.id} ended${err === '' ? '' : `: ${err}`}`);
+  const wait = isCrashLoop(lost) ? `${restartWaitText(lost)}: ` : '';
+  return reason('task-ended', `${wait}task ${lost.id} ended${err === '' ? '' : `: ${err}`}`);
 }
 
 /** The replacement for `lost`: READY at first when it must wait, so that its image is pulled meanwhile. */
@@ -103,11 +106,10 @@ function replacement(state: ServiceState, slot: Slot, lost: Task): Op {
   const fate = nodeFate(state.view, lost.node_id);
   const ended = observed(lost) > TaskState.RUNNING;
   // The delay is against crash loops; the loss of a node is none.
-  const waits = fate === 'ok' ? restartDelayMs(lost) > 0 : fate === 'drained' && !ended && isStopping(state, lost);
-  return {
-    op: 'create',
-    task: newTask(state, slot, lossReason(state, lost), waits ? TaskState.READY : targetState(state.service)),
-  };
+  const waits = fate === 'ok' ? restartWaitMs(lost) > 0 : fate === 'drained' && !ended && isStopping(state, lost);
+  const desired = waits ? TaskState.READY : targetState(state.service);
+  const restarts = isDirty(state, lost) ? 0 : failuresInRow(lost);
+  return { op: 'create', task: { ...newTask(state, slot, lossReason(state, lost), desired), restarts } };
 }
 
 /**
@@ -162,7 +164,24 @@ function oldTasksGoneAtMs(state: ServiceState, task: Task, older: readonly Task[
 function delayOverAtMs(state: ServiceState, task: Task, predecessor: Task | undefined): number {
   if (predecessor === undefined || !endedByItself(predecessor)) return 0;
   if (nodeFate(state.view, predecessor.node_id) !== 'ok' || isDirty(state, predecessor)) return 0;
-  return createdAtMs(task) + restartDelayMs(predecessor);
+  return createdAtMs(task) + restartWaitMs(predecessor);
+}
+
+/**
+ * Why a replacement that is prepared does not start yet, as a sentence for people; undefined when it does not wait for
+ * its restart delay.
+ */
+export function restartWait(view: ReadView, task: Task, nowMs: number): string | undefined {
+  if (task.desired_state !== TaskState.READY || observed(task) > TaskState.RUNNING) return undefined;
+  const state = readService(view, task.service_id, nowMs, () => '');
+  if (state === undefined || isHeld(state.service)) return undefined;
+  const older = state.tasks
+    .filter((one) => one.slot === task.slot && (!isNodeBound(state.service) || one.node_id === task.node_id))
+    .filter((one) => one.id !== task.id && createdAtMs(one) <= createdAtMs(task))
+    .sort((a, b) => createdAtMs(a) - createdAtMs(b));
+  const predecessor = older.at(-1);
+  if (predecessor === undefined || delayOverAtMs(state, task, predecessor) <= nowMs) return undefined;
+  return restartWaitText(predecessor);
 }
 
 /**
