@@ -1,6 +1,7 @@
 import { TaskState, UpdateStatus_UpdateState, type Service, type Task } from '../../proto/index.ts';
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
 import { createReconcileDuty, type Decision, type Op, type OrchestratorDeps, type Reconciler } from './driver.ts';
+import { iterationOf, runOf } from './progress.ts';
 import { isFinished, isJob, observed, readService, type ServiceState } from './service-view.ts';
 import { restingTask, slotsOf, type Slot } from './slot.ts';
 
@@ -61,6 +62,12 @@ function excess(state: ServiceState, slot: Slot, limit: number): Task[] {
   return expendable.slice(0, surplus);
 }
 
+/** A job's runs, each with its own history; any other service as a whole. */
+function runsOf(state: ServiceState): ServiceState[] {
+  if (!isJob(state.service)) return [state];
+  return [...new Set(state.tasks.map(iterationOf))].map((iteration) => runOf(state, iteration));
+}
+
 class ReaperReconciler implements Reconciler {
   readonly name = 'task-reaper';
   readonly debounceMs = REAP_DEBOUNCE_MS;
@@ -86,7 +93,9 @@ class ReaperReconciler implements Reconciler {
     if (state !== undefined && limit >= 0) {
       const seen = new Set(doomed.map((task) => task.id));
       const rest = { ...state, tasks: state.tasks.filter((task) => !seen.has(task.id)) };
-      for (const slot of slotsOf(rest)) doomed.push(...excess(rest, slot, limit));
+      for (const run of runsOf(rest)) {
+        for (const slot of slotsOf(run)) doomed.push(...excess(run, slot, limit));
+      }
     }
     return { steps: doomed.map((task): Op[] => [{ op: 'remove', taskId: task.id }]) };
   }

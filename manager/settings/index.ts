@@ -1,3 +1,4 @@
+export { nextCron, parseCron, type CronSchedule } from './cron.ts';
 export {
   movesStopFirst,
   readServiceSettings,
