@@ -20,6 +20,7 @@ const SETTINGS: readonly Setting[] = [
   setting('update-canary', 'string', 'Update this many tasks first, then wait for "service promote"'),
   setting('update-canary-wait', 'string', 'Promote a canary by itself after this time', 'update.canary-wait'),
   setting('update-deadline', 'string', 'Longest time without progress before an update counts as failed (10m)'),
+  setting('drain', 'string', 'Longest time that a task may finish its connections before it is told to stop (5s)'),
   setting('rebalance', 'bool', 'Move tasks to nodes that join or come back', 'rebalance'),
   setting('move-order', 'string', 'Order in which tasks leave drained nodes ("start-first", "stop-first")'),
   setting('autoscale-min', 'string', 'Fewest replicas (1)'),

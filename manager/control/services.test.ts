@@ -49,6 +49,7 @@ async function update(service: Service, change: (spec: ServiceSpec) => void): Pr
     service_version: version,
     spec: next,
     rollback: UpdateServiceRequest_Rollback.NONE,
+    rollback_to: 0,
   });
   return answer.service as Service;
 }
@@ -58,6 +59,14 @@ const ingress = (published_port: number): Partially<ServiceSpec> => ({
 });
 
 describe('creating a service', () => {
+  it('refuses a memory target without a memory limit, and names the way out', async () => {
+    const labels = { 'shoal.autoscale.max': '4', 'shoal.autoscale.memory': '80' };
+    const scaling = { annotations: { name: 'web', labels } };
+    await expect(create('web', scaling)).rejects.toThrow('set one with --limit-memory');
+    const task = { container: { image: 'nginx' }, resources: { limits: { memory_bytes: 64 << 20 } } };
+    await create('web', { ...scaling, task });
+  });
+
   it('stores the spec and answers with the object', async () => {
     const service = await create('web');
     expect(service.id).toMatch(/^[0-9a-z]{25}$/);
@@ -287,6 +296,7 @@ describe('updating a service', () => {
         service_version: service.meta?.version ?? null,
         spec: service.spec,
         rollback: UpdateServiceRequest_Rollback.PREVIOUS,
+        rollback_to: 0,
       });
     await expect(rollback(first)).rejects.toMatchObject({
       code: 'FailedPrecondition',

@@ -1,4 +1,5 @@
 import type { LeaderDuty } from '../store/types.ts';
+import { createAutoscaler } from './autoscale-duty.ts';
 import { createConstraintEnforcer } from './constraint-enforcer.ts';
 import type { OrchestratorDeps } from './driver.ts';
 import { createDependencies } from './dependencies.ts';
@@ -21,6 +22,7 @@ export function orchestratorDuties(deps: OrchestratorDeps): LeaderDuty[] {
     createDependencies(deps),
     createNodeTasks(deps),
     createConstraintEnforcer(deps),
+    createAutoscaler(deps),
     createTaskReaper(deps),
   ];
 }

@@ -1,6 +1,7 @@
 import { newId } from '../../base/index.ts';
 import { TaskState, type Task, type TaskReason } from '../../proto/index.ts';
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
+import { canaryOf, stateFor } from './canary.ts';
 import {
   createReconcileDuty,
   earlier,
@@ -14,7 +15,8 @@ import { reason } from './reasons.ts';
 import { superviseSlot } from './restart.ts';
 import { modeOf, readService, calledOff, type ServiceState } from './service-view.ts';
 import { isOccupied, slotsOf, slotsToGiveUp, type Slot } from './slot.ts';
-import { newUpdateMemory, planUpdate, type UpdateMemory } from './update.ts';
+import { planUpdate } from './update.ts';
+import { newUpdateMemory, type UpdateMemory } from './update-progress.ts';
 
 /** Services that a change may concern: its own, those of its tasks, those with tasks on its node. */
 export function servicesOf(change: Change, view: ReadView): string[] {
@@ -29,6 +31,7 @@ export function servicesOf(change: Change, view: ReadView): string[] {
     case 'network':
     case 'secret':
     case 'config':
+    case 'revision':
       return [];
   }
 }
@@ -49,13 +52,21 @@ export function removeTasks(tasks: readonly Task[], why: TaskReason): Op[][] {
     .map((task) => [{ op: 'update', task: calledOff(task, TaskState.REMOVE, why) }]);
 }
 
+/** Why a service has this number of replicas: the autoscaler's words where it chose that number. */
+function numberReason(state: ServiceState, code: 'scale-up' | 'scale-down', replicas: number): TaskReason {
+  const { autoscale } = state.service;
+  const chosen = autoscale !== null && autoscale.to_replicas === replicas;
+  const sameWay = chosen && autoscale.to_replicas > autoscale.from_replicas === (code === 'scale-up');
+  return reason(code, sameWay ? autoscale.message : `the service has ${replicas} replicas`);
+}
+
 /** New tasks for `count` slots, the lowest free numbers first (swarmkit.md §3.2). */
 function fill(state: ServiceState, occupied: ReadonlySet<number>, count: number): Op[][] {
   const steps: Op[][] = [];
   const isNew = state.tasks.length === 0;
   const why = isNew
     ? reason('service-created', 'the service was created')
-    : reason('scale-up', `the service has ${occupied.size + count} replicas`);
+    : numberReason(state, 'scale-up', occupied.size + count);
   for (let slot = 1; steps.length < count; slot++) {
     if (!occupied.has(slot)) steps.push([{ op: 'create', task: newTask(state, { slot, nodeId: '' }, why) }]);
   }
@@ -71,7 +82,7 @@ function scale(state: ServiceState, slots: readonly Slot[], replicas: number): {
     return { steps: fill(state, numbers, -surplus), kept: occupied };
   }
   const givenUp = new Set(slotsToGiveUp(occupied, surplus));
-  const why = reason('scale-down', `the service has ${replicas} replicas`);
+  const why = numberReason(state, 'scale-down', replicas);
   const steps = [...givenUp].flatMap((slot) => removeTasks(slot.tasks, why));
   return { steps, kept: occupied.filter((slot) => !givenUp.has(slot)) };
 }
@@ -79,16 +90,17 @@ function scale(state: ServiceState, slots: readonly Slot[], replicas: number): {
 /** What a replicated service needs now. Pure but for the update's memory. */
 export function decideReplicated(state: ServiceState, memory: UpdateMemory): Decision {
   const replicas = state.service.spec?.replicated?.replicas ?? 0;
-  const { steps, kept } = scale(state, slotsOf(state), replicas);
+  const canary = canaryOf(state);
+  const { steps, kept } = scale(canary?.older ?? state, slotsOf(state), replicas);
   const held = new Set<string>();
   let wakeAtMs: number | undefined;
   for (const slot of kept) {
-    const supervision = superviseSlot(state, slot);
+    const supervision = superviseSlot(stateFor(state, canary, slot), slot);
     if (supervision.steps.length > 0) held.add(slot.key);
     steps.push(...supervision.steps);
     wakeAtMs = earlier(wakeAtMs, supervision.wakeAtMs);
   }
-  const plan = planUpdate(state, { slots: kept, held, settled: steps.length === 0 }, memory);
+  const plan = planUpdate(state, { slots: kept, held, settled: steps.length === 0, canary }, memory);
   steps.push(...plan.steps);
   return { steps, wakeAtMs: earlier(wakeAtMs, plan.wakeAtMs) };
 }

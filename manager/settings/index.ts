@@ -1,5 +1,7 @@
 export { nextCron, parseCron, type CronSchedule } from './cron.ts';
+export { openCanary, promoted, slotCount, waitingSinceMs, withMessage, type CanarySettings } from './canary.ts';
 export {
+  drainMsOf,
   movesStopFirst,
   readServiceSettings,
   SETTINGS_PREFIX,

@@ -7,6 +7,7 @@ describe('settings as labels', () => {
       canary: 0,
       canaryWaitMs: undefined,
       updateDeadlineMs: 600_000,
+      drainMs: 5_000,
       rebalance: false,
       moveStopFirst: false,
       autoscale: undefined,
