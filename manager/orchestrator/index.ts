@@ -10,7 +10,7 @@ import { createTaskReaper } from './reaper.ts';
 import { createReplicatedOrchestrator } from './replicated.ts';
 
 export { dependencyWait } from './dependencies.ts';
-export { restartWait } from './restart.ts';
+export { crashLoopWait } from './restart.ts';
 export type { OrchestratorDeps } from './driver.ts';
 
 /** Everything of this room that the leader runs: services of every mode, restarts, updates, and the clearing up. */

@@ -15,7 +15,14 @@ import { isHeld } from './held.ts';
 import { isLeaving, isSuccessor, planMoves } from './move.ts';
 import { newTask } from './new-task.ts';
 import { reason } from './reasons.ts';
-import { failuresInRow, isCrashLoop, isRestartable, restartWaitMs, restartWaitText } from './restart-policy.ts';
+import {
+  failuresInRow,
+  isCrashLoop,
+  isRestartable,
+  PLAIN_RESTARTS,
+  restartWaitMs,
+  restartWaitText,
+} from './restart-policy.ts';
 import {
   calledOff,
   createdAtMs,
@@ -24,7 +31,6 @@ import {
   isNodeBound,
   nodeFate,
   observed,
-  readService,
   targetState,
   withDesired,
   type ServiceState,
@@ -168,20 +174,21 @@ function delayOverAtMs(state: ServiceState, task: Task, predecessor: Task | unde
 }
 
 /**
- * Why a replacement that is prepared does not start yet, as a sentence for people; undefined when it does not wait for
- * its restart delay.
+ * What a replacement that is prepared, but kept back because its slot crashes again and again, waits for: a sentence for
+ * people. Undefined for every other task.
  */
-export function restartWait(view: ReadView, task: Task, nowMs: number): string | undefined {
+export function crashLoopWait(view: ReadView, task: Task, nowMs: number): string | undefined {
   if (task.desired_state !== TaskState.READY || observed(task) > TaskState.RUNNING) return undefined;
-  const state = readService(view, task.service_id, nowMs, () => '');
-  if (state === undefined || isHeld(state.service)) return undefined;
-  const older = state.tasks
-    .filter((one) => one.slot === task.slot && (!isNodeBound(state.service) || one.node_id === task.node_id))
-    .filter((one) => one.id !== task.id && createdAtMs(one) <= createdAtMs(task))
-    .sort((a, b) => createdAtMs(a) - createdAtMs(b));
-  const predecessor = older.at(-1);
-  if (predecessor === undefined || delayOverAtMs(state, task, predecessor) <= nowMs) return undefined;
-  return restartWaitText(predecessor);
+  if (task.restarts <= PLAIN_RESTARTS) return undefined;
+  const service = view.get('service', task.service_id);
+  if (service === undefined || isHeld(service)) return undefined;
+  const tasks = isNodeBound(service) ? view.tasksByNode(task.node_id) : view.tasksBySlot(service.id, task.slot);
+  const before = tasks
+    .filter((one) => one.service_id === service.id && one.id !== task.id && createdAtMs(one) <= createdAtMs(task))
+    .sort((a, b) => createdAtMs(a) - createdAtMs(b))
+    .at(-1);
+  if (before === undefined || !endedByItself(before) || !isCrashLoop(before)) return undefined;
+  return createdAtMs(task) + restartWaitMs(before) > nowMs ? restartWaitText(before) : undefined;
 }
 
 /**
