@@ -11,6 +11,7 @@ import { dataRoutes } from './routes/data.ts';
 import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
+import { jobRunRoutes } from './routes/job-runs.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
 import { serviceRoutes } from './routes/services.ts';
 import { swarmRoutes } from './routes/swarm.ts';
@@ -40,6 +41,7 @@ export class ApiServer {
       ...systemRoutes,
       ...swarmRoutes,
       ...recoveryRoutes,
+      ...jobRunRoutes,
       ...nodeRoutes,
       ...serviceRoutes,
       ...taskRoutes,

@@ -23,6 +23,7 @@ const node = (): Promise<CommandGroup> => import('./node.ts').then((file) => fil
 const service = (): Promise<CommandGroup> => import('./service.ts').then((file) => file.serviceCommands);
 const serviceChange = (): Promise<CommandGroup> =>
   import('./service-change.ts').then((file) => file.serviceChangeCommands);
+const serviceRuns = (): Promise<CommandGroup> => import('./service-runs.ts').then((file) => file.serviceRunCommands);
 const serviceLogs = (): Promise<CommandGroup> => import('./service-logs.ts').then((file) => file.serviceLogCommands);
 const swarm = (): Promise<CommandGroup> => import('./swarm.ts').then((file) => file.swarmCommands);
 const swarmSecrets = (): Promise<CommandGroup> => import('./swarm-keys.ts').then((file) => file.swarmKeyCommands);
@@ -125,6 +126,8 @@ export const GROUPS: Readonly<Record<string, Group>> = {
       ps: entry('ps', service, 'List the tasks of one or more services'),
       rm: entry('rm', service, 'Remove one or more services', 'remove'),
       rollback: entry('rollback', serviceChange, 'Take back the last change of a service'),
+      run: entry('run', serviceRuns, 'Run a job now, whatever its schedule'),
+      runs: entry('runs', serviceRuns, 'List the runs of a job that runs by the clock'),
       scale: entry('scale', serviceChange, 'Set the number of replicas of services'),
       update: entry('update', serviceChange, 'Change a service'),
     },

@@ -135,6 +135,24 @@ export interface Service {
   UpdateStatus?: { State?: string; StartedAt?: string; CompletedAt?: string; Message?: string };
   ServiceStatus?: { RunningTasks: number; DesiredTasks: number; CompletedTasks: number };
   JobStatus?: { JobIteration?: { Index?: number } };
+  Cron?: CronState;
+}
+
+/** State of a job that runs by the clock. */
+export interface CronState {
+  Schedule: string;
+  LastScheduled?: string;
+  NextScheduled?: string;
+  Message: string;
+  Runs: CronRun[];
+}
+
+export interface CronRun {
+  JobIteration: { Index: number };
+  Scheduled?: string;
+  Finished?: string;
+  Outcome: string;
+  Message: string;
 }
 
 export interface Task {

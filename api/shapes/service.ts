@@ -13,6 +13,7 @@ import {
   type Resources,
   type Service,
   type TaskSpec,
+  type Timestamp,
   type UpdateConfig,
 } from '../../proto/index.ts';
 import type { JsonObject } from '../ports.ts';
@@ -318,6 +319,26 @@ function endpointToJson(endpoint: Endpoint | null): JsonObject {
 }
 
 /** Docker's JSON of a service. */
+const isoOrNothing = (time: Timestamp | null): string | undefined => (time === null ? undefined : timestampToIso(time));
+
+/** The state of a job that runs by the clock; Shoal's own. */
+export function cronToJson({ cron }: Service): JsonObject | undefined {
+  if (cron === null) return undefined;
+  return {
+    Schedule: cron.schedule,
+    LastScheduled: isoOrNothing(cron.last_scheduled),
+    NextScheduled: isoOrNothing(cron.next_scheduled),
+    Message: cron.message,
+    Runs: cron.runs.map((run) => ({
+      JobIteration: { Index: run.job_iteration },
+      Scheduled: isoOrNothing(run.scheduled),
+      Finished: isoOrNothing(run.finished),
+      Outcome: run.outcome,
+      Message: run.message,
+    })),
+  };
+}
+
 export function serviceToJson(service: Service): JsonObject {
   const { update_status: status, job_status: job, previous_spec: previous } = service;
   return {
@@ -342,6 +363,7 @@ export function serviceToJson(service: Service): JsonObject {
             JobIteration: { Index: textOrNothing(job.job_iteration?.index ?? 0) },
             LastExecution: timestampToIso(job.last_execution),
           },
+    Cron: cronToJson(service),
   };
 }
 

@@ -1170,6 +1170,8 @@ export const schema = {
                     },
                   },
                 },
+                RunServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
+                RunServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
                 Control: {
                   methods: {
                     GetNode: { requestType: 'GetNodeRequest', responseType: 'GetNodeResponse' },
@@ -1211,6 +1213,7 @@ export const schema = {
                       responseType: 'ListServiceStatusesResponse',
                     },
                     Explain: { requestType: 'ExplainRequest', responseType: 'ExplainResponse' },
+                    RunService: { requestType: 'RunServiceRequest', responseType: 'RunServiceResponse' },
                   },
                 },
                 SessionRequest: {
