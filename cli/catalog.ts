@@ -23,7 +23,12 @@ const node = (): Promise<CommandGroup> => import('./node.ts').then((file) => fil
 const service = (): Promise<CommandGroup> => import('./service.ts').then((file) => file.serviceCommands);
 const serviceChange = (): Promise<CommandGroup> =>
   import('./service-change.ts').then((file) => file.serviceChangeCommands);
+<<<<<<< HEAD
 const serviceRuns = (): Promise<CommandGroup> => import('./service-runs.ts').then((file) => file.serviceRunCommands);
+=======
+const serviceStats = (): Promise<CommandGroup> =>
+  import('./service-stats.ts').then((file) => file.serviceStatsCommands);
+>>>>>>> main
 const serviceLogs = (): Promise<CommandGroup> => import('./service-logs.ts').then((file) => file.serviceLogCommands);
 const swarm = (): Promise<CommandGroup> => import('./swarm.ts').then((file) => file.swarmCommands);
 const swarmSecrets = (): Promise<CommandGroup> => import('./swarm-keys.ts').then((file) => file.swarmKeyCommands);
@@ -129,6 +134,7 @@ export const GROUPS: Readonly<Record<string, Group>> = {
       run: entry('run', serviceRuns, 'Run a job now, whatever its schedule'),
       runs: entry('runs', serviceRuns, 'List the runs of a job that runs by the clock'),
       scale: entry('scale', serviceChange, 'Set the number of replicas of services'),
+      stats: entry('stats', serviceStats, 'Show what the tasks of services use'),
       update: entry('update', serviceChange, 'Change a service'),
     },
   },

@@ -1852,6 +1852,7 @@ export const ListServiceStatusesResponse_ServiceStatus: MessageType<ListServiceS
     'docker.swarmkit.v1.ListServiceStatusesResponse.ServiceStatus',
   );
 
+<<<<<<< HEAD
 export interface RunServiceRequest {
   service_id: string;
 }
@@ -1866,6 +1867,50 @@ export const RunServiceResponse: MessageType<RunServiceResponse> = messageType<R
   'docker.swarmkit.v1.RunServiceResponse',
 );
 
+=======
+export interface GetServiceStatsRequest {
+  reference: string;
+}
+export const GetServiceStatsRequest: MessageType<GetServiceStatsRequest> = messageType<GetServiceStatsRequest>(
+  'docker.swarmkit.v1.GetServiceStatsRequest',
+);
+
+export interface GetServiceStatsResponse {
+  service: Service | null;
+  tasks: GetServiceStatsResponse_TaskStats[];
+  fresh: number;
+  cpu_percent: number;
+  memory_percent: number;
+  autoscale: GetServiceStatsResponse_Bounds | null;
+}
+export const GetServiceStatsResponse: MessageType<GetServiceStatsResponse> = messageType<GetServiceStatsResponse>(
+  'docker.swarmkit.v1.GetServiceStatsResponse',
+);
+
+export interface GetServiceStatsResponse_TaskStats {
+  task_id: string;
+  slot: number;
+  node_id: string;
+  known: boolean;
+  cpu_percent: number;
+  memory_bytes: number;
+  age_ms: number;
+  nano_cpus_limit: number;
+  memory_limit_bytes: number;
+}
+export const GetServiceStatsResponse_TaskStats: MessageType<GetServiceStatsResponse_TaskStats> =
+  messageType<GetServiceStatsResponse_TaskStats>('docker.swarmkit.v1.GetServiceStatsResponse.TaskStats');
+
+export interface GetServiceStatsResponse_Bounds {
+  min: number;
+  max: number;
+  cpu_target: number;
+  memory_target: number;
+}
+export const GetServiceStatsResponse_Bounds: MessageType<GetServiceStatsResponse_Bounds> =
+  messageType<GetServiceStatsResponse_Bounds>('docker.swarmkit.v1.GetServiceStatsResponse.Bounds');
+
+>>>>>>> main
 export interface SessionRequest {
   shoal_version: number;
   description: NodeDescription | null;
@@ -2793,10 +2838,17 @@ export const ControlService = {
     requestStream: false,
     responseStream: false,
   },
+<<<<<<< HEAD
   RunService: {
     path: '/docker.swarmkit.v1.Control/RunService',
     request: RunServiceRequest,
     response: RunServiceResponse,
+=======
+  GetServiceStats: {
+    path: '/docker.swarmkit.v1.Control/GetServiceStats',
+    request: GetServiceStatsRequest,
+    response: GetServiceStatsResponse,
+>>>>>>> main
     requestStream: false,
     responseStream: false,
   },
