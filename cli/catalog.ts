@@ -23,12 +23,9 @@ const node = (): Promise<CommandGroup> => import('./node.ts').then((file) => fil
 const service = (): Promise<CommandGroup> => import('./service.ts').then((file) => file.serviceCommands);
 const serviceChange = (): Promise<CommandGroup> =>
   import('./service-change.ts').then((file) => file.serviceChangeCommands);
-<<<<<<< HEAD
 const serviceRuns = (): Promise<CommandGroup> => import('./service-runs.ts').then((file) => file.serviceRunCommands);
-=======
 const serviceStats = (): Promise<CommandGroup> =>
   import('./service-stats.ts').then((file) => file.serviceStatsCommands);
->>>>>>> main
 const serviceLogs = (): Promise<CommandGroup> => import('./service-logs.ts').then((file) => file.serviceLogCommands);
 const swarm = (): Promise<CommandGroup> => import('./swarm.ts').then((file) => file.swarmCommands);
 const swarmSecrets = (): Promise<CommandGroup> => import('./swarm-keys.ts').then((file) => file.swarmKeyCommands);

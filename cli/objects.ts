@@ -135,8 +135,8 @@ export interface Service {
   UpdateStatus?: { State?: string; StartedAt?: string; CompletedAt?: string; Message?: string };
   ServiceStatus?: { RunningTasks: number; DesiredTasks: number; CompletedTasks: number };
   JobStatus?: { JobIteration?: { Index?: number } };
-<<<<<<< HEAD
   Cron?: CronState;
+  Autoscale?: AutoscaleStatus;
 }
 
 /** State of a job that runs by the clock. */
@@ -154,9 +154,8 @@ export interface CronRun {
   Finished?: string;
   Outcome: string;
   Message: string;
-=======
-  Autoscale?: AutoscaleStatus;
 }
+
 /** Shoal's own: what the autoscaler did last. */
 export interface AutoscaleStatus {
   FromReplicas: number;
@@ -195,7 +194,6 @@ export interface ServiceStats {
     NanoCPUsLimit?: number;
     MemoryLimitBytes?: number;
   }[];
->>>>>>> main
 }
 
 export interface Task {

@@ -1,6 +1,6 @@
 import { failedPrecondition, must } from '../../base/index.ts';
 import type { RequestContext, Route } from '../router.ts';
-import { cronToJson } from '../shapes/service.ts';
+import { cronToJson } from '../shapes/cron.ts';
 import { sendJson } from '../stream.ts';
 
 async function run({ response, ports, params }: RequestContext): Promise<void> {

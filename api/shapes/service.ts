@@ -14,7 +14,6 @@ import {
   type Resources,
   type Service,
   type TaskSpec,
-  type Timestamp,
   type UpdateConfig,
 } from '../../proto/index.ts';
 import type { JsonObject } from '../ports.ts';
@@ -25,6 +24,7 @@ import {
   driverToJson,
   duration,
 } from './container-spec.ts';
+import { cronToJson } from './cron.ts';
 import { Fields, listOrNothing, mapOrNothing, textOrNothing, wordOf } from './fields.ts';
 import {
   ENDPOINT_MODE,
@@ -320,29 +320,6 @@ function endpointToJson(endpoint: Endpoint | null): JsonObject {
   };
 }
 
-<<<<<<< HEAD
-/** Docker's JSON of a service. */
-const isoOrNothing = (time: Timestamp | null): string | undefined => (time === null ? undefined : timestampToIso(time));
-
-/** The state of a job that runs by the clock; Shoal's own. */
-export function cronToJson({ cron }: Service): JsonObject | undefined {
-  if (cron === null) return undefined;
-  return {
-    Schedule: cron.schedule,
-    LastScheduled: isoOrNothing(cron.last_scheduled),
-    NextScheduled: isoOrNothing(cron.next_scheduled),
-    Message: cron.message,
-    Runs: cron.runs.map((run) => ({
-      JobIteration: { Index: run.job_iteration },
-      Scheduled: isoOrNothing(run.scheduled),
-      Finished: isoOrNothing(run.finished),
-      Outcome: run.outcome,
-      Message: run.message,
-    })),
-  };
-}
-
-=======
 function autoscaleToJson(status: AutoscaleStatus | null): JsonObject | undefined {
   if (status === null) return undefined;
   return {
@@ -356,7 +333,6 @@ function autoscaleToJson(status: AutoscaleStatus | null): JsonObject | undefined
 }
 
 /** Docker's JSON of a service, and what Shoal knows beyond. */
->>>>>>> main
 export function serviceToJson(service: Service): JsonObject {
   const { update_status: status, job_status: job, previous_spec: previous } = service;
   return {
@@ -381,11 +357,8 @@ export function serviceToJson(service: Service): JsonObject {
             JobIteration: { Index: textOrNothing(job.job_iteration?.index ?? 0) },
             LastExecution: timestampToIso(job.last_execution),
           },
-<<<<<<< HEAD
     Cron: cronToJson(service),
-=======
     Autoscale: autoscaleToJson(service.autoscale),
->>>>>>> main
   };
 }
 

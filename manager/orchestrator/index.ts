@@ -10,13 +10,10 @@ import { createTaskReaper } from './reaper.ts';
 import { createReplicatedOrchestrator } from './replicated.ts';
 
 export { dependencyWait } from './dependencies.ts';
-<<<<<<< HEAD
 export { crashLoopWait } from './restart.ts';
-=======
 export { average } from './autoscale.ts';
 export { autoscaleOf, keepReplicas } from './autoscale-duty.ts';
 export { useOfService } from './autoscale-use.ts';
->>>>>>> main
 export type { OrchestratorDeps } from './driver.ts';
 export { isWanted } from './service-view.ts';
 

@@ -1170,10 +1170,8 @@ export const schema = {
                     },
                   },
                 },
-<<<<<<< HEAD
                 RunServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
                 RunServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
-=======
                 GetServiceStatsRequest: { fields: { reference: { type: 'string', id: 1 } } },
                 GetServiceStatsResponse: {
                   fields: {
@@ -1208,7 +1206,6 @@ export const schema = {
                     },
                   },
                 },
->>>>>>> main
                 Control: {
                   methods: {
                     GetNode: { requestType: 'GetNodeRequest', responseType: 'GetNodeResponse' },
@@ -1250,11 +1247,8 @@ export const schema = {
                       responseType: 'ListServiceStatusesResponse',
                     },
                     Explain: { requestType: 'ExplainRequest', responseType: 'ExplainResponse' },
-<<<<<<< HEAD
                     RunService: { requestType: 'RunServiceRequest', responseType: 'RunServiceResponse' },
-=======
                     GetServiceStats: { requestType: 'GetServiceStatsRequest', responseType: 'GetServiceStatsResponse' },
->>>>>>> main
                   },
                 },
                 SessionRequest: {

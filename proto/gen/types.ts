@@ -1852,7 +1852,6 @@ export const ListServiceStatusesResponse_ServiceStatus: MessageType<ListServiceS
     'docker.swarmkit.v1.ListServiceStatusesResponse.ServiceStatus',
   );
 
-<<<<<<< HEAD
 export interface RunServiceRequest {
   service_id: string;
 }
@@ -1867,7 +1866,6 @@ export const RunServiceResponse: MessageType<RunServiceResponse> = messageType<R
   'docker.swarmkit.v1.RunServiceResponse',
 );
 
-=======
 export interface GetServiceStatsRequest {
   reference: string;
 }
@@ -1910,7 +1908,6 @@ export interface GetServiceStatsResponse_Bounds {
 export const GetServiceStatsResponse_Bounds: MessageType<GetServiceStatsResponse_Bounds> =
   messageType<GetServiceStatsResponse_Bounds>('docker.swarmkit.v1.GetServiceStatsResponse.Bounds');
 
->>>>>>> main
 export interface SessionRequest {
   shoal_version: number;
   description: NodeDescription | null;
@@ -2838,17 +2835,17 @@ export const ControlService = {
     requestStream: false,
     responseStream: false,
   },
-<<<<<<< HEAD
   RunService: {
     path: '/docker.swarmkit.v1.Control/RunService',
     request: RunServiceRequest,
     response: RunServiceResponse,
-=======
+    requestStream: false,
+    responseStream: false,
+  },
   GetServiceStats: {
     path: '/docker.swarmkit.v1.Control/GetServiceStats',
     request: GetServiceStatsRequest,
     response: GetServiceStatsResponse,
->>>>>>> main
     requestStream: false,
     responseStream: false,
   },
