@@ -12,6 +12,7 @@ import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
 import { jobRunRoutes } from './routes/job-runs.ts';
+import { rebalanceRoutes } from './routes/rebalance.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
 import { statsRoutes } from './routes/stats.ts';
 import { serviceRoutes } from './routes/services.ts';
@@ -45,6 +46,7 @@ export class ApiServer {
       ...jobRunRoutes,
       ...nodeRoutes,
       ...serviceRoutes,
+      ...rebalanceRoutes,
       ...statsRoutes,
       ...taskRoutes,
       ...whyRoutes,

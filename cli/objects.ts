@@ -136,6 +136,8 @@ export interface Service {
   ServiceStatus?: { RunningTasks: number; DesiredTasks: number; CompletedTasks: number };
   JobStatus?: { JobIteration?: { Index?: number } };
   Cron?: CronState;
+  /** Shoal's own: since when its tasks are being levelled out by hand. */
+  RebalanceRequested?: string;
   Autoscale?: AutoscaleStatus;
 }
 
@@ -248,7 +250,7 @@ export interface SwarmSpec {
   Labels?: Record<string, string> | null;
   Orchestration?: { TaskHistoryRetentionLimit?: number };
   Raft?: { SnapshotInterval?: number; KeepOldSnapshots?: number; ElectionTick?: number; HeartbeatTick?: number };
-  Dispatcher?: { HeartbeatPeriod?: number };
+  Dispatcher?: { HeartbeatPeriod?: number; NodeDownAfter?: number };
   CAConfig?: {
     NodeCertExpiry?: number;
     ExternalCAs?: { Protocol: string; URL: string; Options?: Record<string, string>; CACert?: string }[];

@@ -358,6 +358,8 @@ export function serviceToJson(service: Service): JsonObject {
             LastExecution: timestampToIso(job.last_execution),
           },
     Cron: cronToJson(service),
+    // Shoal's own.
+    RebalanceRequested: service.rebalance_requested === null ? undefined : timestampToIso(service.rebalance_requested),
     Autoscale: autoscaleToJson(service.autoscale),
   };
 }

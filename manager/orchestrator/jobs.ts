@@ -16,7 +16,7 @@ import { newTask } from './new-task.ts';
 import { isCompleted, isEligible, isOver, iterationOf, presentIteration, progressOf, runOf } from './progress.ts';
 import { reason } from './reasons.ts';
 import { allServices, removeTasks } from './replicated.ts';
-import { superviseSlot } from './restart.ts';
+import { firstDesired, superviseSlot } from './restart.ts';
 import { modeOf, readService, type ServiceState } from './service-view.ts';
 import { isOccupied, slotsOf, type Slot } from './slot.ts';
 
@@ -62,6 +62,7 @@ function decideReplicatedJob(state: ServiceState): Decision {
 /** A global job: once on every node that is ready, active and satisfies the constraints. */
 function decideGlobalJob(state: ServiceState): Decision {
   const slots = slotsOf(state);
+  const bySlot = new Map(slots.map((slot) => [slot.nodeId, slot]));
   const taken = new Set<string>();
   const staying: Slot[] = [];
   const leaving: Op[][] = [];
@@ -76,7 +77,9 @@ function decideGlobalJob(state: ServiceState): Decision {
   decision.steps.push(...leaving);
   for (const node of state.view.list('node')) {
     if (taken.has(node.id) || !isEligible(state, node)) continue;
-    decision.steps.push([{ op: 'create', task: newTask(state, { slot: 0, nodeId: node.id }, runReason(state)) }]);
+    const desired = firstDesired(state, bySlot.get(node.id));
+    const task = newTask(state, { slot: 0, nodeId: node.id }, runReason(state), desired);
+    decision.steps.push([{ op: 'create', task }]);
   }
   return decision;
 }

@@ -10,4 +10,5 @@ export {
   type Dependency,
   type DependencyCondition,
   type ServiceSettings,
+  wantsRebalance,
 } from './service-settings.ts';
