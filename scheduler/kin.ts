@@ -2,7 +2,12 @@ import { isShoalError } from '../base/index.ts';
 import type { Task } from '../proto/index.ts';
 import type { Constraint } from './constraint.ts';
 import { parsePlacementHints, type PlacementHints } from './hints.ts';
-import type { NodeView } from './node-view.ts';
+
+/** A node, as far as it matters here (`NodeView`). */
+export interface Place {
+  readonly row: number;
+  readonly isKnown: boolean;
+}
 
 /** Tasks of one service with the same name and labels: what affinities and priorities look at. */
 export interface Kin {
@@ -12,7 +17,7 @@ export interface Kin {
   readonly labels: Readonly<Record<string, string>>;
   readonly hints: PlacementHints;
   /** How many of them each node has that shall stay. */
-  readonly active: Map<NodeView, number>;
+  readonly active: Map<Place, number>;
   /** Tasks in the books, those that shall go included. */
   tasks: number;
 }
