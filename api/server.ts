@@ -12,6 +12,7 @@ import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
+import { serviceHistoryRoutes } from './routes/service-history.ts';
 import { serviceRoutes } from './routes/services.ts';
 import { swarmRoutes } from './routes/swarm.ts';
 import { systemRoutes } from './routes/system.ts';
@@ -42,6 +43,7 @@ export class ApiServer {
       ...recoveryRoutes,
       ...nodeRoutes,
       ...serviceRoutes,
+      ...serviceHistoryRoutes,
       ...taskRoutes,
       ...whyRoutes,
       ...dataRoutes,

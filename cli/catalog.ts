@@ -23,6 +23,8 @@ const node = (): Promise<CommandGroup> => import('./node.ts').then((file) => fil
 const service = (): Promise<CommandGroup> => import('./service.ts').then((file) => file.serviceCommands);
 const serviceChange = (): Promise<CommandGroup> =>
   import('./service-change.ts').then((file) => file.serviceChangeCommands);
+const serviceHistory = (): Promise<CommandGroup> =>
+  import('./service-history.ts').then((file) => file.serviceHistoryCommands);
 const serviceLogs = (): Promise<CommandGroup> => import('./service-logs.ts').then((file) => file.serviceLogCommands);
 const swarm = (): Promise<CommandGroup> => import('./swarm.ts').then((file) => file.swarmCommands);
 const swarmSecrets = (): Promise<CommandGroup> => import('./swarm-keys.ts').then((file) => file.swarmKeyCommands);
@@ -119,12 +121,15 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     about: 'Manage swarm services',
     commands: {
       create: entry('create', serviceChange, 'Create a service'),
+      diff: entry('diff', serviceHistory, 'Show what differs between two revisions of a service'),
+      history: entry('history', serviceHistory, 'List the revisions of a service'),
       inspect: entry('inspect', service, 'Show all facts of one or more services'),
       logs: entry('logs', serviceLogs, 'Show the output of a service or a task'),
       ls: entry('ls', service, 'List services', 'list'),
+      promote: entry('promote', serviceHistory, 'Let an update go on that waits after its first tasks'),
       ps: entry('ps', service, 'List the tasks of one or more services'),
       rm: entry('rm', service, 'Remove one or more services', 'remove'),
-      rollback: entry('rollback', serviceChange, 'Take back the last change of a service'),
+      rollback: entry('rollback', serviceChange, 'Take back the last change of a service, or go to a revision'),
       scale: entry('scale', serviceChange, 'Set the number of replicas of services'),
       update: entry('update', serviceChange, 'Change a service'),
     },

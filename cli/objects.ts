@@ -135,6 +135,9 @@ export interface Service {
   UpdateStatus?: { State?: string; StartedAt?: string; CompletedAt?: string; Message?: string };
   ServiceStatus?: { RunningTasks: number; DesiredTasks: number; CompletedTasks: number };
   JobStatus?: { JobIteration?: { Index?: number } };
+  /** Shoal's own: number of the spec in force, and the canary of a running update. */
+  Revision?: number;
+  Canary?: { Tasks: number; WaitingSince?: string; PromotedAt?: string };
 }
 
 export interface Task {

@@ -18,6 +18,7 @@ import type { Flags } from './options.ts';
 import type { PortConfig, Service, SwarmInfo, Task } from './objects.ts';
 import { removeEach } from './remove.ts';
 import { NameResolver } from './resolve.ts';
+import { canaryLine } from './service-history.ts';
 import { prettyService } from './service-pretty.ts';
 import { headers, renderListing } from './table.ts';
 import { printTasks } from './task-table.ts';
@@ -144,7 +145,16 @@ async function tasks(context: Context, flags: Flags, words: readonly string[]): 
   const names = new NameResolver(client, flags.bool('no-resolve'));
   const how = { truncate: !flags.bool('no-trunc'), quiet: flags.bool('quiet'), format: flags.string('format') };
   await printTasks(context, found, names, how);
+  if (!how.quiet && how.format === '') await sayCanaries(context, ids);
   if (missing.length > 0) throw new Error(missing.join('\n'));
+}
+
+/** Tells of updates that wait for a promotion: the table shows their tasks, but not why nothing moves. */
+async function sayCanaries({ client, err }: Context, ids: readonly string[]): Promise<void> {
+  for (const service of await client.get<Service[]>('/services', { filters: { id: ids } })) {
+    const line = canaryLine(service);
+    if (line !== undefined) say(err, line);
+  }
 }
 
 /** `self` as the id of the daemon's own node. */

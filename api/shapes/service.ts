@@ -4,6 +4,7 @@ import {
   durationToNs,
   ServiceSpec,
   timestampToIso,
+  type CanaryStatus,
   type Endpoint,
   type EndpointSpec,
   type Meta,
@@ -317,6 +318,15 @@ function endpointToJson(endpoint: Endpoint | null): JsonObject {
   };
 }
 
+function canaryToJson(canary: CanaryStatus | null): JsonObject | undefined {
+  if (canary === null) return undefined;
+  return {
+    Tasks: canary.tasks,
+    WaitingSince: canary.waiting_since === null ? undefined : timestampToIso(canary.waiting_since),
+    PromotedAt: canary.promoted_at === null ? undefined : timestampToIso(canary.promoted_at),
+  };
+}
+
 /** Docker's JSON of a service. */
 export function serviceToJson(service: Service): JsonObject {
   const { update_status: status, job_status: job, previous_spec: previous } = service;
@@ -342,6 +352,9 @@ export function serviceToJson(service: Service): JsonObject {
             JobIteration: { Index: textOrNothing(job.job_iteration?.index ?? 0) },
             LastExecution: timestampToIso(job.last_execution),
           },
+    // Shoal's own, from here.
+    Revision: textOrNothing(service.revision),
+    Canary: canaryToJson(service.canary),
   };
 }
 
