@@ -13,6 +13,7 @@ import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
 import { serviceHistoryRoutes } from './routes/service-history.ts';
+import { statsRoutes } from './routes/stats.ts';
 import { serviceRoutes } from './routes/services.ts';
 import { swarmRoutes } from './routes/swarm.ts';
 import { systemRoutes } from './routes/system.ts';
@@ -44,6 +45,7 @@ export class ApiServer {
       ...nodeRoutes,
       ...serviceRoutes,
       ...serviceHistoryRoutes,
+      ...statsRoutes,
       ...taskRoutes,
       ...whyRoutes,
       ...dataRoutes,

@@ -25,6 +25,8 @@ const serviceChange = (): Promise<CommandGroup> =>
   import('./service-change.ts').then((file) => file.serviceChangeCommands);
 const serviceHistory = (): Promise<CommandGroup> =>
   import('./service-history.ts').then((file) => file.serviceHistoryCommands);
+const serviceStats = (): Promise<CommandGroup> =>
+  import('./service-stats.ts').then((file) => file.serviceStatsCommands);
 const serviceLogs = (): Promise<CommandGroup> => import('./service-logs.ts').then((file) => file.serviceLogCommands);
 const swarm = (): Promise<CommandGroup> => import('./swarm.ts').then((file) => file.swarmCommands);
 const swarmSecrets = (): Promise<CommandGroup> => import('./swarm-keys.ts').then((file) => file.swarmKeyCommands);
@@ -131,6 +133,7 @@ export const GROUPS: Readonly<Record<string, Group>> = {
       rm: entry('rm', service, 'Remove one or more services', 'remove'),
       rollback: entry('rollback', serviceChange, 'Take back the last change of a service, or go to a revision'),
       scale: entry('scale', serviceChange, 'Set the number of replicas of services'),
+      stats: entry('stats', serviceStats, 'Show what the tasks of services use'),
       update: entry('update', serviceChange, 'Change a service'),
     },
   },

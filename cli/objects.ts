@@ -138,6 +138,48 @@ export interface Service {
   /** Shoal's own: number of the spec in force, and the canary of a running update. */
   Revision?: number;
   Canary?: { Tasks: number; WaitingSince?: string; PromotedAt?: string };
+  Autoscale?: AutoscaleStatus;
+}
+
+/** Shoal's own: what the autoscaler did last. */
+export interface AutoscaleStatus {
+  FromReplicas: number;
+  ToReplicas: number;
+  CPUPercent: number;
+  MemoryPercent: number;
+  ChangedAt: string;
+  Message: string;
+}
+
+/** Shoal's own: what the running tasks of a service use. */
+export interface ServiceStats {
+  ServiceID: string;
+  Name: string;
+  /** Running tasks, and those of them that have told lately what they use. */
+  Running: number;
+  Fresh: number;
+  /** Averages, of the limit. */
+  CPUPercent: number;
+  MemoryPercent: number;
+  Autoscale?: {
+    Replicas: number;
+    Min: number;
+    Max: number;
+    CPUTarget?: number;
+    MemoryTarget?: number;
+    Last?: AutoscaleStatus;
+  };
+  Tasks: {
+    ID: string;
+    Slot?: number;
+    NodeID: string;
+    /** Of one CPU; with the other two absent when nothing is known. */
+    CPUPercent?: number;
+    MemoryBytes?: number;
+    AgeMs?: number;
+    NanoCPUsLimit?: number;
+    MemoryLimitBytes?: number;
+  }[];
 }
 
 export interface Task {

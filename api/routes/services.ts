@@ -80,6 +80,15 @@ function rollbackTo(query: URLSearchParams): number {
   return number;
 }
 
+/**
+ * Replicas of an update that names none, as a Compose file without `replicas`: Docker's 1, but a service that scales by
+ * itself keeps what it has.
+ */
+function replicasDefault({ spec }: Service): number {
+  const scales = spec?.annotations?.labels['shoal.autoscale.max'] !== undefined;
+  return scales ? (spec?.replicated?.replicas ?? 1) : 1;
+}
+
 async function update(context: RequestContext): Promise<void> {
   const { ports, params, query, response } = context;
   const version = queryVersion(query, 'service');
@@ -101,7 +110,7 @@ async function specOf(context: RequestContext, service: Service): Promise<Servic
   const body = await readJson(context);
   const source = context.query.get('registryAuthFrom') === 'previous-spec' ? service.previous_spec : service.spec;
   const auth = registryAuth(context) || (source?.task?.container?.pull_options?.registry_auth ?? '');
-  return serviceSpecFromJson(body, auth);
+  return serviceSpecFromJson(body, auth, replicasDefault(service));
 }
 
 /** The present spec with new registry credentials; null when the request brings none. */
