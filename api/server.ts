@@ -11,6 +11,7 @@ import { dataRoutes } from './routes/data.ts';
 import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
+import { rebalanceRoutes } from './routes/rebalance.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
 import { serviceHistoryRoutes } from './routes/service-history.ts';
 import { statsRoutes } from './routes/stats.ts';
@@ -45,6 +46,7 @@ export class ApiServer {
       ...nodeRoutes,
       ...serviceRoutes,
       ...serviceHistoryRoutes,
+      ...rebalanceRoutes,
       ...statsRoutes,
       ...taskRoutes,
       ...whyRoutes,

@@ -138,6 +138,8 @@ export interface Service {
   /** Shoal's own: number of the spec in force, and the canary of a running update. */
   Revision?: number;
   Canary?: { Tasks: number; WaitingSince?: string; PromotedAt?: string };
+  /** Shoal's own: since when its tasks are being levelled out by hand. */
+  RebalanceRequested?: string;
   Autoscale?: AutoscaleStatus;
 }
 
@@ -234,7 +236,7 @@ export interface SwarmSpec {
   Labels?: Record<string, string> | null;
   Orchestration?: { TaskHistoryRetentionLimit?: number };
   Raft?: { SnapshotInterval?: number; KeepOldSnapshots?: number; ElectionTick?: number; HeartbeatTick?: number };
-  Dispatcher?: { HeartbeatPeriod?: number };
+  Dispatcher?: { HeartbeatPeriod?: number; NodeDownAfter?: number };
   CAConfig?: {
     NodeCertExpiry?: number;
     ExternalCAs?: { Protocol: string; URL: string; Options?: Record<string, string>; CACert?: string }[];

@@ -4,8 +4,6 @@ import {
   durationToNs,
   ServiceSpec,
   timestampToIso,
-  type CanaryStatus,
-  type AutoscaleStatus,
   type Endpoint,
   type EndpointSpec,
   type Meta,
@@ -26,6 +24,7 @@ import {
   duration,
 } from './container-spec.ts';
 import { Fields, listOrNothing, mapOrNothing, textOrNothing, wordOf } from './fields.ts';
+import { ownToJson } from './service-own.ts';
 import {
   ENDPOINT_MODE,
   FAILURE_ACTION,
@@ -320,27 +319,6 @@ function endpointToJson(endpoint: Endpoint | null): JsonObject {
   };
 }
 
-function canaryToJson(canary: CanaryStatus | null): JsonObject | undefined {
-  if (canary === null) return undefined;
-  return {
-    Tasks: canary.tasks,
-    WaitingSince: canary.waiting_since === null ? undefined : timestampToIso(canary.waiting_since),
-    PromotedAt: canary.promoted_at === null ? undefined : timestampToIso(canary.promoted_at),
-  };
-}
-
-function autoscaleToJson(status: AutoscaleStatus | null): JsonObject | undefined {
-  if (status === null) return undefined;
-  return {
-    FromReplicas: status.from_replicas,
-    ToReplicas: status.to_replicas,
-    CPUPercent: status.cpu_percent,
-    MemoryPercent: status.memory_percent,
-    ChangedAt: timestampToIso(status.changed_at),
-    Message: status.message,
-  };
-}
-
 /** Docker's JSON of a service, and what Shoal knows beyond. */
 export function serviceToJson(service: Service): JsonObject {
   const { update_status: status, job_status: job, previous_spec: previous } = service;
@@ -366,10 +344,7 @@ export function serviceToJson(service: Service): JsonObject {
             JobIteration: { Index: textOrNothing(job.job_iteration?.index ?? 0) },
             LastExecution: timestampToIso(job.last_execution),
           },
-    // Shoal's own, from here.
-    Revision: textOrNothing(service.revision),
-    Canary: canaryToJson(service.canary),
-    Autoscale: autoscaleToJson(service.autoscale),
+    ...ownToJson(service),
   };
 }
 

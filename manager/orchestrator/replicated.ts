@@ -10,7 +10,9 @@ import {
   type OrchestratorDeps,
   type Reconciler,
 } from './driver.ts';
+import { autoscaleOf } from './autoscale-duty.ts';
 import { newTask } from './new-task.ts';
+import { planRebalance, rebalancedServices } from './rebalance.ts';
 import { reason } from './reasons.ts';
 import { superviseSlot } from './restart.ts';
 import { modeOf, readService, calledOff, type ServiceState } from './service-view.ts';
@@ -55,7 +57,8 @@ export function removeTasks(tasks: readonly Task[], why: TaskReason): Op[][] {
 /** Why a service has this number of replicas: the autoscaler's words where it chose that number. */
 function numberReason(state: ServiceState, code: 'scale-up' | 'scale-down', replicas: number): TaskReason {
   const { autoscale } = state.service;
-  const chosen = autoscale !== null && autoscale.to_replicas === replicas;
+  const chosen =
+    autoscale !== null && autoscale.to_replicas === replicas && autoscaleOf(state.service.spec) !== undefined;
   const sameWay = chosen && autoscale.to_replicas > autoscale.from_replicas === (code === 'scale-up');
   return reason(code, sameWay ? autoscale.message : `the service has ${replicas} replicas`);
 }
@@ -102,7 +105,10 @@ export function decideReplicated(state: ServiceState, memory: UpdateMemory): Dec
   }
   const plan = planUpdate(state, { slots: kept, held, settled: steps.length === 0, canary }, memory);
   steps.push(...plan.steps);
-  return { steps, wakeAtMs: earlier(wakeAtMs, plan.wakeAtMs) };
+  wakeAtMs = earlier(wakeAtMs, plan.wakeAtMs);
+  if (steps.length > 0) return { steps, wakeAtMs };
+  const level = planRebalance(state, kept);
+  return { steps: level.steps, wakeAtMs: earlier(wakeAtMs, level.wakeAtMs) };
 }
 
 class ReplicatedReconciler implements Reconciler {
@@ -115,7 +121,8 @@ class ReplicatedReconciler implements Reconciler {
   }
 
   keysOf(change: Change, view: ReadView): string[] {
-    return servicesOf(change, view);
+    if (change.kind !== 'node') return servicesOf(change, view);
+    return [...new Set([...servicesOf(change, view), ...rebalancedServices(view)])];
   }
 
   allKeys(view: ReadView): string[] {
