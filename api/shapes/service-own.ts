@@ -1,5 +1,6 @@
 import { timestampToIso, type AutoscaleStatus, type CanaryStatus, type Service } from '../../proto/index.ts';
 import type { JsonObject } from '../ports.ts';
+import { cronToJson } from './cron.ts';
 import { textOrNothing } from './fields.ts';
 
 function canaryToJson(canary: CanaryStatus | null): JsonObject | undefined {
@@ -24,10 +25,12 @@ function autoscaleToJson(status: AutoscaleStatus | null): JsonObject | undefined
 }
 
 /** What Shoal knows of a service beyond Docker's fields. Clients that do not know these leave them alone. */
-export function ownToJson({ revision, canary, rebalance_requested: rebalance, autoscale }: Service): JsonObject {
+export function ownToJson(service: Service): JsonObject {
+  const { revision, canary, rebalance_requested: rebalance, autoscale } = service;
   return {
     Revision: textOrNothing(revision),
     Canary: canaryToJson(canary),
+    Cron: cronToJson(service),
     RebalanceRequested: rebalance === null ? undefined : timestampToIso(rebalance),
     Autoscale: autoscaleToJson(autoscale),
   };
