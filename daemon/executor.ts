@@ -17,18 +17,15 @@ import type {
   TaskLogLine,
   TaskLogOptions,
   TaskObservation,
+  TaskUse,
 } from '../worker/index.ts';
+import { drainMsOf } from '../manager/index.ts';
+import { drained } from './drain.ts';
 import { TaskImages } from './images.ts';
 import { containerConfig, overlayNetworks, taskName } from './task-container.ts';
 
 /** Longest wait for the table of a network that a task needs, ms. */
 const NETWORK_WAIT_MS = 30_000;
-/**
- * Time between a task's leaving the load balancers and its stop signal, ms: peers learn of it through the managers
- * within this time, and connections just begun get through. Only for tasks that are reached through networks.
- */
-const DRAIN_MS = 500;
-
 const TASK_LABEL = 'com.docker.swarm.task.id';
 
 export interface ExecutorOptions {
@@ -225,7 +222,7 @@ class ContainerController implements TaskController {
     const { networks, engine, clock } = this.#options;
     if (overlayNetworks(this.#task).length > 0) {
       await networks.drainSandbox(container.id);
-      await clock.sleep(DRAIN_MS);
+      await drained(container.pid, drainMsOf(this.#task.service_annotations?.labels), clock);
     }
     try {
       await engine.containers.stop(container.id, {});
@@ -258,6 +255,10 @@ class ContainerController implements TaskController {
         })),
       },
     };
+  }
+
+  usage(): TaskUse | undefined {
+    return this.#options.engine.containers.usage(this.#name);
   }
 
   async *logs(options: TaskLogOptions, signal: AbortSignal): AsyncIterable<TaskLogLine> {

@@ -190,9 +190,21 @@ export interface Containers {
   /** By full id, name, or prefix of an id. @throws ShoalError NotFound "No such container: …". */
   inspect(reference: string): Container;
   list(): Container[];
+  /** What a running container uses; undefined when it does not run. @throws ShoalError NotFound */
+  usage(reference: string): ContainerUsage | undefined;
   logs(reference: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine>;
   /** Runs a command in a running container and collects its output. */
   exec(reference: string, request: ExecRequest, signal: AbortSignal): Promise<ExecOutcome>;
+}
+
+/** A reading of a container's control group. */
+export interface ContainerUsage {
+  /** CPU time since the container's start, ns. */
+  cpuNs: number;
+  /** Memory that cannot be given back at once, bytes; undefined when this host does not count it. */
+  memoryBytes: number | undefined;
+  /** When it was read, on the monotonic clock, ms. */
+  atMs: number;
 }
 
 export interface ExecRequest {

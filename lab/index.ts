@@ -1,5 +1,5 @@
 export { makeCgroup, processesIn } from './cgroups.ts';
-export { get } from './demo/steps.ts';
+export { get, Traffic } from './demo/steps.ts';
 export { writeBusyboxArchive } from './image.ts';
 export { Lab, type UpOptions } from './lab.ts';
 export { leftovers } from './leftovers.ts';

@@ -1,5 +1,6 @@
 import type { Clock, Logger, Random } from '../base/index.ts';
 import { createAllocator } from './allocator/index.ts';
+import type { UsageSource } from './dispatcher/index.ts';
 import { orchestratorDuties } from './orchestrator/index.ts';
 import { createPlacement } from './placement.ts';
 import type { LeaderDuty, Store } from './store/types.ts';
@@ -9,6 +10,8 @@ export interface DutyDeps {
   clock: Clock;
   random: Random;
   log: Logger;
+  /** What tasks use. */
+  usage?: UsageSource | undefined;
 }
 
 /** The duties that bring the cluster to its desired state: allocation, orchestration, placement. */

@@ -6,3 +6,4 @@ export { Manager, type ManagerOptions, type ManagerStart } from './manager.ts';
 export type { DutyStatus, LeadershipStatus } from './leadership.ts';
 export type { ManagerInfo, ManagerState } from './manager-state.ts';
 export type { RecoveryReport } from './recovery-report.ts';
+export { drainMsOf } from './settings/index.ts';

@@ -193,7 +193,7 @@ function createLeadership(
     duties: [
       dispatcher.duty,
       broker.duty,
-      ...createDuties({ ...depsOf(base, 'duties'), log: options.log }),
+      ...createDuties({ ...depsOf(base, 'duties'), log: options.log, usage: dispatcher.usage }),
       createRoleManager({ ...raftDeps, service: membership }),
       createAddressKeeper({ ...raftDeps, addresses, service: membership }),
       createManagerStatus(raftDeps),

@@ -68,7 +68,10 @@ describe('placement', () => {
   it('explains once why a task has no node, and tries again when something gives', async () => {
     await store.seed({ node: [aNode('n1')], task: [pending('t1', { spec: WANTS_6_CPUS })] });
     await start();
-    expect(now('t1').status?.err).toBe('no suitable node (insufficient resources on 1 node)');
+    expect(now('t1').status?.err).toBe(
+      'no suitable node (insufficient resources on 1 node); nearest fit: n1 is too small, even when empty, by 2 CPUs; ' +
+        'to fix: add a larger node, or lower --reserve-cpu',
+    );
     expect(now('t1').status?.state).toBe(TaskState.PENDING);
     const entries = store.entries.length;
     await store.seed({ node: [aNode('n1', { status: { state: NodeStatus_State.READY, message: 'x' } })] });

@@ -7,6 +7,8 @@ export {
   PRIORITY_LABEL,
   type PlacementHints,
 } from './hints.ts';
+export { explanationLine, type Excluded, type Explanation, type Nearest } from './explanation.ts';
+export { FILTER_NAMES, type FilterName } from './filters/filter.ts';
 export { normaliseArchitecture, normaliseOs } from './platform.ts';
 export { occupies } from './node-view.ts';
 export { FreeResources, reservationOf, type Reservation } from './resources.ts';

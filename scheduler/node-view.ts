@@ -58,8 +58,23 @@ export class NodeView {
     return this.#activeByService.get(serviceId) ?? 0;
   }
 
+  /** What people call the node: its hostname, or its id when it has told none. */
+  get name(): string {
+    return this.#node.description?.hostname || this.#node.id;
+  }
+
   hasHostPort(port: string): boolean {
     return this.#hostPorts.has(port);
+  }
+
+  /** Who publishes a port here in host mode, in words. */
+  holderOfPort(port: string): string {
+    for (const task of this.#tasks.values()) {
+      if (!hostPortsOf(task).includes(port)) continue;
+      const service = task.service_annotations?.name ?? '';
+      return service === '' ? `task ${task.id}` : `a task of service ${service}`;
+    }
+    return 'nobody';
   }
 
   /** Replaces what is known of the node; its tasks stay. */

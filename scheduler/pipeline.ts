@@ -7,10 +7,12 @@ import { platformFilter } from './filters/platform.ts';
 import { pluginFilter } from './filters/plugin.ts';
 import { readyFilter } from './filters/ready.ts';
 import { resourceFilter } from './filters/resource.ts';
+import { volumesFilter } from './filters/volumes.ts';
 import type { NodeView } from './node-view.ts';
 
 const FACTORIES: readonly FilterFactory[] = [
   readyFilter,
+  volumesFilter,
   resourceFilter,
   pluginFilter,
   constraintFilter,
@@ -19,32 +21,12 @@ const FACTORIES: readonly FilterFactory[] = [
   maxReplicasFilter,
 ];
 
-/** All filters that apply to a task. Counts which of them turned nodes away, for the explanation. */
-export class Pipeline {
-  readonly #filters: { filter: Filter; failedOn: Set<string> }[];
+/** All filters that apply to a task, in order. */
+export function filtersFor(task: Task): Filter[] {
+  return FACTORIES.map((factory) => factory(task)).filter((filter) => filter !== undefined);
+}
 
-  constructor(task: Task) {
-    this.#filters = FACTORIES.map((factory) => factory(task))
-      .filter((filter) => filter !== undefined)
-      .map((filter) => ({ filter, failedOn: new Set<string>() }));
-  }
-
-  /** Whether the node can take the task. The first filter that refuses it is its reason. */
-  check(node: NodeView): boolean {
-    for (const { filter, failedOn } of this.#filters) {
-      if (filter.check(node)) continue;
-      failedOn.add(node.node.id);
-      return false;
-    }
-    return true;
-  }
-
-  /** "no suitable node (…)" with the reasons, the most frequent first. */
-  explain(): string {
-    const reasons = this.#filters
-      .filter(({ failedOn }) => failedOn.size > 0)
-      .toSorted((a, b) => b.failedOn.size - a.failedOn.size)
-      .map(({ filter, failedOn }) => filter.explain(failedOn.size));
-    return reasons.length === 0 ? 'no suitable node' : `no suitable node (${reasons.join('; ')})`;
-  }
+/** Whether every filter lets the node pass. */
+export function passes(filters: readonly Filter[], node: NodeView): boolean {
+  return filters.every((filter) => filter.check(node));
 }

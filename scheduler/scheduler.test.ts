@@ -58,7 +58,7 @@ function place(scheduler: Scheduler, waiting: Task[], nowMs = 0): { counts: Reco
   const { assignments, unplaced } = scheduler.schedule(groupTasks(waiting), nowMs);
   const counts: Record<string, number> = {};
   for (const { nodeId } of assignments) counts[nodeId] = (counts[nodeId] ?? 0) + 1;
-  return { counts, why: unplaced.map((one) => one.explanation) };
+  return { counts, why: unplaced.map((one) => one.details.text) };
 }
 
 describe('filters', () => {
@@ -265,11 +265,15 @@ describe('the order of nodes', () => {
   it('is not asked for a task whose node is given; it is only checked', () => {
     const scheduler = cluster(node('n1'), node('n2', { spec: { availability: NodeSpec_Availability.PAUSE } }));
     expect(scheduler.confirm(task('g', {}, { node_id: 'n1' }))).toMatchObject({ nodeId: 'n1' });
-    expect(scheduler.confirm(task('h', {}, { node_id: 'n2' }))).toEqual({
+    expect(scheduler.confirm(task('h', {}, { node_id: 'n2' }))).toMatchObject({
       taskId: 'h',
-      explanation: 'no suitable node (1 node not available for new tasks)',
+      explanation:
+        'no suitable node (1 node not available for new tasks); nearest fit: n2 is paused; ' +
+        'to fix: make it active (node update --availability active n2)',
     });
-    expect(scheduler.confirm(task('i', {}, { node_id: 'zz' }))).toMatchObject({ explanation: 'no suitable node' });
+    expect(scheduler.confirm(task('i', {}, { node_id: 'zz' }))).toMatchObject({
+      explanation: 'no suitable node; to fix: node zz is not in the cluster any more',
+    });
   });
 });
 

@@ -1,6 +1,7 @@
 import { TaskState, type GenericResource, type Node, type Task } from '../proto/index.ts';
 import { NodeView, occupies } from './node-view.ts';
-import { Pipeline } from './pipeline.ts';
+import { explainFilters, explanationLine, type Explanation } from './explanation.ts';
+import { filtersFor, passes } from './pipeline.ts';
 import { reservationOf } from './resources.ts';
 import { spreadTree } from './spread.ts';
 
@@ -17,8 +18,10 @@ export interface Assignment {
 
 export interface Unplaced {
   taskId: string;
-  /** For the user: "no suitable node (…)". */
+  /** For the user, one line that begins with Docker's words: "no suitable node (…)". */
   explanation: string;
+  /** The same in parts. */
+  details: Explanation;
 }
 
 export interface Decisions {
@@ -123,8 +126,9 @@ export class Scheduler {
   #scheduleGroup({ tasks }: TaskGroup, nowMs: number, decisions: Decisions): void {
     const example = tasks[0];
     if (example === undefined) return;
-    const pipeline = new Pipeline(example);
-    const candidates = [...this.#nodes.values()].map((view) => ({ view, suitable: pipeline.check(view) }));
+    const filters = filtersFor(example);
+    const candidates = [...this.#nodes.values()].map((view) => ({ view, suitable: passes(filters, view) }));
+    let details: Explanation | undefined;
     const descriptors = (example.spec?.placement?.preferences ?? [])
       .map((preference) => preference.spread?.spread_descriptor ?? '')
       .filter((descriptor) => descriptor !== '');
@@ -135,20 +139,40 @@ export class Scheduler {
     });
     for (const task of tasks) {
       const placed = tree.next((view) => {
-        if (!pipeline.check(view)) return false;
+        if (!passes(filters, view)) return false;
         decisions.assignments.push(this.#assign(task, view));
         return true;
       });
-      if (!placed) decisions.unplaced.push({ taskId: task.id, explanation: pipeline.explain() });
+      if (placed) continue;
+      // The tasks are alike: what turns one away turns away all that follow.
+      details ??= explainFilters(filters, this.#nodes.values());
+      decisions.unplaced.push({ taskId: task.id, explanation: explanationLine(details), details });
     }
+  }
+
+  /**
+   * Why a waiting task has no node, told as of now; when it fits somewhere, that is what it says. Changes nothing.
+   * A task whose node is given is looked at on that node only.
+   * @param nowMs the present, on the clock of the failures' times.
+   */
+  explain(task: Task, _nowMs: number): Explanation {
+    return task.node_id === ''
+      ? explainFilters(filtersFor(task), this.#nodes.values())
+      : this.#explainGiven(task, this.#nodes.get(task.node_id));
+  }
+
+  #explainGiven(task: Task, view: NodeView | undefined): Explanation {
+    if (view !== undefined) return explainFilters(filtersFor(task), [view]);
+    return { text: 'no suitable node', excluded: [], fix: `node ${task.node_id} is not in the cluster any more` };
   }
 
   /** Checks a task whose node is given (a global service's). Enters it in the books when it fits. */
   confirm(task: Task): Assignment | Unplaced {
     const view = this.#nodes.get(task.node_id);
-    if (view === undefined) return { taskId: task.id, explanation: 'no suitable node' };
-    const pipeline = new Pipeline(task);
-    if (!pipeline.check(view)) return { taskId: task.id, explanation: pipeline.explain() };
+    if (view === undefined || !passes(filtersFor(task), view)) {
+      const details = this.#explainGiven(task, view);
+      return { taskId: task.id, explanation: explanationLine(details), details };
+    }
     return this.#assign(task, view);
   }
 

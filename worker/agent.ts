@@ -15,6 +15,7 @@ import { Reporter } from './reporter.ts';
 import { runSession, SessionReopen } from './session.ts';
 import { StateDb } from './state-db.ts';
 import { TaskSet } from './task-set.ts';
+import { UsageMeter } from './usage.ts';
 
 /** Back-off between sessions, ms (swarmkit.md §1.7). */
 const BACKOFF = { baseMs: 100, capMs: 8000 };
@@ -59,6 +60,7 @@ export class Agent {
   readonly #reporter = new Reporter();
   readonly #tasks: TaskSet;
   readonly #logs: LogPublisher;
+  readonly #usage: UsageMeter;
   readonly #group: TaskGroup;
   #managers: string[];
   #manager: string | undefined;
@@ -89,6 +91,7 @@ export class Agent {
       onTaskChanged: (source) => this.#logs.taskChanged(source),
     });
     this.#logs = new LogPublisher({ nodeId: options.nodeId, clock, log, sources: () => this.#tasks.sources() });
+    this.#usage = new UsageMeter({ clock, log, sources: () => this.#tasks.sources() });
   }
 
   /** Takes up the tasks of an earlier life, then looks for a manager in the background. */
@@ -184,6 +187,7 @@ export class Agent {
       beginAssignments: () => this.#tasks.beginStream(),
       onAssignments: (message) => this.#tasks.apply(message),
       onSubscription: (message, signal) => this.#logs.handle(message, connection, signal),
+      usage: (signal) => this.#usage.take(signal),
     };
   }
 

@@ -63,6 +63,18 @@ export interface TaskController {
   /** Container id, pid, exit code and published host ports for the status. */
   runtimeStatus(): Promise<Pick<TaskStatus, 'container' | 'port_status'>>;
   logs(options: TaskLogOptions, signal: AbortSignal): AsyncIterable<TaskLogLine>;
+  /** What the container uses, read at once; undefined when it does not run. May throw; then there is no reading. */
+  usage?(): TaskUse | undefined;
+}
+
+/** A reading of a container's control group. */
+export interface TaskUse {
+  /** CPU time since the container's start, ns. */
+  cpuNs: number;
+  /** Memory that cannot be given back at once, bytes; undefined when the host does not count it. */
+  memoryBytes: number | undefined;
+  /** When it was read, on the agent's monotonic clock, ms. */
+  atMs: number;
 }
 
 export interface TaskObservation {

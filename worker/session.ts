@@ -5,12 +5,13 @@ import {
   type AssignmentsMessage,
   type SessionMessage,
   type SubscriptionMessage,
+  type TaskUsage,
 } from '../proto/index.ts';
 import type { AgentConnection } from './connection.ts';
 import type { Reporter } from './reporter.ts';
 
-/** Version of Shoal's own extensions of the agents' protocol. */
-export const SHOAL_VERSION = 1;
+/** Version of Shoal's own extensions of the agents' protocol. 2: heartbeats tell what tasks use. */
+export const SHOAL_VERSION = 2;
 /** Bounds of the wait for a heartbeat's answer, ms; between them it is twice the period. */
 const HEARTBEAT_TIMEOUT_MIN_MS = 2000;
 const HEARTBEAT_TIMEOUT_MAX_MS = 5000;
@@ -39,6 +40,8 @@ export interface SessionHandlers {
   /** @throws when the stream has a gap. */
   onAssignments: (message: AssignmentsMessage) => Promise<void>;
   onSubscription: (message: SubscriptionMessage, signal: AbortSignal) => void;
+  /** Readings for the next heartbeat; often none. */
+  usage: (signal: AbortSignal) => TaskUsage[];
 }
 
 export interface SessionOptions {
@@ -115,7 +118,8 @@ async function heartbeats(options: SessionOptions, sessionId: string, signal: Ab
   let periodMs = PERIOD_DEFAULT_MS;
   while (!signal.aborted) {
     const timeoutMs = Math.min(HEARTBEAT_TIMEOUT_MAX_MS, Math.max(HEARTBEAT_TIMEOUT_MIN_MS, periodMs * 2));
-    const response = await options.connection.heartbeat({ session_id: sessionId, usage: [] }, timeoutMs, signal);
+    const beat = { session_id: sessionId, usage: options.handlers.usage(signal) };
+    const response = await options.connection.heartbeat(beat, timeoutMs, signal);
     periodMs = Math.min(PERIOD_MAX_MS, Math.max(PERIOD_MIN_MS, durationToMs(response.period, PERIOD_DEFAULT_MS)));
     await options.clock.sleep(periodMs, signal);
   }

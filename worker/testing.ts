@@ -8,6 +8,7 @@ import type {
   TaskLogLine,
   TaskLogOptions,
   TaskObservation,
+  TaskUse,
 } from './executor.ts';
 
 /** Lines that a fake container keeps. */
@@ -23,6 +24,8 @@ export class FakeContainer {
   /** Thrown by the next prepare or start; cleared by it. */
   failPrepare: ShoalError | undefined;
   failStart: ShoalError | undefined;
+  /** What the container says that it uses; undefined: it does not say. */
+  use: TaskUse | undefined;
   #changed: (() => void)[] = [];
 
   constructor(taskId: string) {
@@ -122,6 +125,10 @@ class FakeController implements TaskController {
     const pid = state === 'running' ? 4242 : 0;
     const container = { container_id: `container-${this.#container.taskId}`, pid, exit_code: exit?.exitCode ?? 0 };
     return { container, port_status: null };
+  }
+
+  usage(): TaskUse | undefined {
+    return this.#container.use;
   }
 
   async *logs(options: TaskLogOptions, signal: AbortSignal): AsyncGenerator<TaskLogLine, void> {

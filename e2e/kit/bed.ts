@@ -6,12 +6,20 @@ import { Lab, writeBusyboxArchive, type HostFacts, type UpOptions } from '../../
 import { Client, type ProgramName } from './client.ts';
 import { until } from './until.ts';
 
-/** Web server that tells its version and container at `/`, and the address it was called from at `/cgi-bin/who`. */
+/**
+ * Web server that tells its version and container at `/`, the address it was called from at `/cgi-bin/who`, and takes a
+ * second at `/cgi-bin/slow`. It ends at once when told to: what it has not answered by then is lost.
+ */
 const START = `#!/bin/sh
 mkdir -p /var/www/cgi-bin
 echo "$VERSION $(hostname)" >/var/www/index.html
 printf '#!/bin/sh\\necho "Content-Type: text/plain"\\necho\\necho "$REMOTE_ADDR"\\n' >/var/www/cgi-bin/who
-chmod +x /var/www/cgi-bin/who
+cat >/var/www/cgi-bin/slow <<'END'
+#!/bin/sh
+sleep 1
+printf 'Content-Type: text/plain\\r\\n\\r\\nslow\\n'
+END
+chmod +x /var/www/cgi-bin/who /var/www/cgi-bin/slow
 trap 'echo stopping; exit 0' TERM
 echo "serving $VERSION"
 httpd -f -p 0.0.0.0:80 -h /var/www &

@@ -1,6 +1,6 @@
 import { readFileSync, readdirSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { Engine } from '../engine.ts';
 import { ownHardLimits } from '../runtime/resources.ts';
 import type { EngineEvent } from '../types.ts';
@@ -180,6 +180,25 @@ test('mounts: bind, tmpfs, volume with copy-up, read-only root, injected files',
     .map((path) => readFileSync(path, 'utf8'));
   expect(stored.length).toBeGreaterThan(0);
   expect(stored.some((text) => text.includes(Buffer.from('s3cret').toString('base64')))).toBe(false);
+});
+
+test('the use of a running container is read from its control group', async () => {
+  const { id } = await engine.containers.create(
+    config({ cmd: ['sh', '-c', 'while :; do :; done'], resources: { nanoCpus: 1e8 } }),
+  );
+  expect(engine.containers.usage(id)).toBeUndefined();
+  await engine.containers.start(id);
+  await vi.waitFor(() => expect(engine.containers.usage(id)?.cpuNs).toBeGreaterThan(2e7), { timeout: 10_000 });
+  const before = engine.containers.usage(id);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  const after = engine.containers.usage(id);
+  const cpus = ((after?.cpuNs ?? 0) - (before?.cpuNs ?? 0)) / 1e6 / ((after?.atMs ?? 0) - (before?.atMs ?? 0));
+  // Its limit is a tenth of one.
+  expect(cpus).toBeGreaterThan(0.01);
+  expect(cpus).toBeLessThan(0.2);
+  expect(after?.memoryBytes).toBeGreaterThan(4096);
+  await engine.containers.remove(id, { force: true, volumes: false });
+  expect(() => engine.containers.usage(id)).toThrow('No such container');
 });
 
 test('memory, cpu and pids limits reach the kernel; running out of memory is told', async () => {

@@ -1,12 +1,14 @@
 import { watch, type FSWatcher } from 'node:fs';
 import { basename, join } from 'node:path';
 import { invalidArgument, newHexId, notFound, type Timer } from '../../base/index.ts';
+import { readCgroupUsage } from '../runtime/usage.ts';
 import { readLog } from '../logs/reader.ts';
 import { logPolicy, rotateIfDue } from '../logs/rotate.ts';
 import type {
   Container,
   ContainerConfig,
   Containers,
+  ContainerUsage,
   ExecOutcome,
   ExecRequest,
   Image,
@@ -14,6 +16,7 @@ import type {
   LogQuery,
   MountRequest,
 } from '../types.ts';
+import { cgroupPathOf } from './bundle.ts';
 import { checkConfig, commandLine, wantedMounts } from './config.ts';
 import { checkName, makeName, nameConflict } from './names.ts';
 import type { Parts } from './parts.ts';
@@ -236,6 +239,14 @@ export class ContainerSet implements Containers {
 
   list(): Container[] {
     return [...this.#units.values()].map((unit) => ({ ...unit.container }));
+  }
+
+  usage(reference: string): ContainerUsage | undefined {
+    const { running, container } = this.#find(reference);
+    if (!running) return undefined;
+    const parts = this.#parts;
+    const usage = readCgroupUsage(parts.cgroups.layout, cgroupPathOf(parts, container.id));
+    return usage === undefined ? undefined : { ...usage, atMs: parts.clock.monotonic() };
   }
 
   /** @throws ShoalError InvalidArgument when the container keeps no log. */

@@ -131,8 +131,19 @@ function validateSettings(spec: ServiceSpec): void {
   if (settings.autoscale !== undefined && !isReplicated) {
     throw invalidArgument('shoal.autoscale: only replicated services can be scaled');
   }
+  if (settings.autoscale?.memoryPercent !== undefined && (spec.task?.resources?.limits?.memory_bytes ?? 0) === 0) {
+    throw invalidArgument(
+      'shoal.autoscale.memory is in per cent of the memory limit, and the service has none: set one with --limit-memory',
+    );
+  }
   if (settings.rebalance && !isReplicated) {
     throw invalidArgument('shoal.rebalance: only tasks of replicated services can move between nodes');
+  }
+  const name = spec.annotations?.name ?? '';
+  const stack = spec.annotations?.labels['com.docker.stack.namespace'];
+  for (const { service } of settings.dependsOn) {
+    if (service !== name && `${stack}_${service}` !== name) continue;
+    throw invalidArgument(`label shoal.depends-on: service ${name} cannot wait for itself`);
   }
   if (settings.canary > 0 && isJob(spec)) throw invalidArgument('shoal.update.canary: jobs are not updated in steps');
 }

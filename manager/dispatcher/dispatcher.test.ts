@@ -124,6 +124,32 @@ describe('dispatcher', () => {
     expect(store.view().get('node', 'n1')?.description?.hostname).toBe('n1');
   });
 
+  it('keeps what a task uses for as long as its node has the session, and only what its own node says', async () => {
+    const tell = (nodeId: string, id: string, at: number) => {
+      const usage = [{ task_id: 't1', at_ns: at * 1e9, cpu_ns: at * 5e8, memory_bytes: 4096 }];
+      return dispatcher.handlers.heartbeat(call(nodeId, { session_id: id, usage }));
+    };
+    const task = { id: 't1', node_id: 'n1' };
+    const first = sessionId(await open('n1', '', 2));
+    const other = sessionId(await open('n2', '', 2));
+    for (const at of [10, 15]) await tell('n2', other, at);
+    expect(dispatcher.usage.of(task)).toBeUndefined();
+    for (const at of [10, 15]) await tell('n1', first, at);
+    expect(dispatcher.usage.of(task)).toMatchObject({ cpuPercentOfOne: 50, memoryBytes: 4096 });
+    await store.update((tx) => tx.create('task', aTask('t1', { node_id: 'n1' })));
+    await store.update((tx) => tx.remove('task', 't1'));
+    await clock.advanceAsync(1);
+    expect(dispatcher.usage.of(task)).toBeUndefined();
+    for (const at of [10, 15]) await tell('n1', first, at);
+    const old = sessionId(await open('n1', '', 1));
+    expect(dispatcher.usage.of(task)).toBeUndefined();
+    for (const at of [10, 15]) await tell('n1', old, at);
+    expect(dispatcher.usage.of(task)).toBeUndefined();
+    await retire();
+    expect(dispatcher.usage.of({ id: 't1', node_id: 'n2' })).toBeUndefined();
+    await lead();
+  });
+
   it('sends a new message when the node or the cluster changes, not for its own status', async () => {
     const opened = await open('n1');
     await store.update((tx) => {

@@ -14,11 +14,13 @@ import type {
 import type { LeaderDuty } from '../store/types.ts';
 import type { StreamCall, UnaryCall } from './calls.ts';
 import { DispatcherTerm, type DispatcherOptions } from './term.ts';
+import type { UsageSource } from './usage.ts';
 
 export type { CallContext, ClientStreamCall, StreamCall, UnaryCall } from './calls.ts';
 export { hostOf } from './calls.ts';
 export { RESTART_GRACE_MS } from './settings.ts';
 export type { DispatcherOptions, IndexedStore } from './term.ts';
+export { NO_USAGE, type UsageReading, type UsageSource } from './usage.ts';
 
 /**
  * The methods of `DispatcherService`, one handler each, by the same names in camel case. All reject with ShoalErrors:
@@ -42,6 +44,8 @@ export interface Dispatcher {
   readonly handlers: DispatcherHandlers;
   /** Tells all agents anew when the list of managers or the root certificate may have changed. */
   refresh(): void;
+  /** What tasks use; knows nothing while this manager does not lead. */
+  readonly usage: UsageSource;
 }
 
 /** The manager's side of the agents' protocol (swarmkit.md §1.6–1.10). Serves agents while its duty runs. */
@@ -80,5 +84,6 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       assignments: async (call) => term().assignments(call),
     },
     refresh: () => serving?.refresh(),
+    usage: { of: (task) => serving?.usageOf(task) },
   };
 }

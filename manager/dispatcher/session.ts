@@ -1,4 +1,5 @@
 import { ShoalError, type Clock, type Timer } from '../../base/index.ts';
+import { NodeUsage } from './usage.ts';
 import { Wakeup } from './wakeup.ts';
 import type { AssignmentFeed } from './assignment-feed.ts';
 
@@ -23,6 +24,8 @@ export class Session {
   /** Replaced when the agent opens a newer stream of the same kind. */
   messageStream = new AbortController();
   assignmentStream = new AbortController();
+  /** What the node's tasks use, as its agent told in this session. */
+  readonly usage = new NodeUsage();
   readonly #controller = new AbortController();
 
   constructor(id: string, nodeId: string, shoalVersion: number) {

@@ -23,6 +23,7 @@ import { NetworkIndex } from './network-index.ts';
 import { Orphans } from './orphans.ts';
 import type { Session } from './session.ts';
 import { Sessions } from './sessions.ts';
+import { USAGE_SINCE_VERSION, type UsageReading } from './usage.ts';
 import { copyMeta, WriteBatch } from './write-batch.ts';
 
 /** Changes in one INCREMENTAL message; more go into the next ones. */
@@ -130,7 +131,16 @@ export class DispatcherTerm {
 
   async heartbeat(call: UnaryCall<HeartbeatRequest>): Promise<HeartbeatResponse> {
     const session = this.#sessions.check(call.nodeId, call.request.session_id);
+    const { usage } = call.request;
+    if (usage.length > 0 && session.shoalVersion >= USAGE_SINCE_VERSION) {
+      session.usage.take(usage, this.#options.clock.monotonic());
+    }
     return { period: durationFromNs(Math.round(this.#sessions.beat(session) * 1e6)) };
+  }
+
+  /** See UsageSource. Only what a task's own node says of it counts. */
+  usageOf(task: { readonly id: string; readonly node_id: string }): UsageReading | undefined {
+    return this.#sessions.of(task.node_id)?.usage.of(task.id);
   }
 
   async updateTaskStatus(call: UnaryCall<UpdateTaskStatusRequest>): Promise<void> {
@@ -284,6 +294,7 @@ export class DispatcherTerm {
     switch (change.kind) {
       case 'task':
         this.#markTask(change.object.node_id, change.object.id);
+        if (change.action === 'remove') this.#sessions.of(change.object.node_id)?.usage.forget(change.object.id);
         if (change.old !== undefined && change.old.node_id !== change.object.node_id) {
           this.#markTask(change.old.node_id, change.object.id);
         }

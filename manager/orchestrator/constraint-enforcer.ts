@@ -9,6 +9,7 @@ import {
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
 import { satisfiesConstraints } from './constraints.ts';
 import { createReconcileDuty, type Decision, type OrchestratorDeps, type Reconciler } from './driver.ts';
+import { reason } from './reasons.ts';
 import { createdAtMs, observed } from './service-view.ts';
 
 const MESSAGE = 'task rejected by constraint enforcer';
@@ -67,9 +68,14 @@ function take(free: Free, task: Task): boolean {
 }
 
 function rejected(task: Task, err: string, nowMs: number): Task {
+  const why = task.stopped_for ?? reason('node-mismatch', err);
   const timestamp = timestampFromMs(nowMs);
   const former = task.status ?? { container: undefined, port_status: null, applied_by: '', applied_at: null };
-  return { ...task, status: { ...former, state: TaskState.REJECTED, timestamp, message: MESSAGE, err } };
+  return {
+    ...task,
+    status: { ...former, state: TaskState.REJECTED, timestamp, message: MESSAGE, err },
+    stopped_for: why,
+  };
 }
 
 /**

@@ -8,6 +8,7 @@ import {
   type Timer,
 } from '../../base/index.ts';
 import type { Service, Task } from '../../proto/index.ts';
+import type { UsageSource } from '../dispatcher/index.ts';
 import type { Change, Commit, LeaderDuty, ReadView, Store, Transaction } from '../store/types.ts';
 
 /** What every duty of this room is made from. */
@@ -16,6 +17,8 @@ export interface OrchestratorDeps {
   clock: Clock;
   random: Random;
   log: Logger;
+  /** What tasks use; absent: nothing is known of it. */
+  usage?: UsageSource | undefined;
 }
 
 /** One write that a decision asks for. Updated objects carry the version that was read. */

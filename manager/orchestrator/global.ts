@@ -24,7 +24,8 @@ import {
   type ServiceState,
 } from './service-view.ts';
 import { isOccupied, slotsOf, type Slot } from './slot.ts';
-import { newUpdateMemory, planUpdate, type UpdateMemory } from './update.ts';
+import { planUpdate } from './update.ts';
+import { newUpdateMemory, type UpdateMemory } from './update-progress.ts';
 
 /** Stops a node-bound slot where the service has nothing (more) to do: the node was lost, drained or does not match. */
 export function leaveNode(state: ServiceState, slot: Slot): Op[][] | undefined {

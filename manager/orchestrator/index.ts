@@ -1,12 +1,15 @@
 import type { LeaderDuty } from '../store/types.ts';
+import { createAutoscaler } from './autoscale-duty.ts';
 import { createConstraintEnforcer } from './constraint-enforcer.ts';
 import type { OrchestratorDeps } from './driver.ts';
+import { createDependencies } from './dependencies.ts';
 import { createGlobalOrchestrator } from './global.ts';
 import { createJobsOrchestrator } from './jobs.ts';
 import { createNodeTasks } from './node-tasks.ts';
 import { createTaskReaper } from './reaper.ts';
 import { createReplicatedOrchestrator } from './replicated.ts';
 
+export { dependencyWait } from './dependencies.ts';
 export type { OrchestratorDeps } from './driver.ts';
 
 /** Everything of this room that the leader runs: services of every mode, restarts, updates, and the clearing up. */
@@ -15,8 +18,10 @@ export function orchestratorDuties(deps: OrchestratorDeps): LeaderDuty[] {
     createReplicatedOrchestrator(deps),
     createGlobalOrchestrator(deps),
     createJobsOrchestrator(deps),
+    createDependencies(deps),
     createNodeTasks(deps),
     createConstraintEnforcer(deps),
+    createAutoscaler(deps),
     createTaskReaper(deps),
   ];
 }

@@ -7,6 +7,7 @@ import {
   type Service,
   type TaskReason,
 } from '../../proto/index.ts';
+import { isHeld } from './held.ts';
 import { isJob, targetState, type ServiceState } from './service-view.ts';
 
 /** Where a new task goes: a slot (0 for node-bound services) and, for those, a node. */
@@ -22,6 +23,7 @@ function taskName(service: Service, place: TaskPlace, id: string): string {
 
 /**
  * A new task of a service, as its spec stands now (swarmkit.md §3.1: the orchestrator creates tasks in NEW).
+ * A service that waits for others at its first start has its tasks prepared, but no further.
  * @param why stands in the task for as long as it is kept. @param desired default: what the service's mode aims at.
  */
 export function newTask(
@@ -44,7 +46,7 @@ export function newTask(
     service_annotations: service.spec?.annotations ?? null,
     endpoint: Endpoint.create({ spec: service.spec?.endpoint ?? null }),
     status: { state: TaskState.NEW, timestamp: timestampFromMs(state.nowMs), message: 'created' },
-    desired_state: desired,
+    desired_state: isHeld(service) ? TaskState.READY : desired,
     log_driver: service.spec?.task?.log_driver ?? cluster?.spec?.task_defaults?.log_driver ?? null,
     job_iteration: isJob(service) ? (service.job_status?.job_iteration ?? null) : null,
   });

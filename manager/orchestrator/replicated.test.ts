@@ -24,10 +24,10 @@ const replicas =
   (count: number) =>
   (spec: ServiceSpec): ServiceSpec => ({ ...spec, replicated: { replicas: count } });
 
-async function start(count: number, task: object = {}): Promise<void> {
+async function start(count: number, task: object = {}, labels: Record<string, string> = {}): Promise<void> {
   const service = aService('web', {
     spec: {
-      annotations: { name: 'web' },
+      annotations: { name: 'web', labels },
       replicated: { replicas: count },
       task: { container: { image: 'one' }, ...task },
     },
@@ -35,6 +35,8 @@ async function start(count: number, task: object = {}): Promise<void> {
   await cluster.store.update((tx) => tx.create('service', service));
   await cluster.run(300);
 }
+
+const STOP_FIRST = { 'shoal.move.order': 'stop-first' };
 
 describe('the replicated orchestrator', () => {
   it('fills slots from 1, with tasks built from the service', async () => {
@@ -183,7 +185,7 @@ describe('the restart supervisor', () => {
   });
 
   it('moves tasks from a drained node when the old ones have stopped, and from a removed node', async () => {
-    await start(3);
+    await start(3, {}, STOP_FIRST);
     const stubborn = (id: string): void => {
       cluster.behaviour = (task) =>
         task.node_id === id && task.desired_state > TaskState.RUNNING ? undefined : obedient(task);
@@ -202,7 +204,7 @@ describe('the restart supervisor', () => {
   });
 
   it('waits for a stubborn old task for a minute at the most', async () => {
-    await start(1);
+    await start(1, {}, STOP_FIRST);
     cluster.behaviour = (task) => (task.desired_state > TaskState.RUNNING ? undefined : obedient(task));
     const node = cluster.running('web')[0]!.node_id;
     await cluster.setNode(node, { availability: NodeSpec_Availability.DRAIN });

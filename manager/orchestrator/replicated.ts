@@ -14,7 +14,8 @@ import { reason } from './reasons.ts';
 import { superviseSlot } from './restart.ts';
 import { modeOf, readService, calledOff, type ServiceState } from './service-view.ts';
 import { isOccupied, slotsOf, slotsToGiveUp, type Slot } from './slot.ts';
-import { newUpdateMemory, planUpdate, type UpdateMemory } from './update.ts';
+import { planUpdate } from './update.ts';
+import { newUpdateMemory, type UpdateMemory } from './update-progress.ts';
 
 /** Services that a change may concern: its own, those of its tasks, those with tasks on its node. */
 export function servicesOf(change: Change, view: ReadView): string[] {
@@ -49,13 +50,21 @@ export function removeTasks(tasks: readonly Task[], why: TaskReason): Op[][] {
     .map((task) => [{ op: 'update', task: calledOff(task, TaskState.REMOVE, why) }]);
 }
 
+/** Why a service has this number of replicas: the autoscaler's words where it chose that number. */
+function numberReason(state: ServiceState, code: 'scale-up' | 'scale-down', replicas: number): TaskReason {
+  const { autoscale } = state.service;
+  const chosen = autoscale !== null && autoscale.to_replicas === replicas;
+  const sameWay = chosen && autoscale.to_replicas > autoscale.from_replicas === (code === 'scale-up');
+  return reason(code, sameWay ? autoscale.message : `the service has ${replicas} replicas`);
+}
+
 /** New tasks for `count` slots, the lowest free numbers first (swarmkit.md §3.2). */
 function fill(state: ServiceState, occupied: ReadonlySet<number>, count: number): Op[][] {
   const steps: Op[][] = [];
   const isNew = state.tasks.length === 0;
   const why = isNew
     ? reason('service-created', 'the service was created')
-    : reason('scale-up', `the service has ${occupied.size + count} replicas`);
+    : numberReason(state, 'scale-up', occupied.size + count);
   for (let slot = 1; steps.length < count; slot++) {
     if (!occupied.has(slot)) steps.push([{ op: 'create', task: newTask(state, { slot, nodeId: '' }, why) }]);
   }
@@ -71,7 +80,7 @@ function scale(state: ServiceState, slots: readonly Slot[], replicas: number): {
     return { steps: fill(state, numbers, -surplus), kept: occupied };
   }
   const givenUp = new Set(slotsToGiveUp(occupied, surplus));
-  const why = reason('scale-down', `the service has ${replicas} replicas`);
+  const why = numberReason(state, 'scale-down', replicas);
   const steps = [...givenUp].flatMap((slot) => removeTasks(slot.tasks, why));
   return { steps, kept: occupied.filter((slot) => !givenUp.has(slot)) };
 }

@@ -10,6 +10,8 @@ import {
 } from '../../proto/index.ts';
 import { isTaskDirty } from '../store/dirty.ts';
 import { earlier, type Op } from './driver.ts';
+import { isHeld } from './held.ts';
+import { isLeaving, isSuccessor, planMoves } from './move.ts';
 import { newTask } from './new-task.ts';
 import { reason } from './reasons.ts';
 import { isRestartable, restartDelayMs } from './restart-policy.ts';
@@ -119,11 +121,12 @@ function heldUntilMs(state: ServiceState, slot: Slot, task: Task): number {
 }
 
 /** Calls off tasks that ended or lost their node, and replaces them where policy says so. */
-function replaceLost(state: ServiceState, slot: Slot): Supervision {
+function replaceLost(state: ServiceState, slot: Slot, leaving: ReadonlySet<Task>): Supervision {
   const lost: Task[] = [];
   const healthy: Task[] = [];
   let wakeAtMs: number | undefined;
   for (const task of slot.wanted) {
+    if (leaving.has(task)) continue;
     const done = observed(task) === TaskState.COMPLETE && task.desired_state === TaskState.COMPLETE;
     const gone = observed(task) > TaskState.RUNNING || nodeFate(state.view, task.node_id) !== 'ok';
     const heldMs = heldUntilMs(state, slot, task);
@@ -169,11 +172,12 @@ function delayOverAtMs(state: ServiceState, task: Task, predecessor: Task | unde
 function promote(state: ServiceState, slot: Slot): Supervision {
   const steps: Op[][] = [];
   let wakeAtMs: number | undefined;
+  if (isHeld(state.service)) return { steps, wakeAtMs };
   for (const task of slot.wanted) {
     if (task.desired_state !== TaskState.READY || observed(task) > TaskState.RUNNING) continue;
     const older = slot.tasks.slice(0, slot.tasks.indexOf(task));
-    const rival = older.some((old) => old.desired_state <= TaskState.COMPLETE);
-    if (rival && !isStartFirst(state)) continue;
+    const rival = older.some((old) => old.desired_state <= TaskState.COMPLETE && !isLeaving(state, old));
+    if (rival && (!isStartFirst(state) || isSuccessor(task))) continue;
     const at = Math.max(oldTasksGoneAtMs(state, task, older), delayOverAtMs(state, task, older.at(-1)));
     if (at > state.nowMs) wakeAtMs = earlier(wakeAtMs, at);
     else steps.push([{ op: 'update', task: withDesired(task, targetState(state.service)) }]);
@@ -186,9 +190,11 @@ function promote(state: ServiceState, slot: Slot): Supervision {
  * last one stopped.
  */
 export function superviseSlot(state: ServiceState, slot: Slot): Supervision {
-  const replaced = replaceLost(state, slot);
+  const moves = planMoves(state, slot);
+  if (moves.steps.length > 0) return { steps: moves.steps, wakeAtMs: undefined };
+  const replaced = replaceLost(state, slot, moves.leaving);
   if (replaced.steps.length > 0) return { steps: replaced.steps, wakeAtMs: undefined };
   const promoted = promote(state, slot);
-  const { wakeAtMs } = replaced;
+  const wakeAtMs = earlier(moves.wakeAtMs, replaced.wakeAtMs);
   return wakeAtMs === undefined ? promoted : { ...promoted, wakeAtMs: earlier(promoted.wakeAtMs, wakeAtMs) };
 }

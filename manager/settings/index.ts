@@ -1,4 +1,6 @@
 export {
+  drainMsOf,
+  movesStopFirst,
   readServiceSettings,
   SETTINGS_PREFIX,
   type AutoscaleSettings,

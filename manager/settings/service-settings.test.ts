@@ -7,7 +7,9 @@ describe('settings as labels', () => {
       canary: 0,
       canaryWaitMs: undefined,
       updateDeadlineMs: 600_000,
+      drainMs: 5_000,
       rebalance: false,
+      moveStopFirst: false,
       autoscale: undefined,
       cron: undefined,
       dependsOn: [],
@@ -20,6 +22,7 @@ describe('settings as labels', () => {
       'shoal.update.canary-wait': '1m30s',
       'shoal.update.deadline': '45s',
       'shoal.rebalance': 'true',
+      'shoal.move.order': 'stop-first',
       'shoal.autoscale.max': '9',
       'shoal.autoscale.cpu': '60',
       'shoal.cron': '*/5 * * * *',
@@ -28,6 +31,7 @@ describe('settings as labels', () => {
       'shoal.depends-on': 'db:healthy, cache',
     });
     expect(settings).toMatchObject({ canary: 2, canaryWaitMs: 90_000, updateDeadlineMs: 45_000, rebalance: true });
+    expect(settings.moveStopFirst).toBe(true);
     expect(settings.autoscale).toMatchObject({ min: 1, max: 9, cpuPercent: 60, memoryPercent: undefined });
     expect(settings.cron).toMatchObject({ timeZone: 'Europe/Berlin', concurrency: 'replace', history: 5 });
     expect(settings.dependsOn).toEqual([
@@ -39,6 +43,7 @@ describe('settings as labels', () => {
   test.each([
     [{ 'shoal.rebalence': 'true' }, 'label shoal.rebalence is unknown'],
     [{ 'shoal.rebalance': 'yes' }, "label shoal.rebalance: 'yes' is not true or false"],
+    [{ 'shoal.move.order': 'none' }, 'is not one of start-first, stop-first'],
     [{ 'shoal.update.canary-wait': '1m' }, 'needs shoal.update.canary'],
     [{ 'shoal.update.deadline': '1' }, "label shoal.update.deadline: '1' is not a duration"],
     [{ 'shoal.autoscale.cpu': '50' }, 'shoal.autoscale.max is missing'],

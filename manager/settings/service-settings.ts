@@ -12,6 +12,8 @@ export const SETTINGS_PREFIX = 'shoal.';
 
 /** Longest time without a new running task before an update counts as failed, ms, unless the service says otherwise. */
 const UPDATE_DEADLINE_DEFAULT_MS = 10 * 60_000;
+const DRAIN_LABEL = 'shoal.drain';
+const DRAIN_DEFAULT_MS = 5_000;
 const DURATION_MAX_MS = 7 * 24 * 3_600_000;
 const REPLICAS_MAX = 100_000;
 const PERCENT_MAX = 10_000;
@@ -59,13 +61,19 @@ export interface ServiceSettings {
   /** Promotes by itself after this time, ms; undefined: only by hand. */
   canaryWaitMs: number | undefined;
   updateDeadlineMs: number;
+  /** How long a task may finish its connections before it is told to stop, ms. */
+  drainMs: number;
   rebalance: boolean;
+  /** Whether a task that moves off a drained node (or is levelled out) stops before its successor starts. */
+  moveStopFirst: boolean;
   autoscale: AutoscaleSettings | undefined;
   cron: CronSettings | undefined;
   dependsOn: readonly Dependency[];
 }
 
 type Labels = Readonly<Record<string, string>>;
+
+const MOVE_ORDER_LABEL = 'shoal.move.order';
 
 function refuse(label: string, value: string, what: string): never {
   throw invalidArgument(`label ${label}: '${value}' is not ${what}`);
@@ -178,7 +186,9 @@ const KNOWN: ReadonlySet<string> = new Set([
   'shoal.update.canary',
   'shoal.update.canary-wait',
   'shoal.update.deadline',
+  DRAIN_LABEL,
   'shoal.rebalance',
+  MOVE_ORDER_LABEL,
   'shoal.autoscale.min',
   'shoal.autoscale.max',
   'shoal.autoscale.cpu',
@@ -217,9 +227,25 @@ export function readServiceSettings(labels: Labels | undefined): ServiceSettings
     canary,
     canaryWaitMs,
     updateDeadlineMs: readMs(given, 'shoal.update.deadline') ?? UPDATE_DEADLINE_DEFAULT_MS,
+    drainMs: readMs(given, DRAIN_LABEL) ?? DRAIN_DEFAULT_MS,
     rebalance: readFlag(given, 'shoal.rebalance'),
+    moveStopFirst: readWord(given, MOVE_ORDER_LABEL, ['start-first', 'stop-first'], 'start-first') === 'stop-first',
     autoscale: readAutoscale(given),
     cron: readCron(given),
     dependsOn: readDependencies(given),
   };
+}
+
+/** `drainMs` of a task's service, for agents: a label that they cannot read must not keep a task from stopping. */
+export function drainMsOf(labels: Labels | undefined): number {
+  try {
+    return readMs(labels ?? {}, DRAIN_LABEL) ?? DRAIN_DEFAULT_MS;
+  } catch {
+    return DRAIN_DEFAULT_MS;
+  }
+}
+
+/** `moveStopFirst` alone, for those who ask for it at every look at a service; never throws. */
+export function movesStopFirst(labels: Labels | undefined): boolean {
+  return labels?.[MOVE_ORDER_LABEL] === 'stop-first';
 }

@@ -200,6 +200,8 @@ export const schema = {
                   fields: {
                     created_for: { type: 'TaskReason', id: 1001 },
                     stopped_for: { type: 'TaskReason', id: 1002 },
+                    restarts: { type: 'uint32', id: 1003 },
+                    started_at: { type: 'google.protobuf.Timestamp', id: 1010 },
                     id: { type: 'string', id: 1 },
                     meta: { type: 'Meta', id: 2 },
                     spec: { type: 'TaskSpec', id: 3 },
@@ -397,6 +399,7 @@ export const schema = {
                     next_scheduled: { type: 'google.protobuf.Timestamp', id: 2 },
                     message: { type: 'string', id: 3 },
                     runs: { rule: 'repeated', type: 'CronRun', id: 4 },
+                    schedule: { type: 'string', id: 5 },
                   },
                 },
                 CronRun: {
@@ -416,6 +419,7 @@ export const schema = {
                     cron: { type: 'CronStatus', id: 1004 },
                     rebalance_requested: { type: 'google.protobuf.Timestamp', id: 1005 },
                     first_converged: { type: 'google.protobuf.Timestamp', id: 1006 },
+                    dependencies_met: { type: 'google.protobuf.Timestamp', id: 1010 },
                     id: { type: 'string', id: 1 },
                     meta: { type: 'Meta', id: 2 },
                     spec: { type: 'ServiceSpec', id: 3 },

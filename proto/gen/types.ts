@@ -278,6 +278,8 @@ export const TaskReason: MessageType<TaskReason> = messageType<TaskReason>('dock
 export interface Task {
   created_for: TaskReason | null;
   stopped_for: TaskReason | null;
+  restarts: number;
+  started_at: Timestamp | null;
   id: string;
   meta: Meta | null;
   spec: TaskSpec | null;
@@ -539,6 +541,7 @@ export interface CronStatus {
   next_scheduled: Timestamp | null;
   message: string;
   runs: CronRun[];
+  schedule: string;
 }
 export const CronStatus: MessageType<CronStatus> = messageType<CronStatus>('docker.swarmkit.v1.CronStatus');
 
@@ -558,6 +561,7 @@ export interface Service {
   cron: CronStatus | null;
   rebalance_requested: Timestamp | null;
   first_converged: Timestamp | null;
+  dependencies_met: Timestamp | null;
   id: string;
   meta: Meta | null;
   spec: ServiceSpec | null;

@@ -1,6 +1,7 @@
 import { isShoalError } from '../../base/index.ts';
 import { nodeMatches, parseConstraints, type Constraint } from '../constraint.ts';
-import { nodes, type FilterFactory } from './filter.ts';
+import type { NodeView } from '../node-view.ts';
+import { nodes, type FilterFactory, type Lack } from './filter.ts';
 
 /** Constraints of a stored task; undefined when one cannot be read (then no node satisfies them). */
 function parsed(texts: readonly string[]): Constraint[] | undefined {
@@ -12,13 +13,35 @@ function parsed(texts: readonly string[]): Constraint[] | undefined {
   }
 }
 
+const LABEL_KEY = /^node\.labels\.(.+)$/i;
+
+function lackOf(constraints: readonly Constraint[], view: NodeView): Lack {
+  const unmet = constraints.filter((one) => !nodeMatches(view.node, [one]));
+  const texts = unmet.map(({ key, operator, value }) => `${key} ${operator} ${value}`);
+  const label = unmet.length === 1 ? LABEL_KEY.exec(unmet[0]?.key ?? '')?.[1] : undefined;
+  const option =
+    label !== undefined && unmet[0]?.operator === '=='
+      ? `give it the label (node update --label-add ${label}=${unmet[0].value} ${view.name})`
+      : 'add a node that satisfies it';
+  return {
+    measure: unmet.length,
+    lacks: `does not satisfy ${texts.length === 1 ? 'the constraint' : 'the constraints'} ${texts.join(', ')}`,
+    fix: `${option}, or take the constraint away (--constraint-rm)`,
+  };
+}
+
 /** The node satisfies the placement constraints. */
 export const constraintFilter: FilterFactory = (task) => {
   const texts = task.spec?.placement?.constraints ?? [];
   if (texts.length === 0) return undefined;
   const constraints = parsed(texts);
   return {
+    name: 'constraint',
     check: ({ node }) => constraints !== undefined && nodeMatches(node, constraints),
     explain: (count) => `scheduling constraints not satisfied on ${nodes(count)}`,
+    lack: (view) =>
+      constraints === undefined
+        ? { measure: 1, never: true, lacks: 'cannot read the constraints', fix: 'correct the constraints' }
+        : lackOf(constraints, view),
   };
 };

@@ -5,7 +5,13 @@ export const maxReplicasFilter: FilterFactory = (task) => {
   const most = task.spec?.placement?.max_replicas ?? 0;
   if (most === 0) return undefined;
   return {
+    name: 'max-replicas',
     check: (node) => node.activeTasks(task.service_id) < most,
     explain: () => 'max replicas per node limit exceed',
+    lack: (view) => ({
+      measure: view.activeTasks(task.service_id) - most,
+      lacks: `runs ${most === 1 ? 'a task' : `${most} tasks`} of the service, as many as one node may`,
+      fix: 'add a node, or raise --replicas-max-per-node',
+    }),
   };
 };

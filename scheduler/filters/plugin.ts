@@ -32,7 +32,17 @@ export const pluginFilter: FilterFactory = (task) => {
   const wanted = pluginsOf(task);
   if (wanted.length === 0) return undefined;
   return {
+    name: 'plugin',
     check: ({ node }) => wanted.every((plugin) => has(node, plugin)),
     explain: (count) => `missing plugin on ${nodes(count)}`,
+    lack: ({ node }) => {
+      const missing = wanted.filter((plugin) => !has(node, plugin));
+      const names = missing.map(({ type, name }) => `${type.toLowerCase()} driver ${name}`).join(', ');
+      return {
+        measure: missing.length,
+        lacks: `does not have the ${names}`,
+        fix: 'install the plugin there, or choose another driver',
+      };
+    },
   };
 };

@@ -1,9 +1,29 @@
 import { NodeSpec_Availability, NodeStatus_State } from '../../proto/index.ts';
-import { nodes, type FilterFactory } from './filter.ts';
+import type { NodeView } from '../node-view.ts';
+import { nodes, type FilterFactory, type Lack } from './filter.ts';
+
+function lackOf({ node, name }: NodeView): Lack {
+  if (node.status?.state !== NodeStatus_State.READY) {
+    const down = node.status?.state === NodeStatus_State.DOWN;
+    return {
+      measure: 2,
+      lacks: down ? 'is down' : 'is not ready',
+      fix: `bring ${name} back: look at its daemon and its network`,
+    };
+  }
+  const drained = node.spec?.availability === NodeSpec_Availability.DRAIN;
+  return {
+    measure: 1,
+    lacks: drained ? 'is drained' : 'is paused',
+    fix: `make it active (node update --availability active ${name})`,
+  };
+}
 
 /** The node is up and takes new tasks. */
 export const readyFilter: FilterFactory = () => ({
+  name: 'ready',
   check: ({ node }) =>
     node.status?.state === NodeStatus_State.READY && node.spec?.availability === NodeSpec_Availability.ACTIVE,
   explain: (count) => `${nodes(count)} not available for new tasks`,
+  lack: lackOf,
 });
