@@ -27,6 +27,7 @@ interface Open {
   call: Call;
   answered: boolean;
   unary: boolean;
+  path: string;
   /** Bytes of a message that have not all come. */
   rest: Buffer | undefined;
 }
@@ -96,7 +97,7 @@ export class AgentConnection {
     }
     const stream = this.#nextStream;
     this.#nextStream += 2;
-    this.#open.set(stream, { call, unary, answered: false, rest: undefined });
+    this.#open.set(stream, { call, unary, path, answered: false, rest: undefined });
     this.#writer.frame(HEADERS, END_HEADERS, stream, this.#block(path));
     this.#reader.sendWindow -= this.#writer.message(END_STREAM, stream, message);
   }
@@ -148,7 +149,7 @@ export class AgentConnection {
     if (open === undefined) return;
     this.#open.delete(stream);
     const fine = open.unary && open.answered;
-    open.call.ended(fine ? undefined : new ShoalError('Unavailable', 'the manager has ended the call'));
+    open.call.ended(fine ? undefined : new ShoalError('Unavailable', `the manager has ended ${open.path}`));
   }
 
   #close(error: Error): void {

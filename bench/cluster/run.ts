@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { httpJson, must, ShoalError, systemClock } from '../../base/index.ts';
+import { httpJson, must, readFileIfExists, ShoalError, systemClock } from '../../base/index.ts';
 import { Lab, leftovers, type HostFacts } from '../../lab/index.ts';
 import { AgentHosts, buildAgentHost } from './agents.ts';
 import { ApiProbe, type Latency } from './api-probe.ts';
@@ -15,6 +15,8 @@ const MANAGERS = 3;
 const AGENT_PROCESSES = 2;
 const JOIN_TIMEOUT_MS = 200_000;
 const RUN_TIMEOUT_MS = 150_000;
+/** Lines of the leader's log that are shown when the benchmark fails. */
+const LOG_LINES = 20;
 /** Never pulled: no container is made of it. */
 const IMAGE = `registry.invalid/bench@sha256:${'0'.repeat(64)}`;
 
@@ -88,6 +90,9 @@ export async function clusterBench(options: ClusterOptions): Promise<void> {
     const result = await measure(bed, options, loadBefore);
     storeCluster(result);
     printCluster(result);
+  } catch (error) {
+    console.error(`log of the leader ends:\n${logTail(lab)}`);
+    throw error;
   } finally {
     agents?.stop();
     await lab.down();
@@ -95,6 +100,11 @@ export async function clusterBench(options: ClusterOptions): Promise<void> {
     if (left.length > 0) console.error(`left behind by ${lab.names.name}: ${left.join(', ')}`);
     rmSync(scratch, { recursive: true, force: true });
   }
+}
+
+function logTail(lab: Lab): string {
+  const text = readFileIfExists(join(lab.names.hostRunDir('m1'), 'daemon.log')) ?? '';
+  return text.split('\n').slice(-LOG_LINES).join('\n');
 }
 
 async function measure(bed: Bed, options: ClusterOptions, loadBefore: number): Promise<ClusterResult> {
@@ -180,8 +190,10 @@ async function usesDuring(bed: Bed, work: () => Promise<unknown>): Promise<{ sec
     ...bed.hosts.map((host) => ({ process: host === bed.leader ? `${host.name} (leader)` : host.name, pid: host.pid })),
     ...bed.agents.pids().map((pid, i) => ({ process: `agents ${i + 1}`, pid })),
   ];
+  signalProfile(bed);
   const before = processes.map(({ pid }) => processUse(pid).cpuSeconds);
   const seconds = await timed(work);
+  signalProfile(bed);
   const uses = processes.map(({ process, pid }, i) => {
     const use = processUse(pid);
     const cpuSeconds = use.cpuSeconds - must(before[i], 'processor time');
@@ -261,4 +273,10 @@ async function checkRunning(host: string, tasks: number, ids: readonly string[])
     .filter((service) => ids.includes(service.ID))
     .reduce((sum, service) => sum + (service.ServiceStatus?.RunningTasks ?? 0), 0);
   if (running !== tasks) throw new ShoalError('Internal', `the store shows ${running} tasks Running, not ${tasks}`);
+}
+
+/** Tells daemons that were started with a profiler (NODE_OPTIONS, see README) when the load begins and ends. */
+function signalProfile({ hosts }: Bed): void {
+  if (process.env['SHOAL_BENCH_PROFILE'] !== '1') return;
+  for (const { pid } of hosts) process.kill(pid, 'SIGUSR2');
 }
