@@ -10,7 +10,7 @@ import {
   type OrchestratorDeps,
   type Reconciler,
 } from './driver.ts';
-import { newTask } from './new-task.ts';
+import { creation } from './new-task.ts';
 import { allServices, removeTasks, servicesOf } from './replicated.ts';
 import { reason } from './reasons.ts';
 import { superviseSlot } from './restart.ts';
@@ -79,7 +79,7 @@ export function decideGlobal(state: ServiceState, memory: UpdateMemory): Decisio
   }
   for (const node of state.view.list('node')) {
     if (taken.has(node.id) || !isReadyAndActive(node) || !satisfiesPlacement(state.service, node)) continue;
-    steps.push([{ op: 'create', task: newTask(state, { slot: 0, nodeId: node.id }, joined(node)) }]);
+    steps.push([creation(state, { slot: 0, nodeId: node.id }, joined(node))]);
   }
   const plan = planUpdate(state, { slots: updatable, held, settled: steps.length === 0 }, memory);
   steps.push(...plan.steps);

@@ -11,7 +11,7 @@ import {
   type Reconciler,
 } from './driver.ts';
 import { leaveNode, nodeBoundServicesOf } from './global.ts';
-import { newTask } from './new-task.ts';
+import { creation } from './new-task.ts';
 import { reason } from './reasons.ts';
 import { allServices, removeTasks } from './replicated.ts';
 import { superviseSlot } from './restart.ts';
@@ -66,7 +66,7 @@ function decideReplicatedJob(state: ServiceState): Decision {
   for (let slot = 0; slot < total && room > 0; slot++) {
     if (taken.has(slot)) continue;
     room--;
-    decision.steps.push([{ op: 'create', task: newTask(state, { slot, nodeId: '' }, runReason(state)) }]);
+    decision.steps.push([creation(state, { slot, nodeId: '' }, runReason(state))]);
   }
   return decision;
 }
@@ -88,7 +88,7 @@ function decideGlobalJob(state: ServiceState): Decision {
   decision.steps.push(...leaving);
   for (const node of state.view.list('node')) {
     if (taken.has(node.id) || !isReadyAndActive(node) || !satisfiesPlacement(state.service, node)) continue;
-    decision.steps.push([{ op: 'create', task: newTask(state, { slot: 0, nodeId: node.id }, runReason(state)) }]);
+    decision.steps.push([creation(state, { slot: 0, nodeId: node.id }, runReason(state))]);
   }
   return decision;
 }

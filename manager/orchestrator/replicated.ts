@@ -9,7 +9,7 @@ import {
   type OrchestratorDeps,
   type Reconciler,
 } from './driver.ts';
-import { newTask } from './new-task.ts';
+import { creation } from './new-task.ts';
 import { reason } from './reasons.ts';
 import { superviseSlot } from './restart.ts';
 import { modeOf, readService, calledOff, type ServiceState } from './service-view.ts';
@@ -66,7 +66,7 @@ function fill(state: ServiceState, occupied: ReadonlySet<number>, count: number)
     ? reason('service-created', 'the service was created')
     : numberReason(state, 'scale-up', occupied.size + count);
   for (let slot = 1; steps.length < count; slot++) {
-    if (!occupied.has(slot)) steps.push([{ op: 'create', task: newTask(state, { slot, nodeId: '' }, why) }]);
+    if (!occupied.has(slot)) steps.push([creation(state, { slot, nodeId: '' }, why)]);
   }
   return steps;
 }

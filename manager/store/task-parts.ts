@@ -7,6 +7,8 @@ const PATCH_BITS = {
   desired_state: 4,
   stopped_for: 8,
   assigned_generic_resources: 16,
+  networks: 32,
+  endpoint: 64,
 } as const;
 
 type Patched = keyof typeof PATCH_BITS;
@@ -43,6 +45,8 @@ export function patchOf(base: Task, current: Task, baseVersion: number): TaskPat
     desired_state: has('desired_state') ? current.desired_state : 0,
     stopped_for: has('stopped_for') ? current.stopped_for : null,
     assigned_generic_resources: has('assigned_generic_resources') ? current.assigned_generic_resources : [],
+    networks: has('networks') ? current.networks : [],
+    endpoint: has('endpoint') ? current.endpoint : null,
   };
 }
 
@@ -56,6 +60,8 @@ export function patched(stored: Task, patch: TaskPatch): Task {
   if (has('desired_state')) task.desired_state = patch.desired_state;
   if (has('stopped_for')) task.stopped_for = patch.stopped_for;
   if (has('assigned_generic_resources')) task.assigned_generic_resources = patch.assigned_generic_resources;
+  if (has('networks')) task.networks = patch.networks;
+  if (has('endpoint')) task.endpoint = patch.endpoint;
   return task;
 }
 

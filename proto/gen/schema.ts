@@ -1464,6 +1464,8 @@ export const schema = {
                     desired_state: { type: 'TaskState', id: 7 },
                     stopped_for: { type: 'TaskReason', id: 8 },
                     assigned_generic_resources: { rule: 'repeated', type: 'GenericResource', id: 9 },
+                    networks: { rule: 'repeated', type: 'NetworkAttachment', id: 10 },
+                    endpoint: { type: 'Endpoint', id: 11 },
                   },
                 },
                 StoreAction: {

@@ -2210,6 +2210,8 @@ export interface TaskPatch {
   desired_state: TaskState;
   stopped_for: TaskReason | null;
   assigned_generic_resources: GenericResource[];
+  networks: NetworkAttachment[];
+  endpoint: Endpoint | null;
 }
 export const TaskPatch: MessageType<TaskPatch> = messageType<TaskPatch>('docker.swarmkit.v1.TaskPatch');
 
