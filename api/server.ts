@@ -17,6 +17,7 @@ import { swarmRoutes } from './routes/swarm.ts';
 import { systemRoutes } from './routes/system.ts';
 import { taskRoutes } from './routes/tasks.ts';
 import { volumeRoutes } from './routes/volumes.ts';
+import { whyRoutes } from './routes/why.ts';
 import { API_VERSION, checkVersion } from './versions.ts';
 
 export interface ApiServerOptions {
@@ -42,6 +43,7 @@ export class ApiServer {
       ...nodeRoutes,
       ...serviceRoutes,
       ...taskRoutes,
+      ...whyRoutes,
       ...dataRoutes,
       ...networkRoutes,
       ...imageRoutes,

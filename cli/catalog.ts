@@ -28,6 +28,7 @@ const swarm = (): Promise<CommandGroup> => import('./swarm.ts').then((file) => f
 const swarmSecrets = (): Promise<CommandGroup> => import('./swarm-keys.ts').then((file) => file.swarmKeyCommands);
 const swarmBackup = (): Promise<CommandGroup> => import('./swarm-backup.ts').then((file) => file.swarmBackupCommands);
 const system = (): Promise<CommandGroup> => import('./system.ts').then((file) => file.systemCommands);
+const why = (): Promise<CommandGroup> => import('./why.ts').then((file) => file.whyCommands);
 const volume = (): Promise<CommandGroup> => import('./volume.ts').then((file) => file.volumeCommands);
 const secret = (): Promise<CommandGroup> => import('./data.ts').then((file) => file.secretCommands);
 const config = (): Promise<CommandGroup> => import('./data.ts').then((file) => file.configCommands);
@@ -180,6 +181,7 @@ export const TOP: Readonly<Record<string, Entry>> = {
   tag: from(IMAGE, 'tag'),
   version: entry('version', system, 'Show versions of client and daemon'),
   wait: from(CONTAINER, 'wait'),
+  why: entry('why', why, 'Tell why a task, a service or a node is as it is'),
 };
 
 /** Words that bin/shoal gives to other programs; they are named in the help page only. */

@@ -4,7 +4,7 @@ import type { Command, OptionSpec } from './command.ts';
 const WIDTH_DEFAULT = 80;
 
 /** Words of a text in lines of at most `width` characters. */
-function wrap(text: string, width: number): string[] {
+export function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = '';
   for (const word of text.split(' ')) {

@@ -29,6 +29,7 @@ const OBJECTS = [
   'config',
   'volume',
   'task_patch',
+  'revision',
 ] as const satisfies readonly (keyof StoreAction)[];
 
 const KINDS: Readonly<Record<StoreActionKind, string>> = {

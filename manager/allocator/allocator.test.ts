@@ -219,7 +219,7 @@ describe('tasks', () => {
     await settle();
     expect(task('t5').status).toMatchObject({ state: TaskState.NEW });
     expect(task('t5').status?.err).toContain(
-      'no available IPv4 addresses on network tiny: all 8 addresses of 10.7.0.0/29',
+      'network tiny (10.7.0.0/29) has no free address: 5 of 5 in use; remove tasks',
     );
     const entries = store.entries.length;
     await settle();

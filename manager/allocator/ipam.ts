@@ -45,6 +45,8 @@ export class AddressPool {
   readonly subnet: Subnet;
   /** The gateway's address, without prefix. */
   readonly gateway: string;
+  /** Addresses that endpoints can have: all of the range but network, broadcast, gateway and reserved ones. */
+  readonly usable: number;
   readonly #used: SerialSet;
 
   /** @throws ShoalError InvalidArgument, in Docker's words, when the parts do not fit together. */
@@ -73,16 +75,12 @@ export class AddressPool {
     for (const text of Object.values(config.reserved)) {
       this.#used.add(this.#offset(addressIn(subnet, text, 'auxiliary address')));
     }
+    this.usable = this.#used.freeCount;
   }
 
   /** Addresses that can still be handed out. */
   get freeCount(): number {
     return this.#used.freeCount;
-  }
-
-  /** Addresses of the pool's range, those never handed out included. */
-  get capacity(): number {
-    return this.#used.capacity;
   }
 
   /** The next free address, `address/prefix`; undefined when all are in use. */

@@ -65,12 +65,11 @@ export function attachedNetworks(
 
 /** What users read when a network is full. */
 export function exhausted(network: NetworkState): string {
-  const subnets = network.pools.map(
-    (pool) => `all ${pool.capacity} addresses of ${formatSubnet(pool.subnet)} are in use`,
-  );
+  const subnets = network.pools.map((pool) => formatSubnet(pool.subnet)).join(', ');
+  const usable = network.pools.reduce((sum, pool) => sum + pool.usable, 0);
   return (
-    `no available IPv4 addresses on network ${network.name}: ${subnets.join(', ')}; ` +
-    'remove tasks, or use a network with a larger subnet'
+    `network ${network.name} (${subnets}) has no free address: ${usable} of ${usable} in use; ` +
+    'remove tasks or services from it, or use a network with a larger subnet'
   );
 }
 

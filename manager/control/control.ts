@@ -1,5 +1,6 @@
 import { clusterMethods } from './clusters.ts';
 import { configMethods } from './configs.ts';
+import { explainMethods } from './explain.ts';
 import { networkMethods } from './networks.ts';
 import { nodeMethods } from './nodes.ts';
 import { secretMethods } from './secrets.ts';
@@ -20,5 +21,6 @@ export function createControl(options: ControlOptions): Control {
     ...clusterMethods(options),
     ...secretMethods(options),
     ...configMethods(options),
+    ...explainMethods(options),
   };
 }

@@ -1,6 +1,7 @@
 import type { ListTasksRequest_Filters, Task } from '../../proto/index.ts';
 import { isTaskDirty } from '../store/dirty.ts';
 import type { Kind, ReadView } from '../store/types.ts';
+import { withErrors } from '../why/index.ts';
 import { hasLabels, oneOf, passesCommon } from './filters.ts';
 import { resolve, tryResolve } from './lookup.ts';
 import { taskName } from './names.ts';
@@ -42,13 +43,17 @@ function select(view: ReadView, filters: ListTasksRequest_Filters): Task[] {
 }
 
 /** Tasks: read, and removed by hand. */
-export function taskMethods({ store }: ControlOptions): Pick<Control, 'GetTask' | 'ListTasks' | 'RemoveTask'> {
+export function taskMethods({ store, clock }: ControlOptions): Pick<Control, 'GetTask' | 'ListTasks' | 'RemoveTask'> {
   return {
-    GetTask: async ({ reference }) => ({ task: resolve(store.view(), 'task', reference) }),
+    GetTask: async ({ reference }) => {
+      const view = store.view();
+      return { task: withErrors(view, clock.now())(resolve(view, 'task', reference)) };
+    },
 
     ListTasks: async ({ filters }) => {
       const view = store.view();
-      return { tasks: filters === null ? view.list('task') : select(view, filters) };
+      const tasks = filters === null ? view.list('task') : select(view, filters);
+      return { tasks: tasks.map(withErrors(view, clock.now())) };
     },
 
     RemoveTask: async ({ task_id }) => {

@@ -931,6 +931,38 @@ export const schema = {
                   },
                   nested: { VolumeAvailability: { values: { ACTIVE: 0, PAUSE: 1, DRAIN: 2 } } },
                 },
+                ExplainRequest: { fields: { kind: { type: 'string', id: 1 }, reference: { type: 'string', id: 2 } } },
+                ExplainResponse: {
+                  fields: {
+                    kind: { type: 'string', id: 1 },
+                    id: { type: 'string', id: 2 },
+                    name: { type: 'string', id: 3 },
+                    state: { type: 'string', id: 4 },
+                    headline: { type: 'string', id: 5 },
+                    causes: { rule: 'repeated', type: 'Cause', id: 6 },
+                    excluded: { rule: 'repeated', type: 'Excluded', id: 7 },
+                    nearest: { type: 'string', id: 8 },
+                    fix: { rule: 'repeated', type: 'string', id: 9 },
+                    history: { rule: 'repeated', type: 'string', id: 10 },
+                    text: { type: 'string', id: 11 },
+                  },
+                  nested: {
+                    Cause: {
+                      fields: {
+                        what: { type: 'string', id: 1 },
+                        since: { type: 'google.protobuf.Timestamp', id: 2 },
+                        at: { type: 'google.protobuf.Timestamp', id: 3 },
+                      },
+                    },
+                    Excluded: {
+                      fields: {
+                        filter: { type: 'string', id: 1 },
+                        what: { type: 'string', id: 2 },
+                        count: { type: 'uint64', id: 3 },
+                      },
+                    },
+                  },
+                },
                 GetNodeRequest: { fields: { reference: { type: 'string', id: 1 } } },
                 GetNodeResponse: { fields: { node: { type: 'Node', id: 1 } } },
                 ListNodesRequest: {
@@ -1004,12 +1036,22 @@ export const schema = {
                     service_version: { type: 'Version', id: 2 },
                     spec: { type: 'ServiceSpec', id: 3 },
                     rollback: { type: 'Rollback', id: 4 },
+                    rollback_to: { type: 'uint64', id: 1001 },
                   },
                   nested: { Rollback: { values: { NONE: 0, PREVIOUS: 1 } } },
                 },
                 UpdateServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
                 RemoveServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
                 RemoveServiceResponse: { fields: {} },
+                PromoteServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
+                PromoteServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
+                ListServiceRevisionsRequest: { fields: { service_id: { type: 'string', id: 1 } } },
+                ListServiceRevisionsResponse: {
+                  fields: {
+                    revisions: { rule: 'repeated', type: 'ServiceRevision', id: 1 },
+                    current: { type: 'uint64', id: 2 },
+                  },
+                },
                 GetNetworkRequest: { fields: { reference: { type: 'string', id: 1 } } },
                 GetNetworkResponse: { fields: { network: { type: 'Network', id: 1 } } },
                 ListNetworksRequest: {
@@ -1142,6 +1184,11 @@ export const schema = {
                     CreateService: { requestType: 'CreateServiceRequest', responseType: 'CreateServiceResponse' },
                     UpdateService: { requestType: 'UpdateServiceRequest', responseType: 'UpdateServiceResponse' },
                     RemoveService: { requestType: 'RemoveServiceRequest', responseType: 'RemoveServiceResponse' },
+                    PromoteService: { requestType: 'PromoteServiceRequest', responseType: 'PromoteServiceResponse' },
+                    ListServiceRevisions: {
+                      requestType: 'ListServiceRevisionsRequest',
+                      responseType: 'ListServiceRevisionsResponse',
+                    },
                     GetNetwork: { requestType: 'GetNetworkRequest', responseType: 'GetNetworkResponse' },
                     ListNetworks: { requestType: 'ListNetworksRequest', responseType: 'ListNetworksResponse' },
                     CreateNetwork: { requestType: 'CreateNetworkRequest', responseType: 'CreateNetworkResponse' },
@@ -1163,6 +1210,7 @@ export const schema = {
                       requestType: 'ListServiceStatusesRequest',
                       responseType: 'ListServiceStatusesResponse',
                     },
+                    Explain: { requestType: 'ExplainRequest', responseType: 'ExplainResponse' },
                   },
                 },
                 SessionRequest: {
@@ -1482,6 +1530,7 @@ export const schema = {
                         'extension',
                         'config',
                         'volume',
+                        'revision',
                         'task_patch',
                       ],
                     },
@@ -1498,8 +1547,9 @@ export const schema = {
                     extension: { type: 'Extension', id: 9 },
                     config: { type: 'Config', id: 10 },
                     volume: { type: 'Volume', id: 11 },
-                    task_patch: { type: 'TaskPatch', id: 1001 },
-                    task_template: { type: 'uint32', id: 1002 },
+                    revision: { type: 'ServiceRevision', id: 1001 },
+                    task_patch: { type: 'TaskPatch', id: 1010 },
+                    task_template: { type: 'uint32', id: 1011 },
                   },
                 },
                 Snapshot: {
@@ -1528,8 +1578,9 @@ export const schema = {
                     extensions: { rule: 'repeated', type: 'Extension', id: 8 },
                     configs: { rule: 'repeated', type: 'Config', id: 9 },
                     volumes: { rule: 'repeated', type: 'Volume', id: 10 },
-                    task_templates: { rule: 'repeated', type: 'TaskTemplate', id: 1001 },
-                    task_template_numbers: { rule: 'repeated', type: 'uint32', id: 1002 },
+                    task_templates: { rule: 'repeated', type: 'TaskTemplate', id: 1010 },
+                    task_template_numbers: { rule: 'repeated', type: 'uint32', id: 1011 },
+                    revisions: { rule: 'repeated', type: 'ServiceRevision', id: 1001 },
                   },
                 },
                 MaybeEncryptedRecord: {

@@ -1271,6 +1271,49 @@ export const VolumeSpec_VolumeAvailability = {
 export type VolumeSpec_VolumeAvailability =
   (typeof VolumeSpec_VolumeAvailability)[keyof typeof VolumeSpec_VolumeAvailability];
 
+export interface ExplainRequest {
+  kind: string;
+  reference: string;
+}
+export const ExplainRequest: MessageType<ExplainRequest> = messageType<ExplainRequest>(
+  'docker.swarmkit.v1.ExplainRequest',
+);
+
+export interface ExplainResponse {
+  kind: string;
+  id: string;
+  name: string;
+  state: string;
+  headline: string;
+  causes: ExplainResponse_Cause[];
+  excluded: ExplainResponse_Excluded[];
+  nearest: string;
+  fix: string[];
+  history: string[];
+  text: string;
+}
+export const ExplainResponse: MessageType<ExplainResponse> = messageType<ExplainResponse>(
+  'docker.swarmkit.v1.ExplainResponse',
+);
+
+export interface ExplainResponse_Cause {
+  what: string;
+  since: Timestamp | null;
+  at: Timestamp | null;
+}
+export const ExplainResponse_Cause: MessageType<ExplainResponse_Cause> = messageType<ExplainResponse_Cause>(
+  'docker.swarmkit.v1.ExplainResponse.Cause',
+);
+
+export interface ExplainResponse_Excluded {
+  filter: string;
+  what: string;
+  count: number;
+}
+export const ExplainResponse_Excluded: MessageType<ExplainResponse_Excluded> = messageType<ExplainResponse_Excluded>(
+  'docker.swarmkit.v1.ExplainResponse.Excluded',
+);
+
 export interface GetNodeRequest {
   reference: string;
 }
@@ -1449,6 +1492,7 @@ export interface UpdateServiceRequest {
   service_version: Version | null;
   spec: ServiceSpec | null;
   rollback: UpdateServiceRequest_Rollback;
+  rollback_to: number;
 }
 export const UpdateServiceRequest: MessageType<UpdateServiceRequest> = messageType<UpdateServiceRequest>(
   'docker.swarmkit.v1.UpdateServiceRequest',
@@ -1479,6 +1523,33 @@ export interface RemoveServiceResponse {}
 export const RemoveServiceResponse: MessageType<RemoveServiceResponse> = messageType<RemoveServiceResponse>(
   'docker.swarmkit.v1.RemoveServiceResponse',
 );
+
+export interface PromoteServiceRequest {
+  service_id: string;
+}
+export const PromoteServiceRequest: MessageType<PromoteServiceRequest> = messageType<PromoteServiceRequest>(
+  'docker.swarmkit.v1.PromoteServiceRequest',
+);
+
+export interface PromoteServiceResponse {
+  service: Service | null;
+}
+export const PromoteServiceResponse: MessageType<PromoteServiceResponse> = messageType<PromoteServiceResponse>(
+  'docker.swarmkit.v1.PromoteServiceResponse',
+);
+
+export interface ListServiceRevisionsRequest {
+  service_id: string;
+}
+export const ListServiceRevisionsRequest: MessageType<ListServiceRevisionsRequest> =
+  messageType<ListServiceRevisionsRequest>('docker.swarmkit.v1.ListServiceRevisionsRequest');
+
+export interface ListServiceRevisionsResponse {
+  revisions: ServiceRevision[];
+  current: number;
+}
+export const ListServiceRevisionsResponse: MessageType<ListServiceRevisionsResponse> =
+  messageType<ListServiceRevisionsResponse>('docker.swarmkit.v1.ListServiceRevisionsResponse');
 
 export interface GetNetworkRequest {
   reference: string;
@@ -2227,6 +2298,7 @@ export interface StoreAction {
   extension?: Extension | undefined;
   config?: Config | undefined;
   volume?: Volume | undefined;
+  revision?: ServiceRevision | undefined;
   task_patch?: TaskPatch | undefined;
   task_template: number;
 }
@@ -2265,6 +2337,7 @@ export interface StoreSnapshot {
   volumes: Volume[];
   task_templates: TaskTemplate[];
   task_template_numbers: number[];
+  revisions: ServiceRevision[];
 }
 export const StoreSnapshot: MessageType<StoreSnapshot> = messageType<StoreSnapshot>('docker.swarmkit.v1.StoreSnapshot');
 
@@ -2588,6 +2661,20 @@ export const ControlService = {
     requestStream: false,
     responseStream: false,
   },
+  PromoteService: {
+    path: '/docker.swarmkit.v1.Control/PromoteService',
+    request: PromoteServiceRequest,
+    response: PromoteServiceResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  ListServiceRevisions: {
+    path: '/docker.swarmkit.v1.Control/ListServiceRevisions',
+    request: ListServiceRevisionsRequest,
+    response: ListServiceRevisionsResponse,
+    requestStream: false,
+    responseStream: false,
+  },
   GetNetwork: {
     path: '/docker.swarmkit.v1.Control/GetNetwork',
     request: GetNetworkRequest,
@@ -2711,6 +2798,13 @@ export const ControlService = {
     path: '/docker.swarmkit.v1.Control/ListServiceStatuses',
     request: ListServiceStatusesRequest,
     response: ListServiceStatusesResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  Explain: {
+    path: '/docker.swarmkit.v1.Control/Explain',
+    request: ExplainRequest,
+    response: ExplainResponse,
     requestStream: false,
     responseStream: false,
   },
