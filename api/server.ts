@@ -12,6 +12,7 @@ import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
+import { statsRoutes } from './routes/stats.ts';
 import { serviceRoutes } from './routes/services.ts';
 import { swarmRoutes } from './routes/swarm.ts';
 import { systemRoutes } from './routes/system.ts';
@@ -42,6 +43,7 @@ export class ApiServer {
       ...recoveryRoutes,
       ...nodeRoutes,
       ...serviceRoutes,
+      ...statsRoutes,
       ...taskRoutes,
       ...whyRoutes,
       ...dataRoutes,

@@ -23,6 +23,8 @@ const node = (): Promise<CommandGroup> => import('./node.ts').then((file) => fil
 const service = (): Promise<CommandGroup> => import('./service.ts').then((file) => file.serviceCommands);
 const serviceChange = (): Promise<CommandGroup> =>
   import('./service-change.ts').then((file) => file.serviceChangeCommands);
+const serviceStats = (): Promise<CommandGroup> =>
+  import('./service-stats.ts').then((file) => file.serviceStatsCommands);
 const serviceLogs = (): Promise<CommandGroup> => import('./service-logs.ts').then((file) => file.serviceLogCommands);
 const swarm = (): Promise<CommandGroup> => import('./swarm.ts').then((file) => file.swarmCommands);
 const swarmSecrets = (): Promise<CommandGroup> => import('./swarm-keys.ts').then((file) => file.swarmKeyCommands);
@@ -126,6 +128,7 @@ export const GROUPS: Readonly<Record<string, Group>> = {
       rm: entry('rm', service, 'Remove one or more services', 'remove'),
       rollback: entry('rollback', serviceChange, 'Take back the last change of a service'),
       scale: entry('scale', serviceChange, 'Set the number of replicas of services'),
+      stats: entry('stats', serviceStats, 'Show what the tasks of services use'),
       update: entry('update', serviceChange, 'Change a service'),
     },
   },

@@ -72,6 +72,15 @@ function registryAuth({ request }: RequestContext): string {
   return typeof header === 'string' && header !== 'e30=' ? header : '';
 }
 
+/**
+ * Replicas of an update that names none, as a Compose file without `replicas`: Docker's 1, but a service that scales by
+ * itself keeps what it has.
+ */
+function replicasDefault({ spec }: Service): number {
+  const scales = spec?.annotations?.labels['shoal.autoscale.max'] !== undefined;
+  return scales ? (spec?.replicated?.replicas ?? 1) : 1;
+}
+
 async function update(context: RequestContext): Promise<void> {
   const { ports, params, query, response } = context;
   const version = queryVersion(query, 'service');
@@ -83,7 +92,7 @@ async function update(context: RequestContext): Promise<void> {
   await ports.swarm.call('UpdateService', {
     service_id: service.id,
     service_version: { index: version },
-    spec: serviceSpecFromJson(body, auth),
+    spec: serviceSpecFromJson(body, auth, replicasDefault(service)),
     rollback: previous ? UpdateServiceRequest_Rollback.PREVIOUS : UpdateServiceRequest_Rollback.NONE,
     rollback_to: 0,
   });

@@ -5,6 +5,7 @@ import { networkMethods } from './networks.ts';
 import { nodeMethods } from './nodes.ts';
 import { secretMethods } from './secrets.ts';
 import { serviceMethods } from './services.ts';
+import { serviceStatsMethods } from './service-stats.ts';
 import { taskMethods } from './tasks.ts';
 import type { Control, ControlOptions } from './types.ts';
 
@@ -17,6 +18,7 @@ export function createControl(options: ControlOptions): Control {
     ...nodeMethods(options),
     ...taskMethods(options),
     ...serviceMethods(options),
+    ...serviceStatsMethods(options),
     ...networkMethods(options),
     ...clusterMethods(options),
     ...secretMethods(options),

@@ -1,5 +1,6 @@
 import type { Clock, Logger, Random } from '../../base/index.ts';
 import type { ControlService, ManagerStatus, RequestOf, ResponseOf } from '../../proto/index.ts';
+import type { UsageSource } from '../dispatcher/index.ts';
 import type { Store } from '../store/types.ts';
 
 type Methods = typeof ControlService;
@@ -24,4 +25,6 @@ export interface ControlOptions {
   log: Logger;
   /** Absent: what stands in the node objects counts, and no quorum is checked. */
   membership?: MembershipPort;
+  /** What tasks use; absent: nothing is known. */
+  usage?: UsageSource;
 }

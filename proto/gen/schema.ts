@@ -1170,6 +1170,40 @@ export const schema = {
                     },
                   },
                 },
+                GetServiceStatsRequest: { fields: { reference: { type: 'string', id: 1 } } },
+                GetServiceStatsResponse: {
+                  fields: {
+                    service: { type: 'Service', id: 1 },
+                    tasks: { rule: 'repeated', type: 'TaskStats', id: 2 },
+                    fresh: { type: 'uint64', id: 3 },
+                    cpu_percent: { type: 'double', id: 4 },
+                    memory_percent: { type: 'double', id: 5 },
+                    autoscale: { type: 'Bounds', id: 6 },
+                  },
+                  nested: {
+                    TaskStats: {
+                      fields: {
+                        task_id: { type: 'string', id: 1 },
+                        slot: { type: 'uint64', id: 2 },
+                        node_id: { type: 'string', id: 3 },
+                        known: { type: 'bool', id: 4 },
+                        cpu_percent: { type: 'double', id: 5 },
+                        memory_bytes: { type: 'uint64', id: 6 },
+                        age_ms: { type: 'uint64', id: 7 },
+                        nano_cpus_limit: { type: 'uint64', id: 8 },
+                        memory_limit_bytes: { type: 'uint64', id: 9 },
+                      },
+                    },
+                    Bounds: {
+                      fields: {
+                        min: { type: 'uint64', id: 1 },
+                        max: { type: 'uint64', id: 2 },
+                        cpu_target: { type: 'uint32', id: 3 },
+                        memory_target: { type: 'uint32', id: 4 },
+                      },
+                    },
+                  },
+                },
                 Control: {
                   methods: {
                     GetNode: { requestType: 'GetNodeRequest', responseType: 'GetNodeResponse' },
@@ -1211,6 +1245,7 @@ export const schema = {
                       responseType: 'ListServiceStatusesResponse',
                     },
                     Explain: { requestType: 'ExplainRequest', responseType: 'ExplainResponse' },
+                    GetServiceStats: { requestType: 'GetServiceStatsRequest', responseType: 'GetServiceStatsResponse' },
                   },
                 },
                 SessionRequest: {

@@ -1852,6 +1852,48 @@ export const ListServiceStatusesResponse_ServiceStatus: MessageType<ListServiceS
     'docker.swarmkit.v1.ListServiceStatusesResponse.ServiceStatus',
   );
 
+export interface GetServiceStatsRequest {
+  reference: string;
+}
+export const GetServiceStatsRequest: MessageType<GetServiceStatsRequest> = messageType<GetServiceStatsRequest>(
+  'docker.swarmkit.v1.GetServiceStatsRequest',
+);
+
+export interface GetServiceStatsResponse {
+  service: Service | null;
+  tasks: GetServiceStatsResponse_TaskStats[];
+  fresh: number;
+  cpu_percent: number;
+  memory_percent: number;
+  autoscale: GetServiceStatsResponse_Bounds | null;
+}
+export const GetServiceStatsResponse: MessageType<GetServiceStatsResponse> = messageType<GetServiceStatsResponse>(
+  'docker.swarmkit.v1.GetServiceStatsResponse',
+);
+
+export interface GetServiceStatsResponse_TaskStats {
+  task_id: string;
+  slot: number;
+  node_id: string;
+  known: boolean;
+  cpu_percent: number;
+  memory_bytes: number;
+  age_ms: number;
+  nano_cpus_limit: number;
+  memory_limit_bytes: number;
+}
+export const GetServiceStatsResponse_TaskStats: MessageType<GetServiceStatsResponse_TaskStats> =
+  messageType<GetServiceStatsResponse_TaskStats>('docker.swarmkit.v1.GetServiceStatsResponse.TaskStats');
+
+export interface GetServiceStatsResponse_Bounds {
+  min: number;
+  max: number;
+  cpu_target: number;
+  memory_target: number;
+}
+export const GetServiceStatsResponse_Bounds: MessageType<GetServiceStatsResponse_Bounds> =
+  messageType<GetServiceStatsResponse_Bounds>('docker.swarmkit.v1.GetServiceStatsResponse.Bounds');
+
 export interface SessionRequest {
   shoal_version: number;
   description: NodeDescription | null;
@@ -2805,6 +2847,13 @@ export const ControlService = {
     path: '/docker.swarmkit.v1.Control/Explain',
     request: ExplainRequest,
     response: ExplainResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  GetServiceStats: {
+    path: '/docker.swarmkit.v1.Control/GetServiceStats',
+    request: GetServiceStatsRequest,
+    response: GetServiceStatsResponse,
     requestStream: false,
     responseStream: false,
   },
