@@ -1,7 +1,15 @@
 import { alreadyExists, notFound, ShoalError } from '../../base/index.ts';
-import { StoreActionKind, timestampFromMs, type Service, type ServiceRevision, type Task } from '../../proto/index.ts';
+import {
+  StoreActionKind,
+  timestampFromMs,
+  type MessageType,
+  type Partially,
+  type Service,
+  type ServiceRevision,
+  type Task,
+} from '../../proto/index.ts';
 import { versionOf, type Step } from './apply.ts';
-import { cloneObject, encodeAction, encodeTaskCreation, encodeTaskUpdate } from './codec.ts';
+import { encodeAction, encodeTaskCreation, encodeTaskUpdate, TYPES } from './codec.ts';
 import { KINDS, nameOf, TableSet, UNIQUE_NAMES } from './tables.ts';
 import { TemplateWriter } from './task-parts.ts';
 import type { Kind, Tables, Transaction } from './types.ts';
@@ -273,8 +281,10 @@ export class BatchTransaction implements Transaction {
   }
 }
 
+/** A copy as it would come out of a log entry, bytes as Uint8Array and not as the encoder's Buffer. */
 function copyOf<K extends Kind>(kind: K, object: Tables[Kind]): Tables[K] {
-  return cloneObject(kind, object as Tables[K]);
+  const type = TYPES[kind] as MessageType<Tables[K]>;
+  return type.decode(Uint8Array.from(type.encode(object as Partially<Tables[K]>)));
 }
 
 function encodeChange({ kind, base, current }: Pending, templates: TemplateWriter): Uint8Array {
