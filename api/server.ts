@@ -11,6 +11,7 @@ import { dataRoutes } from './routes/data.ts';
 import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
+import { rebalanceRoutes } from './routes/rebalance.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
 import { statsRoutes } from './routes/stats.ts';
 import { serviceRoutes } from './routes/services.ts';
@@ -43,6 +44,7 @@ export class ApiServer {
       ...recoveryRoutes,
       ...nodeRoutes,
       ...serviceRoutes,
+      ...rebalanceRoutes,
       ...statsRoutes,
       ...taskRoutes,
       ...whyRoutes,

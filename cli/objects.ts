@@ -135,6 +135,8 @@ export interface Service {
   UpdateStatus?: { State?: string; StartedAt?: string; CompletedAt?: string; Message?: string };
   ServiceStatus?: { RunningTasks: number; DesiredTasks: number; CompletedTasks: number };
   JobStatus?: { JobIteration?: { Index?: number } };
+  /** Shoal's own: since when its tasks are being levelled out by hand. */
+  RebalanceRequested?: string;
   Autoscale?: AutoscaleStatus;
 }
 /** Shoal's own: what the autoscaler did last. */
@@ -229,7 +231,7 @@ export interface SwarmSpec {
   Labels?: Record<string, string> | null;
   Orchestration?: { TaskHistoryRetentionLimit?: number };
   Raft?: { SnapshotInterval?: number; KeepOldSnapshots?: number; ElectionTick?: number; HeartbeatTick?: number };
-  Dispatcher?: { HeartbeatPeriod?: number };
+  Dispatcher?: { HeartbeatPeriod?: number; NodeDownAfter?: number };
   CAConfig?: {
     NodeCertExpiry?: number;
     ExternalCAs?: { Protocol: string; URL: string; Options?: Record<string, string>; CACert?: string }[];

@@ -356,6 +356,8 @@ export function serviceToJson(service: Service): JsonObject {
             JobIteration: { Index: textOrNothing(job.job_iteration?.index ?? 0) },
             LastExecution: timestampToIso(job.last_execution),
           },
+    // Shoal's own.
+    RebalanceRequested: service.rebalance_requested === null ? undefined : timestampToIso(service.rebalance_requested),
     Autoscale: autoscaleToJson(service.autoscale),
   };
 }

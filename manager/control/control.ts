@@ -3,6 +3,7 @@ import { configMethods } from './configs.ts';
 import { explainMethods } from './explain.ts';
 import { networkMethods } from './networks.ts';
 import { nodeMethods } from './nodes.ts';
+import { rebalanceMethods } from './rebalance.ts';
 import { secretMethods } from './secrets.ts';
 import { serviceMethods } from './services.ts';
 import { serviceStatsMethods } from './service-stats.ts';
@@ -18,6 +19,7 @@ export function createControl(options: ControlOptions): Control {
     ...nodeMethods(options),
     ...taskMethods(options),
     ...serviceMethods(options),
+    ...rebalanceMethods(options),
     ...serviceStatsMethods(options),
     ...networkMethods(options),
     ...clusterMethods(options),

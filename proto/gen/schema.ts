@@ -15,6 +15,7 @@ export const schema = {
                     csr: { type: 'bytes', id: 2 },
                     token: { type: 'string', id: 3 },
                     availability: { type: 'NodeSpec.Availability', id: 4 },
+                    node_labels: { keyType: 'string', type: 'string', id: 1001 },
                   },
                 },
                 IssueNodeCertificateResponse: {
@@ -1043,6 +1044,8 @@ export const schema = {
                 UpdateServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
                 RemoveServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
                 RemoveServiceResponse: { fields: {} },
+                RebalanceServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
+                RebalanceServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
                 PromoteServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
                 PromoteServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
                 ListServiceRevisionsRequest: { fields: { service_id: { type: 'string', id: 1 } } },
@@ -1218,6 +1221,10 @@ export const schema = {
                     CreateService: { requestType: 'CreateServiceRequest', responseType: 'CreateServiceResponse' },
                     UpdateService: { requestType: 'UpdateServiceRequest', responseType: 'UpdateServiceResponse' },
                     RemoveService: { requestType: 'RemoveServiceRequest', responseType: 'RemoveServiceResponse' },
+                    RebalanceService: {
+                      requestType: 'RebalanceServiceRequest',
+                      responseType: 'RebalanceServiceResponse',
+                    },
                     PromoteService: { requestType: 'PromoteServiceRequest', responseType: 'PromoteServiceResponse' },
                     ListServiceRevisions: {
                       requestType: 'ListServiceRevisionsRequest',

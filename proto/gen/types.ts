@@ -16,6 +16,7 @@ export interface IssueNodeCertificateRequest {
   csr: Uint8Array;
   token: string;
   availability: NodeSpec_Availability;
+  node_labels: Record<string, string>;
 }
 export const IssueNodeCertificateRequest: MessageType<IssueNodeCertificateRequest> =
   messageType<IssueNodeCertificateRequest>('docker.swarmkit.v1.IssueNodeCertificateRequest');
@@ -1524,6 +1525,20 @@ export const RemoveServiceResponse: MessageType<RemoveServiceResponse> = message
   'docker.swarmkit.v1.RemoveServiceResponse',
 );
 
+export interface RebalanceServiceRequest {
+  service_id: string;
+}
+export const RebalanceServiceRequest: MessageType<RebalanceServiceRequest> = messageType<RebalanceServiceRequest>(
+  'docker.swarmkit.v1.RebalanceServiceRequest',
+);
+
+export interface RebalanceServiceResponse {
+  service: Service | null;
+}
+export const RebalanceServiceResponse: MessageType<RebalanceServiceResponse> = messageType<RebalanceServiceResponse>(
+  'docker.swarmkit.v1.RebalanceServiceResponse',
+);
+
 export interface PromoteServiceRequest {
   service_id: string;
 }
@@ -2700,6 +2715,13 @@ export const ControlService = {
     path: '/docker.swarmkit.v1.Control/RemoveService',
     request: RemoveServiceRequest,
     response: RemoveServiceResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  RebalanceService: {
+    path: '/docker.swarmkit.v1.Control/RebalanceService',
+    request: RebalanceServiceRequest,
+    response: RebalanceServiceResponse,
     requestStream: false,
     responseStream: false,
   },
