@@ -11,6 +11,7 @@ import { dataRoutes } from './routes/data.ts';
 import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
+import { jobRunRoutes } from './routes/job-runs.ts';
 import { rebalanceRoutes } from './routes/rebalance.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
 import { statsRoutes } from './routes/stats.ts';
@@ -42,6 +43,7 @@ export class ApiServer {
       ...systemRoutes,
       ...swarmRoutes,
       ...recoveryRoutes,
+      ...jobRunRoutes,
       ...nodeRoutes,
       ...serviceRoutes,
       ...rebalanceRoutes,

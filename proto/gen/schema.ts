@@ -1173,6 +1173,8 @@ export const schema = {
                     },
                   },
                 },
+                RunServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
+                RunServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
                 GetServiceStatsRequest: { fields: { reference: { type: 'string', id: 1 } } },
                 GetServiceStatsResponse: {
                   fields: {
@@ -1252,6 +1254,7 @@ export const schema = {
                       responseType: 'ListServiceStatusesResponse',
                     },
                     Explain: { requestType: 'ExplainRequest', responseType: 'ExplainResponse' },
+                    RunService: { requestType: 'RunServiceRequest', responseType: 'RunServiceResponse' },
                     GetServiceStats: { requestType: 'GetServiceStatsRequest', responseType: 'GetServiceStatsResponse' },
                   },
                 },

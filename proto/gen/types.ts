@@ -1867,6 +1867,20 @@ export const ListServiceStatusesResponse_ServiceStatus: MessageType<ListServiceS
     'docker.swarmkit.v1.ListServiceStatusesResponse.ServiceStatus',
   );
 
+export interface RunServiceRequest {
+  service_id: string;
+}
+export const RunServiceRequest: MessageType<RunServiceRequest> = messageType<RunServiceRequest>(
+  'docker.swarmkit.v1.RunServiceRequest',
+);
+
+export interface RunServiceResponse {
+  service: Service | null;
+}
+export const RunServiceResponse: MessageType<RunServiceResponse> = messageType<RunServiceResponse>(
+  'docker.swarmkit.v1.RunServiceResponse',
+);
+
 export interface GetServiceStatsRequest {
   reference: string;
 }
@@ -2869,6 +2883,13 @@ export const ControlService = {
     path: '/docker.swarmkit.v1.Control/Explain',
     request: ExplainRequest,
     response: ExplainResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  RunService: {
+    path: '/docker.swarmkit.v1.Control/RunService',
+    request: RunServiceRequest,
+    response: RunServiceResponse,
     requestStream: false,
     responseStream: false,
   },
