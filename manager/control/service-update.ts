@@ -12,7 +12,7 @@ import {
 import { cronOf, runNow, scheduledStatus } from '../orchestrator/cron-runs.ts';
 import { openCanary, promoted, slotCount, waitingSinceMs } from '../settings/index.ts';
 import { isTaskDirty, sameMessage } from '../store/dirty.ts';
-import { keepReplicas } from '../orchestrator/index.ts';
+import { keepReplicas, statusAfterChange } from '../orchestrator/index.ts';
 import { recordRevision, revisionOf, sameContent } from '../store/revisions.ts';
 import type { ReadView, Transaction } from '../store/types.ts';
 import { resolve } from './lookup.ts';
@@ -68,6 +68,7 @@ function replaceSpec(view: ReadView, service: Service, spec: ServiceSpec, nowMs:
   const hadCanary = hasOpenCanary(view, service);
   const sameTasks = sameMessage(former?.task, spec.task) && sameMessage(former?.endpoint, spec.endpoint);
   service.spec = spec;
+  service.autoscale = statusAfterChange(service, former, nowMs);
   // Not the version that the service gets now: the two are never compared with each other.
   service.spec_version = { index: service.meta?.version?.index ?? 0 };
   // A version that only canaries ever ran is nothing to roll back to.
@@ -165,6 +166,7 @@ export function updateService(tx: Transaction, request: UpdateServiceRequest, no
     const spec = ServiceSpec.clone(service.spec as ServiceSpec);
     checkAgainstCluster(tx, spec, service.id);
     service.spec = spec;
+    service.autoscale = statusAfterChange(service, stored.spec, nowMs);
     tx.update('service', recordRevision(tx, service, why));
     return service.id;
   }
