@@ -1,5 +1,12 @@
 import type { Clock, Logger, Random } from '../../base/index.ts';
-import type { ControlService, ManagerStatus, RequestOf, ResponseOf } from '../../proto/index.ts';
+import type {
+  ControlService,
+  ManagerStatus,
+  PlanRequest,
+  PlanResponse,
+  RequestOf,
+  ResponseOf,
+} from '../../proto/index.ts';
 import type { Store } from '../store/types.ts';
 
 type Methods = typeof ControlService;
@@ -17,6 +24,9 @@ export interface MembershipPort {
   canRemove(nodeId: string): boolean;
 }
 
+/** Finds out what a change would do. */
+export type Planner = (request: PlanRequest) => Promise<PlanResponse>;
+
 export interface ControlOptions {
   store: Store;
   clock: Clock;
@@ -24,4 +34,6 @@ export interface ControlOptions {
   log: Logger;
   /** Absent: what stands in the node objects counts, and no quorum is checked. */
   membership?: MembershipPort;
+  /** Absent: plans are refused. */
+  planner?: Planner;
 }
