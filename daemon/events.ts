@@ -119,13 +119,13 @@ function roleName(role: NodeRole | undefined): string {
 
 function nameOf(change: Change): string {
   if (change.kind === 'node') return change.object.description?.hostname ?? '';
-  if (change.kind === 'task') return '';
+  if (change.kind === 'task' || change.kind === 'revision') return '';
   return change.object.spec?.annotations?.name ?? '';
 }
 
 /** The event of a change, or undefined for what is no user's matter (tasks, the cluster object). */
 function swarmEvent(change: Change, timeMs: number): EventFacts | undefined {
-  if (change.kind === 'task' || change.kind === 'cluster') return undefined;
+  if (change.kind === 'task' || change.kind === 'cluster' || change.kind === 'revision') return undefined;
   const facts = details(change);
   if (facts === undefined) return undefined;
   return {

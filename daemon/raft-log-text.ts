@@ -28,6 +28,7 @@ const OBJECTS = [
   'extension',
   'config',
   'volume',
+  'revision',
 ] as const satisfies readonly (keyof StoreAction)[];
 
 const KINDS: Readonly<Record<StoreActionKind, string>> = {

@@ -85,6 +85,7 @@ async function update(context: RequestContext): Promise<void> {
     service_version: { index: version },
     spec: serviceSpecFromJson(body, auth),
     rollback: previous ? UpdateServiceRequest_Rollback.PREVIOUS : UpdateServiceRequest_Rollback.NONE,
+    rollback_to: 0,
   });
   sendJson(response, { Warnings: null });
 }

@@ -57,6 +57,7 @@ class Allocation {
       case 'node':
       case 'secret':
       case 'config':
+      case 'revision':
         return undefined;
     }
   }

@@ -17,6 +17,7 @@ const OBJECTS: { readonly [K in Kind]: number } = {
   task: 20,
   secret: 21,
   config: 22,
+  revision: 23,
 };
 const KIND_OF = new Map<number, Kind>(Object.entries(OBJECTS).map(([kind, number]) => [number, kind as Kind]));
 

@@ -49,6 +49,7 @@ async function update(service: Service, change: (spec: ServiceSpec) => void): Pr
     service_version: version,
     spec: next,
     rollback: UpdateServiceRequest_Rollback.NONE,
+    rollback_to: 0,
   });
   return answer.service as Service;
 }
@@ -295,6 +296,7 @@ describe('updating a service', () => {
         service_version: service.meta?.version ?? null,
         spec: service.spec,
         rollback: UpdateServiceRequest_Rollback.PREVIOUS,
+        rollback_to: 0,
       });
     await expect(rollback(first)).rejects.toMatchObject({
       code: 'FailedPrecondition',

@@ -1,107 +1,19 @@
-import { alreadyExists, failedPrecondition, newId, ShoalError } from '../../base/index.ts';
+import { alreadyExists, newId } from '../../base/index.ts';
 import {
   Service,
-  ServiceSpec,
   TaskState,
   timestampFromMs,
-  UpdateServiceRequest_Rollback,
-  UpdateStatus_UpdateState,
   type ListServicesRequest_Filters,
   type ListServiceStatusesResponse_ServiceStatus,
-  type UpdateServiceRequest,
-  type UpdateStatus,
 } from '../../proto/index.ts';
-import { isTaskDirty, sameMessage } from '../store/dirty.ts';
-import type { ReadView, Transaction } from '../store/types.ts';
+import { recordRevision, removeRevisions } from '../store/revisions.ts';
+import type { ReadView } from '../store/types.ts';
 import { hasLabels, oneOf, passesCommon } from './filters.ts';
 import { resolve } from './lookup.ts';
 import { checkAgainstCluster } from './service-cluster.ts';
 import { isJob, modeOf, validateServiceSpec } from './service-spec.ts';
+import { promoteService, updateService } from './service-update.ts';
 import type { Control, ControlOptions } from './types.ts';
-import { checkVersion } from './versions.ts';
-
-function isUnchangedIn(old: ServiceSpec | null, next: ServiceSpec): void {
-  if (modeOf(old) !== modeOf(next)) throw new ShoalError('Unimplemented', 'service mode change is not allowed');
-  if (old?.annotations?.name !== next.annotations?.name) {
-    throw new ShoalError('Unimplemented', 'renaming services is not supported');
-  }
-  if (!sameMessage(old?.networks, next.networks) && sameMessage(old?.task?.networks, next.task?.networks)) {
-    throw new ShoalError('Unimplemented', 'networks must be migrated to TaskSpec before being changed');
-  }
-}
-
-/** Whether a task that shall stay must be replaced to follow the spec. */
-function mustChangeTasks(view: ReadView, service: Service): boolean {
-  return view
-    .tasksByService(service.id)
-    .some(
-      (task) => task.desired_state <= TaskState.RUNNING && isTaskDirty(service, task, view.get('node', task.node_id)),
-    );
-}
-
-function statusOf(state: UpdateStatus['state'], message: string, nowMs: number): UpdateStatus {
-  return { state, message, started_at: timestampFromMs(nowMs), completed_at: null };
-}
-
-/** A job runs anew: its iteration is the version it had before. */
-function beginIteration(service: Service, nowMs: number): void {
-  const job_iteration = { index: service.meta?.version?.index ?? 0 };
-  service.update_status = null;
-  service.job_status = { job_iteration, last_execution: timestampFromMs(nowMs) };
-}
-
-/** Puts a new spec in place. `service` is a copy that the caller owns. */
-function replaceSpec(view: ReadView, service: Service, spec: ServiceSpec, nowMs: number): void {
-  service.previous_spec = service.spec;
-  service.previous_spec_version = service.spec_version;
-  service.spec = spec;
-  // Not the version that the service gets now: the two are never compared with each other.
-  service.spec_version = { index: service.meta?.version?.index ?? 0 };
-  if (isJob(spec)) {
-    beginIteration(service, nowMs);
-    return;
-  }
-  // A "completed" left over would end the next wait of a client at once.
-  service.update_status = mustChangeTasks(view, service)
-    ? statusOf(UpdateStatus_UpdateState.UPDATING, 'update in progress', nowMs)
-    : null;
-}
-
-/** Swaps the spec with the previous one. `service` is a copy that the caller owns. */
-function rollBack(service: Service, nowMs: number): void {
-  const { spec, spec_version, previous_spec, previous_spec_version } = service;
-  if (previous_spec === null) throw failedPrecondition(`service ${service.id} does not have a previous spec`);
-  service.spec = previous_spec;
-  service.spec_version = previous_spec_version;
-  service.previous_spec = spec;
-  service.previous_spec_version = spec_version;
-  if (isJob(previous_spec)) {
-    beginIteration(service, nowMs);
-    return;
-  }
-  const state = UpdateStatus_UpdateState.ROLLBACK_STARTED;
-  service.update_status = statusOf(state, 'manually requested rollback', nowMs);
-}
-
-function update(tx: Transaction, request: UpdateServiceRequest, nowMs: number): string {
-  const stored = resolve(tx, 'service', request.service_id);
-  checkVersion(stored, request.service_version);
-  if (stored.pending_delete) throw failedPrecondition(`service ${stored.id} is being removed`);
-  const service = Service.clone(stored);
-  if (request.rollback === UpdateServiceRequest_Rollback.PREVIOUS) {
-    rollBack(service, nowMs);
-    const spec = ServiceSpec.clone(service.spec as ServiceSpec);
-    checkAgainstCluster(tx, spec, service.id);
-    service.spec = spec;
-  } else {
-    const spec = validateServiceSpec(request.spec);
-    checkAgainstCluster(tx, spec, service.id);
-    isUnchangedIn(stored.spec, spec);
-    replaceSpec(tx, service, spec, nowMs);
-  }
-  tx.update('service', service);
-  return service.id;
-}
 
 /** Docker's three numbers of a service: shall run, runs, has completed (jobs). */
 function statusOfService(view: ReadView, service: Service): ListServiceStatusesResponse_ServiceStatus {
@@ -137,7 +49,14 @@ function passes(service: Service, filters: ListServicesRequest_Filters): boolean
 }
 
 type Methods =
-  'GetService' | 'ListServices' | 'CreateService' | 'UpdateService' | 'RemoveService' | 'ListServiceStatuses';
+  | 'GetService'
+  | 'ListServices'
+  | 'CreateService'
+  | 'UpdateService'
+  | 'RemoveService'
+  | 'PromoteService'
+  | 'ListServiceRevisions'
+  | 'ListServiceStatuses';
 
 /** Services: what users ask for. Making it true is the orchestrators' work. */
 export function serviceMethods({ store, clock, random }: ControlOptions): Pick<Control, Methods> {
@@ -161,19 +80,35 @@ export function serviceMethods({ store, clock, random }: ControlOptions): Pick<C
         const job_status = isJob(spec)
           ? { job_iteration: { index: 0 }, last_execution: timestampFromMs(clock.now()) }
           : null;
-        tx.create('service', Service.create({ id, spec, spec_version: { index: 0 }, job_status }));
+        const service = Service.create({ id, spec, spec_version: { index: 0 }, job_status });
+        tx.create('service', recordRevision(tx, service, 'create'));
       });
       return { service: resolve(store.view(), 'service', id) };
     },
 
     UpdateService: async (request) => {
-      const id = await store.update((tx) => update(tx, request, clock.now()));
+      const id = await store.update((tx) => updateService(tx, request, clock.now()));
       return { service: resolve(store.view(), 'service', id) };
     },
 
     RemoveService: async ({ service_id }) => {
-      await store.update((tx) => tx.remove('service', resolve(tx, 'service', service_id).id));
+      await store.update((tx) => {
+        const { id } = resolve(tx, 'service', service_id);
+        tx.remove('service', id);
+        removeRevisions(tx, id);
+      });
       return {};
+    },
+
+    PromoteService: async ({ service_id }) => {
+      const id = await store.update((tx) => promoteService(tx, service_id, clock.now()));
+      return { service: resolve(store.view(), 'service', id) };
+    },
+
+    ListServiceRevisions: async ({ service_id }) => {
+      const view = store.view();
+      const service = resolve(view, 'service', service_id);
+      return { revisions: view.revisionsByService(service.id), current: service.revision };
     },
 
     ListServiceStatuses: async ({ services }) => {

@@ -150,6 +150,7 @@ export class NetworkIndex {
       case 'cluster':
       case 'secret':
       case 'config':
+      case 'revision':
         return undefined;
       default:
         return unreachable(change);

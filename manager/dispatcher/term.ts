@@ -311,6 +311,7 @@ export class DispatcherTerm {
         return true;
       case 'network':
       case 'service':
+      case 'revision':
         // What agents need of these is in the tables, see `#routeTable`.
         return false;
       default:

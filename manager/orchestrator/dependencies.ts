@@ -182,6 +182,7 @@ class DependencyReconciler implements Reconciler {
       case 'network':
       case 'secret':
       case 'config':
+      case 'revision':
         return [];
     }
   }

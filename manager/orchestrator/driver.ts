@@ -8,7 +8,9 @@ import {
   type Timer,
 } from '../../base/index.ts';
 import type { Service, Task } from '../../proto/index.ts';
+
 import type { UsageSource } from '../dispatcher/index.ts';
+import { recordRevision } from '../store/revisions.ts';
 import type { Change, Commit, LeaderDuty, ReadView, Store, Transaction } from '../store/types.ts';
 
 /** What every duty of this room is made from. */
@@ -26,7 +28,8 @@ export type Op =
   | { op: 'create'; task: Task }
   | { op: 'update'; task: Task }
   | { op: 'remove'; taskId: string }
-  | { op: 'update-service'; service: Service };
+  /** With a reason when the spec changes: it becomes a revision. */
+  | { op: 'update-service'; service: Service; revisionReason?: string };
 
 /** What a reconciler wants for one key, computed from the state alone. */
 export interface Decision {
@@ -72,7 +75,8 @@ function applyOp(tx: Transaction, op: Op): void {
     case 'remove':
       return tx.remove('task', op.taskId);
     case 'update-service':
-      return tx.update('service', op.service);
+      if (op.revisionReason === undefined) return tx.update('service', op.service);
+      return tx.update('service', recordRevision(tx, op.service, op.revisionReason));
   }
 }
 

@@ -1,6 +1,7 @@
 import { newId } from '../../base/index.ts';
 import { NodeSpec_Availability, TaskState, type Node, type TaskReason } from '../../proto/index.ts';
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
+import { canaryOf, stateFor } from './canary.ts';
 import { satisfiesPlacement } from './constraints.ts';
 import {
   createReconcileDuty,
@@ -61,9 +62,11 @@ export function decideGlobal(state: ServiceState, memory: UpdateMemory): Decisio
   const updatable: Slot[] = [];
   const held = new Set<string>();
   const taken = new Set<string>();
+  const canary = canaryOf(state);
   let wakeAtMs: number | undefined;
   for (const slot of slotsOf(state)) {
-    const leaving = leaveNode(state, slot);
+    const own = stateFor(state, canary, slot);
+    const leaving = leaveNode(own, slot);
     if (leaving !== undefined) {
       taken.add(slot.nodeId);
       steps.push(...leaving);
@@ -71,17 +74,18 @@ export function decideGlobal(state: ServiceState, memory: UpdateMemory): Decisio
     }
     if (!isOccupied(state, slot)) continue;
     taken.add(slot.nodeId);
-    const supervision = superviseSlot(state, slot);
+    const supervision = superviseSlot(own, slot);
     if (supervision.steps.length > 0) held.add(slot.key);
     steps.push(...supervision.steps);
     wakeAtMs = earlier(wakeAtMs, supervision.wakeAtMs);
     if (!isPaused(state.view.get('node', slot.nodeId))) updatable.push(slot);
   }
+  const fresh = canary?.older ?? state;
   for (const node of state.view.list('node')) {
-    if (taken.has(node.id) || !isReadyAndActive(node) || !satisfiesPlacement(state.service, node)) continue;
-    steps.push([{ op: 'create', task: newTask(state, { slot: 0, nodeId: node.id }, joined(node)) }]);
+    if (taken.has(node.id) || !isReadyAndActive(node) || !satisfiesPlacement(fresh.service, node)) continue;
+    steps.push([{ op: 'create', task: newTask(fresh, { slot: 0, nodeId: node.id }, joined(node)) }]);
   }
-  const plan = planUpdate(state, { slots: updatable, held, settled: steps.length === 0 }, memory);
+  const plan = planUpdate(state, { slots: updatable, held, settled: steps.length === 0, canary }, memory);
   steps.push(...plan.steps);
   return { steps, wakeAtMs: earlier(wakeAtMs, plan.wakeAtMs) };
 }

@@ -1,6 +1,7 @@
 import { newId } from '../../base/index.ts';
 import { TaskState, type Task, type TaskReason } from '../../proto/index.ts';
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
+import { canaryOf, stateFor } from './canary.ts';
 import {
   createReconcileDuty,
   earlier,
@@ -30,6 +31,7 @@ export function servicesOf(change: Change, view: ReadView): string[] {
     case 'network':
     case 'secret':
     case 'config':
+    case 'revision':
       return [];
   }
 }
@@ -88,16 +90,17 @@ function scale(state: ServiceState, slots: readonly Slot[], replicas: number): {
 /** What a replicated service needs now. Pure but for the update's memory. */
 export function decideReplicated(state: ServiceState, memory: UpdateMemory): Decision {
   const replicas = state.service.spec?.replicated?.replicas ?? 0;
-  const { steps, kept } = scale(state, slotsOf(state), replicas);
+  const canary = canaryOf(state);
+  const { steps, kept } = scale(canary?.older ?? state, slotsOf(state), replicas);
   const held = new Set<string>();
   let wakeAtMs: number | undefined;
   for (const slot of kept) {
-    const supervision = superviseSlot(state, slot);
+    const supervision = superviseSlot(stateFor(state, canary, slot), slot);
     if (supervision.steps.length > 0) held.add(slot.key);
     steps.push(...supervision.steps);
     wakeAtMs = earlier(wakeAtMs, supervision.wakeAtMs);
   }
-  const plan = planUpdate(state, { slots: kept, held, settled: steps.length === 0 }, memory);
+  const plan = planUpdate(state, { slots: kept, held, settled: steps.length === 0, canary }, memory);
   steps.push(...plan.steps);
   return { steps, wakeAtMs: earlier(wakeAtMs, plan.wakeAtMs) };
 }

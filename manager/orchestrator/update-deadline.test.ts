@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
+  RestartPolicy_RestartCondition,
   TaskState,
   UpdateConfig_FailureAction,
   UpdateConfig_UpdateOrder,
@@ -17,6 +18,7 @@ const DEADLINE_MS = 20_000;
 const { STOP_FIRST, START_FIRST } = UpdateConfig_UpdateOrder;
 const { PAUSE, CONTINUE, ROLLBACK } = UpdateConfig_FailureAction;
 const STATE = UpdateStatus_UpdateState;
+const RESTART = { condition: RestartPolicy_RestartCondition.ANY, delay: { seconds: 1 } };
 
 let cluster: TestCluster;
 
@@ -38,7 +40,7 @@ async function start(update: Partially<UpdateConfig>, mode: object = { replicate
     spec: {
       annotations: { name: 'web', labels: { 'shoal.update.deadline': `${DEADLINE_MS}ms` } },
       ...mode,
-      task: { container: { image: 'one' }, restart: { delay: { seconds: 1 } } },
+      task: { container: { image: 'one' }, restart: RESTART },
       update: { parallelism: 1, monitor: { seconds: 1 }, ...update },
       rollback: { parallelism: 0, monitor: { seconds: 1 } },
     },

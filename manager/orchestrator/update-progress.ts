@@ -1,5 +1,12 @@
 import { formatDuration } from '../../base/index.ts';
-import { RestartPolicy_RestartCondition, TaskState, taskStateName, type Task } from '../../proto/index.ts';
+import {
+  RestartPolicy_RestartCondition,
+  TaskState,
+  taskStateName,
+  timestampToMs,
+  type Task,
+} from '../../proto/index.ts';
+import { waitingSinceMs } from '../settings/index.ts';
 import { isDirty } from './restart.ts';
 import { restartCondition } from './restart-policy.ts';
 import { createdAtMs, endedByItself, nodeFate, observed, observedAtMs, type ServiceState } from './service-view.ts';
@@ -108,6 +115,9 @@ function hasFailed(state: ServiceState, task: Task, settings: UpdateSettings, me
   if (observed(task) === TaskState.COMPLETE && !anyEnd) return false;
   const endedAt = observedAtMs(task);
   const ranAt = memory.runningAtMs.get(task.id);
+  // A canary is watched for as long as it waits.
+  const waitingSince = waitingSinceMs(state.service);
+  if (waitingSince !== 0 && endedAt >= waitingSince) return true;
   if (ranAt !== undefined) return endedAt - ranAt <= settings.monitorMs;
   if (endedAt >= memory.sinceMs) return true;
   return endedAt - createdAtMs(task) <= settings.monitorMs + UNSEEN_START_ALLOWANCE_MS;
@@ -128,7 +138,6 @@ function waitsFor(state: ServiceState, slot: Slot, deadlineMs: number): string {
 /**
  * The progress deadline: when no new task was begun and none came up for so long, the slots that are under way count as
  * failed. Waiting for the delay between two slots is no lack of progress.
- * @param sinceMs what counts as progress besides tasks, ms since the epoch
  * @returns slots that failed just now, and when to look again
  */
 export function overdueSlots(
@@ -136,11 +145,12 @@ export function overdueSlots(
   slots: readonly Slot[],
   settings: UpdateSettings,
   memory: UpdateMemory,
-  sinceMs: number,
 ): { overdue: Slot[]; wakeAtMs: number | undefined } {
   const waiting: Slot[] = [];
   // A new leader may have been away for long, and the tasks with it: its time counts from its first look.
-  let progressAt = Math.max(memory.sinceMs, startedAtMs(state.service), sinceMs);
+  let progressAt = Math.max(memory.sinceMs, startedAtMs(state.service));
+  const { canary } = state.service;
+  progressAt = Math.max(progressAt, timestampToMs(canary?.promoted_at), timestampToMs(canary?.waiting_since));
   for (const slot of slots) {
     const first = broughtTasks(state, slot)[0];
     if (first === undefined) continue;

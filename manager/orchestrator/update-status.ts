@@ -45,7 +45,8 @@ const write = (service: Service): Op => ({ op: 'update-service', service });
 /** An update begins. */
 export function started({ service, nowMs }: ServiceState): Op {
   const { UPDATING } = UpdateStatus_UpdateState;
-  return write(withStatus(service, UPDATING, 'update in progress', { startedAtMs: nowMs }));
+  const begun = { ...service, canary: null };
+  return write(withStatus(begun, UPDATING, 'update in progress', { startedAtMs: nowMs }));
 }
 
 /** The update or rollback that control asked for gets its time. */
@@ -58,10 +59,12 @@ export function dated({ service, nowMs }: ServiceState): Op {
 /** The update or rollback is done. One that was rolled back because it failed goes on saying so. */
 export function completed({ service, nowMs }: ServiceState): Op {
   const { COMPLETED, ROLLBACK_COMPLETED } = UpdateStatus_UpdateState;
-  if (!isRollback(service)) return write(withStatus(service, COMPLETED, 'update completed', { completedAtMs: nowMs }));
+  const times = { completedAtMs: nowMs };
+  if (!isRollback(service))
+    return write(withStatus({ ...service, canary: null }, COMPLETED, 'update completed', times));
   const said = service.update_status?.message ?? '';
   const message = said.startsWith(ROLLED_BACK) ? said : 'rollback completed';
-  return write(withStatus(service, ROLLBACK_COMPLETED, message, { completedAtMs: nowMs }));
+  return write(withStatus(service, ROLLBACK_COMPLETED, message, times));
 }
 
 /** @param cause what it is due to: "failure or early termination of task …" */
@@ -99,8 +102,11 @@ export function rolledBack({ service, nowMs }: ServiceState): Op {
     spec_version: service.previous_spec_version,
     previous_spec: service.spec,
     previous_spec_version: service.spec_version,
+    canary: null,
   };
   const { ROLLBACK_STARTED } = UpdateStatus_UpdateState;
   const message = service.update_status?.message ?? '';
-  return write(withStatus(swapped, ROLLBACK_STARTED, message, { startedAtMs: nowMs }));
+  const update = withStatus(swapped, ROLLBACK_STARTED, message, { startedAtMs: nowMs });
+  const cause = message.startsWith(ROLLED_BACK) ? message.slice(ROLLED_BACK.length) : message;
+  return { op: 'update-service', service: update, revisionReason: `rolled back: ${cause}` };
 }

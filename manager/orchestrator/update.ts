@@ -5,6 +5,7 @@ import {
   type Task,
   type TaskReason,
 } from '../../proto/index.ts';
+import { canarySlots, planWait, type Canary } from './canary.ts';
 import { earlier, type Op } from './driver.ts';
 import { isLeaving } from './move.ts';
 import { newTask } from './new-task.ts';
@@ -176,7 +177,7 @@ function watchedAtMs(
 /**
  * Ends an update that has nothing left to begin, once every new task was watched for the monitoring time. Slots that came
  * with the same change of the spec (a scale-up) must have come up, too. Old tasks that still stand in for a failure that
- * was tolerated are stopped then: a completed update leaves none behind.
+ * was tolerated are stopped then: a completed update leaves none behind. A canary waits before all others.
  */
 function conclude(
   state: ServiceState,
@@ -188,6 +189,7 @@ function conclude(
   const doneAt = watchedAtMs(state, scope.slots, settings, memory);
   if (doneAt === undefined) return NOTHING;
   if (doneAt > state.nowMs) return { steps: [], wakeAtMs: doneAt };
+  if (work.length > 0 && scope.canary !== undefined) return planWait(state, scope.canary, scope.slots);
   if (work.length > 0) return { steps: work.map(({ stale }) => shutDown(state, stale)), wakeAtMs: undefined };
   return scope.settled ? { steps: [[completed(state)]], wakeAtMs: undefined } : NOTHING;
 }
@@ -227,6 +229,8 @@ export interface UpdateScope {
   held: ReadonlySet<string>;
   /** Whether nothing else is being done to the service in this pass; else the update does not end in it. */
   settled: boolean;
+  /** The canary of the update, until it is promoted. */
+  canary: Canary | undefined;
 }
 
 /** An update that stands still; one that is to be rolled back stays so for a moment only. */
@@ -245,7 +249,7 @@ function isPaused(state: UpdateStatus_UpdateState | undefined): boolean {
  * tasks: a newer spec simply changes which tasks are old, and a new leader goes on where the last one stopped.
  */
 export function planUpdate(state: ServiceState, scope: UpdateScope, memory: UpdateMemory): UpdatePlan {
-  const { slots } = scope;
+  const { slots, canary } = scope;
   const status = state.service.update_status;
   if (isPaused(status?.state)) return planPaused(state);
   const work = slots.map((slot) => ({ slot, stale: staleTasks(state, slot) })).filter(({ stale }) => stale.length > 0);
@@ -255,12 +259,14 @@ export function planUpdate(state: ServiceState, scope: UpdateScope, memory: Upda
   if (status.started_at === null) return { steps: [[dated(state)]], wakeAtMs: undefined };
   const settings = updateSettingsOf(state);
   remember(state, slots, settings, memory);
-  const late = overdueSlots(state, slots, settings, memory, 0);
-  const stop = onFailure(state, settings, memory, work);
+  const late = overdueSlots(state, slots, settings, memory);
+  const open = canary === undefined ? work : canarySlots(canary, slots, work);
+  const stop = onFailure(state, settings, memory, open);
   if (stop !== undefined) return stop;
+  const plan = roll(state, settings, memory, open, scope.held);
   const isOpen = ({ slot }: Work): boolean => !memory.failed.has(slot.key);
-  const plan = roll(state, settings, memory, work, scope.held);
-  const end = plan.steps.length > 0 || work.some(isOpen) ? NOTHING : conclude(state, scope, settings, memory, work);
+  const isBusy = plan.steps.length > 0 || open.some(isOpen);
+  const end = isBusy ? NOTHING : conclude(state, scope, settings, memory, work);
   const wakeAtMs = earlier(earlier(plan.wakeAtMs, end.wakeAtMs), late.wakeAtMs);
   return { steps: [...plan.steps, ...end.steps], wakeAtMs };
 }

@@ -1,3 +1,4 @@
+export { openCanary, promoted, slotCount, waitingSinceMs, withMessage, type CanarySettings } from './canary.ts';
 export {
   drainMsOf,
   movesStopFirst,

@@ -8,6 +8,7 @@ import {
   Node,
   Secret,
   Service,
+  ServiceRevision,
   Snapshot,
   Snapshot_Version,
   StoreAction,
@@ -29,6 +30,7 @@ export const TYPES: { readonly [K in Kind]: MessageType<Tables[K]> } = {
   task: Task,
   secret: Secret,
   config: Config,
+  revision: ServiceRevision,
 };
 
 /** A deep copy of an object that may then be changed. */
@@ -94,6 +96,7 @@ export function encodeSnapshot(tables: TableSet): Uint8Array {
     clusters: sorted(tables, 'cluster'),
     secrets: sorted(tables, 'secret'),
     configs: sorted(tables, 'config'),
+    revisions: sorted(tables, 'revision'),
   };
   return Snapshot.encode({ version: Snapshot_Version.V0, store });
 }
@@ -110,6 +113,7 @@ export function decodeSnapshot(data: Uint8Array): TableSet {
   for (const cluster of store.clusters) tables.put('cluster', cluster);
   for (const secret of store.secrets) tables.put('secret', secret);
   for (const config of store.configs) tables.put('config', config);
+  for (const revision of store.revisions) tables.put('revision', revision);
   return tables;
 }
 

@@ -1,8 +1,8 @@
-import type { Config, Network, Node, Secret, Service, Task } from '../../proto/index.ts';
+import type { Config, Network, Node, Secret, Service, ServiceRevision, Task } from '../../proto/index.ts';
 import type { Kind, ReadView, Tables } from './types.ts';
 
 /** Every kind, in the order of snapshots and hashes. */
-export const KINDS: readonly Kind[] = ['cluster', 'node', 'service', 'network', 'task', 'secret', 'config'];
+export const KINDS: readonly Kind[] = ['cluster', 'node', 'service', 'network', 'task', 'secret', 'config', 'revision'];
 
 /** Kinds in which no two objects may have the same name. */
 export const UNIQUE_NAMES: ReadonlySet<Kind> = new Set<Kind>(['cluster', 'service', 'network', 'secret', 'config']);
@@ -14,6 +14,7 @@ const PREFIX_BUCKET_CHARS = 2;
 export function nameOf<K extends Kind>(kind: K, object: Tables[K]): string {
   if (kind === 'node') return (object as Node).description?.hostname ?? '';
   if (kind === 'task') return (object as Task).annotations?.name ?? '';
+  if (kind === 'revision') return '';
   return (object as Service | Network | Secret | Config).spec?.annotations?.name ?? '';
 }
 
@@ -42,6 +43,7 @@ const INDEXES: { readonly [K in Kind]?: Partial<Record<IndexName, KeysOf<Tables[
     slot: (task) => [slotKey(task.service_id, task.slot)],
   },
   service: { network: networksOf, secret: secretsOf, config: configsOf },
+  revision: { service: (revision) => [revision.service_id] },
 };
 
 function slotKey(serviceId: string, slot: number): string {
@@ -129,6 +131,7 @@ export class TableSet implements ReadView {
     network: new Table('network'),
     secret: new Table('secret'),
     config: new Table('config'),
+    revision: new Table('revision'),
   };
 
   #table<K extends Kind>(kind: K): Table<K> {
@@ -183,6 +186,10 @@ export class TableSet implements ReadView {
 
   tasksBySlot(serviceId: string, slot: number): Task[] {
     return this.#tables.task.find('slot', slotKey(serviceId, slot));
+  }
+
+  revisionsByService(serviceId: string): ServiceRevision[] {
+    return this.#tables.revision.find('service', serviceId).toSorted((a, b) => a.number - b.number);
   }
 
   servicesByNetwork(networkId: string): Service[] {

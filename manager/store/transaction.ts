@@ -1,5 +1,5 @@
 import { alreadyExists, notFound, ShoalError } from '../../base/index.ts';
-import { StoreActionKind, timestampFromMs, type Service, type Task } from '../../proto/index.ts';
+import { StoreActionKind, timestampFromMs, type Service, type ServiceRevision, type Task } from '../../proto/index.ts';
 import { versionOf } from './apply.ts';
 import { encodeAction } from './codec.ts';
 import { nameOf, TableSet, UNIQUE_NAMES } from './tables.ts';
@@ -194,6 +194,11 @@ export class BatchTransaction implements Transaction {
 
   tasksByNode(nodeId: string): Task[] {
     return this.#merged('task', (view) => view.tasksByNode(nodeId));
+  }
+
+  revisionsByService(serviceId: string): ServiceRevision[] {
+    const found = this.#merged('revision', (view) => view.revisionsByService(serviceId));
+    return found.toSorted((a, b) => a.number - b.number);
   }
 
   tasksBySlot(serviceId: string, slot: number): Task[] {

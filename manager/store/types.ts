@@ -1,5 +1,5 @@
 import type { Subscription } from '../../base/index.ts';
-import type { Cluster, Config, Network, Node, Secret, Service, Task } from '../../proto/index.ts';
+import type { Cluster, Config, Network, Node, Secret, Service, ServiceRevision, Task } from '../../proto/index.ts';
 
 /** The replicated tables. */
 export interface Tables {
@@ -10,6 +10,7 @@ export interface Tables {
   network: Network;
   secret: Secret;
   config: Config;
+  revision: ServiceRevision;
 }
 
 export type Kind = keyof Tables;
@@ -29,6 +30,8 @@ export interface ReadView {
   tasksByService(serviceId: string): Task[];
   tasksByNode(nodeId: string): Task[];
   tasksBySlot(serviceId: string, slot: number): Task[];
+  /** Specs that a service has had, oldest first. */
+  revisionsByService(serviceId: string): ServiceRevision[];
   /** Services whose task template or spec names this network, secret or config. */
   servicesByNetwork(networkId: string): Service[];
   servicesBySecret(secretId: string): Service[];

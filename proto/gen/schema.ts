@@ -1106,12 +1106,22 @@ export const schema = {
                     service_version: { type: 'Version', id: 2 },
                     spec: { type: 'ServiceSpec', id: 3 },
                     rollback: { type: 'Rollback', id: 4 },
+                    rollback_to: { type: 'uint64', id: 1001 },
                   },
                   nested: { Rollback: { values: { NONE: 0, PREVIOUS: 1 } } },
                 },
                 UpdateServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
                 RemoveServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
                 RemoveServiceResponse: { fields: {} },
+                PromoteServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
+                PromoteServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
+                ListServiceRevisionsRequest: { fields: { service_id: { type: 'string', id: 1 } } },
+                ListServiceRevisionsResponse: {
+                  fields: {
+                    revisions: { rule: 'repeated', type: 'ServiceRevision', id: 1 },
+                    current: { type: 'uint64', id: 2 },
+                  },
+                },
                 GetNetworkRequest: { fields: { reference: { type: 'string', id: 1 } } },
                 GetNetworkResponse: { fields: { network: { type: 'Network', id: 1 } } },
                 ListNetworksRequest: {
@@ -1244,6 +1254,11 @@ export const schema = {
                     CreateService: { requestType: 'CreateServiceRequest', responseType: 'CreateServiceResponse' },
                     UpdateService: { requestType: 'UpdateServiceRequest', responseType: 'UpdateServiceResponse' },
                     RemoveService: { requestType: 'RemoveServiceRequest', responseType: 'RemoveServiceResponse' },
+                    PromoteService: { requestType: 'PromoteServiceRequest', responseType: 'PromoteServiceResponse' },
+                    ListServiceRevisions: {
+                      requestType: 'ListServiceRevisionsRequest',
+                      responseType: 'ListServiceRevisionsResponse',
+                    },
                     GetNetwork: { requestType: 'GetNetworkRequest', responseType: 'GetNetworkResponse' },
                     ListNetworks: { requestType: 'ListNetworksRequest', responseType: 'ListNetworksResponse' },
                     CreateNetwork: { requestType: 'CreateNetworkRequest', responseType: 'CreateNetworkResponse' },
@@ -1558,6 +1573,7 @@ export const schema = {
                         'extension',
                         'config',
                         'volume',
+                        'revision',
                       ],
                     },
                   },
@@ -1573,6 +1589,7 @@ export const schema = {
                     extension: { type: 'Extension', id: 9 },
                     config: { type: 'Config', id: 10 },
                     volume: { type: 'Volume', id: 11 },
+                    revision: { type: 'ServiceRevision', id: 1001 },
                   },
                 },
                 Snapshot: {
@@ -1601,6 +1618,7 @@ export const schema = {
                     extensions: { rule: 'repeated', type: 'Extension', id: 8 },
                     configs: { rule: 'repeated', type: 'Config', id: 9 },
                     volumes: { rule: 'repeated', type: 'Volume', id: 10 },
+                    revisions: { rule: 'repeated', type: 'ServiceRevision', id: 1001 },
                   },
                 },
                 MaybeEncryptedRecord: {

@@ -1563,6 +1563,7 @@ export interface UpdateServiceRequest {
   service_version: Version | null;
   spec: ServiceSpec | null;
   rollback: UpdateServiceRequest_Rollback;
+  rollback_to: number;
 }
 export const UpdateServiceRequest: MessageType<UpdateServiceRequest> = messageType<UpdateServiceRequest>(
   'docker.swarmkit.v1.UpdateServiceRequest',
@@ -1593,6 +1594,33 @@ export interface RemoveServiceResponse {}
 export const RemoveServiceResponse: MessageType<RemoveServiceResponse> = messageType<RemoveServiceResponse>(
   'docker.swarmkit.v1.RemoveServiceResponse',
 );
+
+export interface PromoteServiceRequest {
+  service_id: string;
+}
+export const PromoteServiceRequest: MessageType<PromoteServiceRequest> = messageType<PromoteServiceRequest>(
+  'docker.swarmkit.v1.PromoteServiceRequest',
+);
+
+export interface PromoteServiceResponse {
+  service: Service | null;
+}
+export const PromoteServiceResponse: MessageType<PromoteServiceResponse> = messageType<PromoteServiceResponse>(
+  'docker.swarmkit.v1.PromoteServiceResponse',
+);
+
+export interface ListServiceRevisionsRequest {
+  service_id: string;
+}
+export const ListServiceRevisionsRequest: MessageType<ListServiceRevisionsRequest> =
+  messageType<ListServiceRevisionsRequest>('docker.swarmkit.v1.ListServiceRevisionsRequest');
+
+export interface ListServiceRevisionsResponse {
+  revisions: ServiceRevision[];
+  current: number;
+}
+export const ListServiceRevisionsResponse: MessageType<ListServiceRevisionsResponse> =
+  messageType<ListServiceRevisionsResponse>('docker.swarmkit.v1.ListServiceRevisionsResponse');
 
 export interface GetNetworkRequest {
   reference: string;
@@ -2316,6 +2344,7 @@ export interface StoreAction {
   extension?: Extension | undefined;
   config?: Config | undefined;
   volume?: Volume | undefined;
+  revision?: ServiceRevision | undefined;
 }
 export const StoreAction: MessageType<StoreAction> = messageType<StoreAction>('docker.swarmkit.v1.StoreAction');
 
@@ -2350,6 +2379,7 @@ export interface StoreSnapshot {
   extensions: Extension[];
   configs: Config[];
   volumes: Volume[];
+  revisions: ServiceRevision[];
 }
 export const StoreSnapshot: MessageType<StoreSnapshot> = messageType<StoreSnapshot>('docker.swarmkit.v1.StoreSnapshot');
 
@@ -2670,6 +2700,20 @@ export const ControlService = {
     path: '/docker.swarmkit.v1.Control/RemoveService',
     request: RemoveServiceRequest,
     response: RemoveServiceResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  PromoteService: {
+    path: '/docker.swarmkit.v1.Control/PromoteService',
+    request: PromoteServiceRequest,
+    response: PromoteServiceResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  ListServiceRevisions: {
+    path: '/docker.swarmkit.v1.Control/ListServiceRevisions',
+    request: ListServiceRevisionsRequest,
+    response: ListServiceRevisionsResponse,
     requestStream: false,
     responseStream: false,
   },
