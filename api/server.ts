@@ -11,6 +11,7 @@ import { dataRoutes } from './routes/data.ts';
 import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
+import { planRoutes } from './routes/plan.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
 import { serviceRoutes } from './routes/services.ts';
 import { swarmRoutes } from './routes/swarm.ts';
@@ -44,6 +45,7 @@ export class ApiServer {
       ...serviceRoutes,
       ...taskRoutes,
       ...whyRoutes,
+      ...planRoutes,
       ...dataRoutes,
       ...networkRoutes,
       ...imageRoutes,

@@ -1,5 +1,5 @@
 import { must } from '../../base/index.ts';
-import { UpdateServiceRequest_Rollback, type Service } from '../../proto/index.ts';
+import { UpdateServiceRequest_Rollback, type Service, type UpdateServiceRequest } from '../../proto/index.ts';
 import { queryBool, queryVersion, readJson } from '../body.ts';
 import { Filters } from '../filters.ts';
 import type { JsonObject, Ports } from '../ports.ts';
@@ -67,27 +67,32 @@ async function inspect({ response, ports, params, query }: RequestContext): Prom
 }
 
 /** The header as given; '' when there are no credentials in it. */
-function registryAuth({ request }: RequestContext): string {
+export function registryAuth({ request }: RequestContext): string {
   const header = request.headers['x-registry-auth'];
   return typeof header === 'string' && header !== 'e30=' ? header : '';
 }
 
-async function update(context: RequestContext): Promise<void> {
-  const { ports, params, query, response } = context;
+/** What the body and the query of an update ask for. */
+export async function updateRequest(context: RequestContext): Promise<UpdateServiceRequest> {
+  const { ports, params, query } = context;
   const version = queryVersion(query, 'service');
   const body = await readJson(context);
   const service = await find(ports, must(params['id'], 'id'));
   const source = query.get('registryAuthFrom') === 'previous-spec' ? service.previous_spec : service.spec;
   const auth = registryAuth(context) || (source?.task?.container?.pull_options?.registry_auth ?? '');
   const previous = query.get('rollback') === 'previous';
-  await ports.swarm.call('UpdateService', {
+  return {
     service_id: service.id,
     service_version: { index: version },
     spec: serviceSpecFromJson(body, auth),
     rollback: previous ? UpdateServiceRequest_Rollback.PREVIOUS : UpdateServiceRequest_Rollback.NONE,
     rollback_to: 0,
-  });
-  sendJson(response, { Warnings: null });
+  };
+}
+
+async function update(context: RequestContext): Promise<void> {
+  await context.ports.swarm.call('UpdateService', await updateRequest(context));
+  sendJson(context.response, { Warnings: null });
 }
 
 async function remove({ response, ports, params }: RequestContext): Promise<void> {

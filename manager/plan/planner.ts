@@ -78,9 +78,14 @@ function checkVersion(view: ReadView, { update_service: update }: PlanRequest): 
   }
 }
 
+/** Tasks that a new service is to have. */
+function tasksAskedFor({ create_service: spec }: PlanRequest): number {
+  return spec?.replicated?.replicas ?? spec?.replicated_job?.max_concurrent ?? 0;
+}
+
 function tooMany(count: number): Error {
   return invalidArgument(
-    `a plan looks at ${PLAN_TASKS_MAX} tasks at the most, and there are ${count}: plan a part of the change`,
+    `a plan looks at ${PLAN_TASKS_MAX} tasks at the most, and there would be ${count}: plan a part of the change`,
   );
 }
 
@@ -130,7 +135,8 @@ class PlanMaker {
     const view = store.view();
     checkVersion(view, request);
     const count = view.list('task').length;
-    if (count > PLAN_TASKS_MAX) throw tooMany(count);
+    const asked = tasksAskedFor(request);
+    if (count + asked > PLAN_TASKS_MAX) throw tooMany(count + asked);
     const endMs = clock.monotonic() + WORK_MAX_MS;
     const scratch = await Scratch.begin(view, clock.now(), random);
     const check = (): void => {

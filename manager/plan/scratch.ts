@@ -3,7 +3,7 @@ import { createControl, type Control } from '../control/index.ts';
 import { createDuties } from '../duties.ts';
 import { createStore, type Proposer, type ReplicatedStore } from '../store/store.ts';
 import { KINDS, TableSet } from '../store/tables.ts';
-import type { Kind, ReadView, Tables } from '../store/types.ts';
+import type { ReadView } from '../store/types.ts';
 import { createPretendedWorkers } from './workers.ts';
 
 /** Objects put into the copy between two turns of the event loop. */
@@ -55,7 +55,7 @@ async function copyOf(view: ReadView): Promise<{ tables: TableSet; index: number
   let [index, copied] = [0, 0];
   for (const { kind, objects } of lists) {
     for (const object of objects) {
-      tables.put(kind, object as Tables[Kind]);
+      tables.put(kind, object);
       index = Math.max(index, object.meta?.version?.index ?? 0);
       if (++copied % COPIED_PER_TURN === 0) await nextTurn();
     }
