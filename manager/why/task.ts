@@ -11,9 +11,10 @@ import { isRestartable, restartCondition, restartDelayMs } from '../orchestrator
 import { createdAtMs, endedByItself, isNodeBound, observed, observedAtMs } from '../orchestrator/service-view.ts';
 import { diagnose } from './ended.ts';
 import { lostNode, taskError } from './headline.ts';
+import { taskLine } from './lines.ts';
 import { failuresUpTo, placeOf, serviceOf } from './slots.ts';
 import type { Answer, Cause, Situation } from './types.ts';
-import { ago, ahead, count, hostname, shortId, shortIds, taskLabel, taskLine } from './words.ts';
+import { ago, ahead, count, hostname, shortId, shortIds, taskLabel } from './words.ts';
 
 /** Earlier tasks of the same place that an answer lists. */
 const HISTORY_MAX = 5;
@@ -21,7 +22,7 @@ const HISTORY_MAX = 5;
 const SETTLED_AFTER_MS = 60_000;
 const UNBLOCK = 'bring up what it waits for: "shoal why" on that service tells what keeps it';
 /** Words for tasks of one place that end badly one after the other. */
-export const LOOP = 'crashes again and again';
+export const LOOP = 'fails again and again';
 
 /** What an answer adds to the facts that every task has. */
 interface Part {
@@ -129,8 +130,10 @@ function held(situation: Situation, task: Task): Part {
     causes.push({ what: headline });
   } else if (before !== undefined && endedByItself(before)) {
     const delayMs = restartDelayMs(before);
-    headline = `waits out the restart delay of ${delayMs / 1000} s`;
-    causes.push({ what: `${headline}: it starts ${ahead(createdAtMs(task) + delayMs, nowMs)}` });
+    const wait = `waits out the restart delay of ${delayMs / 1000} s`;
+    const err = before.status?.err ?? '';
+    headline = err === '' ? wait : `${wait}, for the task before it ended with: ${err}`;
+    causes.push({ what: `${wait}: it starts ${ahead(createdAtMs(task) + delayMs, nowMs)}` });
   }
   return { headline, causes, fix: [] };
 }
