@@ -25,13 +25,22 @@ const indexRules = rooms.map((room) => ({
   name: `${room}-by-index`,
   comment: `other rooms import ${room} by its index.ts (proto/gen by proto itself)`,
   severity: 'error',
-  from: { path: `^(${rooms.filter((other) => other !== room).join('|')})/` },
+  from: { path: `^(${rooms.filter((other) => other !== room).join('|')})/`, pathNot: '^daemon/sim/' },
   to: { path: `^${room}/`, pathNot: `^${room}/index\\.ts$` },
 }));
+const simRule = {
+  name: 'daemon-sim',
+  comment:
+    'the simulation of the whole control plane takes rooms by their index.ts, what they have for it by sim/index.ts, and the tools of raft/sim',
+  severity: 'error',
+  from: { path: '^daemon/sim/' },
+  to: { path: `^(${Object.keys(may).join('|')})/`, pathNot: '^([a-z-]+/(sim/)?index|raft/sim/(pool|mutate))\\.ts$' },
+};
 module.exports = {
   forbidden: [
     ...roomRules,
     ...indexRules,
+    simRule,
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, dependencyTypesNot: ['type-only'] } },
     {
       name: 'pure-rooms',

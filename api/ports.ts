@@ -59,6 +59,8 @@ export interface SwarmInitRequest {
   forceNewCluster: boolean;
   autoLockManagers: boolean;
   availability: string;
+  /** Labels that the node has from the start. */
+  nodeLabels: Record<string, string>;
   defaultAddrPool: string[];
   subnetSize: number;
   /** ClusterSpec as sent, in Docker's JSON; absent parts take defaults. */
@@ -72,6 +74,7 @@ export interface SwarmJoinRequest {
   remoteAddrs: string[];
   joinToken: string;
   availability: string;
+  nodeLabels: Record<string, string>;
 }
 
 export interface BackupFacts {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BoundedQueue, conflict, httpCall, readText, ShoalError, silentLogger } from '../base/index.ts';
 import type { HttpAnswer } from '../base/index.ts';
-import { Network, Service, SubscribeLogsMessage } from '../proto/index.ts';
+import { GetServiceStatsResponse, Network, Service, SubscribeLogsMessage } from '../proto/index.ts';
 import type { EventFacts, Ports, SwarmState } from './ports.ts';
 import { ApiServer } from './server.ts';
 import { API_VERSION } from './versions.ts';
@@ -171,10 +171,75 @@ describe('services', () => {
       },
     });
     expect(await text('/services')).toEqual([200, '[]\n']);
+    const sent = async (Mode: object, labels: object): Promise<unknown> => {
+      const spec = { annotations: { name: 'web', labels: { ...labels } }, replicated: { replicas: 7 } };
+      answer = () => ({ service: Service.create({ id: 's1', spec }) });
+      await text('/services/s1/update?version=1', 'POST', { ...body, Mode });
+      return calls.at(-1)?.request;
+    };
+    const scales = { 'shoal.autoscale.max': '9' };
+    expect(await sent({ Replicated: {} }, {})).toMatchObject({ spec: { replicated: { replicas: 1 } } });
+    expect(await sent({ Replicated: {} }, scales)).toMatchObject({ spec: { replicated: { replicas: 7 } } });
+    expect(await sent({ Replicated: { Replicas: 2 } }, scales)).toMatchObject({
+      spec: { replicated: { replicas: 2 } },
+    });
     expect(await text('/services/s1/update', 'POST', body)).toEqual([
       400,
       message("invalid service version '': must be a number"),
     ]);
+  });
+});
+
+describe('what tasks use', () => {
+  it('is told per task, with limits and what the autoscaler did last; what is not known is left out', async () => {
+    const changed_at = { seconds: 1_700_000_000, nanos: 0 };
+    const autoscale = {
+      from_replicas: 1,
+      to_replicas: 2,
+      cpu_percent: 93,
+      memory_percent: 0,
+      changed_at,
+      message: 'why',
+    };
+    const service = Service.create({
+      id: 's1',
+      spec: { annotations: { name: 'web' }, replicated: { replicas: 2 } },
+      autoscale,
+    });
+    const last = {
+      ...{ FromReplicas: 1, ToReplicas: 2, CPUPercent: 93, MemoryPercent: 0 },
+      ...{ ChangedAt: '2023-11-14T22:13:20Z', Message: 'why' },
+    };
+    answer = () =>
+      GetServiceStatsResponse.create({
+        service,
+        tasks: [
+          { task_id: 't1', slot: 1, node_id: 'n1', known: true, cpu_percent: 9.876, memory_bytes: 5, age_ms: 7 },
+          { task_id: 't2', slot: 2, node_id: 'n1', memory_limit_bytes: 64 },
+        ],
+        fresh: 1,
+        cpu_percent: 98.764,
+        autoscale: { min: 1, max: 4, cpu_target: 50 },
+      });
+    const [status, body] = await text('/shoal/services/web/stats');
+    expect([status, JSON.parse(body)]).toEqual([
+      200,
+      {
+        ServiceID: 's1',
+        Name: 'web',
+        Running: 2,
+        Fresh: 1,
+        CPUPercent: 98.76,
+        MemoryPercent: 0,
+        Autoscale: { Replicas: 2, Min: 1, Max: 4, CPUTarget: 50, Last: last },
+        Tasks: [
+          { ID: 't1', Slot: 1, NodeID: 'n1', CPUPercent: 9.88, MemoryBytes: 5, AgeMs: 7 },
+          { ID: 't2', Slot: 2, NodeID: 'n1', MemoryLimitBytes: 64 },
+        ],
+      },
+    ]);
+    answer = () => ({ service });
+    expect(JSON.parse((await text('/services/web'))[1])).toMatchObject({ Autoscale: last });
   });
 });
 

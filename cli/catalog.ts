@@ -20,9 +20,14 @@ const image = (): Promise<CommandGroup> => import('./image.ts').then((file) => f
 const transfer = (): Promise<CommandGroup> => import('./image-transfer.ts').then((file) => file.imageTransferCommands);
 const network = (): Promise<CommandGroup> => import('./network.ts').then((file) => file.networkCommands);
 const node = (): Promise<CommandGroup> => import('./node.ts').then((file) => file.nodeCommands);
+const nodeDrain = (): Promise<CommandGroup> => import('./node-drain.ts').then((file) => file.nodeDrainCommands);
 const service = (): Promise<CommandGroup> => import('./service.ts').then((file) => file.serviceCommands);
 const serviceChange = (): Promise<CommandGroup> =>
   import('./service-change.ts').then((file) => file.serviceChangeCommands);
+const serviceRebalance = (): Promise<CommandGroup> =>
+  import('./service-rebalance.ts').then((file) => file.serviceRebalanceCommands);
+const serviceStats = (): Promise<CommandGroup> =>
+  import('./service-stats.ts').then((file) => file.serviceStatsCommands);
 const serviceLogs = (): Promise<CommandGroup> => import('./service-logs.ts').then((file) => file.serviceLogCommands);
 const swarm = (): Promise<CommandGroup> => import('./swarm.ts').then((file) => file.swarmCommands);
 const swarmSecrets = (): Promise<CommandGroup> => import('./swarm-keys.ts').then((file) => file.swarmKeyCommands);
@@ -106,7 +111,9 @@ export const GROUPS: Readonly<Record<string, Group>> = {
   node: {
     about: 'Manage the nodes of the swarm',
     commands: {
+      activate: entry('activate', nodeDrain, 'Let drained or paused nodes take tasks again'),
       demote: entry('demote', node, 'Make managers plain workers'),
+      drain: entry('drain', nodeDrain, 'Move all tasks away from a node, as before maintenance'),
       inspect: entry('inspect', node, 'Show all facts of one or more nodes'),
       ls: entry('ls', node, 'List the nodes of the swarm', 'list'),
       promote: entry('promote', node, 'Make workers managers'),
@@ -134,9 +141,11 @@ export const GROUPS: Readonly<Record<string, Group>> = {
       logs: entry('logs', serviceLogs, 'Show the output of a service or a task'),
       ls: entry('ls', service, 'List services', 'list'),
       ps: entry('ps', service, 'List the tasks of one or more services'),
+      rebalance: entry('rebalance', serviceRebalance, 'Move tasks until they are level over the nodes'),
       rm: entry('rm', service, 'Remove one or more services', 'remove'),
       rollback: entry('rollback', serviceChange, 'Take back the last change of a service'),
       scale: entry('scale', serviceChange, 'Set the number of replicas of services'),
+      stats: entry('stats', serviceStats, 'Show what the tasks of services use'),
       update: entry('update', serviceChange, 'Change a service'),
     },
   },

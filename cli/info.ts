@@ -68,6 +68,7 @@ function clusterLines(swarm: SwarmInfo): string[] {
   const pools = cluster.DefaultAddrPool ?? undefined;
   const age = (ns: number | undefined): string => humanDuration((ns ?? 0) / 1e6);
   const keep = spec?.Raft?.KeepOldSnapshots;
+  const down = spec?.Dispatcher?.NodeDownAfter;
   return [
     `  ClusterID: ${cluster.ID ?? ''}`,
     `  Managers: ${swarm.Managers ?? 0}`,
@@ -88,6 +89,7 @@ function clusterLines(swarm: SwarmInfo): string[] {
     `   Election Tick: ${spec?.Raft?.ElectionTick ?? 0}`,
     '  Dispatcher:',
     `   Heartbeat Period: ${age(spec?.Dispatcher?.HeartbeatPeriod)}`,
+    ...(down === undefined ? [] : [`   Node Down After: ${age(down)}`]),
     '  CA Configuration:',
     `   Expiry Duration: ${age(spec?.CAConfig?.NodeCertExpiry)}`,
     `   Force Rotate: ${spec?.CAConfig?.ForceRotate ?? 0}`,

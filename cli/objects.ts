@@ -135,6 +135,48 @@ export interface Service {
   UpdateStatus?: { State?: string; StartedAt?: string; CompletedAt?: string; Message?: string };
   ServiceStatus?: { RunningTasks: number; DesiredTasks: number; CompletedTasks: number };
   JobStatus?: { JobIteration?: { Index?: number } };
+  /** Shoal's own: since when its tasks are being levelled out by hand. */
+  RebalanceRequested?: string;
+  Autoscale?: AutoscaleStatus;
+}
+/** Shoal's own: what the autoscaler did last. */
+export interface AutoscaleStatus {
+  FromReplicas: number;
+  ToReplicas: number;
+  CPUPercent: number;
+  MemoryPercent: number;
+  ChangedAt: string;
+  Message: string;
+}
+/** Shoal's own: what the running tasks of a service use. */
+export interface ServiceStats {
+  ServiceID: string;
+  Name: string;
+  /** Running tasks, and those of them that have told lately what they use. */
+  Running: number;
+  Fresh: number;
+  /** Averages, of the limit. */
+  CPUPercent: number;
+  MemoryPercent: number;
+  Autoscale?: {
+    Replicas: number;
+    Min: number;
+    Max: number;
+    CPUTarget?: number;
+    MemoryTarget?: number;
+    Last?: AutoscaleStatus;
+  };
+  Tasks: {
+    ID: string;
+    Slot?: number;
+    NodeID: string;
+    /** Of one CPU; with the other two absent when nothing is known. */
+    CPUPercent?: number;
+    MemoryBytes?: number;
+    AgeMs?: number;
+    NanoCPUsLimit?: number;
+    MemoryLimitBytes?: number;
+  }[];
 }
 
 export interface Task {
@@ -189,7 +231,7 @@ export interface SwarmSpec {
   Labels?: Record<string, string> | null;
   Orchestration?: { TaskHistoryRetentionLimit?: number };
   Raft?: { SnapshotInterval?: number; KeepOldSnapshots?: number; ElectionTick?: number; HeartbeatTick?: number };
-  Dispatcher?: { HeartbeatPeriod?: number };
+  Dispatcher?: { HeartbeatPeriod?: number; NodeDownAfter?: number };
   CAConfig?: {
     NodeCertExpiry?: number;
     ExternalCAs?: { Protocol: string; URL: string; Options?: Record<string, string>; CACert?: string }[];

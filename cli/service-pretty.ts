@@ -28,6 +28,22 @@ function statusLines(service: Service, nowMs: number): Lines {
   ];
 }
 
+/** Shoal's own; docker shows the settings as labels only. */
+function autoscaleLines({ Autoscale: last, Spec: { Labels: labels = {} } }: Service, nowMs: number): Lines {
+  const max = labels['shoal.autoscale.max'];
+  if (max === undefined) return [];
+  const target = (word: string, label: string): string | false =>
+    labels[label] !== undefined && ` ${word}:${' '.repeat(15 - word.length)}${labels[label]} %`;
+  return [
+    'Autoscale:',
+    ` Replicas:       ${labels['shoal.autoscale.min'] ?? '1'}..${max}`,
+    target('CPU target', 'shoal.autoscale.cpu'),
+    target('Memory target', 'shoal.autoscale.memory'),
+    last !== undefined && ` Changed:        ${humanDuration(nowMs - Date.parse(last.ChangedAt))} ago`,
+    last !== undefined && ` Message:        ${last.Message}`,
+  ];
+}
+
 function updateLines(title: string, order: string, config: UpdateConfig | undefined): Lines {
   if (config === undefined) return [];
   return [
@@ -164,6 +180,7 @@ export function prettyService(service: Service, networks: ReadonlyMap<string, st
     ...map(' ', labels, '='),
     ...modeLines(service),
     ...statusLines(service, nowMs),
+    ...autoscaleLines(service, nowMs),
     ...placementLines(service),
     ...updateLines('UpdateConfig', 'Update order', update),
     ...updateLines('RollbackConfig', 'Rollback order', rollback),

@@ -19,6 +19,7 @@ import type { PortConfig, Service, SwarmInfo, Task } from './objects.ts';
 import { removeEach } from './remove.ts';
 import { NameResolver } from './resolve.ts';
 import { prettyService } from './service-pretty.ts';
+import { autoscaleLine, statsOfService } from './service-stats.ts';
 import { headers, renderListing } from './table.ts';
 import { printTasks } from './task-table.ts';
 import { Row } from './template-values.ts';
@@ -114,11 +115,16 @@ async function list(context: Context, flags: Flags): Promise<void> {
   context.out.write(renderListing({ rows, columns: COLUMNS, headers: HEADERS, format: flags.string('format'), quiet }));
 }
 
-/** Ids of the named services, by id, name or the start of an id, and what is missing. */
-async function serviceIds(client: Client, names: readonly string[]): Promise<{ ids: string[]; missing: string[] }> {
+interface NamedServices {
+  services: Service[];
+  missing: string[];
+}
+
+/** The named services, by id, name or the start of an id, and what is missing. */
+async function namedServices(client: Client, names: readonly string[]): Promise<NamedServices> {
   const byId = await client.get<Service[]>('/services', { filters: { id: names } });
   const byName = await client.get<Service[]>('/services', { filters: { name: names } });
-  const ids: string[] = [];
+  const services: Service[] = [];
   const missing: string[] = [];
   for (const name of names) {
     const matches = byId.filter((service) => service.ID.startsWith(name));
@@ -126,24 +132,36 @@ async function serviceIds(client: Client, names: readonly string[]): Promise<{ i
       byId.find((service) => service.ID === name) ??
       byName.find((service) => service.Spec.Name === name) ??
       (matches.length === 1 ? matches[0] : undefined);
-    if (found !== undefined) ids.push(found.ID);
+    if (found !== undefined) services.push(found);
     else if (matches.length > 1) throw new Error('multiple services found with provided prefix: ' + name);
     else missing.push(`no such service: ${name}`);
   }
-  return { ids, missing };
+  return { services, missing };
+}
+
+/** Says of services that scale by themselves how they stand; beside the table, so that programs need not skip it. */
+async function noteAutoscaling({ client, err, clock }: Context, services: readonly Service[]): Promise<void> {
+  for (const { ID, Spec } of services) {
+    if (Spec.Labels?.['shoal.autoscale.max'] === undefined) continue;
+    // The tasks are what was asked for: this note is never worth a failure.
+    const stats = await statsOfService(client, ID).catch(() => undefined);
+    const line = stats === undefined ? undefined : autoscaleLine(stats, clock.now());
+    if (line !== undefined) say(err, line);
+  }
 }
 
 async function tasks(context: Context, flags: Flags, words: readonly string[]): Promise<void> {
   const { client } = context;
-  const { ids, missing } = await serviceIds(client, words);
-  if (ids.length === 0) throw new Error(missing.join('\n'));
+  const { services, missing } = await namedServices(client, words);
+  if (services.length === 0) throw new Error(missing.join('\n'));
   const filters = flags.filters;
   if (filters['node'] !== undefined)
     filters['node'] = await Promise.all(filters['node'].map((node) => ownNode(client, node)));
-  const found = await client.get<Task[]>('/tasks', { filters: { ...filters, service: ids } });
+  const found = await client.get<Task[]>('/tasks', { filters: { ...filters, service: services.map((one) => one.ID) } });
   const names = new NameResolver(client, flags.bool('no-resolve'));
   const how = { truncate: !flags.bool('no-trunc'), quiet: flags.bool('quiet'), format: flags.string('format') };
   await printTasks(context, found, names, how);
+  if (how.format === '' && !how.quiet) await noteAutoscaling(context, services);
   if (missing.length > 0) throw new Error(missing.join('\n'));
 }
 

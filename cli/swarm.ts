@@ -6,7 +6,7 @@ import { say, type Context } from './context.ts';
 import type { Flags } from './options.ts';
 import type { Node, Swarm, SwarmInfo, SwarmSpec } from './objects.ts';
 import { parseDuration, quote } from './units.ts';
-import { csvFields, cut } from './words.ts';
+import { csvFields, cut, keyValues } from './words.ts';
 
 const LISTEN_DEFAULT = '0.0.0.0:2377';
 const PORT_DEFAULT = 2377;
@@ -71,6 +71,10 @@ const SPEC_OPTIONS: readonly OptionSpec[] = [
   option('task-history-limit', 'int', 'How many old tasks are kept for each slot', { shown: '5' }),
   option('dispatcher-heartbeat', 'duration', 'Time between two signs of life of a node', {
     parse: parseDuration,
+    shown: '1s',
+  }),
+  option('node-down-after', 'duration', 'Silence after which a node is down and its tasks are replaced', {
+    parse: parseDuration,
     shown: '5s',
   }),
   option('max-snapshots', 'uint', 'Old Raft snapshots that are kept besides the newest'),
@@ -95,7 +99,13 @@ function editSwarm(spec: SwarmSpec, flags: Flags): void {
     if (flags.changed(name) && value !== undefined) run(value);
   };
   set('task-history-limit', (value) => ((spec.Orchestration ??= {}).TaskHistoryRetentionLimit = value));
-  set('dispatcher-heartbeat', (value) => ((spec.Dispatcher ??= {}).HeartbeatPeriod = value));
+  set('dispatcher-heartbeat', (value) => {
+    const dispatcher = (spec.Dispatcher ??= {});
+    // The silence follows the period unless it is given itself.
+    if (dispatcher.HeartbeatPeriod !== value) delete dispatcher.NodeDownAfter;
+    dispatcher.HeartbeatPeriod = value;
+  });
+  set('node-down-after', (value) => ((spec.Dispatcher ??= {}).NodeDownAfter = value));
   set('max-snapshots', (value) => ((spec.Raft ??= {}).KeepOldSnapshots = value));
   set('snapshot-interval', (value) => ((spec.Raft ??= {}).SnapshotInterval = value));
   if (flags.changed('autolock')) (spec.EncryptionConfig ??= {}).AutoLockManagers = flags.bool('autolock');
@@ -109,6 +119,11 @@ function availability(flags: Flags): string {
   throw new Error(
     `invalid availability ${quote(flags.string('availability'))}, only active, pause and drain are supported`,
   );
+}
+
+/** Labels of the node, as `key=value`; a key alone has an empty value. */
+function nodeLabels(flags: Flags): Record<string, string> {
+  return keyValues(flags.list('label'));
 }
 
 /** Prints the command that joins a node as `role`. */
@@ -169,6 +184,7 @@ async function init(context: Context, flags: Flags): Promise<void> {
     ForceNewCluster: flags.bool('force-new-cluster'),
     AutoLockManagers: flags.bool('autolock'),
     Availability: availability(flags),
+    NodeLabels: nodeLabels(flags),
     Spec: spec,
   };
   let nodeId: string;
@@ -197,6 +213,7 @@ async function join(context: Context, flags: Flags, words: readonly string[]): P
     RemoteAddrs: words,
     JoinToken: flags.string('token'),
     Availability: availability(flags),
+    NodeLabels: nodeLabels(flags),
   });
   const info = await client.get<{ Swarm: SwarmInfo }>('/info');
   say(context.out, `This node joined a swarm as a ${info.Swarm.ControlAvailable === true ? 'manager' : 'worker'}.`);
@@ -231,6 +248,7 @@ const ADDRESS_OPTIONS: readonly OptionSpec[] = [
     shown: LISTEN_DEFAULT,
   }),
   option('availability', 'string', 'Whether the node takes tasks ("active", "pause", "drain")', { shown: '"active"' }),
+  option('label', 'list', 'Labels that the node has from the start (key=value)'),
 ];
 
 export const swarmCommands: CommandGroup = {

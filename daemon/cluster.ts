@@ -11,6 +11,7 @@ import {
 import type { SwarmInitRequest, SwarmJoinRequest, SwarmRestoreRequest } from '../api/index.ts';
 import { fetchLock, IdentityStore, issuerInfo, NO_LOCK, requestCertificate } from '../identity/index.ts';
 import {
+  checkedNodeLabels,
   createBootstrapIdentity,
   formatUnlockKey,
   Manager,
@@ -207,6 +208,7 @@ export class ClusterNode {
       const { clock, random } = this.#options;
       const settings = this.#settings(request, request.dataPathPort);
       const wanted = availability(request.availability);
+      checkedNodeLabels(request.nodeLabels);
       const { identity, rootCa } = createBootstrapIdentity({ nowMs: clock.now(), random });
       const autolock = request.autoLockManagers || request.spec?.encryption_config?.auto_lock_managers === true;
       const unlockKey = autolock ? random.bytes(UNLOCK_KEY_BYTES) : undefined;
@@ -267,14 +269,15 @@ export class ClusterNode {
       const { host, port } = splitHostPort(first, 2377);
       const remoteAddr = joinHostPort(host, port);
       const wanted = availability(request.availability);
+      checkedNodeLabels(request.nodeLabels);
       const local = await addressTowards(remoteAddr, CONNECT_TIMEOUT_MS);
       const advertiseAddr = request.advertiseAddr || this.#options.defaultAdvertiseAddr || local;
       const settings = this.#settings({ ...request, advertiseAddr }, 0);
       await this.#begin(settings, async (member) => {
         const { clock, random, log } = this.#options;
         const common = { remoteAddr, clock, random, log, timeoutMs: JOIN_TIMEOUT_MS };
-        const token = request.joinToken;
-        const identity = await requestCertificate({ ...common, token, availability: wanted });
+        const { joinToken: token, nodeLabels } = request;
+        const identity = await requestCertificate({ ...common, token, availability: wanted, nodeLabels });
         const lock = identity.role === 'manager' ? await fetchLock({ ...common, identity }) : NO_LOCK;
         this.#identities.save(identity, { lock });
         await member.start(identity, { kind: 'join', remoteAddr });

@@ -1,7 +1,13 @@
 import { Watch, type Clock, type Logger, type Subscription } from '../base/index.ts';
 import type { EventFacts } from '../api/index.ts';
 import type { Change, Store } from '../manager/index.ts';
-import { NodeRole, NodeSpec_Availability, NodeStatus_State, UpdateStatus_UpdateState } from '../proto/index.ts';
+import {
+  NodeRole,
+  NodeSpec_Availability,
+  NodeStatus_State,
+  timestampToMs,
+  UpdateStatus_UpdateState,
+} from '../proto/index.ts';
 import type { Service } from '../proto/index.ts';
 
 /** Past events kept for `docker events --since`. */
@@ -101,9 +107,18 @@ function details(change: Change): Record<string, string> | undefined {
       ...diff('image', now.spec?.task?.container?.image ?? '', old.spec?.task?.container?.image ?? ''),
       ...diff('replicas', String(now.spec?.replicated?.replicas ?? ''), String(old.spec?.replicated?.replicas ?? '')),
       ...diff('updatestate', updateState(now), updateState(old)),
+      ...scaleReason(now, old),
     };
   }
   return {};
+}
+
+/** Why the autoscaler has changed the number of replicas, when it was that. */
+function scaleReason(now: Service, old: Service): Record<string, string> {
+  if (now.autoscale === null || timestampToMs(now.autoscale.changed_at) === timestampToMs(old.autoscale?.changed_at)) {
+    return {};
+  }
+  return { reason: now.autoscale.message };
 }
 
 /** Docker's word for where an update stands; empty when the service was never updated. */

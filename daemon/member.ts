@@ -98,6 +98,7 @@ export class Member {
     subnetSize: number;
     dataPathPort: number;
     availability: NonNullable<ClusterInit['availability']>;
+    nodeLabels: ClusterInit['nodeLabels'];
     unlockKey: ClusterInit['unlockKey'];
   }): ClusterInit {
     return {
@@ -107,6 +108,7 @@ export class Member {
       subnetSize: request.subnetSize === 0 ? undefined : request.subnetSize,
       dataPathPort: request.dataPathPort === 0 ? undefined : request.dataPathPort,
       availability: request.availability,
+      nodeLabels: request.nodeLabels,
       unlockKey: request.unlockKey,
     };
   }

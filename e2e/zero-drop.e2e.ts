@@ -49,8 +49,11 @@ function expectNoFailure(traffic: Traffic): void {
 /** Waits for the end of an update as the service tells it. */
 async function settled(state: string): Promise<void> {
   await until(`update ${state}`, 60_000, async () => {
-    const now = await bed.client.run('service', 'inspect', '--format', '{{.UpdateStatus.State}}', 'web');
-    return now === state ? true : undefined;
+    const format = '{{.UpdateStatus.State}} {{.UpdateStatus.Message}}';
+    const now = await bed.client.run('service', 'inspect', '--format', format, 'web');
+    if (now.startsWith(`${state} `)) return true;
+    const tasks = (await bed.tasks('web')).filter((task) => task.DesiredState !== 'shutdown');
+    throw new Error(`${now}; ${tasks.map((task) => `${task.Status.State} ${task.Status.Err ?? ''}`).join(', ')}`);
   });
 }
 

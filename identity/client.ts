@@ -50,6 +50,8 @@ interface Common {
 export interface CertificateRequest extends Common {
   token: string;
   availability?: NodeSpec_Availability | undefined;
+  /** Labels that the new node has from the start. */
+  nodeLabels?: Readonly<Record<string, string>> | undefined;
 }
 
 export interface RenewalRequest extends Common {
@@ -146,7 +148,7 @@ async function issue(
   client: Client,
   rootCa: string,
   request: Common,
-  fields: { token?: string; availability?: NodeSpec_Availability | undefined },
+  fields: { token?: string; availability?: NodeSpec_Availability | undefined; node_labels?: Record<string, string> },
   signal: AbortSignal,
 ): Promise<NodeIdentity> {
   const { csr, key } = createCsr();
@@ -177,7 +179,9 @@ export function requestCertificate(request: CertificateRequest): Promise<NodeIde
     const rootCa = Buffer.from(rootBytes).toString();
     const client = new Client(request.remoteAddr, anonymousCredentials(rootCa), channelOptions(CA_SERVER_NAME));
     try {
-      return await issue(client, rootCa, request, { token: request.token, availability: request.availability }, signal);
+      const node_labels = { ...request.nodeLabels };
+      const fields = { token: request.token, availability: request.availability, node_labels };
+      return await issue(client, rootCa, request, fields, signal);
     } finally {
       client.close();
     }

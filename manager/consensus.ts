@@ -3,14 +3,14 @@ import { assert, type Clock, type Logger, type Random } from '../base/index.ts';
 import { RaftConfChangeType, type RaftConfChange } from '../proto/index.ts';
 import {
   RaftNode,
+  type LogKeyRing,
   type MessageReceiver,
   type RaftNodeOptions,
   type RaftStatus,
   type RaftTransport,
   type StartMode,
 } from '../raft/index.ts';
-import type { DataKeys } from './keys/index.ts';
-import { saveMemberFile } from './member-file.ts';
+import { saveMemberFile, type MemberFile } from './member-file.ts';
 import type { Leadership } from './leadership.ts';
 import type { Member, MemberList, MemberProgress, MembershipRaft } from './membership/index.ts';
 import { OLD_SNAPSHOTS_MAX, RaftSettingsFollower } from './raft-settings.ts';
@@ -25,8 +25,10 @@ export interface ConsensusOptions {
   stateDir: string;
   members: MemberList;
   transport: RaftTransport;
-  /** Keys of the log on the disk. */
-  keys: DataKeys;
+  /** Keys of the log on the disk; without them it is written in clear (simulations). */
+  keys?: LogKeyRing;
+  /** Keeps what a start must know before the log is read. Default: a file in `stateDir`. */
+  saveMembers?: (file: MemberFile) => void;
   clock: Clock;
   random: Random;
   log: Logger;
@@ -34,6 +36,8 @@ export interface ConsensusOptions {
   raft?: Partial<
     Pick<RaftNodeOptions, 'tickMs' | 'electionTicks' | 'heartbeatTicks' | 'snapshotEntries' | 'keepEntries'>
   >;
+  /** What the driver runs on instead of the machine's own disk and event loop (simulations). */
+  ground?: Pick<RaftNodeOptions, 'disk' | 'schedule' | 'segmentBytes'>;
   /** This manager is no member any more. */
   onRemoved: () => void;
   onFatal: (error: unknown) => void;
@@ -42,6 +46,9 @@ export interface ConsensusOptions {
   /** A message of this member has arrived. */
   onHeard?: (raftId: number) => void;
 }
+
+/** Pause before a new leader asks again whether its store is up to date, ms. */
+const TERM_RETRY_MS = 100;
 
 /** The end of a log from which a new cluster is forced. */
 export interface EndBeforeForce {
@@ -65,6 +72,10 @@ export class Consensus implements MembershipRaft {
   #settings: RaftSettingsFollower | undefined;
   #removed = false;
   #stopped = false;
+  /** The driver has stopped, by itself or not. */
+  #over = false;
+  /** Term that is to begin as soon as the store is up to date. */
+  #beginning = 0;
   /** Newest entry with data that was applied. */
   #lastEntry: { index: number; term: number | null } = { index: 0, term: null };
   #endBeforeForce: EndBeforeForce = { index: 0, term: null, members: [] };
@@ -90,7 +101,8 @@ export class Consensus implements MembershipRaft {
     this.#node = await RaftNode.start(
       {
         ...this.#options.raft,
-        keys,
+        ...this.#options.ground,
+        ...(keys === undefined ? {} : { keys }),
         // How many the cluster wants is known once the store is there.
         keepOldSnapshots: OLD_SNAPSHOTS_MAX,
         id: raftId,
@@ -132,6 +144,7 @@ export class Consensus implements MembershipRaft {
     const changes = node.changes.subscribe();
     this.#onStatus(node.status());
     for await (const status of changes) this.#onStatus(status);
+    this.#over = true;
     this.#leadership?.end();
   }
 
@@ -139,17 +152,33 @@ export class Consensus implements MembershipRaft {
     const { log, onChange } = this.#options;
     if (status.role !== 'leader') this.#leadership?.end();
     else if (this.#leadership?.leading !== true) {
-      this.#beginTerm(status.term).catch((error: unknown) => log.debug('the term ended before it began', { error }));
+      this.#beginTerm(status.term).catch((error: unknown) => log.error('the term cannot begin', { error }));
     }
     onChange();
   }
 
-  /** A new leader's store is up to date once a read is confirmed (thesis §6.4). */
+  /**
+   * A new leader's store is up to date once a read is confirmed (thesis §6.4). Slow links may let it wait in vain: it asks
+   * again for as long as it leads, for nothing else would begin its term.
+   */
   async #beginTerm(term: number): Promise<void> {
     const node = this.#raft();
-    await node.readIndex();
-    const now = node.status();
-    if (!this.#stopped && now.role === 'leader' && now.term === term) this.#leadership?.begin();
+    const leads = (): boolean => {
+      const { role, term: now } = node.status();
+      return !this.#stopped && !this.#over && role === 'leader' && now === term;
+    };
+    if (this.#beginning === term) return;
+    this.#beginning = term;
+    while (leads()) {
+      try {
+        await node.readIndex();
+        if (leads()) this.#leadership?.begin();
+        return;
+      } catch (error) {
+        this.#options.log.debug('the term cannot begin yet', { term, error });
+        await this.#options.clock.sleep(TERM_RETRY_MS);
+      }
+    }
   }
 
   /** Where the log ended before a forced start appended to it. */
@@ -202,7 +231,9 @@ export class Consensus implements MembershipRaft {
       this.#peers.set(id, addr);
       changed = true;
     }
-    if (changed) saveMemberFile(stateDir, { raftId, members: members.list() });
+    if (!changed) return;
+    const save = this.#options.saveMembers ?? ((file: MemberFile): void => saveMemberFile(stateDir, file));
+    save({ raftId, members: members.list() });
   }
 
   isLeader(): boolean {

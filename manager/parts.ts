@@ -167,11 +167,12 @@ function depsOf({ options, cluster }: Base, component: string) {
   return { store: cluster.store, clock, random, log: log.with({ component }) };
 }
 
-function createControlFor(base: Base): Control {
+function createControlFor(base: Base, dispatcher: Dispatcher): Control {
   const { late, cluster } = base;
   return createControl({
     ...depsOf(base, 'control'),
     planner: createPlanner(depsOf(base, 'plan')),
+    usage: dispatcher.usage,
     membership: {
       managerStatus: (nodeId) => managerStatusOf(cluster, nodeId),
       canRemove: (nodeId) => canRemove(late.progress(), cluster.members.byNode(nodeId)?.raftId ?? 0),
@@ -305,7 +306,7 @@ export function assemble(options: PartsOptions): ManagerParts {
   const membership = new MembershipService({ ...depsOf(base, 'membership'), raft: late, members, tls });
   const dispatcher = createDispatcherFor(options, store, members, self);
   const broker = createLogBroker(depsOf(base, 'logs'));
-  const control = createControlFor(base);
+  const control = createControlFor(base, dispatcher);
   const confirmedControl = confirmReads(control, async () => await late.leaseBarrier());
   const authority = new CertificateAuthority(depsOf(base, 'ca'));
   const leadership = createLeadership(base, { dispatcher, broker, membership });

@@ -1,4 +1,4 @@
-export { nodeMatches, parseConstraints, type Constraint } from './constraint.ts';
+export { labelValue, nodeMatches, parseConstraints, type Constraint } from './constraint.ts';
 export {
   AFFINITY_LABEL,
   ANTI_AFFINITY_LABEL,

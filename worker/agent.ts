@@ -13,7 +13,7 @@ import type { Executor } from './executor.ts';
 import { LogPublisher } from './log-publisher.ts';
 import { Reporter } from './reporter.ts';
 import { runSession, SessionReopen } from './session.ts';
-import { StateDb } from './state-db.ts';
+import { StateDb, type StateRecord } from './state-db.ts';
 import { TaskSet } from './task-set.ts';
 import { UsageMeter } from './usage.ts';
 
@@ -32,6 +32,8 @@ export interface AgentOptions {
   managers: readonly string[];
   /** Directory of the agent's own record; made when missing. */
   stateDir: string;
+  /** The record itself, instead of a database in `stateDir` (simulations). */
+  record?: StateRecord;
   clock: Clock;
   random: Random;
   log: Logger;
@@ -56,7 +58,7 @@ export interface AgentStatus {
  */
 export class Agent {
   readonly #options: AgentOptions;
-  readonly #db: StateDb;
+  readonly #db: StateRecord;
   readonly #reporter = new Reporter();
   readonly #tasks: TaskSet;
   readonly #logs: LogPublisher;
@@ -80,7 +82,7 @@ export class Agent {
     this.#options = options;
     const { executor, clock, log } = options;
     this.#managers = [...options.managers];
-    this.#db = new StateDb(options.stateDir, log);
+    this.#db = options.record ?? new StateDb(options.stateDir, log);
     this.#group = new TaskGroup(log);
     this.#tasks = new TaskSet({
       executor,

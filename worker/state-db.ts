@@ -18,6 +18,13 @@ export interface StateChanges {
   tables?: ReadonlyMap<string, NetworkTable | undefined>;
 }
 
+/** The agent's memory between two runs of the daemon. */
+export interface StateRecord {
+  load(): Promise<StoredState>;
+  write(changes: StateChanges): Promise<void>;
+  close(): Promise<void>;
+}
+
 type Operation = { type: 'put'; key: string; value: Uint8Array } | { type: 'del'; key: string };
 
 /** Records of one kind are keyed `<prefix>/<id>`. */
@@ -27,7 +34,7 @@ const PREFIX = { tasks: 'task', statuses: 'status', tables: 'table' } as const;
  * The agent's memory on disk. Batches are atomic but not synced: after a crash of the host the containers are gone as
  * well, and the manager tells the rest anew.
  */
-export class StateDb {
+export class StateDb implements StateRecord {
   readonly #db: Level<string, Uint8Array>;
   readonly #log: Logger;
 

@@ -15,7 +15,7 @@ import { Limiter } from './limiter.ts';
 import type { LogSource } from './log-publisher.ts';
 import { NetworkTables } from './network-tables.ts';
 import type { Reporter } from './reporter.ts';
-import type { StateChanges, StateDb } from './state-db.ts';
+import type { StateChanges, StateRecord } from './state-db.ts';
 import { TaskRunner } from './task-runner.ts';
 
 /** Tasks prepared (images pulled, containers made) at the same time. */
@@ -23,7 +23,7 @@ export const PREPARES_MAX = 8;
 
 export interface TaskSetOptions {
   executor: Executor;
-  db: StateDb;
+  db: StateRecord;
   reporter: Reporter;
   clock: Clock;
   log: Logger;

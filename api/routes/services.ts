@@ -72,6 +72,15 @@ export function registryAuth({ request }: RequestContext): string {
   return typeof header === 'string' && header !== 'e30=' ? header : '';
 }
 
+/**
+ * Replicas of an update that names none, as a Compose file without `replicas`: Docker's 1, but a service that scales by
+ * itself keeps what it has.
+ */
+function replicasDefault({ spec }: Service): number {
+  const scales = spec?.annotations?.labels['shoal.autoscale.max'] !== undefined;
+  return scales ? (spec?.replicated?.replicas ?? 1) : 1;
+}
+
 /** What the body and the query of an update ask for. */
 export async function updateRequest(context: RequestContext): Promise<UpdateServiceRequest> {
   const { ports, params, query } = context;
@@ -84,7 +93,7 @@ export async function updateRequest(context: RequestContext): Promise<UpdateServ
   return {
     service_id: service.id,
     service_version: { index: version },
-    spec: serviceSpecFromJson(body, auth),
+    spec: serviceSpecFromJson(body, auth, replicasDefault(service)),
     rollback: previous ? UpdateServiceRequest_Rollback.PREVIOUS : UpdateServiceRequest_Rollback.NONE,
     rollback_to: 0,
   };

@@ -27,6 +27,8 @@ async function init(context: RequestContext): Promise<void> {
     forceNewCluster: json.bool('ForceNewCluster'),
     autoLockManagers: json.bool('AutoLockManagers'),
     availability: json.string('Availability'),
+    // Shoal's own.
+    nodeLabels: json.stringMap('NodeLabels'),
     defaultAddrPool: json.strings('DefaultAddrPool'),
     subnetSize: json.number('SubnetSize'),
     spec: (body['Spec'] ?? {}) as JsonObject,
@@ -43,6 +45,7 @@ async function join(context: RequestContext): Promise<void> {
     remoteAddrs: json.strings('RemoteAddrs'),
     joinToken: json.string('JoinToken'),
     availability: json.string('Availability'),
+    nodeLabels: json.stringMap('NodeLabels'),
   });
   sendEmpty(context.response);
 }

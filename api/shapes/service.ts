@@ -4,6 +4,7 @@ import {
   durationToNs,
   ServiceSpec,
   timestampToIso,
+  type AutoscaleStatus,
   type Endpoint,
   type EndpointSpec,
   type Meta,
@@ -241,7 +242,7 @@ function endpointSpecToJson(spec: EndpointSpec | null): JsonObject | undefined {
   return { Mode: wordOf(ENDPOINT_MODE, spec.mode), Ports: listOrNothing(spec.ports.map(portToJson)) };
 }
 
-function modeFromJson(mode: Fields | undefined): Partially<ServiceSpec> {
+function modeFromJson(mode: Fields | undefined, replicasDefault: number): Partially<ServiceSpec> {
   if (mode?.has('Global') === true) return { global: {} };
   const job = mode?.object('ReplicatedJob');
   if (job !== undefined) {
@@ -251,7 +252,7 @@ function modeFromJson(mode: Fields | undefined): Partially<ServiceSpec> {
     };
   }
   if (mode?.has('GlobalJob') === true) return { global_job: {} };
-  return { replicated: { replicas: mode?.object('Replicated')?.optionalNumber('Replicas') ?? 1 } };
+  return { replicated: { replicas: mode?.object('Replicated')?.optionalNumber('Replicas') ?? replicasDefault } };
 }
 
 function modeToJson(spec: ServiceSpec): JsonObject {
@@ -266,9 +267,10 @@ function modeToJson(spec: ServiceSpec): JsonObject {
 
 /**
  * ServiceSpec from Docker's JSON. `registryAuth` (header X-Registry-Auth) goes with the spec to the agents.
+ * @param replicasDefault of a replicated service that names no number.
  * @throws ShoalError InvalidArgument
  */
-export function serviceSpecFromJson(body: JsonObject, registryAuth = ''): ServiceSpec {
+export function serviceSpecFromJson(body: JsonObject, registryAuth = '', replicasDefault = 1): ServiceSpec {
   const json = new Fields(body);
   const endpoint = json.object('EndpointSpec');
   const task = taskSpecFromJson(json.object('TaskTemplate') ?? new Fields({}));
@@ -278,7 +280,7 @@ export function serviceSpecFromJson(body: JsonObject, registryAuth = ''): Servic
   return ServiceSpec.create({
     annotations: { name: json.string('Name'), labels: json.stringMap('Labels') },
     task: { ...task, container },
-    ...modeFromJson(json.object('Mode')),
+    ...modeFromJson(json.object('Mode'), replicasDefault),
     update: updateConfigFromJson(json.object('UpdateConfig')),
     rollback: updateConfigFromJson(json.object('RollbackConfig')),
     networks: networksFromJson(json.objects('Networks')),
@@ -317,7 +319,19 @@ function endpointToJson(endpoint: Endpoint | null): JsonObject {
   };
 }
 
-/** Docker's JSON of a service. */
+function autoscaleToJson(status: AutoscaleStatus | null): JsonObject | undefined {
+  if (status === null) return undefined;
+  return {
+    FromReplicas: status.from_replicas,
+    ToReplicas: status.to_replicas,
+    CPUPercent: status.cpu_percent,
+    MemoryPercent: status.memory_percent,
+    ChangedAt: timestampToIso(status.changed_at),
+    Message: status.message,
+  };
+}
+
+/** Docker's JSON of a service, and what Shoal knows beyond. */
 export function serviceToJson(service: Service): JsonObject {
   const { update_status: status, job_status: job, previous_spec: previous } = service;
   return {
@@ -342,6 +356,9 @@ export function serviceToJson(service: Service): JsonObject {
             JobIteration: { Index: textOrNothing(job.job_iteration?.index ?? 0) },
             LastExecution: timestampToIso(job.last_execution),
           },
+    // Shoal's own.
+    RebalanceRequested: service.rebalance_requested === null ? undefined : timestampToIso(service.rebalance_requested),
+    Autoscale: autoscaleToJson(service.autoscale),
   };
 }
 

@@ -5,6 +5,7 @@ import {
   type CAConfig,
   type Cluster,
   type Config,
+  type DispatcherConfig,
   type ExternalCA,
   type Partially,
   type Secret,
@@ -29,7 +30,11 @@ function clusterSpecToJson(spec: ClusterSpec | null): JsonObject {
       // Shoal's own: the length of a tick.
       TickMs: raft?.tick_ms ?? 0,
     },
-    Dispatcher: { HeartbeatPeriod: durationToNs(spec?.dispatcher?.heartbeat_period) },
+    Dispatcher: {
+      HeartbeatPeriod: durationToNs(spec?.dispatcher?.heartbeat_period),
+      // Shoal's own: silence after which a node is down.
+      NodeDownAfter: durationToNs(spec?.dispatcher?.down_after),
+    },
     CAConfig: {
       NodeCertExpiry: durationToNs(spec?.ca_config?.node_cert_expiry),
       ExternalCAs: listOrNothing(
@@ -84,11 +89,20 @@ function caConfigFromJson(json: Fields | undefined, before: CAConfig | null): Pa
   };
 }
 
+/** Clients that do not know of the silence leave it out: then it stays, or follows a new period (in the manager). */
+function dispatcherFromJson(json: Fields | undefined, before: DispatcherConfig | null): Partially<DispatcherConfig> {
+  const heartbeat = json?.optionalNumber('HeartbeatPeriod') ?? 0;
+  const downAfter = json?.optionalNumber('NodeDownAfter') ?? 0;
+  return {
+    heartbeat_period: heartbeat === 0 ? (before?.heartbeat_period ?? null) : durationFromNs(heartbeat),
+    down_after: downAfter === 0 ? null : durationFromNs(downAfter),
+  };
+}
+
 /** ClusterSpec from Docker's JSON; members that are absent or zero keep the value of `before`. */
 export function clusterSpecFromJson(body: JsonObject, before: ClusterSpec): ClusterSpec {
   const json = new Fields(body);
   const raft = json.object('Raft');
-  const heartbeat = json.object('Dispatcher')?.optionalNumber('HeartbeatPeriod') ?? 0;
   const keep = (value: number | undefined, old: number | undefined): number => (value ? value : (old ?? 0));
   const history = json.object('Orchestration')?.optionalNumber('TaskHistoryRetentionLimit');
   return ClusterSpec.create({
@@ -108,10 +122,7 @@ export function clusterSpecFromJson(body: JsonObject, before: ClusterSpec): Clus
       heartbeat_tick: keep(raft?.number('HeartbeatTick'), before.raft?.heartbeat_tick),
       tick_ms: keep(raft?.number('TickMs'), before.raft?.tick_ms),
     },
-    dispatcher: {
-      ...before.dispatcher,
-      heartbeat_period: heartbeat === 0 ? (before.dispatcher?.heartbeat_period ?? null) : durationFromNs(heartbeat),
-    },
+    dispatcher: dispatcherFromJson(json.object('Dispatcher'), before.dispatcher),
     ca_config: caConfigFromJson(json.object('CAConfig'), before.ca_config),
     task_defaults: { log_driver: driverFromJson(json.object('TaskDefaults')?.object('LogDriver')) },
     encryption_config: { auto_lock_managers: json.object('EncryptionConfig')?.bool('AutoLockManagers') ?? false },

@@ -131,18 +131,15 @@ async function scale(scenario: Scenario): Promise<string> {
   return 'from 6 to 12 replicas';
 }
 
-async function rollingUpdate(scenario: Scenario): Promise<string> {
-  const { client, hosts, registry } = scenario;
-  const traffic = new Traffic(hosts.map((host) => `http://${host.address}:${PORT}/`));
+/** Does something while requests come in on every host; none may fail. Tells what the requests saw. */
+async function underLoad(
+  scenario: Scenario,
+  work: () => Promise<void>,
+): Promise<{ traffic: Traffic; summary: string }> {
+  const traffic = new Traffic(scenario.hosts.map((host) => `http://${host.address}:${PORT}/`));
   traffic.start(25);
   try {
-    const flags = ['--detach', '--update-monitor', '1s', '--update-parallelism', '4'];
-    client.run('service', 'update', ...flags, '--image', `${registry}/web:v2`, 'web');
-    await until('all replicas on v2', 60_000, async () => {
-      const running = await runningTasks(client.host, 'web');
-      const updated = running.filter((task) => task.Spec.ContainerSpec.Image.includes('/web:v2'));
-      return updated.length === 12 && running.length === 12 ? true : undefined;
-    });
+    await work();
     await systemClock.sleep(500);
   } finally {
     await traffic.stop();
@@ -150,8 +147,41 @@ async function rollingUpdate(scenario: Scenario): Promise<string> {
   const total = traffic.answered + traffic.failures.length;
   const summary = `${total} requests meanwhile, ${traffic.failures.length} failed`;
   if (traffic.failures.length > 0) throw new Error(`${summary}; first: ${traffic.failures[0]}`);
+  return { traffic, summary };
+}
+
+async function rollingUpdate(scenario: Scenario): Promise<string> {
+  const { client, registry } = scenario;
+  const { traffic, summary } = await underLoad(scenario, async () => {
+    const flags = ['--detach', '--update-monitor', '1s', '--update-parallelism', '4'];
+    client.run('service', 'update', ...flags, '--image', `${registry}/web:v2`, 'web');
+    await until('all replicas on v2', 60_000, async () => {
+      const running = await runningTasks(client.host, 'web');
+      const updated = running.filter((task) => task.Spec.ContainerSpec.Image.includes('/web:v2'));
+      return updated.length === 12 && running.length === 12 ? true : undefined;
+    });
+  });
   if ((traffic.bodies.get('v2') ?? 0) === 0) throw new Error(`${summary}; none was answered by v2`);
   return `v1 to v2; ${summary}`;
+}
+
+async function drainHost(scenario: Scenario): Promise<string> {
+  const { client, hosts } = scenario;
+  const host = must(
+    hosts.find(({ role }) => role === 'worker'),
+    'worker',
+  );
+  const id = (await nodeIds(client.host)).get(host.name);
+  const here = (await runningTasks(client.host, 'web')).filter((task) => task.NodeID === id).length;
+  const { summary } = await underLoad(scenario, async () => {
+    client.run('node', 'update', '--availability', 'drain', host.name);
+    await until('replicas elsewhere', 60_000, async () => {
+      const elsewhere = (await runningTasks(client.host, 'web')).filter((task) => task.NodeID !== id);
+      return elsewhere.length === 12 ? true : undefined;
+    });
+  });
+  client.run('node', 'update', '--availability', 'active', host.name);
+  return `${here} replicas of ${host.name} moved; ${summary}`;
 }
 
 async function nodeIds(host: string): Promise<Map<string, string>> {
@@ -215,6 +245,7 @@ export const STEPS: readonly Step[] = [
   { title: 'Call it by name', run: callByName },
   { title: 'Scale', run: scale },
   { title: 'Roll out a new image', run: rollingUpdate },
+  { title: 'Drain a host', run: drainHost },
   { title: 'Lose a worker', run: crashWorker },
   { title: 'Lose the leader', run: crashLeader },
 ];

@@ -26,6 +26,7 @@ import {
 import { lockOf } from '../keys/unlock-key.ts';
 import type { Store } from '../store/types.ts';
 import { clusterOf } from './bootstrap.ts';
+import { checkedNodeLabels } from './node-labels.ts';
 import { signerOf } from './rotation.ts';
 
 /** Longest time a caller is held for a decision on its certificate, ms. */
@@ -119,12 +120,13 @@ export class CertificateAuthority {
 
   async #admit(request: IssueNodeCertificateRequest): Promise<IssueNodeCertificateResponse> {
     const role = this.#tokenRole(request.token);
+    const labels = checkedNodeLabels(request.node_labels);
     const nodeId = newId(this.#deps.random);
     const certificate = this.#sign(nodeId, role, request.csr);
     const node = Node.create({
       id: nodeId,
       spec: {
-        annotations: {},
+        annotations: { labels },
         desired_role: role,
         membership: NodeSpec_Membership.ACCEPTED,
         availability: request.availability,

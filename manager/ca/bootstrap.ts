@@ -25,10 +25,12 @@ import {
   NodeStatus_State,
   type Partially,
 } from '../../proto/index.ts';
+import { checkHeartbeats } from '../heartbeat-settings.ts';
 import { unlockKeyEntry } from '../keys/unlock-key.ts';
 import { DEFAULT_TICKS } from '../../raft/index.ts';
 import { checkRaftConfig } from '../raft-settings.ts';
 import type { Transaction } from '../store/types.ts';
+import { checkedNodeLabels } from './node-labels.ts';
 
 /** Name of the one cluster object. */
 export const CLUSTER_NAME = 'default';
@@ -54,6 +56,8 @@ export interface ClusterInit {
   subnetSize?: number | undefined;
   dataPathPort?: number | undefined;
   availability?: NodeSpec_Availability | undefined;
+  /** Labels of the first node. */
+  nodeLabels?: Readonly<Record<string, string>> | undefined;
   /** Set for autolock, as is the spec: the key that locks managers' data. */
   unlockKey?: Uint8Array | undefined;
 }
@@ -109,7 +113,7 @@ export function defaultClusterSpec(): ClusterSpec {
 
 /**
  * The defaults with what a user set: zero, empty and absent fields keep the default.
- * @throws ShoalError InvalidArgument for settings of consensus that are out of bounds.
+ * @throws ShoalError InvalidArgument for settings of consensus or heartbeats that are out of bounds.
  */
 export function completeClusterSpec(given: Partially<ClusterSpec> | undefined): ClusterSpec {
   const spec = defaultClusterSpec();
@@ -133,8 +137,12 @@ export function completeClusterSpec(given: Partially<ClusterSpec> | undefined): 
   }
   if (spec.dispatcher !== null && durationToMs(wanted.dispatcher?.heartbeat_period, 0) > 0) {
     spec.dispatcher.heartbeat_period = wanted.dispatcher?.heartbeat_period ?? null;
-    spec.dispatcher.down_after = wanted.dispatcher?.down_after ?? scaled(wanted.dispatcher?.heartbeat_period, 5);
+    spec.dispatcher.down_after = scaled(wanted.dispatcher?.heartbeat_period, 5);
   }
+  if (spec.dispatcher !== null && durationToMs(wanted.dispatcher?.down_after, 0) !== 0) {
+    spec.dispatcher.down_after = wanted.dispatcher?.down_after ?? null;
+  }
+  checkHeartbeats(spec.dispatcher);
   if (wanted.ca_config !== null) {
     const expiry = durationToMs(wanted.ca_config.node_cert_expiry, 0);
     spec.ca_config = { ...wanted.ca_config };
@@ -213,7 +221,7 @@ function firstNode(identity: NodeIdentity, init: ClusterInit): Node {
   return Node.create({
     id: identity.nodeId,
     spec: {
-      annotations: {},
+      annotations: { labels: checkedNodeLabels(init.nodeLabels ?? {}) },
       desired_role: NodeRole.MANAGER,
       membership: NodeSpec_Membership.ACCEPTED,
       availability: init.availability ?? NodeSpec_Availability.ACTIVE,

@@ -107,7 +107,7 @@ it('keys of stock agents: three of each kind with different Lamport times', asyn
   expect(new Set(keys.map((key) => key.lamport_time)).size).toBe(6);
 });
 
-it('a node gets the role of its token, the availability it asked for, and the life the cluster sets', async () => {
+it('a node gets the role of its token, the availability and labels it asked for, and the life the cluster sets', async () => {
   const { manager } = await cluster.bootstrap();
   await change(manager, (one) => {
     if (one.spec?.ca_config) one.spec.ca_config.node_cert_expiry = durationFromNs(2 * 3600e9);
@@ -117,10 +117,12 @@ it('a node gets the role of its token, the availability it asked for, and the li
     remoteAddr: manager.advertiseAddr,
     token: cluster.token('worker'),
     availability: NodeSpec_Availability.DRAIN,
+    nodeLabels: { zone: 'a', empty: '' },
   });
   const node = manager.store.view().get('node', worker.nodeId);
   expect(node).toMatchObject({ role: NodeRole.WORKER, VXLANUDPPort: 4789 });
   expect(node?.spec?.availability).toBe(NodeSpec_Availability.DRAIN);
+  expect(node?.spec?.annotations?.labels).toEqual({ zone: 'a', empty: '' });
   const lifeMs = parseCertificate(worker.cert).notAfterMs - Date.now();
   expect(Math.abs(lifeMs - 2 * 3_600_000)).toBeLessThan(60_000);
 

@@ -1,3 +1,4 @@
+export { checkedNodeLabels } from './node-labels.ts';
 export { CertificateAuthority, isBlacklisted, type AuthorityCall, type AuthorityDeps } from './authority.ts';
 export {
   clusterOf,

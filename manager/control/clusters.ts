@@ -6,9 +6,11 @@ import {
   durationToNs,
   timestampToMs,
   type ClusterSpec,
+  type Duration,
   type KeyRotation,
 } from '../../proto/index.ts';
 import { beginRootRotation } from '../ca/index.ts';
+import { checkHeartbeats } from '../heartbeat-settings.ts';
 import { UNLOCK_KEY_BYTES, unlockKeyEntry } from '../keys/unlock-key.ts';
 import { checkRaftConfig } from '../raft-settings.ts';
 import { sameMessage } from '../store/dirty.ts';
@@ -46,12 +48,7 @@ function validate(spec: ClusterSpec, stored: Cluster): void {
   if (expiryMs !== 0 && expiryMs < CERTIFICATE_EXPIRY_MIN_MS) {
     throw invalidArgument('minimum certificate expiry time is: 1h0m0s');
   }
-  if ((durationToNs(spec.dispatcher?.heartbeat_period) ?? 0) < 0) {
-    throw invalidArgument('heartbeat time period cannot be a negative duration');
-  }
-  if ((durationToNs(spec.dispatcher?.down_after) ?? 0) < 0) {
-    throw invalidArgument('the silence after which a node is down cannot be a negative duration');
-  }
+  checkHeartbeats(spec.dispatcher);
 }
 
 /**
@@ -83,12 +80,14 @@ function rotateRoot(cluster: Cluster, stored: Cluster, options: ControlOptions):
 function mergedDispatcher(spec: ClusterSpec, stored: Cluster): ClusterSpec['dispatcher'] {
   const old = stored.spec?.dispatcher ?? null;
   const given = spec.dispatcher;
-  const periodNs = durationToNs(given?.heartbeat_period) ?? 0;
-  if (given === null || periodNs === 0) return old;
-  if (given.down_after !== null) return given;
+  if (given === null) return old;
+  const isSet = (duration: Duration | null): boolean => (durationToNs(duration) ?? 0) !== 0;
+  const heartbeat_period = isSet(given.heartbeat_period) ? given.heartbeat_period : (old?.heartbeat_period ?? null);
+  if (isSet(given.down_after)) return { ...given, heartbeat_period };
+  const periodNs = durationToNs(heartbeat_period) ?? 0;
   const isSame = periodNs === durationToNs(old?.heartbeat_period);
   const down_after = isSame ? (old?.down_after ?? null) : durationFromNs(periodNs * DOWN_AFTER_PERIODS);
-  return { ...given, down_after };
+  return { ...given, heartbeat_period, down_after };
 }
 
 /** Zero times of consensus keep what is stored. */
@@ -112,6 +111,7 @@ function merged(spec: ClusterSpec, stored: Cluster): ClusterSpec {
     indices: spec.annotations?.indices ?? [],
   };
   result.dispatcher = mergedDispatcher(spec, stored);
+  checkHeartbeats(result.dispatcher);
   result.raft = mergedRaft(spec.raft, old?.raft ?? null);
   checkRaftConfig(result.raft);
   if (result.ca_config !== null && durationToMs(result.ca_config.node_cert_expiry, 0) === 0) {

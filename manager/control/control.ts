@@ -3,8 +3,10 @@ import { configMethods } from './configs.ts';
 import { explainMethods } from './explain.ts';
 import { networkMethods } from './networks.ts';
 import { nodeMethods } from './nodes.ts';
+import { rebalanceMethods } from './rebalance.ts';
 import { secretMethods } from './secrets.ts';
 import { serviceMethods } from './services.ts';
+import { serviceStatsMethods } from './service-stats.ts';
 import { taskMethods } from './tasks.ts';
 import type { Control, ControlOptions } from './types.ts';
 
@@ -17,6 +19,8 @@ export function createControl(options: ControlOptions): Control {
     ...nodeMethods(options),
     ...taskMethods(options),
     ...serviceMethods(options),
+    ...rebalanceMethods(options),
+    ...serviceStatsMethods(options),
     ...networkMethods(options),
     ...clusterMethods(options),
     ...secretMethods(options),

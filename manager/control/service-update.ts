@@ -11,6 +11,7 @@ import {
 } from '../../proto/index.ts';
 import { openCanary, promoted, slotCount, waitingSinceMs } from '../settings/index.ts';
 import { isTaskDirty, sameMessage } from '../store/dirty.ts';
+import { keepReplicas } from '../orchestrator/index.ts';
 import { recordRevision, revisionOf, sameContent } from '../store/revisions.ts';
 import type { ReadView, Transaction } from '../store/types.ts';
 import { resolve } from './lookup.ts';
@@ -121,13 +122,15 @@ function rollBackTo(view: ReadView, service: Service, request: UpdateServiceRequ
   const number = request.rollback_to;
   const name = service.spec?.annotations?.name ?? service.id;
   const kept = view.revisionsByService(service.id);
-  const wanted = kept.find((revision) => revision.number === number)?.spec;
-  if (wanted === undefined || wanted === null) {
+  const found = kept.find((revision) => revision.number === number)?.spec;
+  if (found === undefined || found === null) {
     const numbers = kept.map((revision) => revision.number).join(', ');
     const what =
       numbers === '' ? 'it has none yet: it was not changed since there are revisions' : `there are ${numbers}`;
     throw notFound(`service ${name} has no revision ${number}: ${what}`);
   }
+  // A rollback under load must not also take away what the autoscaler has added.
+  const wanted = keepReplicas(service.spec, found);
   if (number === service.revision && sameContent(service.spec, wanted)) {
     throw failedPrecondition(`revision ${number} of service ${name} is the one in force`);
   }

@@ -59,14 +59,6 @@ const ingress = (published_port: number): Partially<ServiceSpec> => ({
 });
 
 describe('creating a service', () => {
-  it('refuses a memory target without a memory limit, and names the way out', async () => {
-    const labels = { 'shoal.autoscale.max': '4', 'shoal.autoscale.memory': '80' };
-    const scaling = { annotations: { name: 'web', labels } };
-    await expect(create('web', scaling)).rejects.toThrow('set one with --limit-memory');
-    const task = { container: { image: 'nginx' }, resources: { limits: { memory_bytes: 64 << 20 } } };
-    await create('web', { ...scaling, task });
-  });
-
   it('stores the spec and answers with the object', async () => {
     const service = await create('web');
     expect(service.id).toMatch(/^[0-9a-z]{25}$/);

@@ -5,6 +5,7 @@ import { withErrors } from '../why/index.ts';
 import { hasLabels, oneOf, passesCommon } from './filters.ts';
 import { resolve, tryResolve } from './lookup.ts';
 import { taskName } from './names.ts';
+import { withNote } from './task-notes.ts';
 import type { Control, ControlOptions } from './types.ts';
 
 /** Ids of what the references stand for; those that stand for nothing stay as they are, and match nothing. */
@@ -42,18 +43,24 @@ function select(view: ReadView, filters: ListTasksRequest_Filters): Task[] {
   });
 }
 
+/** Tasks as they are shown: with the errors that follow from other objects. */
+function shown(view: ReadView, nowMs: number): (task: Task) => Task {
+  const withError = withErrors(view, nowMs);
+  return (task) => withNote(view, withError(task));
+}
+
 /** Tasks: read, and removed by hand. */
 export function taskMethods({ store, clock }: ControlOptions): Pick<Control, 'GetTask' | 'ListTasks' | 'RemoveTask'> {
   return {
     GetTask: async ({ reference }) => {
       const view = store.view();
-      return { task: withErrors(view, clock.now())(resolve(view, 'task', reference)) };
+      return { task: shown(view, clock.now())(resolve(view, 'task', reference)) };
     },
 
     ListTasks: async ({ filters }) => {
       const view = store.view();
       const tasks = filters === null ? view.list('task') : select(view, filters);
-      return { tasks: tasks.map(withErrors(view, clock.now())) };
+      return { tasks: tasks.map(shown(view, clock.now())) };
     },
 
     RemoveTask: async ({ task_id }) => {

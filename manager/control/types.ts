@@ -7,6 +7,7 @@ import type {
   RequestOf,
   ResponseOf,
 } from '../../proto/index.ts';
+import type { UsageSource } from '../dispatcher/index.ts';
 import type { Store } from '../store/types.ts';
 
 type Methods = typeof ControlService;
@@ -36,4 +37,6 @@ export interface ControlOptions {
   membership?: MembershipPort;
   /** Absent: plans are refused. */
   planner?: Planner;
+  /** What tasks use; absent: nothing is known. */
+  usage?: UsageSource;
 }

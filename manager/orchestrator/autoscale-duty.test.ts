@@ -125,7 +125,21 @@ describe('the autoscaler', () => {
     expect(replicas()).toBe(5);
   });
 
-  it('leaves services alone during an update, a pause of it and a canary', async () => {
+  it('leaves services alone while canaries wait', async () => {
+    await start(4);
+    const labels = { ...LABELS, 'shoal.update.canary': '1' };
+    await cluster.updateService('web', (spec) => ({
+      ...withImage('two')(spec),
+      annotations: { ...spec.annotations!, labels },
+    }));
+    use = () => 93;
+    await cluster.run(60_000);
+    expect(cluster.service('web').canary?.waiting_since).not.toBeNull();
+    expect(cluster.service('web').canary?.promoted_at).toBeNull();
+    expect(replicas()).toBe(4);
+  });
+
+  it('leaves services alone during an update and a pause of it', async () => {
     await start(4);
     const update = UpdateConfig.create({ parallelism: 1, delay: durationFromNs(20e9) });
     await cluster.updateService('web', (spec) => ({ ...withImage('two')(spec), update }));
@@ -137,15 +151,13 @@ describe('the autoscaler', () => {
     const busy = [
       { update_status: status(UpdateStatus_UpdateState.PAUSED) },
       { update_status: status(UpdateStatus_UpdateState.ROLLBACK_PAUSED) },
-      { update_status: null, canary: { tasks: 1, waiting_since: null, promoted_at: null } },
     ];
     for (const fields of busy) {
       await cluster.store.update((tx) => tx.update('service', { ...tx.get('service', 'web')!, ...fields }));
       await cluster.run(14_000);
       expect([fields, replicas()]).toEqual([fields, 4]);
     }
-    const free = { update_status: null, canary: null };
-    await cluster.store.update((tx) => tx.update('service', { ...tx.get('service', 'web')!, ...free }));
+    await cluster.store.update((tx) => tx.update('service', { ...tx.get('service', 'web')!, update_status: null }));
     // The update goes on to its end; then a window begins.
     await cluster.run(100_000);
     expect(replicas()).toBe(8);

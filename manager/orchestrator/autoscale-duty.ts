@@ -28,31 +28,36 @@ export function autoscaleOf(spec: ServiceSpec | null): AutoscaleSettings | undef
   return readServiceSettings(labels).autoscale;
 }
 
-/** Whether an update is under way, waits for a word, or has stopped half done: then the number of tasks is its matter. */
+/** Whether an update is under way (also one whose canaries wait) or has stopped half done: then the tasks are its matter. */
 function isBusy(service: Service): boolean {
   const state = service.update_status?.state;
   return (
     state === UpdateStatus_UpdateState.UPDATING ||
     state === UpdateStatus_UpdateState.PAUSED ||
     state === UpdateStatus_UpdateState.ROLLBACK_STARTED ||
-    state === UpdateStatus_UpdateState.ROLLBACK_PAUSED ||
-    (service.canary !== null && service.canary.promoted_at === null)
+    state === UpdateStatus_UpdateState.ROLLBACK_PAUSED
   );
 }
 
 const percent = (numbers: readonly number[]): number => Math.min(UINT32_MAX, Math.round(average(numbers) ?? 0));
+
+/** A spec with the number of replicas of another one, where both leave that number to the autoscaler. */
+export function keepReplicas(from: ServiceSpec | null, to: ServiceSpec): ServiceSpec {
+  if (from?.replicated === undefined || autoscaleOf(from) === undefined || autoscaleOf(to) === undefined) return to;
+  return { ...to, replicated: { ...from.replicated } };
+}
 
 /**
  * The service with another number of replicas. Its spec version stays: no task follows another spec because of it. The
  * previous spec gets the number too, so that a rollback under load does not also take replicas away.
  */
 function withReplicas(service: Service, status: AutoscaleStatus): Service {
-  const replicated = { replicas: status.to_replicas };
-  const { spec, previous_spec: previous } = service;
+  const { previous_spec: previous } = service;
+  const spec = service.spec === null ? null : { ...service.spec, replicated: { replicas: status.to_replicas } };
   return {
     ...service,
-    spec: spec === null ? null : { ...spec, replicated },
-    previous_spec: previous === null || autoscaleOf(previous) === undefined ? previous : { ...previous, replicated },
+    spec,
+    previous_spec: previous === null ? null : keepReplicas(spec, previous),
     autoscale: status,
   };
 }

@@ -14,7 +14,7 @@ import {
 import { newTask } from './new-task.ts';
 import { allServices, removeTasks, servicesOf } from './replicated.ts';
 import { reason } from './reasons.ts';
-import { superviseSlot } from './restart.ts';
+import { firstDesired, superviseSlot } from './restart.ts';
 import {
   calledOff,
   fateReason,
@@ -63,8 +63,9 @@ export function decideGlobal(state: ServiceState, memory: UpdateMemory): Decisio
   const held = new Set<string>();
   const taken = new Set<string>();
   const canary = canaryOf(state);
+  const slots = new Map(slotsOf(state).map((slot) => [slot.nodeId, slot]));
   let wakeAtMs: number | undefined;
-  for (const slot of slotsOf(state)) {
+  for (const slot of slots.values()) {
     const own = stateFor(state, canary, slot);
     const leaving = leaveNode(own, slot);
     if (leaving !== undefined) {
@@ -83,7 +84,8 @@ export function decideGlobal(state: ServiceState, memory: UpdateMemory): Decisio
   const fresh = canary?.older ?? state;
   for (const node of state.view.list('node')) {
     if (taken.has(node.id) || !isReadyAndActive(node) || !satisfiesPlacement(fresh.service, node)) continue;
-    steps.push([{ op: 'create', task: newTask(fresh, { slot: 0, nodeId: node.id }, joined(node)) }]);
+    const desired = firstDesired(state, slots.get(node.id));
+    steps.push([{ op: 'create', task: newTask(fresh, { slot: 0, nodeId: node.id }, joined(node), desired) }]);
   }
   const plan = planUpdate(state, { slots: updatable, held, settled: steps.length === 0, canary }, memory);
   steps.push(...plan.steps);

@@ -10,7 +10,11 @@ import { createTaskReaper } from './reaper.ts';
 import { createReplicatedOrchestrator } from './replicated.ts';
 
 export { dependencyWait } from './dependencies.ts';
+export { average } from './autoscale.ts';
+export { autoscaleOf, keepReplicas } from './autoscale-duty.ts';
+export { useOfService } from './autoscale-use.ts';
 export type { OrchestratorDeps } from './driver.ts';
+export { isWanted } from './service-view.ts';
 
 /** Everything of this room that the leader runs: services of every mode, restarts, updates, and the clearing up. */
 export function orchestratorDuties(deps: OrchestratorDeps): LeaderDuty[] {

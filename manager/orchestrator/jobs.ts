@@ -14,7 +14,7 @@ import { leaveNode, nodeBoundServicesOf } from './global.ts';
 import { newTask } from './new-task.ts';
 import { reason } from './reasons.ts';
 import { allServices, removeTasks } from './replicated.ts';
-import { superviseSlot } from './restart.ts';
+import { firstDesired, superviseSlot } from './restart.ts';
 import { isReadyAndActive, modeOf, observed, readService, type ServiceState } from './service-view.ts';
 import { isOccupied, slotsOf, type Slot } from './slot.ts';
 
@@ -74,6 +74,7 @@ function decideReplicatedJob(state: ServiceState): Decision {
 /** A global job: once on every node that is ready, active and satisfies the constraints. */
 function decideGlobalJob(state: ServiceState): Decision {
   const slots = slotsOf(state);
+  const bySlot = new Map(slots.map((slot) => [slot.nodeId, slot]));
   const taken = new Set<string>();
   const staying: Slot[] = [];
   const leaving: Op[][] = [];
@@ -88,7 +89,9 @@ function decideGlobalJob(state: ServiceState): Decision {
   decision.steps.push(...leaving);
   for (const node of state.view.list('node')) {
     if (taken.has(node.id) || !isReadyAndActive(node) || !satisfiesPlacement(state.service, node)) continue;
-    decision.steps.push([{ op: 'create', task: newTask(state, { slot: 0, nodeId: node.id }, runReason(state)) }]);
+    const desired = firstDesired(state, bySlot.get(node.id));
+    const task = newTask(state, { slot: 0, nodeId: node.id }, runReason(state), desired);
+    decision.steps.push([{ op: 'create', task }]);
   }
   return decision;
 }

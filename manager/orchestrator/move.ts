@@ -120,7 +120,7 @@ function planPair(state: ServiceState, slot: Slot): MovePlan {
   const prepared = observed(successor) === TaskState.READY && successor.desired_state === TaskState.READY;
   if (prepared) return stopAll(state, older, successor);
   if (limitMs > state.nowMs) return { ...NOTHING, wakeAtMs: limitMs };
-  const why = reason('rebalance', 'the move was given up: the new task did not come up in time');
+  const why = reason('move-failed', 'the move was given up: the new task did not come up in time');
   return { ...NOTHING, steps: [[{ op: 'update', task: calledOff(successor, TaskState.SHUTDOWN, why) }]] };
 }
 

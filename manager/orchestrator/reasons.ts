@@ -19,6 +19,7 @@ export type ReasonCode =
   | 'node-mismatch'
   | 'new-run'
   | 'rebalance'
+  | 'move-failed'
   | 'preempted'
   | 'maintenance';
 

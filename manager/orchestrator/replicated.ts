@@ -11,6 +11,7 @@ import {
   type Reconciler,
 } from './driver.ts';
 import { newTask } from './new-task.ts';
+import { planRebalance, rebalancedServices } from './rebalance.ts';
 import { reason } from './reasons.ts';
 import { superviseSlot } from './restart.ts';
 import { modeOf, readService, calledOff, type ServiceState } from './service-view.ts';
@@ -102,7 +103,10 @@ export function decideReplicated(state: ServiceState, memory: UpdateMemory): Dec
   }
   const plan = planUpdate(state, { slots: kept, held, settled: steps.length === 0, canary }, memory);
   steps.push(...plan.steps);
-  return { steps, wakeAtMs: earlier(wakeAtMs, plan.wakeAtMs) };
+  wakeAtMs = earlier(wakeAtMs, plan.wakeAtMs);
+  if (steps.length > 0) return { steps, wakeAtMs };
+  const level = planRebalance(state, kept);
+  return { steps: level.steps, wakeAtMs: earlier(wakeAtMs, level.wakeAtMs) };
 }
 
 class ReplicatedReconciler implements Reconciler {
@@ -115,7 +119,8 @@ class ReplicatedReconciler implements Reconciler {
   }
 
   keysOf(change: Change, view: ReadView): string[] {
-    return servicesOf(change, view);
+    if (change.kind !== 'node') return servicesOf(change, view);
+    return [...new Set([...servicesOf(change, view), ...rebalancedServices(view)])];
   }
 
   allKeys(view: ReadView): string[] {

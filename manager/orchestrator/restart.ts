@@ -90,6 +90,15 @@ function needsReplacement(state: ServiceState, slot: Slot, lost: Task, healthy: 
   return isUpdating(state) && !isDirty(state, lost) && healthy.every((task) => isDirty(state, task));
 }
 
+/**
+ * What a new task in a slot is let do at first: what was called off there (its node was away for a while) may not have
+ * stopped yet, and is waited for.
+ */
+export function firstDesired(state: ServiceState, slot: Slot | undefined): TaskState {
+  const waits = slot?.tasks.some((task) => isStopping(state, task)) === true;
+  return waits ? TaskState.READY : targetState(state.service);
+}
+
 /** Why a task is given up and (where policy says so) replaced: it ended, or its node is lost to it. */
 function lossReason(state: ServiceState, lost: Task): TaskReason {
   const fate = nodeFate(state.view, lost.node_id);
@@ -98,12 +107,17 @@ function lossReason(state: ServiceState, lost: Task): TaskReason {
   return reason('task-ended', `task ${lost.id} ended${err === '' ? '' : `: ${err}`}`);
 }
 
-/** The replacement for `lost`: READY at first when it must wait, so that its image is pulled meanwhile. */
-function replacement(state: ServiceState, slot: Slot, lost: Task): Op {
+/**
+ * The replacement for `lost`: READY at first when it must wait, so that its image is pulled meanwhile.
+ * @param healthy the slot's other tasks that are meant to run: the old one that an update still keeps.
+ */
+function replacement(state: ServiceState, slot: Slot, lost: Task, healthy: readonly Task[]): Op {
   const fate = nodeFate(state.view, lost.node_id);
   const ended = observed(lost) > TaskState.RUNNING;
   // The delay is against crash loops; the loss of a node is none.
-  const waits = fate === 'ok' ? restartDelayMs(lost) > 0 : fate === 'drained' && !ended && isStopping(state, lost);
+  const waitsForLost =
+    fate === 'ok' ? restartDelayMs(lost) > 0 : fate === 'drained' && !ended && isStopping(state, lost);
+  const waits = waitsForLost || (healthy.length > 0 && !isStartFirst(state));
   return {
     op: 'create',
     task: newTask(state, slot, lossReason(state, lost), waits ? TaskState.READY : targetState(state.service)),
@@ -140,7 +154,7 @@ function replaceLost(state: ServiceState, slot: Slot, leaving: ReadonlySet<Task>
     // A node-bound task moves nowhere: when its node comes back, the slot is filled anew.
     const elsewhere = !isNodeBound(state.service) || nodeFate(state.view, task.node_id) === 'ok';
     if (elsewhere && steps.length === 0 && needsReplacement(state, slot, task, healthy)) {
-      step.push(replacement(state, slot, task));
+      step.push(replacement(state, slot, task, healthy));
     }
     steps.push(step);
   }

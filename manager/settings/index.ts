@@ -9,4 +9,5 @@ export {
   type Dependency,
   type DependencyCondition,
   type ServiceSettings,
+  wantsRebalance,
 } from './service-settings.ts';

@@ -249,3 +249,8 @@ export function drainMsOf(labels: Labels | undefined): number {
 export function movesStopFirst(labels: Labels | undefined): boolean {
   return labels?.[MOVE_ORDER_LABEL] === 'stop-first';
 }
+
+/** `rebalance` alone, as above. */
+export function wantsRebalance(labels: Labels | undefined): boolean {
+  return labels?.['shoal.rebalance'] === 'true';
+}

@@ -15,6 +15,7 @@ export const schema = {
                     csr: { type: 'bytes', id: 2 },
                     token: { type: 'string', id: 3 },
                     availability: { type: 'NodeSpec.Availability', id: 4 },
+                    node_labels: { keyType: 'string', type: 'string', id: 1001 },
                   },
                 },
                 IssueNodeCertificateResponse: {
@@ -1113,6 +1114,8 @@ export const schema = {
                 UpdateServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
                 RemoveServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
                 RemoveServiceResponse: { fields: {} },
+                RebalanceServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
+                RebalanceServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
                 PromoteServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
                 PromoteServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
                 ListServiceRevisionsRequest: { fields: { service_id: { type: 'string', id: 1 } } },
@@ -1240,6 +1243,40 @@ export const schema = {
                     },
                   },
                 },
+                GetServiceStatsRequest: { fields: { reference: { type: 'string', id: 1 } } },
+                GetServiceStatsResponse: {
+                  fields: {
+                    service: { type: 'Service', id: 1 },
+                    tasks: { rule: 'repeated', type: 'TaskStats', id: 2 },
+                    fresh: { type: 'uint64', id: 3 },
+                    cpu_percent: { type: 'double', id: 4 },
+                    memory_percent: { type: 'double', id: 5 },
+                    autoscale: { type: 'Bounds', id: 6 },
+                  },
+                  nested: {
+                    TaskStats: {
+                      fields: {
+                        task_id: { type: 'string', id: 1 },
+                        slot: { type: 'uint64', id: 2 },
+                        node_id: { type: 'string', id: 3 },
+                        known: { type: 'bool', id: 4 },
+                        cpu_percent: { type: 'double', id: 5 },
+                        memory_bytes: { type: 'uint64', id: 6 },
+                        age_ms: { type: 'uint64', id: 7 },
+                        nano_cpus_limit: { type: 'uint64', id: 8 },
+                        memory_limit_bytes: { type: 'uint64', id: 9 },
+                      },
+                    },
+                    Bounds: {
+                      fields: {
+                        min: { type: 'uint64', id: 1 },
+                        max: { type: 'uint64', id: 2 },
+                        cpu_target: { type: 'uint32', id: 3 },
+                        memory_target: { type: 'uint32', id: 4 },
+                      },
+                    },
+                  },
+                },
                 Control: {
                   methods: {
                     GetNode: { requestType: 'GetNodeRequest', responseType: 'GetNodeResponse' },
@@ -1254,6 +1291,10 @@ export const schema = {
                     CreateService: { requestType: 'CreateServiceRequest', responseType: 'CreateServiceResponse' },
                     UpdateService: { requestType: 'UpdateServiceRequest', responseType: 'UpdateServiceResponse' },
                     RemoveService: { requestType: 'RemoveServiceRequest', responseType: 'RemoveServiceResponse' },
+                    RebalanceService: {
+                      requestType: 'RebalanceServiceRequest',
+                      responseType: 'RebalanceServiceResponse',
+                    },
                     PromoteService: { requestType: 'PromoteServiceRequest', responseType: 'PromoteServiceResponse' },
                     ListServiceRevisions: {
                       requestType: 'ListServiceRevisionsRequest',
@@ -1282,6 +1323,7 @@ export const schema = {
                     },
                     Explain: { requestType: 'ExplainRequest', responseType: 'ExplainResponse' },
                     Plan: { requestType: 'PlanRequest', responseType: 'PlanResponse' },
+                    GetServiceStats: { requestType: 'GetServiceStatsRequest', responseType: 'GetServiceStatsResponse' },
                   },
                 },
                 SessionRequest: {

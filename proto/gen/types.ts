@@ -16,6 +16,7 @@ export interface IssueNodeCertificateRequest {
   csr: Uint8Array;
   token: string;
   availability: NodeSpec_Availability;
+  node_labels: Record<string, string>;
 }
 export const IssueNodeCertificateRequest: MessageType<IssueNodeCertificateRequest> =
   messageType<IssueNodeCertificateRequest>('docker.swarmkit.v1.IssueNodeCertificateRequest');
@@ -1595,6 +1596,20 @@ export const RemoveServiceResponse: MessageType<RemoveServiceResponse> = message
   'docker.swarmkit.v1.RemoveServiceResponse',
 );
 
+export interface RebalanceServiceRequest {
+  service_id: string;
+}
+export const RebalanceServiceRequest: MessageType<RebalanceServiceRequest> = messageType<RebalanceServiceRequest>(
+  'docker.swarmkit.v1.RebalanceServiceRequest',
+);
+
+export interface RebalanceServiceResponse {
+  service: Service | null;
+}
+export const RebalanceServiceResponse: MessageType<RebalanceServiceResponse> = messageType<RebalanceServiceResponse>(
+  'docker.swarmkit.v1.RebalanceServiceResponse',
+);
+
 export interface PromoteServiceRequest {
   service_id: string;
 }
@@ -1922,6 +1937,48 @@ export const ListServiceStatusesResponse_ServiceStatus: MessageType<ListServiceS
   messageType<ListServiceStatusesResponse_ServiceStatus>(
     'docker.swarmkit.v1.ListServiceStatusesResponse.ServiceStatus',
   );
+
+export interface GetServiceStatsRequest {
+  reference: string;
+}
+export const GetServiceStatsRequest: MessageType<GetServiceStatsRequest> = messageType<GetServiceStatsRequest>(
+  'docker.swarmkit.v1.GetServiceStatsRequest',
+);
+
+export interface GetServiceStatsResponse {
+  service: Service | null;
+  tasks: GetServiceStatsResponse_TaskStats[];
+  fresh: number;
+  cpu_percent: number;
+  memory_percent: number;
+  autoscale: GetServiceStatsResponse_Bounds | null;
+}
+export const GetServiceStatsResponse: MessageType<GetServiceStatsResponse> = messageType<GetServiceStatsResponse>(
+  'docker.swarmkit.v1.GetServiceStatsResponse',
+);
+
+export interface GetServiceStatsResponse_TaskStats {
+  task_id: string;
+  slot: number;
+  node_id: string;
+  known: boolean;
+  cpu_percent: number;
+  memory_bytes: number;
+  age_ms: number;
+  nano_cpus_limit: number;
+  memory_limit_bytes: number;
+}
+export const GetServiceStatsResponse_TaskStats: MessageType<GetServiceStatsResponse_TaskStats> =
+  messageType<GetServiceStatsResponse_TaskStats>('docker.swarmkit.v1.GetServiceStatsResponse.TaskStats');
+
+export interface GetServiceStatsResponse_Bounds {
+  min: number;
+  max: number;
+  cpu_target: number;
+  memory_target: number;
+}
+export const GetServiceStatsResponse_Bounds: MessageType<GetServiceStatsResponse_Bounds> =
+  messageType<GetServiceStatsResponse_Bounds>('docker.swarmkit.v1.GetServiceStatsResponse.Bounds');
 
 export interface SessionRequest {
   shoal_version: number;
@@ -2703,6 +2760,13 @@ export const ControlService = {
     requestStream: false,
     responseStream: false,
   },
+  RebalanceService: {
+    path: '/docker.swarmkit.v1.Control/RebalanceService',
+    request: RebalanceServiceRequest,
+    response: RebalanceServiceResponse,
+    requestStream: false,
+    responseStream: false,
+  },
   PromoteService: {
     path: '/docker.swarmkit.v1.Control/PromoteService',
     request: PromoteServiceRequest,
@@ -2854,6 +2918,13 @@ export const ControlService = {
     path: '/docker.swarmkit.v1.Control/Plan',
     request: PlanRequest,
     response: PlanResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  GetServiceStats: {
+    path: '/docker.swarmkit.v1.Control/GetServiceStats',
+    request: GetServiceStatsRequest,
+    response: GetServiceStatsResponse,
     requestStream: false,
     responseStream: false,
   },

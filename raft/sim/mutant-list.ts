@@ -1,11 +1,4 @@
-/** One guard of the algorithm taken out of a copy of the sources. */
-export interface Mutant {
-  name: string;
-  /** What must go wrong then. */
-  breaks: string;
-  /** Each must stand in its file exactly once. */
-  patches: { file: string; find: string; put: string }[];
-}
+import type { Mutant } from './mutate.ts';
 
 /** The guards that issue 3 names, and many more. Without any one of them the simulation must fail. */
 export const MUTANTS: Mutant[] = [

@@ -17,18 +17,18 @@ export interface SeedProgram {
   remove(): void;
 }
 
-/**
- * Builds worker.ts of a copy of the sources. @param root holds raft/, base/, proto/.
- * @param modules its node_modules.
- */
-export async function buildProgram(root: string, modules: string): Promise<SeedProgram> {
+/** Bundles programs of a copy of the sources into a directory. @param modules its node_modules. */
+export async function bundle(
+  root: string,
+  modules: string,
+  entryPoints: Record<string, string>,
+): Promise<{ directory: string; remove(): void }> {
   const directory = mkdtempSync(join(tmpdir(), 'shoal-sim-'));
   symlinkSync(modules, join(directory, 'node_modules'));
-  const store = storePath(root);
   await build({
     absWorkingDir: root,
     nodePaths: [modules],
-    entryPoints: { worker: 'raft/sim/worker.ts', ...(store === undefined ? {} : { store }) },
+    entryPoints,
     outdir: directory,
     outExtension: { '.js': '.mjs' },
     bundle: true,
@@ -36,17 +36,28 @@ export async function buildProgram(root: string, modules: string): Promise<SeedP
     format: 'esm',
     target: 'node20',
     sourcemap: 'linked',
-    // A native add-on; nothing of it is used here.
-    external: ['koffi'],
+    // Native add-ons; nothing of them is used here.
+    external: ['koffi', 'level'],
     banner: {
       js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
     },
     logLevel: 'warning',
   });
+  return { directory, remove: () => rmSync(directory, { recursive: true, force: true }) };
+}
+
+/**
+ * Builds worker.ts of a copy of the sources. @param root holds raft/, base/, proto/.
+ * @param modules its node_modules.
+ */
+export async function buildProgram(root: string, modules: string): Promise<SeedProgram> {
+  const store = storePath(root);
+  const entryPoints = { worker: 'raft/sim/worker.ts', ...(store === undefined ? {} : { store }) };
+  const { directory, remove } = await bundle(root, modules, entryPoints);
   return {
     path: join(directory, 'worker.mjs'),
     store: store === undefined ? undefined : join(directory, 'store.mjs'),
-    remove: () => rmSync(directory, { recursive: true, force: true }),
+    remove,
   };
 }
 
@@ -62,9 +73,9 @@ export interface SeedRun {
 
 /** Runs seeds in worker processes. */
 export async function runSeeds(run: SeedRun): Promise<void> {
-  const waiting = [...run.seeds];
-  const workers = Array.from({ length: Math.min(run.jobs, waiting.length) }, () => work(run, waiting));
-  await Promise.all(workers);
+  const { program, seeds, jobs, onReport } = run;
+  const requests = seeds.map((seed) => request(run, seed));
+  await runWorkers<SeedRequest, SeedReport>({ path: program.path, requests, jobs, onReport });
 }
 
 function request({ program, durationMs }: SeedRun, seed: number): SeedRequest {
@@ -72,24 +83,46 @@ function request({ program, durationMs }: SeedRun, seed: number): SeedRequest {
   return { seed, durationMs, ...machine };
 }
 
-function work(run: SeedRun, waiting: number[]): Promise<void> {
+export interface WorkerRun<Request, Report> {
+  /** Program that answers each message with one. */
+  path: string;
+  requests: readonly Request[];
+  /** Processes at once. */
+  jobs: number;
+  /** Called with each answer, in any order; false gives up those that are left. */
+  onReport(report: Report): boolean;
+}
+
+/** Has requests answered by worker processes. */
+export async function runWorkers<Request extends { seed: number }, Report>(
+  run: WorkerRun<Request, Report>,
+): Promise<void> {
+  const waiting = [...run.requests];
+  const workers = Array.from({ length: Math.min(run.jobs, waiting.length) }, () => work(run, waiting));
+  await Promise.all(workers);
+}
+
+function work<Request extends { seed: number }, Report>(
+  run: WorkerRun<Request, Report>,
+  waiting: Request[],
+): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = fork(run.program.path, [], {
+    const child = fork(run.path, [], {
       execArgv: ['--enable-source-maps', `--max-old-space-size=${WORKER_MB}`],
     });
-    let current: number | undefined;
+    let current: Request | undefined;
     const next = (): void => {
       current = waiting.shift();
       if (current === undefined) end(child, resolve);
-      else child.send(request(run, current));
+      else child.send(current);
     };
     child.on('message', (message) => {
-      if (!run.onReport(message as SeedReport)) waiting.length = 0;
+      if (!run.onReport(message as Report)) waiting.length = 0;
       next();
     });
     child.on('error', reject);
     child.on('exit', (code) => {
-      if (current !== undefined) reject(new Error(`the worker of seed ${current} ended with ${code}`));
+      if (current !== undefined) reject(new Error(`the worker of seed ${current.seed} ended with ${code}`));
     });
     next();
   });

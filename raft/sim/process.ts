@@ -23,6 +23,8 @@ export interface ProcessOptions {
   random: Random;
   /** Time that deferred work waits at the most, ms: the cost of a turn of the event loop. */
   turnMs: number;
+  /** Wall-clock time at the beginning of virtual time, ms since the epoch; drawn when it does not matter. */
+  wallMs?: number;
   /** After everything that ran in the process. */
   after(): void;
   fail(error: unknown): void;
@@ -157,6 +159,8 @@ export class SimProcess implements Clock {
   }
 
   now(): number {
+    const { wallMs } = this.#options;
+    if (wallMs !== undefined) return wallMs + this.#scheduler.now;
     return this.monotonic() + this.#wallOffset;
   }
 
@@ -185,11 +189,15 @@ export class SimProcess implements Clock {
         reject(abortReason(signal));
         return;
       }
-      const timer = this.after(delayMs, resolve);
-      signal?.addEventListener('abort', () => {
+      const onAbort = (): void => {
         timer.cancel();
-        reject(abortReason(signal));
+        reject(abortReason(signal as AbortSignal));
+      };
+      const timer = this.after(delayMs, () => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve();
       });
+      signal?.addEventListener('abort', onAbort, { once: true });
     });
   }
 }

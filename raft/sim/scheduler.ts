@@ -11,6 +11,15 @@ export interface SimEvent {
 const SETTLE_TURNS = 4;
 const SETTLED = Promise.resolve();
 
+async function aFewTurns(): Promise<void> {
+  for (let i = 0; i < SETTLE_TURNS; i++) await SETTLED;
+}
+
+/** Every microtask there is: for programs with long chains of promises. Nothing else must be on the event loop. */
+export function allTurns(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
 /**
  * Virtual time: a heap of events, run in the order of their instant, then of their making. No wall clock and no real
  * input or output, so that the same seed gives the same run; `hash` covers every event and proves it.
@@ -23,6 +32,12 @@ export class Scheduler {
   #events = 0;
   /** Set when an event may have settled a promise: what waits for it runs before time goes on. */
   settle = false;
+  readonly #settleAll: () => Promise<void>;
+
+  /** @param settleAll runs what promises have set off. */
+  constructor(settleAll: () => Promise<void> = aFewTurns) {
+    this.#settleAll = settleAll;
+  }
 
   get now(): number {
     return this.#now;
@@ -63,7 +78,7 @@ export class Scheduler {
       run();
       if (this.settle) {
         this.settle = false;
-        for (let i = 0; i < SETTLE_TURNS; i++) await SETTLED;
+        await this.#settleAll();
       }
       if (done()) return;
     }

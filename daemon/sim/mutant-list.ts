@@ -1,0 +1,109 @@
+import type { Mutant } from '../../raft/sim/mutate.ts';
+
+/** Guards of the control plane. Without any one of them the simulation must fail. */
+export const MUTANTS: Mutant[] = [
+  {
+    name: 'a successor waits for the old task',
+    breaks: 'two containers of one slot run at the same time',
+    patches: [
+      {
+        file: 'manager/orchestrator/restart.ts',
+        find: 'if (old.desired_state <= TaskState.COMPLETE || !isStopping(state, old)) continue;',
+        put: 'if (at >= 0) continue;',
+      },
+    ],
+  },
+  {
+    name: 'statuses never go back',
+    breaks: 'a report that comes late, or twice, takes a task back',
+    patches: [
+      {
+        file: 'manager/dispatcher/write-batch.ts',
+        find: 'if (status.state < before || status.state < TaskState.ASSIGNED',
+        put: 'if (before < 0 || status.state < TaskState.ASSIGNED',
+      },
+    ],
+  },
+  {
+    name: 'the scheduler counts reservations',
+    breaks: 'tasks reserve more than their node has',
+    patches: [
+      {
+        file: 'scheduler/resources.ts',
+        find: 'if (wanted.memoryBytes > 0 && wanted.memoryBytes > this.#memoryBytes) return false;',
+        put: '',
+      },
+    ],
+  },
+  {
+    name: 'a new leader knows the addresses that were given',
+    breaks: 'an address is given twice after a change of leader',
+    patches: [
+      {
+        file: 'manager/allocator/state.ts',
+        find: "for (const task of view.list('task')) state.adoptTask(task);",
+        put: '',
+      },
+    ],
+  },
+  {
+    name: 'a new leader knows the ports that were given',
+    breaks: 'a published port is given twice after a change of leader',
+    patches: [
+      {
+        file: 'manager/allocator/state.ts',
+        find: "for (const service of view.list('service')) state.adoptService(service);",
+        put: '',
+      },
+    ],
+  },
+  {
+    name: 'a lost task is called off as it is replaced',
+    breaks: 'two tasks of one slot are wanted',
+    patches: [
+      {
+        file: 'manager/orchestrator/restart.ts',
+        find: "[{ op: 'update', task: calledOff(task, TaskState.SHUTDOWN, lossReason(state, task)) }];",
+        put: '[];',
+      },
+    ],
+  },
+  {
+    name: 'the reaper spares what may still run',
+    breaks: 'a task is deleted while its container runs',
+    patches: [
+      {
+        file: 'manager/orchestrator/reaper.ts',
+        find: 'if (task.desired_state >= TaskState.REMOVE) return isGone(task, view);',
+        put: 'if (task.desired_state >= TaskState.REMOVE) return true;',
+      },
+    ],
+  },
+  {
+    name: 'host ports count while a task may use them',
+    breaks: 'two tasks have one port of a node',
+    patches: [{ file: 'scheduler/node-view.ts', find: 'add(this.#hostPorts, port, by);', put: 'void port;' }],
+  },
+  {
+    name: 'secrets go with their tasks',
+    breaks: 'a node keeps secrets that none of its tasks needs any more',
+    patches: [
+      {
+        file: 'manager/dispatcher/assignment-feed.ts',
+        find: 'if (state > TaskState.RUNNING && known !== undefined) out.after.push(...this.#release(known));',
+        put: '',
+      },
+    ],
+  },
+  {
+    name: 'a silent node is down in the end',
+    breaks: 'the tasks of a lost worker are never replaced',
+    patches: [
+      {
+        file: 'manager/dispatcher/sessions.ts',
+        find: 'const write = { state: NodeStatus_State.DOWN, message: HEARTBEAT_FAILURE };',
+        put: 'const write = { state: NodeStatus_State.UNKNOWN, message: HEARTBEAT_FAILURE };',
+      },
+    ],
+  },
+];

@@ -1,0 +1,35 @@
+import { simulate, SimulationFailure, type SimulationResult } from './simulate.ts';
+
+/** What a worker process is asked for. */
+export interface SeedRequest {
+  seed: number;
+  durationMs: number;
+}
+
+export type SeedReport =
+  | { kind: 'passed'; seed: number; result: SimulationResult }
+  | { kind: 'failed'; seed: number; violation: string; stack: string; lines: readonly string[] };
+
+/** Runs one seed and says how it went. */
+export async function runSeed({ seed, durationMs }: SeedRequest): Promise<SeedReport> {
+  try {
+    return { kind: 'passed', seed, result: await simulate({ seed, durationMs }) };
+  } catch (error) {
+    if (!(error instanceof SimulationFailure)) throw error;
+    const stack = error.cause instanceof Error ? (error.cause.stack ?? '') : '';
+    return { kind: 'failed', seed, violation: error.message, stack, lines: error.lines };
+  }
+}
+
+function answer(request: SeedRequest): void {
+  runSeed(request).then(
+    (report) => process.send?.(report),
+    (error: unknown) => {
+      process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+      process.exit(3);
+    },
+  );
+}
+
+// Only as a worker process of raft/sim/pool.ts.
+if (process.send !== undefined) process.on('message', (request) => answer(request as SeedRequest));

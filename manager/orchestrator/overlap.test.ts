@@ -1,0 +1,73 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { NodeStatus_State, TaskState, UpdateConfig_FailureAction, type Service } from '../../proto/index.ts';
+import { aNode, aService } from '../store/testing.ts';
+import { orchestratorDuties } from './index.ts';
+import { obedient, TestCluster, withImage } from './testing.ts';
+
+// Found by the simulation of the control plane (daemon/sim): two tasks of one slot were let run at the same time.
+
+let cluster: TestCluster;
+
+beforeEach(async () => {
+  cluster = new TestCluster(orchestratorDuties);
+  await cluster.store.seed({ node: [aNode('n1'), aNode('n2')] });
+  cluster.lead();
+});
+
+afterEach(() => cluster.stop());
+
+const service = (mode: object): Service =>
+  aService('web', {
+    spec: {
+      annotations: { name: 'web' },
+      task: { container: { image: 'one' }, restart: { condition: 2, delay: {} } },
+      update: { parallelism: 1, monitor: { seconds: 1 }, failure_action: UpdateConfig_FailureAction.CONTINUE },
+      ...mode,
+    },
+    job_status: { job_iteration: { index: 1 } },
+  });
+
+async function start(mode: object): Promise<void> {
+  await cluster.store.update((tx) => tx.create('service', service(mode)));
+  await cluster.run(300);
+}
+
+const letRun = () => cluster.wanted('web').filter((task) => task.desired_state >= TaskState.RUNNING);
+
+describe('a node that comes back while its old task still runs', () => {
+  it.each([
+    ['global service', { global: {} }],
+    ['global job', { global_job: {} }],
+  ])('gets the new task of a %s at once, but it starts only when the old one has stopped', async (_, mode) => {
+    await start(mode);
+    const old = cluster.running('web').find((task) => task.node_id === 'n1');
+    expect(old).toBeDefined();
+    await cluster.setNode('n1', { state: NodeStatus_State.DOWN });
+    await cluster.run(300);
+    const stubborn = (id: string): boolean => id === old?.id;
+    cluster.behaviour = (task) => (stubborn(task.id) ? undefined : obedient(task));
+    await cluster.setNode('n1', { state: NodeStatus_State.READY });
+    await cluster.run(3000);
+    const fresh = cluster.wanted('web').find((task) => task.node_id === 'n1');
+    expect(fresh).toMatchObject({ desired_state: TaskState.READY, status: { state: TaskState.READY } });
+    cluster.behaviour = obedient;
+    await cluster.run(500);
+    expect(cluster.running('web').map((task) => task.node_id)).toContain('n1');
+  });
+});
+
+describe('a stop-first update whose new task fails before it may start', () => {
+  it('tries again beside the old task, but lets only one of them run', async () => {
+    await start({ replicated: { replicas: 1 } });
+    cluster.behaviour = (task) =>
+      task.spec?.container?.image === 'two' && task.desired_state <= TaskState.RUNNING
+        ? { state: TaskState.REJECTED, err: 'No such image: two' }
+        : obedient(task);
+    await cluster.updateService('web', withImage('two'));
+    for (let ms = 0; ms < 3000; ms += 50) {
+      await cluster.run(50);
+      const running = letRun().filter((task) => task.status!.state <= TaskState.RUNNING);
+      expect(running.length).toBeLessThanOrEqual(1);
+    }
+  });
+});
