@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { systemClock } from '../base/index.ts';
 import { Bed, until, type Outcome } from './kit/index.ts';
 
 /** `shoal plan` tells what happens when the same is done afterwards, and changes nothing itself. */
@@ -38,9 +39,22 @@ async function versions(): Promise<string[]> {
   return all.toSorted();
 }
 
+/** Waits until nothing changes any more. */
+async function atRest(): Promise<string[]> {
+  let last: string[] = [];
+  await until('a cluster at rest', 20_000, async () => {
+    const now = await versions();
+    const same = now.join() === last.join();
+    last = now;
+    if (!same) await systemClock.sleep(700);
+    return same;
+  });
+  return last;
+}
+
 /** Makes a plan, and shows that no object has changed meanwhile. */
 async function plan(...args: string[]): Promise<{ plan: Plan; outcome: Outcome; text: Outcome }> {
-  const before = await versions();
+  const before = await atRest();
   const client = bed.on(bed.first, 'shoal');
   // Options of a service end at its image.
   const [what = '', verb = '', ...rest] = args;

@@ -4,6 +4,7 @@ import {
   NodeSpec_Availability,
   NodeStatus_State,
   PlanResponse,
+  type PlanResponse_OfService,
   type Node,
   type PlanRequest,
 } from '../../proto/index.ts';
@@ -163,6 +164,16 @@ async function pass(scratch: Scratch, ms: number, check: () => void): Promise<st
   }
 }
 
+/** What of the services concerned a plan leaves out. */
+function unforeseen(view: ReadView, services: readonly PlanResponse_OfService[]): string[] {
+  const has = (label: string): boolean =>
+    services.some(({ service_id: id }) => view.get('service', id)?.spec?.annotations?.labels[label] !== undefined);
+  return [
+    ...(has('shoal.autoscale.max') ? ['what autoscaling will do is not foreseen'] : []),
+    ...(has('shoal.cron') ? ['runs that begin by the clock are not foreseen'] : []),
+  ];
+}
+
 async function compare(scratch: Scratch, request: PlanRequest, check: () => void): Promise<PlanResponse> {
   const notes = await pass(scratch, BEFORE_MS, check);
   const before = factsOf(scratch.store.view());
@@ -178,8 +189,10 @@ async function compare(scratch: Scratch, request: PlanRequest, check: () => void
   );
   watch.close();
   const view = scratch.store.view();
+  const found = diffOf(before, factsOf(view), view);
+  notes.push(...unforeseen(view, found.services));
   const plan = {
-    ...diffOf(before, factsOf(view), view),
+    ...found,
     duration_ms: Math.round(lastMs - fromMs),
     notes,
   };
