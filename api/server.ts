@@ -12,6 +12,7 @@ import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
 import { planRoutes } from './routes/plan.ts';
+import { jobRunRoutes } from './routes/job-runs.ts';
 import { rebalanceRoutes } from './routes/rebalance.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
 import { statsRoutes } from './routes/stats.ts';
@@ -43,6 +44,7 @@ export class ApiServer {
       ...systemRoutes,
       ...swarmRoutes,
       ...recoveryRoutes,
+      ...jobRunRoutes,
       ...nodeRoutes,
       ...serviceRoutes,
       ...rebalanceRoutes,

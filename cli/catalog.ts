@@ -24,6 +24,7 @@ const nodeDrain = (): Promise<CommandGroup> => import('./node-drain.ts').then((f
 const service = (): Promise<CommandGroup> => import('./service.ts').then((file) => file.serviceCommands);
 const serviceChange = (): Promise<CommandGroup> =>
   import('./service-change.ts').then((file) => file.serviceChangeCommands);
+const serviceRuns = (): Promise<CommandGroup> => import('./service-runs.ts').then((file) => file.serviceRunCommands);
 const serviceRebalance = (): Promise<CommandGroup> =>
   import('./service-rebalance.ts').then((file) => file.serviceRebalanceCommands);
 const serviceStats = (): Promise<CommandGroup> =>
@@ -144,6 +145,8 @@ export const GROUPS: Readonly<Record<string, Group>> = {
       rebalance: entry('rebalance', serviceRebalance, 'Move tasks until they are level over the nodes'),
       rm: entry('rm', service, 'Remove one or more services', 'remove'),
       rollback: entry('rollback', serviceChange, 'Take back the last change of a service'),
+      run: entry('run', serviceRuns, 'Run a job now, whatever its schedule'),
+      runs: entry('runs', serviceRuns, 'List the runs of a job that runs by the clock'),
       scale: entry('scale', serviceChange, 'Set the number of replicas of services'),
       stats: entry('stats', serviceStats, 'Show what the tasks of services use'),
       update: entry('update', serviceChange, 'Change a service'),

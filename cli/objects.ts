@@ -135,10 +135,29 @@ export interface Service {
   UpdateStatus?: { State?: string; StartedAt?: string; CompletedAt?: string; Message?: string };
   ServiceStatus?: { RunningTasks: number; DesiredTasks: number; CompletedTasks: number };
   JobStatus?: { JobIteration?: { Index?: number } };
+  Cron?: CronState;
   /** Shoal's own: since when its tasks are being levelled out by hand. */
   RebalanceRequested?: string;
   Autoscale?: AutoscaleStatus;
 }
+
+/** State of a job that runs by the clock. */
+export interface CronState {
+  Schedule: string;
+  LastScheduled?: string;
+  NextScheduled?: string;
+  Message: string;
+  Runs: CronRun[];
+}
+
+export interface CronRun {
+  JobIteration: { Index: number };
+  Scheduled?: string;
+  Finished?: string;
+  Outcome: string;
+  Message: string;
+}
+
 /** Shoal's own: what the autoscaler did last. */
 export interface AutoscaleStatus {
   FromReplicas: number;

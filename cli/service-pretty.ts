@@ -8,9 +8,25 @@ const map = (indent: string, values: Record<string, string> | undefined, separat
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(([key, value]) => `${indent}${key}${value === '' ? '' : `${separator}${value}`}`);
 
-function modeLines({ Spec: { Mode } }: Service): Lines {
+/** When a job runs by the clock, and how it went the last time. */
+function cronLines({ Cron }: Service, nowMs: number): Lines {
+  if (Cron === undefined) return [];
+  const { NextScheduled: next } = Cron;
+  const last = Cron.Runs.at(-1);
+  const message = last === undefined || last.Message === '' ? '' : ` (${last.Message})`;
+  return [
+    'Cron:',
+    ` Schedule:\t${Cron.Schedule}`,
+    next !== undefined && ` Next run:\tin ${humanDuration(Math.max(0, Date.parse(next) - nowMs))} (${next})`,
+    last !== undefined && ` Last run:\t${last.Scheduled ?? ''} ${last.Outcome}${message}`,
+    Cron.Message !== '' && ` Message:\t${Cron.Message}`,
+  ];
+}
+
+function modeLines(service: Service, nowMs: number): Lines {
+  const { Mode } = service.Spec;
   if (Mode.Global !== undefined) return ['Service Mode:\tGlobal'];
-  if (Mode.Replicated === undefined) return ['Service Mode:'];
+  if (Mode.Replicated === undefined) return ['Service Mode:', ...cronLines(service, nowMs)];
   const replicas = Mode.Replicated.Replicas ?? 0;
   return ['Service Mode:\tReplicated', replicas > 0 && ` Replicas:\t${replicas}`];
 }
@@ -178,7 +194,7 @@ export function prettyService(service: Service, networks: ReadonlyMap<string, st
     `Name:\t\t${service.Spec.Name}`,
     Object.keys(labels).length > 0 && 'Labels:',
     ...map(' ', labels, '='),
-    ...modeLines(service),
+    ...modeLines(service, nowMs),
     ...statusLines(service, nowMs),
     ...autoscaleLines(service, nowMs),
     ...placementLines(service),

@@ -90,7 +90,7 @@ function serviceRow(service: Service): Row {
   return new Row('*service.serviceContext', {
     ID: shortId(service.ID),
     Name: service.Spec.Name,
-    Mode: modeOf(service),
+    Mode: `${modeOf(service)}${service.Cron === undefined ? '' : ` (${service.Cron.Schedule})`}`,
     Replicas: replicasOf(service),
     Image: displayImage(service.Spec.TaskTemplate.ContainerSpec?.Image ?? ''),
     Ports: displayPorts(service.Endpoint?.Ports ?? []),

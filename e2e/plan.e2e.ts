@@ -163,8 +163,8 @@ describe('plan, then do', () => {
       tasks.filter(({ Status }) => Status.State === 'pending').length;
     await until('one waits', 10_000, async () => state(await bed.tasks('wide')) === 1);
     const lost = (await bed.node('w2')).ID;
-    const left = (await bed.running('web')).filter((task) => task.NodeID !== lost);
-    expect(left).toHaveLength(3);
+    const stays = async (): Promise<number> => (await bed.running('web')).filter((task) => task.NodeID !== lost).length;
+    await until('web runs elsewhere', 15_000, async () => (await stays()) === 3);
     expect(foretold(answer, 'wide')).toEqual({ m1: 1, w1: 1 });
     await bed.lab.start('w2');
     await bed.replicas('wide', 3);

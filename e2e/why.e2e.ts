@@ -141,8 +141,8 @@ describe('what waits', () => {
 
 describe('what came to grief', () => {
   it.each<Situation>([
-    { name: 'crash-loop', about: 'crash-loop', once: /: ready[^]*\b2 failed tasks on record/ },
-    { name: 'no-image', about: 'no-image', once: /: rejected[^]*\b2 failed tasks on record/ },
+    { name: 'crash-loop', about: 'crash-loop', once: /: ready[^]*\b2 failures in a row/ },
+    { name: 'no-image', about: 'no-image', once: /: rejected[^]*\b2 failures in a row/ },
     { name: 'out-of-memory', about: 'out-of-memory', once: /out of memory/ },
     { name: 'unhealthy', about: 'unhealthy', once: /: ready/ },
     { name: 'unhealthy-dependency', about: 'unhealthy-dependency', once: /: ready/ },

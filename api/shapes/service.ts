@@ -24,6 +24,7 @@ import {
   driverToJson,
   duration,
 } from './container-spec.ts';
+import { cronToJson } from './cron.ts';
 import { Fields, listOrNothing, mapOrNothing, textOrNothing, wordOf } from './fields.ts';
 import {
   ENDPOINT_MODE,
@@ -356,6 +357,7 @@ export function serviceToJson(service: Service): JsonObject {
             JobIteration: { Index: textOrNothing(job.job_iteration?.index ?? 0) },
             LastExecution: timestampToIso(job.last_execution),
           },
+    Cron: cronToJson(service),
     // Shoal's own.
     RebalanceRequested: service.rebalance_requested === null ? undefined : timestampToIso(service.rebalance_requested),
     Autoscale: autoscaleToJson(service.autoscale),

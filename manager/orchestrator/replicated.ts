@@ -10,6 +10,7 @@ import {
   type OrchestratorDeps,
   type Reconciler,
 } from './driver.ts';
+import { autoscaleOf } from './autoscale-duty.ts';
 import { newTask } from './new-task.ts';
 import { planRebalance, rebalancedServices } from './rebalance.ts';
 import { reason } from './reasons.ts';
@@ -56,7 +57,8 @@ export function removeTasks(tasks: readonly Task[], why: TaskReason): Op[][] {
 /** Why a service has this number of replicas: the autoscaler's words where it chose that number. */
 function numberReason(state: ServiceState, code: 'scale-up' | 'scale-down', replicas: number): TaskReason {
   const { autoscale } = state.service;
-  const chosen = autoscale !== null && autoscale.to_replicas === replicas;
+  const chosen =
+    autoscale !== null && autoscale.to_replicas === replicas && autoscaleOf(state.service.spec) !== undefined;
   const sameWay = chosen && autoscale.to_replicas > autoscale.from_replicas === (code === 'scale-up');
   return reason(code, sameWay ? autoscale.message : `the service has ${replicas} replicas`);
 }

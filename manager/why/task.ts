@@ -7,7 +7,15 @@ import {
   type Service,
   type Task,
 } from '../../proto/index.ts';
-import { isRestartable, restartCondition, restartDelayMs } from '../orchestrator/restart-policy.ts';
+import {
+  failuresInRow,
+  isCrashLoop,
+  isRestartable,
+  restartCondition,
+  restartWaitMs,
+  restartWaitText,
+} from '../orchestrator/restart-policy.ts';
+import { crashLoopWait } from '../orchestrator/restart.ts';
 import { createdAtMs, endedByItself, isNodeBound, observed, observedAtMs } from '../orchestrator/service-view.ts';
 import { diagnose } from './ended.ts';
 import { lostNode, taskError } from './headline.ts';
@@ -71,7 +79,8 @@ function aftermath(situation: Situation, task: Task): Cause[] {
   if (!endedByItself(task)) return [];
   if (isRestartable(service, place, task)) {
     // One that ended before it was let start holds its place for the whole delay.
-    const atMs = task.desired_state === TaskState.READY ? createdAtMs(task) + restartDelayMs(task) : nowMs;
+    const before = place[place.indexOf(task) - 1] ?? task;
+    const atMs = task.desired_state === TaskState.READY ? createdAtMs(task) + restartWaitMs(before) : nowMs;
     return [{ what: `its replacement comes ${ahead(atMs, nowMs)}` }];
   }
   return [{ what: `not restarted: ${whyNotRestarted(service, task)}` }];
@@ -104,11 +113,12 @@ function ended(situation: Situation, task: Task): Part {
   return { headline, causes, fix: diagnosis?.fix ?? [] };
 }
 
-/** "3 tasks of this place failed, the first 20 seconds ago". */
+/** "3 failures in a row, the first of those on record 20 seconds ago". */
 function crashes({ nowMs }: Situation, failures: readonly Task[]): Cause {
   const first = failures[0] as Task;
+  const inRow = Math.max(failures.length, failuresInRow(failures.at(-1) as Task));
   return {
-    what: `it ${LOOP}: ${count(failures.length, 'failed task')} on record, the first ${ago(observedAtMs(first), nowMs)}`,
+    what: `it ${LOOP}: ${inRow} failures in a row, the first on record ${ago(observedAtMs(first), nowMs)}`,
   };
 }
 
@@ -129,8 +139,8 @@ function held(situation: Situation, task: Task): Part {
     headline = `waits until task ${shortId(running.id)}, which it replaces, has stopped`;
     causes.push({ what: headline });
   } else if (before !== undefined && endedByItself(before)) {
-    const delayMs = restartDelayMs(before);
-    const wait = `waits out the restart delay of ${delayMs / 1000} s`;
+    const delayMs = restartWaitMs(before);
+    const wait = isCrashLoop(before) ? restartWaitText(before) : `waits out the restart delay of ${delayMs / 1000} s`;
     const err = before.status?.err ?? '';
     headline = err === '' ? wait : `${wait}, for the task before it ended with: ${err}`;
     causes.push({ what: `${wait}: it starts ${ahead(createdAtMs(task) + delayMs, nowMs)}` });
@@ -154,7 +164,9 @@ function afterFailure(situation: Situation, task: Task): Part | undefined {
   if (diagnosis !== undefined) causes.push({ what: diagnosis.what });
   const failures = failuresUpTo(place, before);
   if (failures.length > 1) causes.push(crashes(situation, failures));
-  const headline = failures.length > 1 ? `${LOOP}, the last time with: ${err === '' ? 'no error' : err}` : '';
+  const loop = failures.length > 1 ? `${LOOP}, the last time with: ${err === '' ? 'no error' : err}` : '';
+  // The wait of a crash loop is what lists show.
+  const headline = crashLoopWait(view, task, nowMs) ?? loop;
   return { headline, causes, fix: diagnosis?.fix ?? [] };
 }
 

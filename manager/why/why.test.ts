@@ -157,7 +157,7 @@ describe('a task', () => {
       'waits out the restart delay of 8 s: it starts in 3 seconds',
       'the task before it ended: task: non-zero exit (3)',
       'its program ended by itself with exit code 3',
-      'it fails again and again: 2 failed tasks on record, the first 30 seconds ago',
+      'it fails again and again: 2 failures in a row, the first on record 30 seconds ago',
     ]);
     expect((await ask({ task: tasks }, 't2')).headline).toBe(crash);
   });

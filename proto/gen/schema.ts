@@ -1243,6 +1243,8 @@ export const schema = {
                     },
                   },
                 },
+                RunServiceRequest: { fields: { service_id: { type: 'string', id: 1 } } },
+                RunServiceResponse: { fields: { service: { type: 'Service', id: 1 } } },
                 GetServiceStatsRequest: { fields: { reference: { type: 'string', id: 1 } } },
                 GetServiceStatsResponse: {
                   fields: {
@@ -1323,6 +1325,7 @@ export const schema = {
                     },
                     Explain: { requestType: 'ExplainRequest', responseType: 'ExplainResponse' },
                     Plan: { requestType: 'PlanRequest', responseType: 'PlanResponse' },
+                    RunService: { requestType: 'RunServiceRequest', responseType: 'RunServiceResponse' },
                     GetServiceStats: { requestType: 'GetServiceStatsRequest', responseType: 'GetServiceStatsResponse' },
                   },
                 },

@@ -1938,6 +1938,20 @@ export const ListServiceStatusesResponse_ServiceStatus: MessageType<ListServiceS
     'docker.swarmkit.v1.ListServiceStatusesResponse.ServiceStatus',
   );
 
+export interface RunServiceRequest {
+  service_id: string;
+}
+export const RunServiceRequest: MessageType<RunServiceRequest> = messageType<RunServiceRequest>(
+  'docker.swarmkit.v1.RunServiceRequest',
+);
+
+export interface RunServiceResponse {
+  service: Service | null;
+}
+export const RunServiceResponse: MessageType<RunServiceResponse> = messageType<RunServiceResponse>(
+  'docker.swarmkit.v1.RunServiceResponse',
+);
+
 export interface GetServiceStatsRequest {
   reference: string;
 }
@@ -2918,6 +2932,13 @@ export const ControlService = {
     path: '/docker.swarmkit.v1.Control/Plan',
     request: PlanRequest,
     response: PlanResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  RunService: {
+    path: '/docker.swarmkit.v1.Control/RunService',
+    request: RunServiceRequest,
+    response: RunServiceResponse,
     requestStream: false,
     responseStream: false,
   },
