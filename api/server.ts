@@ -15,6 +15,7 @@ import { planRoutes } from './routes/plan.ts';
 import { jobRunRoutes } from './routes/job-runs.ts';
 import { rebalanceRoutes } from './routes/rebalance.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
+import { serviceHistoryRoutes } from './routes/service-history.ts';
 import { statsRoutes } from './routes/stats.ts';
 import { serviceRoutes } from './routes/services.ts';
 import { swarmRoutes } from './routes/swarm.ts';
@@ -47,6 +48,7 @@ export class ApiServer {
       ...jobRunRoutes,
       ...nodeRoutes,
       ...serviceRoutes,
+      ...serviceHistoryRoutes,
       ...rebalanceRoutes,
       ...statsRoutes,
       ...taskRoutes,
