@@ -1,12 +1,11 @@
-<<<<<<< HEAD
-import { must } from '../../base/index.ts';
-import { UpdateServiceRequest_Rollback, type Service, type UpdateServiceRequest } from '../../proto/index.ts';
-import { queryBool, queryVersion, readJson } from '../body.ts';
-=======
 import { invalidArgument, must } from '../../base/index.ts';
-import { UpdateServiceRequest_Rollback, type Service, type ServiceSpec } from '../../proto/index.ts';
+import {
+  UpdateServiceRequest_Rollback,
+  type Service,
+  type ServiceSpec,
+  type UpdateServiceRequest,
+} from '../../proto/index.ts';
 import { queryBool, queryInt, queryVersion, readJson } from '../body.ts';
->>>>>>> main
 import { Filters } from '../filters.ts';
 import type { JsonObject, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
@@ -107,19 +106,13 @@ export async function updateRequest(context: RequestContext): Promise<UpdateServ
     service_version: { index: version },
     spec: revision > 0 ? withCredentials(context, service) : await specOf(context, service),
     rollback: previous ? UpdateServiceRequest_Rollback.PREVIOUS : UpdateServiceRequest_Rollback.NONE,
-<<<<<<< HEAD
-    rollback_to: 0,
+    rollback_to: revision,
   };
 }
 
 async function update(context: RequestContext): Promise<void> {
   await context.ports.swarm.call('UpdateService', await updateRequest(context));
   sendJson(context.response, { Warnings: null });
-=======
-    rollback_to: revision,
-  });
-  sendJson(response, { Warnings: null });
->>>>>>> main
 }
 
 /** The spec that a request sends, with the registry credentials that it names. */
