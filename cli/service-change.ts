@@ -105,7 +105,7 @@ export async function serviceToUpdate(
   const service = await client.get<Service>(`/services/${segment(name)}`, { insertDefaults: 'false' });
   const { Spec: spec } = service;
   const rollback = flags.bool('rollback');
-  if (rollback && flags.given.some((flag) => !['rollback', 'detach', 'quiet'].includes(flag))) {
+  if (rollback && flags.given.some((flag) => !['rollback', 'detach', 'quiet', 'format'].includes(flag))) {
     throw new Error('other flags may not be combined with --rollback');
   }
   await editSpec(client, flags, spec);
