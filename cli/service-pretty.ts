@@ -8,9 +8,25 @@ const map = (indent: string, values: Record<string, string> | undefined, separat
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(([key, value]) => `${indent}${key}${value === '' ? '' : `${separator}${value}`}`);
 
-function modeLines({ Spec: { Mode } }: Service): Lines {
+/** When a job runs by the clock, and how it went the last time. */
+function cronLines({ Cron }: Service, nowMs: number): Lines {
+  if (Cron === undefined) return [];
+  const { NextScheduled: next } = Cron;
+  const last = Cron.Runs.at(-1);
+  const message = last === undefined || last.Message === '' ? '' : ` (${last.Message})`;
+  return [
+    'Cron:',
+    ` Schedule:\t${Cron.Schedule}`,
+    next !== undefined && ` Next run:\tin ${humanDuration(Math.max(0, Date.parse(next) - nowMs))} (${next})`,
+    last !== undefined && ` Last run:\t${last.Scheduled ?? ''} ${last.Outcome}${message}`,
+    Cron.Message !== '' && ` Message:\t${Cron.Message}`,
+  ];
+}
+
+function modeLines(service: Service, nowMs: number): Lines {
+  const { Mode } = service.Spec;
   if (Mode.Global !== undefined) return ['Service Mode:\tGlobal'];
-  if (Mode.Replicated === undefined) return ['Service Mode:'];
+  if (Mode.Replicated === undefined) return ['Service Mode:', ...cronLines(service, nowMs)];
   const replicas = Mode.Replicated.Replicas ?? 0;
   return ['Service Mode:\tReplicated', replicas > 0 && ` Replicas:\t${replicas}`];
 }
@@ -25,6 +41,22 @@ function statusLines(service: Service, nowMs: number): Lines {
     status?.StartedAt !== undefined && ` Started:\t${ago(status.StartedAt)}`,
     status?.State === 'completed' && status.CompletedAt !== undefined && ` Completed:\t${ago(status.CompletedAt)}`,
     ` Message:\t${status?.Message ?? ''}`,
+  ];
+}
+
+/** Shoal's own: an update that waits after its first tasks, and which of its specs the service has. */
+function ownLines({ Canary: canary, Revision: revision }: Service, nowMs: number): Lines {
+  const ago = (time: string): string => `${humanDuration(nowMs - Date.parse(time))} ago`;
+  return [
+    ...(canary === undefined
+      ? []
+      : [
+          'Canary:',
+          ` Tasks:\t\t${canary.Tasks}`,
+          canary.WaitingSince !== undefined && ` Waiting since:\t${ago(canary.WaitingSince)}`,
+          canary.PromotedAt !== undefined && ` Promoted:\t${ago(canary.PromotedAt)}`,
+        ]),
+    (revision ?? 0) > 0 && `Revision:\t${revision}`,
   ];
 }
 
@@ -178,8 +210,9 @@ export function prettyService(service: Service, networks: ReadonlyMap<string, st
     `Name:\t\t${service.Spec.Name}`,
     Object.keys(labels).length > 0 && 'Labels:',
     ...map(' ', labels, '='),
-    ...modeLines(service),
+    ...modeLines(service, nowMs),
     ...statusLines(service, nowMs),
+    ...ownLines(service, nowMs),
     ...autoscaleLines(service, nowMs),
     ...placementLines(service),
     ...updateLines('UpdateConfig', 'Update order', update),

@@ -117,6 +117,13 @@ it('loses nothing when the leader is lost, and goes on by what the new one learn
 
 it('takes a number of the user within the bounds, and corrects one beyond them', async () => {
   await bed.client.run('service', 'scale', '--detach', 'burner=9');
-  await bed.replicas('burner', 4, 15_000);
-  expect((await inspect()).Autoscale?.Message).toBe('scaled from 9 to 4 replicas: shoal.autoscale.max is 4');
+  await until('the number is corrected', 10_000, async () => {
+    const words = 'scaled from 9 to 4 replicas: shoal.autoscale.max is 4';
+    expect(await inspect()).toMatchObject({
+      Spec: { Mode: { Replicated: { Replicas: 4 } } },
+      Autoscale: { Message: words },
+    });
+    return true;
+  });
+  await bed.replicas('burner', 4);
 });

@@ -56,6 +56,16 @@ it('keeps the number of the autoscaler when a revision is put in place again', a
   expect(back.spec).toMatchObject({ replicated: { replicas: 7 }, task: { container: { image: 'one' } } });
 });
 
+it('tells a number set by hand as such, and nothing of a service that scales no more', async () => {
+  await control.CreateService({ spec: spec('one') });
+  expect((await change(spec('two'))).autoscale).toBeNull();
+  const by = 'set from 2 to 5 replicas by hand';
+  const five = { replicated: { replicas: 5 } };
+  expect((await change(spec('two', five))).autoscale).toMatchObject({ from_replicas: 2, to_replicas: 5, message: by });
+  expect((await change(spec('three', five))).autoscale?.message).toBe(by);
+  expect((await change(spec('three', { annotations: { name: 'web' } }))).autoscale).toBeNull();
+});
+
 it('takes the number of a revision that does not scale', async () => {
   await control.CreateService({ spec: spec('one', { annotations: { name: 'web' } }) });
   await change(spec('two', { replicated: { replicas: 7 } }));

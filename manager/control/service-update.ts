@@ -9,9 +9,10 @@ import {
   type UpdateServiceRequest,
   type UpdateStatus,
 } from '../../proto/index.ts';
+import { cronOf, runNow, scheduledStatus } from '../orchestrator/cron-runs.ts';
 import { openCanary, promoted, slotCount, waitingSinceMs } from '../settings/index.ts';
 import { isTaskDirty, sameMessage } from '../store/dirty.ts';
-import { keepReplicas } from '../orchestrator/index.ts';
+import { keepReplicas, statusAfterChange } from '../orchestrator/index.ts';
 import { recordRevision, revisionOf, sameContent } from '../store/revisions.ts';
 import type { ReadView, Transaction } from '../store/types.ts';
 import { resolve } from './lookup.ts';
@@ -42,11 +43,11 @@ function statusOf(state: UpdateStatus['state'], message: string, nowMs: number):
   return { state, message, started_at: timestampFromMs(nowMs), completed_at: null };
 }
 
-/** A job runs anew: its iteration is the version it had before. */
-function beginIteration(service: Service, nowMs: number): void {
-  const job_iteration = { index: service.meta?.version?.index ?? 0 };
-  service.update_status = null;
-  service.job_status = { job_iteration, last_execution: timestampFromMs(nowMs) };
+/** A job with a new spec runs anew. One that runs by the clock waits for its time, unless a run is `forced`. */
+function beginJob(service: Service, forced: boolean, nowMs: number): void {
+  const cron = cronOf(service);
+  if (cron === undefined || forced) Object.assign(service, runNow(service, nowMs));
+  else service.update_status = scheduledStatus(cron, nowMs);
 }
 
 function hasOpenCanary(view: ReadView, service: Service): boolean {
@@ -67,6 +68,7 @@ function replaceSpec(view: ReadView, service: Service, spec: ServiceSpec, nowMs:
   const hadCanary = hasOpenCanary(view, service);
   const sameTasks = sameMessage(former?.task, spec.task) && sameMessage(former?.endpoint, spec.endpoint);
   service.spec = spec;
+  service.autoscale = statusAfterChange(service, former, nowMs);
   // Not the version that the service gets now: the two are never compared with each other.
   service.spec_version = { index: service.meta?.version?.index ?? 0 };
   // A version that only canaries ever ran is nothing to roll back to.
@@ -74,7 +76,8 @@ function replaceSpec(view: ReadView, service: Service, spec: ServiceSpec, nowMs:
     service.previous_spec = former;
     service.previous_spec_version = formerVersion;
   }
-  if (isJob(spec)) beginIteration(service, nowMs);
+  const forced = (former?.task?.force_update ?? 0) !== (spec.task?.force_update ?? 0);
+  if (isJob(spec)) beginJob(service, forced, nowMs);
   // Other numbers of the same tasks (a scale) end no canary.
   else if (!hadCanary || !sameTasks) beginUpdate(view, service, nowMs);
 }
@@ -100,7 +103,7 @@ function repeatSpec(view: ReadView, service: Service, spec: ServiceSpec, nowMs: 
 /** Puts a former spec in place as a rollback. `service` is a copy that the caller owns. */
 function beginRollback(service: Service, message: string, nowMs: number): void {
   service.canary = null;
-  if (isJob(service.spec)) beginIteration(service, nowMs);
+  if (isJob(service.spec)) beginJob(service, false, nowMs);
   else service.update_status = statusOf(UpdateStatus_UpdateState.ROLLBACK_STARTED, message, nowMs);
 }
 
@@ -163,6 +166,7 @@ export function updateService(tx: Transaction, request: UpdateServiceRequest, no
     const spec = ServiceSpec.clone(service.spec as ServiceSpec);
     checkAgainstCluster(tx, spec, service.id);
     service.spec = spec;
+    service.autoscale = statusAfterChange(service, stored.spec, nowMs);
     tx.update('service', recordRevision(tx, service, why));
     return service.id;
   }
@@ -175,6 +179,16 @@ export function updateService(tx: Transaction, request: UpdateServiceRequest, no
   }
   replaceSpec(tx, service, spec, nowMs);
   tx.update('service', recordRevision(tx, service, 'update'));
+  return service.id;
+}
+
+/**
+ * Runs a job now; returns its id.
+ * @throws ShoalError FailedPrecondition when the service is no job, or may not run now
+ */
+export function runService(tx: Transaction, reference: string, nowMs: number): string {
+  const service = resolve(tx, 'service', reference);
+  tx.update('service', runNow(service, nowMs));
   return service.id;
 }
 

@@ -4,15 +4,17 @@ import {
   TaskState,
   timestampFromMs,
   type ListServicesRequest_Filters,
+  type ServiceSpec,
   type ListServiceStatusesResponse_ServiceStatus,
 } from '../../proto/index.ts';
+import { cronOf, scheduledStatus } from '../orchestrator/cron-runs.ts';
 import { recordRevision, removeRevisions } from '../store/revisions.ts';
 import type { ReadView } from '../store/types.ts';
 import { hasLabels, oneOf, passesCommon } from './filters.ts';
 import { resolve } from './lookup.ts';
 import { checkAgainstCluster } from './service-cluster.ts';
 import { isJob, modeOf, validateServiceSpec } from './service-spec.ts';
-import { promoteService, updateService } from './service-update.ts';
+import { promoteService, runService, updateService } from './service-update.ts';
 import type { Control, ControlOptions } from './types.ts';
 
 /** Docker's three numbers of a service: shall run, runs, has completed (jobs). */
@@ -48,6 +50,16 @@ function passes(service: Service, filters: ListServicesRequest_Filters): boolean
   );
 }
 
+/** A service as it is created: a job's first run begins, unless it runs by the clock. */
+function newService(id: string, spec: ServiceSpec, nowMs: number): Service {
+  const service = Service.create({ id, spec, spec_version: { index: 0 } });
+  if (!isJob(spec)) return service;
+  const cron = cronOf(service);
+  const last_execution = cron === undefined ? timestampFromMs(nowMs) : null;
+  const update_status = cron === undefined ? null : scheduledStatus(cron, nowMs);
+  return { ...service, job_status: { job_iteration: { index: 0 }, last_execution }, update_status };
+}
+
 type Methods =
   | 'GetService'
   | 'ListServices'
@@ -55,6 +67,7 @@ type Methods =
   | 'UpdateService'
   | 'RemoveService'
   | 'PromoteService'
+  | 'RunService'
   | 'ListServiceRevisions'
   | 'ListServiceStatuses';
 
@@ -77,11 +90,7 @@ export function serviceMethods({ store, clock, random }: ControlOptions): Pick<C
           throw alreadyExists(`name conflicts with an existing object: service ${name} already exists`);
         }
         checkAgainstCluster(tx, spec, id);
-        const job_status = isJob(spec)
-          ? { job_iteration: { index: 0 }, last_execution: timestampFromMs(clock.now()) }
-          : null;
-        const service = Service.create({ id, spec, spec_version: { index: 0 }, job_status });
-        tx.create('service', recordRevision(tx, service, 'create'));
+        tx.create('service', recordRevision(tx, newService(id, spec, clock.now()), 'create'));
       });
       return { service: resolve(store.view(), 'service', id) };
     },
@@ -102,6 +111,11 @@ export function serviceMethods({ store, clock, random }: ControlOptions): Pick<C
 
     PromoteService: async ({ service_id }) => {
       const id = await store.update((tx) => promoteService(tx, service_id, clock.now()));
+      return { service: resolve(store.view(), 'service', id) };
+    },
+
+    RunService: async ({ service_id }) => {
+      const id = await store.update((tx) => runService(tx, service_id, clock.now()));
       return { service: resolve(store.view(), 'service', id) };
     },
 

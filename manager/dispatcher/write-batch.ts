@@ -40,7 +40,7 @@ export function copyMeta(meta: Meta | null): Meta | null {
 }
 
 function sameStatus(a: TaskStatus | null, b: TaskStatus): boolean {
-  if (a === null) return false;
+  if (a === null || a.state !== b.state) return false;
   const plain = (status: TaskStatus): TaskStatus => ({ ...status, applied_by: '', applied_at: null });
   return TaskStatus.equal(plain(a), plain(b));
 }
@@ -51,7 +51,9 @@ function writeStatus(tx: Transaction, taskId: string, status: TaskStatus, stamp:
   if (task === undefined) return;
   const before = task.status?.state ?? TaskState.NEW;
   if (status.state < before || status.state < TaskState.ASSIGNED || sameStatus(task.status, status)) return;
-  const updated: Task = { ...task, meta: copyMeta(task.meta), status: { ...status, ...stamp } };
+  const started = status.state === TaskState.RUNNING && task.started_at === null;
+  const started_at = started ? (status.timestamp ?? stamp.applied_at ?? null) : task.started_at;
+  const updated: Task = { ...task, meta: copyMeta(task.meta), status: { ...status, ...stamp }, started_at };
   tx.update('task', updated);
 }
 

@@ -1,8 +1,8 @@
 import type { Clock, Logger } from '../../base/index.ts';
 import {
+  AutoscaleStatus,
   timestampFromMs,
   UpdateStatus_UpdateState,
-  type AutoscaleStatus,
   type Service,
   type ServiceSpec,
 } from '../../proto/index.ts';
@@ -45,6 +45,23 @@ const percent = (numbers: readonly number[]): number => Math.min(UINT32_MAX, Mat
 export function keepReplicas(from: ServiceSpec | null, to: ServiceSpec): ServiceSpec {
   if (from?.replicated === undefined || autoscaleOf(from) === undefined || autoscaleOf(to) === undefined) return to;
   return { ...to, replicated: { ...from.replicated } };
+}
+
+/**
+ * What `service.autoscale` says after a user's change from `former`: a number that was set by hand is told as such, so that
+ * no older decision stands for it. Null when the service does not scale (any more).
+ */
+export function statusAfterChange(service: Service, former: ServiceSpec | null, nowMs: number): AutoscaleStatus | null {
+  if (autoscaleOf(service.spec) === undefined) return null;
+  const from = former?.replicated?.replicas ?? 0;
+  const to = service.spec?.replicated?.replicas ?? 0;
+  if (from === to) return service.autoscale;
+  return AutoscaleStatus.create({
+    from_replicas: from,
+    to_replicas: to,
+    changed_at: timestampFromMs(nowMs),
+    message: `set from ${from} to ${to} replicas by hand`,
+  });
 }
 
 /**

@@ -10,8 +10,9 @@ import { createTaskReaper } from './reaper.ts';
 import { createReplicatedOrchestrator } from './replicated.ts';
 
 export { dependencyWait } from './dependencies.ts';
+export { crashLoopWait } from './restart.ts';
 export { average } from './autoscale.ts';
-export { autoscaleOf, keepReplicas } from './autoscale-duty.ts';
+export { autoscaleOf, keepReplicas, statusAfterChange } from './autoscale-duty.ts';
 export { useOfService } from './autoscale-use.ts';
 export type { OrchestratorDeps } from './driver.ts';
 export { isWanted } from './service-view.ts';

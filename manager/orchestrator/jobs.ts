@@ -1,7 +1,8 @@
 import { newId } from '../../base/index.ts';
-import { TaskState, type Task, type TaskReason } from '../../proto/index.ts';
+import { UpdateStatus_UpdateState, type TaskReason } from '../../proto/index.ts';
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
-import { satisfiesPlacement } from './constraints.ts';
+import { failureText, planCron } from './cron.ts';
+import { cronOf, dueAtMs, jobStatus, type Cron } from './cron-runs.ts';
 import {
   createReconcileDuty,
   earlier,
@@ -11,30 +12,17 @@ import {
   type Reconciler,
 } from './driver.ts';
 import { leaveNode, nodeBoundServicesOf } from './global.ts';
-import { newTask } from './new-task.ts';
+import { creation } from './new-task.ts';
+import { isCompleted, isEligible, isOver, iterationOf, presentIteration, progressOf, runOf } from './progress.ts';
 import { reason } from './reasons.ts';
 import { allServices, removeTasks } from './replicated.ts';
 import { firstDesired, superviseSlot } from './restart.ts';
-import { isReadyAndActive, modeOf, observed, readService, type ServiceState } from './service-view.ts';
+import { modeOf, readService, type ServiceState } from './service-view.ts';
 import { isOccupied, slotsOf, type Slot } from './slot.ts';
 
-function isCompleted(slot: Slot): boolean {
-  return slot.tasks.some((task) => observed(task) === TaskState.COMPLETE);
-}
-
-/** The job's present run, and the tasks of former ones. */
-function splitByIteration(state: ServiceState): { present: ServiceState; former: Task[] } {
-  const iteration = state.service.job_status?.job_iteration?.index ?? 0;
-  const isPresent = (task: Task): boolean => (task.job_iteration?.index ?? 0) === iteration;
-  return {
-    present: { ...state, tasks: state.tasks.filter(isPresent) },
-    former: state.tasks.filter((task) => !isPresent(task)),
-  };
-}
-
 /** Why this run's tasks are created, and those of former runs go. */
-function runReason({ service }: ServiceState): TaskReason {
-  return reason('new-run', `run ${service.job_status?.job_iteration?.index ?? 0} of the job`);
+function runReason(state: ServiceState): TaskReason {
+  return reason('new-run', `run ${presentIteration(state)} of the job`);
 }
 
 /** Restarts failed tasks of slots that have not completed. */
@@ -66,7 +54,7 @@ function decideReplicatedJob(state: ServiceState): Decision {
   for (let slot = 0; slot < total && room > 0; slot++) {
     if (taken.has(slot)) continue;
     room--;
-    decision.steps.push([{ op: 'create', task: newTask(state, { slot, nodeId: '' }, runReason(state)) }]);
+    decision.steps.push([creation(state, { slot, nodeId: '' }, runReason(state))]);
   }
   return decision;
 }
@@ -88,19 +76,69 @@ function decideGlobalJob(state: ServiceState): Decision {
   const decision = superviseJob(state, staying);
   decision.steps.push(...leaving);
   for (const node of state.view.list('node')) {
-    if (taken.has(node.id) || !isReadyAndActive(node) || !satisfiesPlacement(state.service, node)) continue;
+    if (taken.has(node.id) || !isEligible(state, node)) continue;
     const desired = firstDesired(state, bySlot.get(node.id));
-    const task = newTask(state, { slot: 0, nodeId: node.id }, runReason(state), desired);
-    decision.steps.push([{ op: 'create', task }]);
+    decision.steps.push([creation(state, { slot: 0, nodeId: node.id }, runReason(state), desired)]);
   }
   return decision;
 }
 
-/** What a job needs now; tasks of former iterations are sent on their way out. Pure. */
+function decideRun(state: ServiceState, iteration: number): Decision {
+  const { service } = state;
+  const job_status = { last_execution: null, ...service.job_status, job_iteration: { index: iteration } };
+  // New tasks belong to the run they are for, which is not the newest when runs overlap.
+  const present = iteration === presentIteration(state) ? state : { ...state, service: { ...service, job_status } };
+  const run = runOf(present, iteration);
+  return modeOf(service) === 'replicated-job' ? decideReplicatedJob(run) : decideGlobalJob(run);
+}
+
+/** Says of a job whose attempts are used up that it failed, and takes it back when it goes on. */
+function decideStatus(state: ServiceState): Op[][] {
+  const { service, nowMs } = state;
+  const progress = progressOf(runOf(state, presentIteration(state)));
+  const hasFailed = progress.failed > 0 && isOver(progress);
+  const isSaid = service.update_status?.state === UpdateStatus_UpdateState.PAUSED;
+  if (hasFailed === isSaid) return [];
+  const update_status = hasFailed ? jobStatus(false, failureText(progress), nowMs) : null;
+  return [[{ op: 'update-service', service: { ...service, update_status } }]];
+}
+
+/** A job that runs once, and again whenever its iteration rises; tasks of former iterations go. */
+function decidePlainJob(state: ServiceState): Decision {
+  const { service } = state;
+  if (service.cron !== null) {
+    return { steps: [[{ op: 'update-service', service: { ...service, cron: null } }]] };
+  }
+  const former = state.tasks.filter((task) => iterationOf(task) !== presentIteration(state));
+  const decision = decideRun(state, presentIteration(state));
+  const steps = [...removeTasks(former, runReason(state)), ...decision.steps];
+  return { ...decision, steps: steps.length > 0 ? steps : decideStatus(state) };
+}
+
+/** A job that runs by the clock: the runs at work go on, the tasks of those that are no longer remembered go. */
+function decideCronJob(state: ServiceState, cron: Cron): Decision {
+  const planned = planCron(state, cron);
+  if (planned !== state.service) return { steps: [[{ op: 'update-service', service: planned }]] };
+  const steps: Op[][] = [];
+  let wakeAtMs = dueAtMs(planned);
+  const kept = new Set<number>();
+  for (const run of planned.cron?.runs ?? []) {
+    if (run.outcome === 'complete' || run.outcome === 'failed') kept.add(run.job_iteration);
+    if (run.outcome !== 'running') continue;
+    kept.add(run.job_iteration);
+    const decision = decideRun(state, run.job_iteration);
+    steps.push(...decision.steps);
+    wakeAtMs = earlier(wakeAtMs, decision.wakeAtMs);
+  }
+  const former = state.tasks.filter((task) => !kept.has(iterationOf(task)));
+  const why = reason('new-run', 'its run was replaced, or is older than the history that the job keeps');
+  return { steps: [...removeTasks(former, why), ...steps], wakeAtMs };
+}
+
+/** What a job needs now. Pure. */
 export function decideJob(state: ServiceState): Decision {
-  const { present, former } = splitByIteration(state);
-  const decision = modeOf(state.service) === 'replicated-job' ? decideReplicatedJob(present) : decideGlobalJob(present);
-  return { ...decision, steps: [...removeTasks(former, runReason(state)), ...decision.steps] };
+  const cron = cronOf(state.service);
+  return cron === undefined ? decidePlainJob(state) : decideCronJob(state, cron);
 }
 
 class JobsReconciler implements Reconciler {

@@ -35,6 +35,11 @@ export function runOf(state: ServiceState, iteration: number): ServiceState {
   return { ...state, tasks: state.tasks.filter((task) => iterationOf(task) === iteration) };
 }
 
+/** Whether every slot has ended, well or for good. */
+export function isOver({ total, completed, failed, working }: Progress): boolean {
+  return total > 0 && working === 0 && completed + failed >= total;
+}
+
 /** The run of a job that a task belongs to. */
 export function iterationOf(task: Task): number {
   return task.job_iteration?.index ?? 0;
@@ -45,21 +50,23 @@ export function presentIteration({ service }: ServiceState): number {
   return service.job_status?.job_iteration?.index ?? 0;
 }
 
-function totalOf(state: ServiceState, slots: readonly Slot[]): number {
-  const { spec } = state.service;
-  if (!isNodeBound(state.service)) return spec?.replicated?.replicas ?? spec?.replicated_job?.total_completions ?? 0;
+/** Nodes that are to have a task of a node-bound service. */
+function nodesOf(state: ServiceState, slots: readonly Slot[]): Set<string> {
   const nodes = state.view.list('node').filter((node) => isEligible(state, node));
   const ids = new Set(nodes.map((node) => node.id));
   // A node that did its part and left still counts; one that left in the middle does not.
   if (isJob(state.service)) for (const slot of slots) if (isCompleted(slot)) ids.add(slot.nodeId);
-  return ids.size;
+  return ids;
 }
 
 /** Counts a service's slots; `state` holds the tasks of one run (`runOf`) when it is a job. */
 export function progressOf(state: ServiceState): Progress {
   const slots = slotsOf(state);
+  const { spec } = state.service;
+  const nodes = isNodeBound(state.service) ? nodesOf(state, slots) : undefined;
+  const replicas = spec?.replicated?.replicas ?? spec?.replicated_job?.total_completions ?? 0;
   const progress: Progress = {
-    total: totalOf(state, slots),
+    total: nodes?.size ?? replicas,
     running: 0,
     completed: 0,
     failed: 0,
@@ -71,7 +78,7 @@ export function progressOf(state: ServiceState): Progress {
     if (working.length > 0) progress.working++;
     if (working.some((task) => observed(task) === TaskState.RUNNING)) progress.running++;
     if (isCompleted(slot)) progress.completed++;
-    else if (restingTask(state, slot) !== undefined) {
+    else if (nodes?.has(slot.nodeId) !== false && restingTask(state, slot) !== undefined) {
       progress.failed++;
       progress.err = slot.tasks.at(-1)?.status?.err ?? '';
     }

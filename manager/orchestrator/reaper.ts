@@ -1,6 +1,7 @@
 import { TaskState, UpdateStatus_UpdateState, type Service, type Task } from '../../proto/index.ts';
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
 import { createReconcileDuty, type Decision, type Op, type OrchestratorDeps, type Reconciler } from './driver.ts';
+import { iterationOf, runOf } from './progress.ts';
 import { isFinished, isJob, observed, readService, type ServiceState } from './service-view.ts';
 import { restingTask, slotsOf, type Slot } from './slot.ts';
 
@@ -36,6 +37,12 @@ function slotLimit(service: Service, slot: Slot, limit: number): number {
   return Math.max(limit, counted, isUpdating(service) ? 3 : 0);
 }
 
+/** Tasks that replacements follow which are not let start yet: how long these wait is told from them. */
+function predecessors(slot: Slot): Set<Task | undefined> {
+  const waiting = slot.tasks.filter((task) => task.desired_state === TaskState.READY);
+  return new Set(waiting.map((task) => slot.tasks[slot.tasks.indexOf(task) - 1]));
+}
+
 /** History of a slot above the limit, oldest first. What completed a job is the job's result and stays. */
 function excess(state: ServiceState, slot: Slot, limit: number): Task[] {
   const { service } = state;
@@ -43,9 +50,11 @@ function excess(state: ServiceState, slot: Slot, limit: number): Task[] {
   if (surplus <= 0) return [];
   // The last task of a slot that must not be restarted holds the slot: without it, the slot would be filled again.
   const resting = restingTask(state, slot);
+  const needed = predecessors(slot);
   const expendable = slot.tasks.filter(
     (task) =>
       task !== resting &&
+      !needed.has(task) &&
       isFinished(task) &&
       task.desired_state > TaskState.COMPLETE &&
       !(isJob(service) && observed(task) === TaskState.COMPLETE),
@@ -53,12 +62,25 @@ function excess(state: ServiceState, slot: Slot, limit: number): Task[] {
   return expendable.slice(0, surplus);
 }
 
+/** Whether a task's change can make it, or another of its slot, one to delete: most changes are steps of a start. */
+function mayReap(action: Change['action'], task: Task, view: ReadView): boolean {
+  if (action === 'remove' || isFinished(task) || task.desired_state > TaskState.COMPLETE) return true;
+  // A task that begins or goes on can make another one history, unless it is alone in its slot.
+  return task.slot === 0 || view.tasksBySlot(task.service_id, task.slot).length > 1;
+}
+
+/** A job's runs, each with its own history; any other service as a whole. */
+function runsOf(state: ServiceState): ServiceState[] {
+  if (!isJob(state.service)) return [state];
+  return [...new Set(state.tasks.map(iterationOf))].map((iteration) => runOf(state, iteration));
+}
+
 class ReaperReconciler implements Reconciler {
   readonly name = 'task-reaper';
   readonly debounceMs = REAP_DEBOUNCE_MS;
 
   keysOf(change: Change, view: ReadView): string[] {
-    if (change.kind === 'task') return [change.object.service_id];
+    if (change.kind === 'task') return mayReap(change.action, change.object, view) ? [change.object.service_id] : [];
     if (change.kind === 'service') return [change.object.id];
     if (change.kind === 'cluster') return this.allKeys(view);
     if (change.kind !== 'node' || change.action !== 'remove') return [];
@@ -78,7 +100,9 @@ class ReaperReconciler implements Reconciler {
     if (state !== undefined && limit >= 0) {
       const seen = new Set(doomed.map((task) => task.id));
       const rest = { ...state, tasks: state.tasks.filter((task) => !seen.has(task.id)) };
-      for (const slot of slotsOf(rest)) doomed.push(...excess(rest, slot, limit));
+      for (const run of runsOf(rest)) {
+        for (const slot of slotsOf(run)) doomed.push(...excess(run, slot, limit));
+      }
     }
     return { steps: doomed.map((task): Op[] => [{ op: 'remove', taskId: task.id }]) };
   }

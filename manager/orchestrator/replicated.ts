@@ -10,7 +10,8 @@ import {
   type OrchestratorDeps,
   type Reconciler,
 } from './driver.ts';
-import { newTask } from './new-task.ts';
+import { autoscaleOf } from './autoscale-duty.ts';
+import { creation } from './new-task.ts';
 import { planRebalance, rebalancedServices } from './rebalance.ts';
 import { reason } from './reasons.ts';
 import { superviseSlot } from './restart.ts';
@@ -56,7 +57,8 @@ export function removeTasks(tasks: readonly Task[], why: TaskReason): Op[][] {
 /** Why a service has this number of replicas: the autoscaler's words where it chose that number. */
 function numberReason(state: ServiceState, code: 'scale-up' | 'scale-down', replicas: number): TaskReason {
   const { autoscale } = state.service;
-  const chosen = autoscale !== null && autoscale.to_replicas === replicas;
+  const chosen =
+    autoscale !== null && autoscale.to_replicas === replicas && autoscaleOf(state.service.spec) !== undefined;
   const sameWay = chosen && autoscale.to_replicas > autoscale.from_replicas === (code === 'scale-up');
   return reason(code, sameWay ? autoscale.message : `the service has ${replicas} replicas`);
 }
@@ -69,7 +71,7 @@ function fill(state: ServiceState, occupied: ReadonlySet<number>, count: number)
     ? reason('service-created', 'the service was created')
     : numberReason(state, 'scale-up', occupied.size + count);
   for (let slot = 1; steps.length < count; slot++) {
-    if (!occupied.has(slot)) steps.push([{ op: 'create', task: newTask(state, { slot, nodeId: '' }, why) }]);
+    if (!occupied.has(slot)) steps.push([creation(state, { slot, nodeId: '' }, why)]);
   }
   return steps;
 }

@@ -9,12 +9,20 @@ import {
   type TaskReason,
 } from '../../proto/index.ts';
 import { isTaskDirty } from '../store/dirty.ts';
+import type { ReadView } from '../store/types.ts';
 import { earlier, type Op } from './driver.ts';
 import { isHeld } from './held.ts';
 import { isLeaving, isSuccessor, planMoves } from './move.ts';
 import { newTask } from './new-task.ts';
 import { reason } from './reasons.ts';
-import { isRestartable, restartDelayMs } from './restart-policy.ts';
+import {
+  failuresInRow,
+  isCrashLoop,
+  isRestartable,
+  PLAIN_RESTARTS,
+  restartWaitMs,
+  restartWaitText,
+} from './restart-policy.ts';
 import {
   calledOff,
   createdAtMs,
@@ -104,7 +112,8 @@ function lossReason(state: ServiceState, lost: Task): TaskReason {
   const fate = nodeFate(state.view, lost.node_id);
   if (fate !== 'ok') return fateReason(state.view, lost.node_id, fate);
   const err = lost.status?.err ?? '';
-  return reason('task-ended', `task ${lost.id} ended${err === '' ? '' : `: ${err}`}`);
+  const wait = isCrashLoop(lost) ? `${restartWaitText(lost)}: ` : '';
+  return reason('task-ended', `${wait}task ${lost.id} ended${err === '' ? '' : `: ${err}`}`);
 }
 
 /**
@@ -116,12 +125,11 @@ function replacement(state: ServiceState, slot: Slot, lost: Task, healthy: reado
   const ended = observed(lost) > TaskState.RUNNING;
   // The delay is against crash loops; the loss of a node is none.
   const waitsForLost =
-    fate === 'ok' ? restartDelayMs(lost) > 0 : fate === 'drained' && !ended && isStopping(state, lost);
+    fate === 'ok' ? restartWaitMs(lost) > 0 : fate === 'drained' && !ended && isStopping(state, lost);
   const waits = waitsForLost || (healthy.length > 0 && !isStartFirst(state));
-  return {
-    op: 'create',
-    task: newTask(state, slot, lossReason(state, lost), waits ? TaskState.READY : targetState(state.service)),
-  };
+  const desired = waits ? TaskState.READY : targetState(state.service);
+  const restarts = isDirty(state, lost) ? 0 : failuresInRow(lost);
+  return { op: 'create', task: { ...newTask(state, slot, lossReason(state, lost), desired), restarts } };
 }
 
 /**
@@ -176,7 +184,25 @@ function oldTasksGoneAtMs(state: ServiceState, task: Task, older: readonly Task[
 function delayOverAtMs(state: ServiceState, task: Task, predecessor: Task | undefined): number {
   if (predecessor === undefined || !endedByItself(predecessor)) return 0;
   if (nodeFate(state.view, predecessor.node_id) !== 'ok' || isDirty(state, predecessor)) return 0;
-  return createdAtMs(task) + restartDelayMs(predecessor);
+  return createdAtMs(task) + restartWaitMs(predecessor);
+}
+
+/**
+ * What a replacement that is prepared, but kept back because its slot crashes again and again, waits for: a sentence for
+ * people. Undefined for every other task.
+ */
+export function crashLoopWait(view: ReadView, task: Task, nowMs: number): string | undefined {
+  if (task.desired_state !== TaskState.READY || observed(task) > TaskState.RUNNING) return undefined;
+  if (task.restarts <= PLAIN_RESTARTS) return undefined;
+  const service = view.get('service', task.service_id);
+  if (service === undefined || isHeld(service)) return undefined;
+  const tasks = isNodeBound(service) ? view.tasksByNode(task.node_id) : view.tasksBySlot(service.id, task.slot);
+  const before = tasks
+    .filter((one) => one.service_id === service.id && one.id !== task.id && createdAtMs(one) <= createdAtMs(task))
+    .sort((a, b) => createdAtMs(a) - createdAtMs(b))
+    .at(-1);
+  if (before === undefined || !endedByItself(before) || !isCrashLoop(before)) return undefined;
+  return createdAtMs(task) + restartWaitMs(before) > nowMs ? restartWaitText(before) : undefined;
 }
 
 /**

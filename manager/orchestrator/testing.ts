@@ -104,7 +104,12 @@ export class TestCluster {
       const next = this.behaviour(task);
       if (next === undefined || next.state <= task.status!.state) continue;
       const timestamp = timestampFromMs(this.clock.now());
-      tx.update('task', { ...task, status: { ...task.status!, state: next.state, err: next.err ?? '', timestamp } });
+      const status = { ...task.status!, state: next.state, err: next.err ?? '', timestamp };
+      tx.update('task', {
+        ...task,
+        status,
+        started_at: next.state === TaskState.RUNNING ? timestamp : task.started_at,
+      });
     }
   }
 

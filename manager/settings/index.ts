@@ -1,3 +1,4 @@
+export { nextCron, parseCron, type CronSchedule } from './cron.ts';
 export { openCanary, promoted, slotCount, waitingSinceMs, withMessage, type CanarySettings } from './canary.ts';
 export {
   drainMsOf,

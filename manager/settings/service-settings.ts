@@ -6,6 +6,7 @@ import {
   PREEMPT_LABEL,
   PRIORITY_LABEL,
 } from '../../scheduler/index.ts';
+import { isTimeZone, parseCron } from './cron.ts';
 
 /** Labels with this prefix are settings of Shoal (docs/adr/0009); no other label of it is taken. */
 export const SETTINGS_PREFIX = 'shoal.';
@@ -148,9 +149,16 @@ function readCron(labels: Labels): CronSettings | undefined {
     if (stray !== undefined) throw invalidArgument(`label ${stray} needs a schedule: label shoal.cron is missing`);
     return undefined;
   }
+  const timeZone = labels['shoal.cron.timezone'] ?? 'UTC';
+  try {
+    parseCron(schedule);
+  } catch (error) {
+    throw invalidArgument(`label shoal.cron: '${schedule}': ${(error as Error).message}`);
+  }
+  if (!isTimeZone(timeZone)) refuse('shoal.cron.timezone', timeZone, 'a time zone such as UTC or Europe/Berlin');
   return {
     schedule,
-    timeZone: labels['shoal.cron.timezone'] ?? 'UTC',
+    timeZone,
     concurrency: readWord(labels, 'shoal.cron.concurrency', ['allow', 'forbid', 'replace'], 'forbid'),
     history: readCount(labels, 'shoal.cron.history', CRON_HISTORY_MAX) ?? CRON_HISTORY_DEFAULT,
   };

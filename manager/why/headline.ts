@@ -1,5 +1,6 @@
 import { NodeStatus_State, TaskState, type Task } from '../../proto/index.ts';
 import { dependencyWait } from '../orchestrator/dependencies.ts';
+import { crashLoopWait } from '../orchestrator/restart.ts';
 import { observed } from '../orchestrator/service-view.ts';
 import type { ReadView } from '../store/types.ts';
 import { hostname } from './words.ts';
@@ -23,7 +24,7 @@ export function lostNode(view: ReadView, task: Task): string | undefined {
 /**
  * The error of a task as lists show it: what is stored with it, or, where the stored task cannot know it, what follows
  * from other objects. Cheap: no search over nodes.
- * @param waitsFor what the task's service still waits for.
+ * @param waitsFor what the task waits for: other services, or the end of a crash loop's delay.
  */
 export function taskError(view: ReadView, task: Task, waitsFor?: string): string {
   const stored = task.status?.err ?? '';
@@ -50,7 +51,8 @@ export function withErrors(view: ReadView, nowMs: number): (task: Task) => Task 
   };
   return (task) => {
     if (task.status === null) return task;
-    const err = taskError(view, task, mayWait(task) ? waitOf(task.service_id) : undefined);
+    const wait = mayWait(task) ? (waitOf(task.service_id) ?? crashLoopWait(view, task, nowMs)) : undefined;
+    const err = taskError(view, task, wait);
     return err === task.status.err ? task : { ...task, status: { ...task.status, err } };
   };
 }

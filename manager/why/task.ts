@@ -7,7 +7,13 @@ import {
   type Service,
   type Task,
 } from '../../proto/index.ts';
-import { isRestartable, restartCondition, restartDelayMs } from '../orchestrator/restart-policy.ts';
+import {
+  isCrashLoop,
+  isRestartable,
+  restartCondition,
+  restartWaitMs,
+  restartWaitText,
+} from '../orchestrator/restart-policy.ts';
 import { createdAtMs, endedByItself, isNodeBound, observed, observedAtMs } from '../orchestrator/service-view.ts';
 import { diagnose } from './ended.ts';
 import { lostNode, taskError } from './headline.ts';
@@ -70,7 +76,8 @@ function aftermath(situation: Situation, task: Task): Cause[] {
   if (!endedByItself(task)) return [];
   if (isRestartable(service, place, task)) {
     // One that ended before it was let start holds its place for the whole delay.
-    const atMs = task.desired_state === TaskState.READY ? createdAtMs(task) + restartDelayMs(task) : nowMs;
+    const before = place[place.indexOf(task) - 1] ?? task;
+    const atMs = task.desired_state === TaskState.READY ? createdAtMs(task) + restartWaitMs(before) : nowMs;
     return [{ what: `its replacement comes ${ahead(atMs, nowMs)}` }];
   }
   return [{ what: `not restarted: ${whyNotRestarted(service, task)}` }];
@@ -128,8 +135,9 @@ function held(situation: Situation, task: Task): Part {
     headline = `waits until task ${shortId(running.id)}, which it replaces, has stopped`;
     causes.push({ what: headline });
   } else if (before !== undefined && endedByItself(before)) {
-    const delayMs = restartDelayMs(before);
-    headline = `waits out the restart delay of ${delayMs / 1000} s`;
+    const delayMs = restartWaitMs(before);
+    const plain = `waits out the restart delay of ${delayMs / 1000} s`;
+    headline = isCrashLoop(before) ? restartWaitText(before) : plain;
     causes.push({ what: `${headline}: it starts ${ahead(createdAtMs(task) + delayMs, nowMs)}` });
   }
   return { headline, causes, fix: [] };
