@@ -173,13 +173,10 @@ describe('availability', () => {
 
 describe('a node that is cut off', () => {
   it('for 3 s keeps everything as it was', async () => {
-    const facts = async (): Promise<unknown[]> =>
-      (await bed.tasks('web')).map((task) => [
-        task.ID,
-        task.DesiredState,
-        task.Status.State,
-        task.Status.ContainerStatus?.PID,
-      ]);
+    const facts = async (): Promise<string[]> =>
+      (await bed.tasks('web')).map(({ ID, DesiredState, Status }) =>
+        [ID, DesiredState, Status.State, Status.ContainerStatus?.PID].join(' '),
+      );
     const before = await facts();
     await bed.lab.partition(['w1'], false);
     await systemClock.sleep(3_000);
