@@ -148,7 +148,7 @@ function mayMatter(old: Task | undefined, now: Task | undefined): boolean {
 function writeOne(tx: Transaction, decision: Decision, seenVersion: number | undefined, nowMs: number): void {
   const stored = tx.get('task', decision.taskId);
   if (stored === undefined || stored.meta?.version?.index !== seenVersion || !isPending(stored)) return;
-  const task = Task.clone(stored);
+  const task = { ...stored };
   const timestamp = timestampFromMs(nowMs);
   const status = Task.create({ status: {} }).status as NonNullable<Task['status']>;
   task.status ??= status;

@@ -12,7 +12,7 @@ import {
   type Reconciler,
 } from './driver.ts';
 import { leaveNode, nodeBoundServicesOf } from './global.ts';
-import { newTask } from './new-task.ts';
+import { creation } from './new-task.ts';
 import { isCompleted, isEligible, isOver, iterationOf, presentIteration, progressOf, runOf } from './progress.ts';
 import { reason } from './reasons.ts';
 import { allServices, removeTasks } from './replicated.ts';
@@ -68,7 +68,7 @@ function decideReplicatedJob(state: ServiceState): Decision {
   for (let slot = 0; slot < total && room > 0; slot++) {
     if (taken.has(slot)) continue;
     room--;
-    decision.steps.push([{ op: 'create', task: newTask(state, { slot, nodeId: '' }, runReason(state)) }]);
+    decision.steps.push([creation(state, { slot, nodeId: '' }, runReason(state))]);
   }
   return decision;
 }
@@ -92,8 +92,7 @@ function decideGlobalJob(state: ServiceState): Decision {
   for (const node of state.view.list('node')) {
     if (taken.has(node.id) || !isEligible(state, node)) continue;
     const desired = firstDesired(state, bySlot.get(node.id));
-    const task = newTask(state, { slot: 0, nodeId: node.id }, runReason(state), desired);
-    decision.steps.push([{ op: 'create', task }]);
+    decision.steps.push([creation(state, { slot: 0, nodeId: node.id }, runReason(state), desired)]);
   }
   return decision;
 }
