@@ -119,8 +119,7 @@ describe('the constraint enforcer', () => {
   });
 
   it('takes every task whose generic resource the node has lost, not the first alone', async () => {
-    const gpu = (value: string): GenericResource =>
-      ({ named_resource_spec: { kind: 'gpu', value } }) as GenericResource;
+    const gpu = (value: string): GenericResource => ({ named_resource_spec: { kind: 'gpu', value } });
     const node = aNode('n1');
     const holding = (values: string[]): Node => ({
       ...node,
@@ -139,7 +138,7 @@ describe('the constraint enforcer', () => {
     await cluster.run(50);
     expect(
       rejected()
-        .map((task) => task.assigned_generic_resources[0]?.named_resource_spec?.value)
+        .map((task) => task.assigned_generic_resources[0]?.named_resource_spec?.value ?? '')
         .sort(),
     ).toEqual(['g1', 'g3']);
   });
