@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { errorMessage, invalidArgument } from '../base/index.ts';
 import { clusterBench } from './cluster/run.ts';
+import { failover } from './failover.ts';
 import { PARTS, raftBench, type Part } from './raft/run.ts';
 import { schedulerBench, SIZES, type Size } from './scheduler.ts';
 import { startRate } from './start-rate.ts';
@@ -10,6 +11,7 @@ const HELP = `Usage:  npm run bench -- start-rate [--runs 3] [--replicas 100] [-
         npm run bench -- cluster [--agents 1000] [--tasks 100000] [--services 100] [--big 10000] [--start-ms 0]
                                  [--spread]
         npm run bench -- scheduler [--runs 5] [--size small|large]...
+        npm run bench -- failover [--runs 3]
 
 start-rate  Starts of services on real daemons in namespaces of this machine, beside Docker's own engine where dockerd
             is installed.
@@ -21,9 +23,13 @@ cluster     The whole control plane: three managers, simulated agents on real co
 scheduler   The scheduler alone, in memory: ${Object.values(SIZES)
   .map(({ nodes, tasks }) => `${nodes} nodes with ${tasks} tasks`)
   .join(', ')}; without --size both.
+failover    A worker is cut off: time until its tasks run elsewhere, and until it has stopped its own when it is back; and a
+            cut of 3 s, which must change nothing.
 
 All but scheduler need root. Results are stored in bench/results.
 `;
+
+const BENCHES: readonly string[] = ['start-rate', 'raft', 'cluster', 'failover', 'scheduler'];
 
 function positive(text: string, flag: string, most = 5000, least = 1): number {
   const value = Number(text);
@@ -68,8 +74,7 @@ async function main(): Promise<void> {
       help: { type: 'boolean', short: 'h', default: false },
     },
   });
-  const known = ['start-rate', 'raft', 'cluster', 'scheduler'];
-  if (values.help || positionals.length !== 1 || !known.includes(positionals[0] ?? '')) {
+  if (values.help || positionals.length !== 1 || !BENCHES.includes(positionals[0] ?? '')) {
     process.stdout.write(HELP);
     process.exitCode = values.help ? 0 : 1;
     return;
@@ -90,6 +95,10 @@ async function main(): Promise<void> {
       shoalOnly: values['shoal-only'],
       signal: interrupted.signal,
     });
+    return;
+  }
+  if (positionals[0] === 'failover') {
+    await failover({ runs: positive(values.runs, 'runs'), signal: interrupted.signal });
     return;
   }
   if (positionals[0] === 'cluster') {
