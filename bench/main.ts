@@ -98,7 +98,7 @@ async function main(): Promise<void> {
     return;
   }
   if (positionals[0] === 'failover') {
-    await failover({ runs: positive(values.runs, 'runs'), signal: interrupted.signal });
+    await failover({ runs: positive(values.runs ?? '3', 'runs'), signal: interrupted.signal });
     return;
   }
   if (positionals[0] === 'cluster') {
