@@ -11,9 +11,11 @@ import { dataRoutes } from './routes/data.ts';
 import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
+import { planRoutes } from './routes/plan.ts';
 import { jobRunRoutes } from './routes/job-runs.ts';
 import { rebalanceRoutes } from './routes/rebalance.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
+import { serviceHistoryRoutes } from './routes/service-history.ts';
 import { statsRoutes } from './routes/stats.ts';
 import { serviceRoutes } from './routes/services.ts';
 import { swarmRoutes } from './routes/swarm.ts';
@@ -46,10 +48,12 @@ export class ApiServer {
       ...jobRunRoutes,
       ...nodeRoutes,
       ...serviceRoutes,
+      ...serviceHistoryRoutes,
       ...rebalanceRoutes,
       ...statsRoutes,
       ...taskRoutes,
       ...whyRoutes,
+      ...planRoutes,
       ...dataRoutes,
       ...networkRoutes,
       ...imageRoutes,

@@ -24,6 +24,8 @@ const nodeDrain = (): Promise<CommandGroup> => import('./node-drain.ts').then((f
 const service = (): Promise<CommandGroup> => import('./service.ts').then((file) => file.serviceCommands);
 const serviceChange = (): Promise<CommandGroup> =>
   import('./service-change.ts').then((file) => file.serviceChangeCommands);
+const serviceHistory = (): Promise<CommandGroup> =>
+  import('./service-history.ts').then((file) => file.serviceHistoryCommands);
 const serviceRuns = (): Promise<CommandGroup> => import('./service-runs.ts').then((file) => file.serviceRunCommands);
 const serviceRebalance = (): Promise<CommandGroup> =>
   import('./service-rebalance.ts').then((file) => file.serviceRebalanceCommands);
@@ -34,6 +36,7 @@ const swarm = (): Promise<CommandGroup> => import('./swarm.ts').then((file) => f
 const swarmSecrets = (): Promise<CommandGroup> => import('./swarm-keys.ts').then((file) => file.swarmKeyCommands);
 const swarmBackup = (): Promise<CommandGroup> => import('./swarm-backup.ts').then((file) => file.swarmBackupCommands);
 const system = (): Promise<CommandGroup> => import('./system.ts').then((file) => file.systemCommands);
+const plan = (): Promise<CommandGroup> => import('./plan.ts').then((file) => file.planCommands);
 const why = (): Promise<CommandGroup> => import('./why.ts').then((file) => file.whyCommands);
 const volume = (): Promise<CommandGroup> => import('./volume.ts').then((file) => file.volumeCommands);
 const secret = (): Promise<CommandGroup> => import('./data.ts').then((file) => file.secretCommands);
@@ -122,18 +125,31 @@ export const GROUPS: Readonly<Record<string, Group>> = {
       update: entry('update', node, 'Change a node'),
     },
   },
+  plan: {
+    about: 'Tell what a change would do, without making it',
+    commands: {
+      'node-down': entry('node-down', plan, 'The loss of a node'),
+      'node-drain': entry('node-drain', plan, 'Draining a node'),
+      'service create': entry('service create', plan, 'A new service'),
+      'service rm': entry('service rm', plan, 'The removal of a service'),
+      'service update': entry('service update', plan, 'A change of a service'),
+    },
+  },
   secret: data('secret', secret),
   service: {
     about: 'Manage swarm services',
     commands: {
       create: entry('create', serviceChange, 'Create a service'),
+      diff: entry('diff', serviceHistory, 'Show what differs between two revisions of a service'),
+      history: entry('history', serviceHistory, 'List the revisions of a service'),
       inspect: entry('inspect', service, 'Show all facts of one or more services'),
       logs: entry('logs', serviceLogs, 'Show the output of a service or a task'),
       ls: entry('ls', service, 'List services', 'list'),
+      promote: entry('promote', serviceHistory, 'Let an update go on that waits after its first tasks'),
       ps: entry('ps', service, 'List the tasks of one or more services'),
       rebalance: entry('rebalance', serviceRebalance, 'Move tasks until they are level over the nodes'),
       rm: entry('rm', service, 'Remove one or more services', 'remove'),
-      rollback: entry('rollback', serviceChange, 'Take back the last change of a service'),
+      rollback: entry('rollback', serviceChange, 'Take back the last change of a service, or go to a revision'),
       run: entry('run', serviceRuns, 'Run a job now, whatever its schedule'),
       runs: entry('runs', serviceRuns, 'List the runs of a job that runs by the clock'),
       scale: entry('scale', serviceChange, 'Set the number of replicas of services'),

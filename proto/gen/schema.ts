@@ -964,6 +964,76 @@ export const schema = {
                     },
                   },
                 },
+                PlanRequest: {
+                  oneofs: {
+                    change: {
+                      oneof: ['create_service', 'update_service', 'remove_service', 'node_down', 'node_drain'],
+                    },
+                  },
+                  fields: {
+                    create_service: { type: 'ServiceSpec', id: 1 },
+                    update_service: { type: 'UpdateServiceRequest', id: 2 },
+                    remove_service: { type: 'string', id: 3 },
+                    node_down: { type: 'string', id: 4 },
+                    node_drain: { type: 'string', id: 5 },
+                  },
+                },
+                PlanResponse: {
+                  fields: {
+                    services: { rule: 'repeated', type: 'OfService', id: 1 },
+                    waiting: { rule: 'repeated', type: 'Waiting', id: 2 },
+                    nodes: { rule: 'repeated', type: 'Reserved', id: 3 },
+                    duration_ms: { type: 'uint64', id: 4 },
+                    notes: { rule: 'repeated', type: 'string', id: 5 },
+                    text: { type: 'string', id: 6 },
+                  },
+                  nested: {
+                    OnNode: {
+                      fields: {
+                        node_id: { type: 'string', id: 1 },
+                        hostname: { type: 'string', id: 2 },
+                        before: { type: 'uint64', id: 3 },
+                        after: { type: 'uint64', id: 4 },
+                      },
+                    },
+                    OfService: {
+                      fields: {
+                        service_id: { type: 'string', id: 1 },
+                        name: { type: 'string', id: 2 },
+                        started: { type: 'uint64', id: 3 },
+                        stopped: { type: 'uint64', id: 4 },
+                        moved: { type: 'uint64', id: 5 },
+                        replaced: { type: 'uint64', id: 6 },
+                        nodes: { rule: 'repeated', type: 'OnNode', id: 7 },
+                        ports: { rule: 'repeated', type: 'string', id: 8 },
+                        addresses: { rule: 'repeated', type: 'string', id: 9 },
+                        update: { type: 'string', id: 10 },
+                      },
+                    },
+                    Waiting: {
+                      fields: {
+                        service: { type: 'string', id: 1 },
+                        count: { type: 'uint64', id: 2 },
+                        reason: { type: 'string', id: 3 },
+                        already: { type: 'bool', id: 4 },
+                      },
+                    },
+                    Reserved: {
+                      fields: {
+                        node_id: { type: 'string', id: 1 },
+                        hostname: { type: 'string', id: 2 },
+                        nano_cpus: { type: 'int64', id: 3 },
+                        nano_cpus_before: { type: 'int64', id: 4 },
+                        nano_cpus_after: { type: 'int64', id: 5 },
+                        memory_bytes: { type: 'int64', id: 6 },
+                        memory_before: { type: 'int64', id: 7 },
+                        memory_after: { type: 'int64', id: 8 },
+                        tasks_before: { type: 'uint64', id: 9 },
+                        tasks_after: { type: 'uint64', id: 10 },
+                      },
+                    },
+                  },
+                },
                 GetNodeRequest: { fields: { reference: { type: 'string', id: 1 } } },
                 GetNodeResponse: { fields: { node: { type: 'Node', id: 1 } } },
                 ListNodesRequest: {
@@ -1254,6 +1324,7 @@ export const schema = {
                       responseType: 'ListServiceStatusesResponse',
                     },
                     Explain: { requestType: 'ExplainRequest', responseType: 'ExplainResponse' },
+                    Plan: { requestType: 'PlanRequest', responseType: 'PlanResponse' },
                     RunService: { requestType: 'RunServiceRequest', responseType: 'RunServiceResponse' },
                     GetServiceStats: { requestType: 'GetServiceStatsRequest', responseType: 'GetServiceStatsResponse' },
                   },
@@ -1531,7 +1602,35 @@ export const schema = {
                 ResolveAddressRequest: { fields: { raft_id: { type: 'uint64', id: 1 } } },
                 ResolveAddressResponse: { fields: { addr: { type: 'string', id: 1 } } },
                 InternalRaftRequest: {
-                  fields: { id: { type: 'uint64', id: 1 }, action: { rule: 'repeated', type: 'StoreAction', id: 2 } },
+                  fields: {
+                    id: { type: 'uint64', id: 1 },
+                    action: { rule: 'repeated', type: 'StoreAction', id: 2 },
+                    task_templates: { rule: 'repeated', type: 'TaskTemplate', id: 1001 },
+                  },
+                },
+                TaskTemplate: {
+                  fields: {
+                    spec: { type: 'TaskSpec', id: 1 },
+                    service_annotations: { type: 'Annotations', id: 2 },
+                    endpoint: { type: 'Endpoint', id: 3 },
+                    log_driver: { type: 'Driver', id: 4 },
+                    spec_version: { type: 'Version', id: 5 },
+                  },
+                },
+                TaskPatch: {
+                  fields: {
+                    id: { type: 'string', id: 1 },
+                    version: { type: 'uint64', id: 2 },
+                    updated_at: { type: 'google.protobuf.Timestamp', id: 3 },
+                    fields: { type: 'uint32', id: 4 },
+                    status: { type: 'TaskStatus', id: 5 },
+                    node_id: { type: 'string', id: 6 },
+                    desired_state: { type: 'TaskState', id: 7 },
+                    stopped_for: { type: 'TaskReason', id: 8 },
+                    assigned_generic_resources: { rule: 'repeated', type: 'GenericResource', id: 9 },
+                    networks: { rule: 'repeated', type: 'NetworkAttachment', id: 10 },
+                    endpoint: { type: 'Endpoint', id: 11 },
+                  },
                 },
                 StoreAction: {
                   oneofs: {
@@ -1548,6 +1647,7 @@ export const schema = {
                         'config',
                         'volume',
                         'revision',
+                        'task_patch',
                       ],
                     },
                   },
@@ -1564,6 +1664,8 @@ export const schema = {
                     config: { type: 'Config', id: 10 },
                     volume: { type: 'Volume', id: 11 },
                     revision: { type: 'ServiceRevision', id: 1001 },
+                    task_patch: { type: 'TaskPatch', id: 1010 },
+                    task_template: { type: 'uint32', id: 1011 },
                   },
                 },
                 Snapshot: {
@@ -1592,6 +1694,8 @@ export const schema = {
                     extensions: { rule: 'repeated', type: 'Extension', id: 8 },
                     configs: { rule: 'repeated', type: 'Config', id: 9 },
                     volumes: { rule: 'repeated', type: 'Volume', id: 10 },
+                    task_templates: { rule: 'repeated', type: 'TaskTemplate', id: 1010 },
+                    task_template_numbers: { rule: 'repeated', type: 'uint32', id: 1011 },
                     revisions: { rule: 'repeated', type: 'ServiceRevision', id: 1001 },
                   },
                 },

@@ -1315,6 +1315,77 @@ export const ExplainResponse_Excluded: MessageType<ExplainResponse_Excluded> = m
   'docker.swarmkit.v1.ExplainResponse.Excluded',
 );
 
+export interface PlanRequest {
+  create_service?: ServiceSpec | undefined;
+  update_service?: UpdateServiceRequest | undefined;
+  remove_service?: string | undefined;
+  node_down?: string | undefined;
+  node_drain?: string | undefined;
+}
+export const PlanRequest: MessageType<PlanRequest> = messageType<PlanRequest>('docker.swarmkit.v1.PlanRequest');
+
+export interface PlanResponse {
+  services: PlanResponse_OfService[];
+  waiting: PlanResponse_Waiting[];
+  nodes: PlanResponse_Reserved[];
+  duration_ms: number;
+  notes: string[];
+  text: string;
+}
+export const PlanResponse: MessageType<PlanResponse> = messageType<PlanResponse>('docker.swarmkit.v1.PlanResponse');
+
+export interface PlanResponse_OnNode {
+  node_id: string;
+  hostname: string;
+  before: number;
+  after: number;
+}
+export const PlanResponse_OnNode: MessageType<PlanResponse_OnNode> = messageType<PlanResponse_OnNode>(
+  'docker.swarmkit.v1.PlanResponse.OnNode',
+);
+
+export interface PlanResponse_OfService {
+  service_id: string;
+  name: string;
+  started: number;
+  stopped: number;
+  moved: number;
+  replaced: number;
+  nodes: PlanResponse_OnNode[];
+  ports: string[];
+  addresses: string[];
+  update: string;
+}
+export const PlanResponse_OfService: MessageType<PlanResponse_OfService> = messageType<PlanResponse_OfService>(
+  'docker.swarmkit.v1.PlanResponse.OfService',
+);
+
+export interface PlanResponse_Waiting {
+  service: string;
+  count: number;
+  reason: string;
+  already: boolean;
+}
+export const PlanResponse_Waiting: MessageType<PlanResponse_Waiting> = messageType<PlanResponse_Waiting>(
+  'docker.swarmkit.v1.PlanResponse.Waiting',
+);
+
+export interface PlanResponse_Reserved {
+  node_id: string;
+  hostname: string;
+  nano_cpus: number;
+  nano_cpus_before: number;
+  nano_cpus_after: number;
+  memory_bytes: number;
+  memory_before: number;
+  memory_after: number;
+  tasks_before: number;
+  tasks_after: number;
+}
+export const PlanResponse_Reserved: MessageType<PlanResponse_Reserved> = messageType<PlanResponse_Reserved>(
+  'docker.swarmkit.v1.PlanResponse.Reserved',
+);
+
 export interface GetNodeRequest {
   reference: string;
 }
@@ -2327,10 +2398,35 @@ export const ResolveAddressResponse: MessageType<ResolveAddressResponse> = messa
 export interface InternalRaftRequest {
   id: number;
   action: StoreAction[];
+  task_templates: TaskTemplate[];
 }
 export const InternalRaftRequest: MessageType<InternalRaftRequest> = messageType<InternalRaftRequest>(
   'docker.swarmkit.v1.InternalRaftRequest',
 );
+
+export interface TaskTemplate {
+  spec: TaskSpec | null;
+  service_annotations: Annotations | null;
+  endpoint: Endpoint | null;
+  log_driver: Driver | null;
+  spec_version: Version | null;
+}
+export const TaskTemplate: MessageType<TaskTemplate> = messageType<TaskTemplate>('docker.swarmkit.v1.TaskTemplate');
+
+export interface TaskPatch {
+  id: string;
+  version: number;
+  updated_at: Timestamp | null;
+  fields: number;
+  status: TaskStatus | null;
+  node_id: string;
+  desired_state: TaskState;
+  stopped_for: TaskReason | null;
+  assigned_generic_resources: GenericResource[];
+  networks: NetworkAttachment[];
+  endpoint: Endpoint | null;
+}
+export const TaskPatch: MessageType<TaskPatch> = messageType<TaskPatch>('docker.swarmkit.v1.TaskPatch');
 
 export interface StoreAction {
   action: StoreActionKind;
@@ -2345,6 +2441,8 @@ export interface StoreAction {
   config?: Config | undefined;
   volume?: Volume | undefined;
   revision?: ServiceRevision | undefined;
+  task_patch?: TaskPatch | undefined;
+  task_template: number;
 }
 export const StoreAction: MessageType<StoreAction> = messageType<StoreAction>('docker.swarmkit.v1.StoreAction');
 
@@ -2379,6 +2477,8 @@ export interface StoreSnapshot {
   extensions: Extension[];
   configs: Config[];
   volumes: Volume[];
+  task_templates: TaskTemplate[];
+  task_template_numbers: number[];
   revisions: ServiceRevision[];
 }
 export const StoreSnapshot: MessageType<StoreSnapshot> = messageType<StoreSnapshot>('docker.swarmkit.v1.StoreSnapshot');
@@ -2854,6 +2954,13 @@ export const ControlService = {
     path: '/docker.swarmkit.v1.Control/Explain',
     request: ExplainRequest,
     response: ExplainResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  Plan: {
+    path: '/docker.swarmkit.v1.Control/Plan',
+    request: PlanRequest,
+    response: PlanResponse,
     requestStream: false,
     responseStream: false,
   },
