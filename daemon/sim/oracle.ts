@@ -94,7 +94,9 @@ export class Oracle implements Watcher {
     const { object: task, old, action } = change;
     if (action === 'remove') {
       const state = observed(task);
-      const held = state >= TaskState.ASSIGNED && state <= TaskState.RUNNING;
+      // Its end may stand in the same entry: its host knows.
+      const mayRun = state >= TaskState.ASSIGNED && state <= TaskState.RUNNING;
+      const held = mayRun && this.#world.runs(task.node_id, task.id);
       if (held && view.get('node', task.node_id) !== undefined) {
         throw new Violation('tasks are kept until they ended', `${taskText(task)} was deleted`);
       }

@@ -19,6 +19,9 @@ const CLOCK_MARGIN_MS = 1_000;
 /** A declared overlap counts for so long after it was declared no more: tasks that it began may still be there, ms. */
 const OVERLAP_MEMORY_MS = 120_000;
 
+/** Why tasks are created that take over from one that still runs. */
+const MOVES: ReadonlySet<string> = new Set(['node-drained', 'rebalance']);
+
 function isNodeBound(service: Service | undefined): boolean {
   return service?.spec?.global !== undefined || service?.spec?.global_job !== undefined;
 }
@@ -69,6 +72,8 @@ export class SlotCheck {
 
   #slotOf(task: Task, view: ReadView): Task[] {
     const service = view.get('service', task.service_id);
+    // Tasks of a removed service are on their way out.
+    if (service === undefined) return [];
     if (!isNodeBound(service)) return view.tasksBySlot(task.service_id, task.slot);
     return view.tasksByNode(task.node_id).filter((other) => other.service_id === task.service_id);
   }
@@ -100,7 +105,7 @@ export class SlotCheck {
 
   /** A task may go to work: what was called off in its slot has stopped, or was waited for long enough. */
   #checkSuccessor(task: Task, view: ReadView, changedNodes: ReadonlySet<string>): void {
-    if (this.#overlaps(task.service_id, view)) return;
+    if (this.#overlaps(task.service_id, view) || MOVES.has(task.created_for?.code ?? '')) return;
     for (const old of this.#slotOf(task, view)) {
       const state = observed(old);
       if (old.id === task.id || old.desired_state !== TaskState.SHUTDOWN) continue;

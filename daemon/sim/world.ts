@@ -86,6 +86,11 @@ export class World implements Stage {
     return new SimProcess({ ...options, after: () => undefined, fail }, 1);
   }
 
+  runs(nodeId: string, taskId: string): boolean {
+    const worker = this.workers.find((one) => one.nodeId === nodeId);
+    return worker?.containers.get(taskId)?.state === 'running';
+  }
+
   managerAt(addr: string): ManagerHost | undefined {
     return this.managers.find((manager) => manager.addr === addr);
   }
