@@ -49,7 +49,7 @@ export class World implements Stage {
       run?.process.run(() => run.manager.consensus.receiver()?.step(message), message.from);
     });
     this.network.temper = this.profile.links;
-    this.network.encodes = true;
+    this.network.encodes = this.profile.encodes;
     this.wires = new Wires(this.scheduler, this.network, new SeededRandom(root.uint32()));
     this.wires.temper = this.profile.wire;
     for (let id = 1; id <= this.profile.managers; id++) {
