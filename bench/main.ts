@@ -1,23 +1,35 @@
 import { parseArgs } from 'node:util';
 import { errorMessage, invalidArgument } from '../base/index.ts';
+import { clusterBench } from './cluster/run.ts';
+import { failover } from './failover.ts';
 import { PARTS, raftBench, type Part } from './raft/run.ts';
 import { startRate } from './start-rate.ts';
 
 const HELP = `Usage:  npm run bench -- start-rate [--runs 3] [--replicas 100] [--shoal-only]
         npm run bench -- raft [--runs 3] [--seconds 3] [--kills 100] [--only PART]... [--shoal-only]
+        npm run bench -- cluster [--agents 1000] [--tasks 100000] [--services 100] [--big 10000] [--start-ms 0]
+                                 [--spread]
+        npm run bench -- failover [--runs 3]
 
 start-rate  Starts of services on real daemons in namespaces of this machine, beside Docker's own engine where dockerd
             is installed.
 raft        Consensus of three processes: loads, elections, memory, beside etcd where it is installed.
             PART is ${PARTS.join(', ')}; without --only all are measured.
+cluster     The whole control plane: three managers, simulated agents on real connections, services of many tasks; then
+            one big service (--big, 0 for none). --start-ms: time a container takes to start; --spread: agents connect
+            to all managers, not only to the leader.
+failover    A worker is cut off: time until its tasks run elsewhere, and until it has stopped its own when it is back; and a
+            cut of 3 s, which must change nothing.
 
-Both need root. Results are stored in bench/results.
+All need root. Results are stored in bench/results.
 `;
 
-function positive(text: string, flag: string): number {
+const BENCHES: readonly string[] = ['start-rate', 'raft', 'cluster', 'failover'];
+
+function positive(text: string, flag: string, most = 5000, least = 1): number {
   const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 1 || value > 5000) {
-    throw invalidArgument(`--${flag} must be a whole number from 1 to 5000`);
+  if (!Number.isSafeInteger(value) || value < least || value > most) {
+    throw invalidArgument(`--${flag} must be a whole number from ${least} to ${most}`);
   }
   return value;
 }
@@ -39,10 +51,16 @@ async function main(): Promise<void> {
       seconds: { type: 'string', default: '3' },
       kills: { type: 'string', default: '100' },
       only: { type: 'string', multiple: true },
+      agents: { type: 'string', default: '1000' },
+      tasks: { type: 'string', default: '100000' },
+      services: { type: 'string', default: '100' },
+      big: { type: 'string', default: '10000' },
+      'start-ms': { type: 'string', default: '0' },
+      spread: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
     },
   });
-  if (values.help || positionals.length !== 1 || !['start-rate', 'raft'].includes(positionals[0] ?? '')) {
+  if (values.help || positionals.length !== 1 || !BENCHES.includes(positionals[0] ?? '')) {
     process.stdout.write(HELP);
     process.exitCode = values.help ? 0 : 1;
     return;
@@ -61,6 +79,22 @@ async function main(): Promise<void> {
       seconds: positive(values.seconds, 'seconds'),
       kills: positive(values.kills, 'kills'),
       shoalOnly: values['shoal-only'],
+      signal: interrupted.signal,
+    });
+    return;
+  }
+  if (positionals[0] === 'failover') {
+    await failover({ runs: positive(values.runs, 'runs'), signal: interrupted.signal });
+    return;
+  }
+  if (positionals[0] === 'cluster') {
+    await clusterBench({
+      agents: positive(values.agents, 'agents', 10_000),
+      tasks: positive(values.tasks, 'tasks', 1_000_000),
+      services: positive(values.services, 'services', 10_000),
+      big: positive(values.big, 'big', 100_000, 0),
+      startMs: positive(values['start-ms'], 'start-ms', 60_000, 0),
+      spread: values.spread,
       signal: interrupted.signal,
     });
     return;

@@ -28,6 +28,7 @@ const OBJECTS = [
   'extension',
   'config',
   'volume',
+  'task_patch',
   'revision',
 ] as const satisfies readonly (keyof StoreAction)[];
 
@@ -86,7 +87,7 @@ function contentOf(entry: RaftEntry): string[] {
 
 function actionWords(action: StoreAction): string {
   const what = OBJECTS.find((name) => action[name] !== undefined && action[name] !== null) ?? 'nothing';
-  return `${KINDS[action.action]} ${what}`;
+  return `${KINDS[action.action]} ${what === 'task_patch' ? 'task' : what}`;
 }
 
 /** Equal words once, with their number. */

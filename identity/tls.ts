@@ -137,12 +137,36 @@ export interface AuthenticatedCall {
   getAuthContext(): { sslPeerCertificate?: { raw: Buffer } | undefined };
 }
 
+/** Who is at the other end of connections that calls have come over. */
+const knownPeers = new WeakMap<object, { peer: PeerIdentity | undefined }>();
+
+/** What the library's objects around a call are made of, as far as it concerns us; it may be otherwise one day. */
+interface CallInside {
+  call?: CallInside;
+  nextCall?: CallInside;
+  stream?: { session?: object | undefined };
+}
+
+/** The HTTP/2 session that a call came over, when the library shows it. */
+function connectionOf(call: AuthenticatedCall): object | undefined {
+  let inside: CallInside | undefined = (call as CallInside).call;
+  while (inside?.nextCall !== undefined) inside = inside.nextCall;
+  const session = inside?.stream?.session;
+  return typeof session === 'object' ? session : undefined;
+}
+
 /**
  * The peer of a server call, from the certificate that its TLS handshake verified; undefined when there was none, when it
- * did not verify, or when it is no node's certificate.
+ * did not verify, or when it is no node's certificate. Read once per connection: reading a certificate takes longer than
+ * the rest of a heartbeat.
  */
 export function peerIdentity(call: AuthenticatedCall): PeerIdentity | undefined {
-  return certificateIdentity(call.getAuthContext().sslPeerCertificate?.raw);
+  const connection = connectionOf(call);
+  const known = connection === undefined ? undefined : knownPeers.get(connection);
+  if (known !== undefined) return known.peer;
+  const peer = certificateIdentity(call.getAuthContext().sslPeerCertificate?.raw);
+  if (connection !== undefined) knownPeers.set(connection, { peer });
+  return peer;
 }
 
 /** Who a certificate (DER) is for; undefined without one, or when it is no node's. It must have been verified before. */

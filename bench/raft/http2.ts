@@ -31,13 +31,15 @@ export const WINDOW_MAX = 2 ** 31 - 1;
 const WINDOW_REFRESH = 2 ** 20;
 const SETTING_HEADER_TABLE_SIZE = 1;
 const SETTING_INITIAL_WINDOW_SIZE = 4;
+/** Bytes of output that are gathered in one piece, unless a connection asks for less: there may be thousands. */
 const SLAB_BYTES = 256 * 1024;
 /** Length prefix of a gRPC message: a flag (compressed) and 32 bits. */
 export const GRPC_PREFIX_BYTES = 5;
 
 /** Output of a connection: gathers frames of one turn and hands them over at once. */
 export class FrameWriter {
-  #slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+  #slab: Buffer;
+  readonly #slabBytes: number;
   #start = 0;
   #end = 0;
   readonly #flushTo: (bytes: Buffer) => void;
@@ -50,16 +52,18 @@ export class FrameWriter {
     this.#flushTo(bytes);
   };
 
-  constructor(flushTo: (bytes: Buffer) => void) {
+  constructor(flushTo: (bytes: Buffer) => void, slabBytes = SLAB_BYTES) {
+    this.#slabBytes = slabBytes;
+    this.#slab = Buffer.allocUnsafeSlow(slabBytes);
     this.#flushTo = flushTo;
   }
 
   /** Room for `bytes` more, to be filled by the caller at the returned offset of `buffer`. */
   #reserve(bytes: number): number {
-    assert(bytes <= SLAB_BYTES, 'a frame fits a slab');
-    if (this.#end + bytes > SLAB_BYTES) {
+    assert(bytes <= this.#slabBytes, 'a frame fits a slab');
+    if (this.#end + bytes > this.#slabBytes) {
       this.#flush();
-      this.#slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+      this.#slab = Buffer.allocUnsafeSlow(this.#slabBytes);
       this.#start = 0;
       this.#end = 0;
     }

@@ -9,7 +9,7 @@ import {
 import type { ReadView } from '../store/types.ts';
 import type { Outcome } from './networks.ts';
 import { attachedNetworks, attachmentConfigs, exhausted, publishesIngress, type Attached } from './services.ts';
-import { isAddressed, networkName, type AllocatorState } from './state.ts';
+import { awaitsAllocation, isAddressed, networkName, type AllocatorState } from './state.ts';
 
 const PENDING_MESSAGE = 'pending task scheduling';
 
@@ -92,6 +92,20 @@ export function allocateTask(
     err: '',
   };
   return { object: { ...task, networks, endpoint: service?.endpoint ?? task.endpoint, status } };
+}
+
+/**
+ * A new task as the allocator would leave it when there is nothing to allocate for it: on no network, with no port. It
+ * needs no write of its own to become PENDING. Other tasks are returned as they are.
+ */
+export function withoutNeeds(task: Task, view: ReadView): Task {
+  const service = task.service_id === '' ? undefined : view.get('service', task.service_id);
+  if (service === undefined || !awaitsAllocation(task)) return task;
+  if (attachmentConfigs(service.spec, task.spec).length > 0 || (task.endpoint?.spec?.ports.length ?? 0) > 0)
+    return task;
+  const published = service.spec?.endpoint?.ports.length ?? 0;
+  if (published > 0 || (service.endpoint?.ports.length ?? 0) > 0) return task;
+  return { ...task, status: { ...statusOf(task), state: TaskState.PENDING, message: PENDING_MESSAGE } };
 }
 
 /** The task with the reason why it must wait; undefined when it says so already. */

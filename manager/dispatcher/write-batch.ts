@@ -40,7 +40,7 @@ export function copyMeta(meta: Meta | null): Meta | null {
 }
 
 function sameStatus(a: TaskStatus | null, b: TaskStatus): boolean {
-  if (a === null) return false;
+  if (a === null || a.state !== b.state) return false;
   const plain = (status: TaskStatus): TaskStatus => ({ ...status, applied_by: '', applied_at: null });
   return TaskStatus.equal(plain(a), plain(b));
 }

@@ -1,6 +1,7 @@
 import {
   assert,
   backoffDelayMs,
+  isShoalError,
   type Clock,
   type Logger,
   type Random,
@@ -8,7 +9,7 @@ import {
   type Timer,
 } from '../../base/index.ts';
 import type { Service, Task } from '../../proto/index.ts';
-
+import { withoutNeeds } from '../allocator/index.ts';
 import type { UsageSource } from '../dispatcher/index.ts';
 import { recordRevision } from '../store/revisions.ts';
 import type { Change, Commit, LeaderDuty, ReadView, Store, Transaction } from '../store/types.ts';
@@ -25,7 +26,7 @@ export interface OrchestratorDeps {
 
 /** One write that a decision asks for. Updated objects carry the version that was read. */
 export type Op =
-  | { op: 'create'; task: Task }
+  | { op: 'create'; readonly task: Task }
   | { op: 'update'; task: Task }
   | { op: 'remove'; taskId: string }
   /** With a reason when the spec changes: it becomes a revision. */
@@ -53,7 +54,18 @@ export interface Reconciler {
 }
 
 /** Writes that go into one transaction at the most; what is left follows in the next. */
-export const WRITES_PER_TRANSACTION_MAX = 400;
+export const WRITES_PER_TRANSACTION_MAX = 2000;
+/** The same after a transaction was too large for the store; it grows again with each that fits. */
+const WRITES_PER_TRANSACTION_MIN = 50;
+const WRITES_GROWTH = 1.5;
+/**
+ * A pass over large services takes its time, and each commit may ask for another. A duty waits this many times as long
+ * as its last pass took, ms at the most: changes gather, and the leader has time for its other work.
+ */
+const REST_PER_PASS = 4;
+const REST_MAX_MS = 400;
+/** Passes that took less are not rested from, ms. */
+const REST_FROM_MS = 2;
 
 /** When a key whose decision failed is tried again, ms. */
 const UNDECIDED_RETRY_MS = 10_000;
@@ -69,7 +81,7 @@ export function earlier(a: number | undefined, b: number | undefined): number | 
 function applyOp(tx: Transaction, op: Op): void {
   switch (op.op) {
     case 'create':
-      return tx.create('task', op.task);
+      return tx.create('task', withoutNeeds(op.task, tx));
     case 'update':
       return tx.update('task', op.task);
     case 'remove':
@@ -92,6 +104,9 @@ class Driver {
   #poke: (() => void) | undefined;
   #feed: Subscription<Commit> | undefined;
   #failures = 0;
+  #writesMax = WRITES_PER_TRANSACTION_MAX;
+  /** Monotonic time before which no pass begins, ms. */
+  #restUntilMs = 0;
 
   constructor(deps: OrchestratorDeps, reconciler: Reconciler) {
     this.#deps = deps;
@@ -110,7 +125,9 @@ class Driver {
       while (!signal.aborted) {
         await this.#wait(signal);
         if (signal.aborted) break;
-        if ((this.#reconciler.debounceMs ?? 0) > 0) await this.#pause(this.#reconciler.debounceMs ?? 0, signal);
+        const restMs = this.#restUntilMs - this.#deps.clock.monotonic();
+        const gatherMs = Math.max(this.#reconciler.debounceMs ?? 0, restMs);
+        if (gatherMs > 0) await this.#pause(gatherMs, signal);
         if (!signal.aborted) await this.#pass(signal);
       }
     } finally {
@@ -185,21 +202,45 @@ class Driver {
     const { store, log, random } = this.#deps;
     const keys = this.#take();
     const busy: string[] = [];
+    const took = this.#stopwatch();
     for (const key of keys) {
       const decision = this.#decide(key, store.view());
       if (decision.steps.length > 0) busy.push(key);
       else this.#settle(key, decision);
     }
+    took();
     if (busy.length === 0) return;
     try {
-      await store.update((tx) => this.#write(tx, busy));
+      await store.update((tx) => {
+        const written = this.#stopwatch();
+        this.#write(tx, busy);
+        written();
+      });
       this.#failures = 0;
+      this.#writesMax = Math.min(WRITES_PER_TRANSACTION_MAX, Math.ceil(this.#writesMax * WRITES_GROWTH));
     } catch (error) {
       for (const key of busy) this.#dirty.add(key);
       if (signal.aborted) return;
+      if (isShoalError(error, 'ResourceExhausted') && this.#writesMax > WRITES_PER_TRANSACTION_MIN) {
+        // Objects of an unusual size: fewer of them at a time.
+        this.#writesMax = Math.max(WRITES_PER_TRANSACTION_MIN, Math.floor(this.#writesMax / 4));
+        return;
+      }
       log.warn('an orchestrator could not write and tries again', { duty: this.#reconciler.name, error });
       await this.#pause(backoffDelayMs(this.#failures++, RETRY, random), signal);
     }
+  }
+
+  /** Measures a part of a pass; the rest after it is in proportion. */
+  #stopwatch(): () => void {
+    const { clock } = this.#deps;
+    const beganMs = clock.monotonic();
+    return () => {
+      const nowMs = clock.monotonic();
+      if (nowMs - beganMs < REST_FROM_MS) return;
+      const restMs = Math.min(REST_MAX_MS, REST_PER_PASS * (nowMs - beganMs));
+      this.#restUntilMs = Math.max(this.#restUntilMs, nowMs + restMs);
+    };
   }
 
   #take(): string[] {
@@ -233,7 +274,7 @@ class Driver {
   #write(tx: Transaction, keys: readonly string[]): void {
     let written = 0;
     for (const key of keys) {
-      if (written >= WRITES_PER_TRANSACTION_MAX) {
+      if (written >= this.#writesMax) {
         this.#dirty.add(key);
         continue;
       }
@@ -241,7 +282,7 @@ class Driver {
       this.#settle(key, decision);
       for (const step of decision.steps) {
         assert(step.length <= WRITES_PER_TRANSACTION_MAX, 'a step fits into one transaction');
-        if (written > 0 && written + step.length > WRITES_PER_TRANSACTION_MAX) break;
+        if (written > 0 && written + step.length > this.#writesMax) break;
         for (const op of step) applyOp(tx, op);
         written += step.length;
       }

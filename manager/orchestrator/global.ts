@@ -11,7 +11,7 @@ import {
   type OrchestratorDeps,
   type Reconciler,
 } from './driver.ts';
-import { newTask } from './new-task.ts';
+import { creation } from './new-task.ts';
 import { allServices, removeTasks, servicesOf } from './replicated.ts';
 import { reason } from './reasons.ts';
 import { firstDesired, superviseSlot } from './restart.ts';
@@ -85,7 +85,7 @@ export function decideGlobal(state: ServiceState, memory: UpdateMemory): Decisio
   for (const node of state.view.list('node')) {
     if (taken.has(node.id) || !isReadyAndActive(node) || !satisfiesPlacement(fresh.service, node)) continue;
     const desired = firstDesired(state, slots.get(node.id));
-    steps.push([{ op: 'create', task: newTask(fresh, { slot: 0, nodeId: node.id }, joined(node), desired) }]);
+    steps.push([creation(fresh, { slot: 0, nodeId: node.id }, joined(node), desired)]);
   }
   const plan = planUpdate(state, { slots: updatable, held, settled: steps.length === 0, canary }, memory);
   steps.push(...plan.steps);

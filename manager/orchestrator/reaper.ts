@@ -62,6 +62,13 @@ function excess(state: ServiceState, slot: Slot, limit: number): Task[] {
   return expendable.slice(0, surplus);
 }
 
+/** Whether a task's change can make it, or another of its slot, one to delete: most changes are steps of a start. */
+function mayReap(action: Change['action'], task: Task, view: ReadView): boolean {
+  if (action === 'remove' || isFinished(task) || task.desired_state > TaskState.COMPLETE) return true;
+  // A task that begins or goes on can make another one history, unless it is alone in its slot.
+  return task.slot === 0 || view.tasksBySlot(task.service_id, task.slot).length > 1;
+}
+
 /** A job's runs, each with its own history; any other service as a whole. */
 function runsOf(state: ServiceState): ServiceState[] {
   if (!isJob(state.service)) return [state];
@@ -73,7 +80,7 @@ class ReaperReconciler implements Reconciler {
   readonly debounceMs = REAP_DEBOUNCE_MS;
 
   keysOf(change: Change, view: ReadView): string[] {
-    if (change.kind === 'task') return [change.object.service_id];
+    if (change.kind === 'task') return mayReap(change.action, change.object, view) ? [change.object.service_id] : [];
     if (change.kind === 'service') return [change.object.id];
     if (change.kind === 'cluster') return this.allKeys(view);
     if (change.kind !== 'node' || change.action !== 'remove') return [];

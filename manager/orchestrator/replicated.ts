@@ -11,7 +11,7 @@ import {
   type Reconciler,
 } from './driver.ts';
 import { autoscaleOf } from './autoscale-duty.ts';
-import { newTask } from './new-task.ts';
+import { creation } from './new-task.ts';
 import { planRebalance, rebalancedServices } from './rebalance.ts';
 import { reason } from './reasons.ts';
 import { superviseSlot } from './restart.ts';
@@ -71,7 +71,7 @@ function fill(state: ServiceState, occupied: ReadonlySet<number>, count: number)
     ? reason('service-created', 'the service was created')
     : numberReason(state, 'scale-up', occupied.size + count);
   for (let slot = 1; steps.length < count; slot++) {
-    if (!occupied.has(slot)) steps.push([{ op: 'create', task: newTask(state, { slot, nodeId: '' }, why) }]);
+    if (!occupied.has(slot)) steps.push([creation(state, { slot, nodeId: '' }, why)]);
   }
   return steps;
 }

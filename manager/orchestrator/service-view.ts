@@ -138,8 +138,17 @@ export function readService(
 ): ServiceState | undefined {
   const service = view.get('service', serviceId);
   if (service === undefined || service.spec === null) return undefined;
-  const cluster = view.list('cluster')[0];
-  return { service, tasks: view.tasksByService(serviceId), view, cluster, nowMs, newId };
+  let tasks: Task[] | undefined;
+  return {
+    ...{ service, view, nowMs, newId },
+    // Read only when asked for: most looks at a service end with its mode.
+    get tasks() {
+      return (tasks ??= view.tasksByService(serviceId));
+    },
+    get cluster() {
+      return view.list('cluster')[0];
+    },
+  };
 }
 
 export function taskSpecOf(service: Service) {

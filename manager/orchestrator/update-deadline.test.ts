@@ -122,7 +122,7 @@ describe('the progress deadline', () => {
     for (const id of ['n1', 'n2']) await cluster.setNode(id, { availability: 1 });
     await cluster.updateService('web', withImage('two'));
     await until(() => state() === STATE.PAUSED, DEADLINE_MS + 2_000);
-    expect(message()).toContain('(web.1) is new');
+    expect(message()).toContain('(web.1) is pending');
     expect(images()).toEqual(['one', 'one', 'one']);
   });
 

@@ -58,12 +58,52 @@ interface Route {
 }
 
 /** Where a call is to be served: here, in a context, or by the leader. */
-type Destination = { here: CallContext; stop: () => void } | { there: ForwardTarget };
+type Destination = { here: ServedCall; stop: () => void } | { there: ForwardTarget };
 
 type AnyCall = IncomingCall & {
   on(event: 'cancelled', listener: () => void): unknown;
   readonly cancelled: boolean;
 };
+
+/** The context of a call that is served here. Its signal is made when it is asked for: short calls never do. */
+class ServedCall implements CallContext {
+  readonly nodeId: string;
+  readonly role: Caller['role'];
+  readonly address: string;
+  readonly #call: AnyCall;
+  #controller: AbortController | undefined;
+  #lost = false;
+
+  constructor(call: AnyCall, caller: Caller) {
+    this.nodeId = caller.nodeId;
+    this.role = caller.role;
+    this.address = caller.address;
+    this.#call = call;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      const controller = new AbortController();
+      this.#controller = controller;
+      const cancelled = (): void => controller.abort(new ShoalError('Aborted', 'the caller cancelled the call'));
+      if (this.#lost) this.lost();
+      else if (this.#call.cancelled) cancelled();
+      else this.#call.on('cancelled', cancelled);
+    }
+    return this.#controller.signal;
+  }
+
+  /** The term of leadership in which the call is served has ended. */
+  lost(): void {
+    this.#lost = true;
+    this.#controller?.abort(new ShoalError('Aborted', 'this manager is no longer the leader'));
+  }
+
+  /** The same with what the kind of call adds. */
+  with<More extends object>(more: More): ServedCall & More {
+    return Object.assign(this, more);
+  }
+}
 
 const raw = (bytes: Buffer): Buffer => bytes;
 const bufferOf = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -75,11 +115,16 @@ const bufferOf = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.
 export class ManagerServer {
   readonly #options: ManagerServerOptions;
   readonly #server: Server;
+  readonly #termCalls = new WeakMap<AbortSignal, Set<ServedCall>>();
   #port: number | undefined;
 
   constructor(options: ManagerServerOptions) {
     this.#options = options;
-    this.#server = new Server({ ...channelOptions(), 'grpc.max_concurrent_streams': 100_000 });
+    this.#server = new Server({
+      ...channelOptions(),
+      'grpc.max_concurrent_streams': 100_000,
+      'grpc.enable_channelz': 0,
+    });
   }
 
   /** Adds a service; before `listen`. */
@@ -202,15 +247,27 @@ export class ManagerServer {
   }
 
   #here(call: AnyCall, caller: Caller, leaderSignal: AbortSignal | undefined): Destination {
-    const controller = new AbortController();
-    const cancelled = (): void => controller.abort(new ShoalError('Aborted', 'the caller cancelled the call'));
-    if (call.cancelled) cancelled();
-    call.on('cancelled', cancelled);
-    const lost = (): void => controller.abort(new ShoalError('Aborted', 'this manager is no longer the leader'));
-    if (leaderSignal?.aborted === true) lost();
-    leaderSignal?.addEventListener('abort', lost, { once: true });
-    const stop = (): void => leaderSignal?.removeEventListener('abort', lost);
-    return { here: { ...caller, signal: controller.signal }, stop };
+    const context = new ServedCall(call, caller);
+    if (leaderSignal === undefined) return { here: context, stop: () => undefined };
+    const open = this.#openCalls(leaderSignal);
+    open.add(context);
+    if (leaderSignal.aborted) context.lost();
+    return { here: context, stop: () => open.delete(context) };
+  }
+
+  /**
+   * The calls that end with a term of leadership. One listener for all of them: with thousands of streams open, listeners
+   * of their own would make each further call search the list of them.
+   */
+  #openCalls(leaderSignal: AbortSignal): Set<ServedCall> {
+    let open = this.#termCalls.get(leaderSignal);
+    if (open === undefined) {
+      const calls = new Set<ServedCall>();
+      leaderSignal.addEventListener('abort', () => [...calls].forEach((call) => call.lost()), { once: true });
+      this.#termCalls.set(leaderSignal, calls);
+      open = calls;
+    }
+    return open;
   }
 
   #implementation(route: Route): UntypedHandleCall {
@@ -247,7 +304,7 @@ export class ManagerServer {
         try {
           const request = this.#decode(route, call.request);
           const handler = this.#handlerOf<UnaryHandler<unknown, unknown>>(route);
-          const response = await handler({ ...to.here, request });
+          const response = await handler(to.here.with({ request }));
           reply(null, bufferOf(route.method.response.encode(response as never)));
         } finally {
           to.stop();
@@ -271,9 +328,10 @@ export class ManagerServer {
         try {
           const request = this.#decode(route, call.request);
           const handler = this.#handlerOf<StreamHandler<unknown, unknown>>(route);
+          const { signal } = to.here;
           const send = (message: unknown): Promise<void> =>
-            writeTo(call, bufferOf(route.method.response.encode(message as never)), to.here.signal);
-          await handler({ ...to.here, request, send });
+            writeTo(call, bufferOf(route.method.response.encode(message as never)), signal);
+          await handler(to.here.with({ request, send }));
           call.end();
         } finally {
           to.stop();
@@ -297,7 +355,7 @@ export class ManagerServer {
         try {
           const handler = this.#handlerOf<ClientStreamHandler<unknown, unknown>>(route);
           const messages = this.#messages(route, call);
-          const response = await handler({ ...to.here, messages });
+          const response = await handler(to.here.with({ messages }));
           reply(null, bufferOf(route.method.response.encode(response as never)));
         } finally {
           to.stop();

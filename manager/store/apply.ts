@@ -1,23 +1,39 @@
-import { StoreActionKind, type StoreAction } from '../../proto/index.ts';
+import { StoreActionKind, type StoreAction, type Task, type TaskPatch } from '../../proto/index.ts';
 import { KINDS, UNIQUE_NAMES, nameOf, type TableSet } from './tables.ts';
+import { patched } from './task-parts.ts';
 import type { Change, Kind, Tables } from './types.ts';
 
 /** What an entry did: its changes, or why the whole of it was dropped. */
 export type Applied = { ok: true; changes: Change[] } | { ok: false; reason: string };
 
-interface Step {
+/** One object's change as an entry says it; the object becomes the store's own. */
+export interface Step {
   kind: Kind;
   action: StoreActionKind;
-  object: Tables[Kind];
+  id: string;
+  /** Version that the proposer saw. */
+  version: number;
+  /** The new object; for a removal one with its id alone; a patch is applied to what is stored. */
+  object: Tables[Kind] | { patch: TaskPatch };
 }
 
-/** The object of an action, with its kind; undefined for kinds that this program does not keep (it skips them). */
+/** The step of an action; undefined for kinds that this program does not keep (it skips them). */
 function stepOf(action: StoreAction): Step | undefined {
+  const patch = action.task_patch;
+  if (patch !== undefined) {
+    return { kind: 'task', action: action.action, id: patch.id, version: patch.version, object: { patch } };
+  }
   for (const kind of KINDS) {
     const object = action[kind];
-    if (object !== undefined) return { kind, action: action.action, object };
+    if (object === undefined) continue;
+    return { kind, action: action.action, id: object.id, version: versionOf(object), object };
   }
   return undefined;
+}
+
+/** The steps of an entry's actions. */
+export function stepsOf(actions: readonly StoreAction[]): Step[] {
+  return actions.map(stepOf).filter((step) => step !== undefined);
 }
 
 /** The raft index at which an object was last changed; 0 for one that was never stored. */
@@ -31,19 +47,29 @@ export function versionOf(object: { meta: { version: { index: number } | null } 
  * is thereby dropped on every replica alike, instead of undoing what it did not know.
  */
 function misfit(tables: TableSet, steps: readonly Step[]): string | undefined {
-  const touched = new Set(steps.map((step) => `${step.kind}/${step.object.id}`));
+  for (const { kind, action, id, version } of steps) {
+    const stored = tables.get(kind, id);
+    if (action === StoreActionKind.STORE_ACTION_CREATE) {
+      if (stored !== undefined) return `${kind} ${id} already exists`;
+    } else if (stored === undefined) {
+      return `${kind} ${id} not found`;
+    } else if (versionOf(stored) !== version) {
+      return `${kind} ${id}: update out of sequence`;
+    }
+  }
+  return nameTaken(
+    tables,
+    steps.filter((step) => UNIQUE_NAMES.has(step.kind)),
+  );
+}
+
+function nameTaken(tables: TableSet, steps: readonly Step[]): string | undefined {
+  const touched = new Set(steps.map((step) => `${step.kind}/${step.id}`));
   const names = new Set<string>();
   for (const { kind, action, object } of steps) {
-    const stored = tables.get(kind, object.id);
-    if (action === StoreActionKind.STORE_ACTION_CREATE) {
-      if (stored !== undefined) return `${kind} ${object.id} already exists`;
-    } else if (stored === undefined) {
-      return `${kind} ${object.id} not found`;
-    } else if (versionOf(stored) !== versionOf(object)) {
-      return `${kind} ${object.id}: update out of sequence`;
-    }
+    if (action === StoreActionKind.STORE_ACTION_REMOVE || 'patch' in object) continue;
     const name = nameOf(kind, object);
-    if (action === StoreActionKind.STORE_ACTION_REMOVE || !UNIQUE_NAMES.has(kind) || name === '') continue;
+    if (name === '') continue;
     const taken = tables.named(kind, name).some((other) => !touched.has(`${kind}/${other.id}`));
     if (taken || names.has(`${kind}/${name}`)) return `${kind} ${name} already exists`;
     names.add(`${kind}/${name}`);
@@ -51,33 +77,30 @@ function misfit(tables: TableSet, steps: readonly Step[]): string | undefined {
   return undefined;
 }
 
-function change<K extends Kind>(tables: TableSet, kind: K, action: StoreActionKind, object: Tables[K]): Change {
-  const old = tables.get(kind, object.id);
+function applyOne(tables: TableSet, { kind, action, id, object }: Step, index: number): Change {
+  const old = tables.get(kind, id);
   if (action === StoreActionKind.STORE_ACTION_REMOVE) {
-    tables.remove(kind, object.id);
-    return { kind, action: 'remove', object: old as Tables[K], old } as Change;
+    tables.remove(kind, id);
+    return { kind, action: 'remove', object: old, old } as Change;
   }
-  tables.put(kind, object);
-  if (old === undefined) return { kind, action: 'create', object } as Change;
-  return { kind, action: 'update', object, old } as Change;
+  const now = 'patch' in object ? patched(old as Task, object.patch) : object;
+  now.meta = {
+    version: { index },
+    created_at: now.meta?.created_at ?? null,
+    updated_at: now.meta?.updated_at ?? null,
+  };
+  tables.put(kind, now);
+  if (old === undefined) return { kind, action: 'create', object: now } as Change;
+  return { kind, action: 'update', object: now, old } as Change;
 }
 
 /**
- * Applies one entry's actions, all or none. Deterministic: the same tables and actions give the same result on every
- * replica. The version of every changed object becomes `index`, the raft index of the entry. The objects of `actions`
+ * Applies one entry's steps, all or none. Deterministic: the same tables and steps give the same result on every
+ * replica. The version of every changed object becomes `index`, the raft index of the entry. The objects of `steps`
  * become the store's own.
  */
-export function applyActions(tables: TableSet, actions: readonly StoreAction[], index: number): Applied {
-  const steps = actions.map(stepOf).filter((step) => step !== undefined);
+export function applySteps(tables: TableSet, steps: readonly Step[], index: number): Applied {
   const reason = misfit(tables, steps);
   if (reason !== undefined) return { ok: false, reason };
-  const changes = steps.map(({ kind, action, object }) => {
-    object.meta = {
-      version: { index },
-      created_at: object.meta?.created_at ?? null,
-      updated_at: object.meta?.updated_at ?? null,
-    };
-    return change(tables, kind, action, object);
-  });
-  return { ok: true, changes };
+  return { ok: true, changes: steps.map((step) => applyOne(tables, step, index)) };
 }

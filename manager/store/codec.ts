@@ -14,11 +14,13 @@ import {
   StoreAction,
   StoreActionKind,
   Task,
+  TaskTemplate,
   type MessageType,
   type Partially,
   type StoreSnapshot,
 } from '../../proto/index.ts';
 import { KINDS, TableSet } from './tables.ts';
+import { completeTask, patchOf, TemplateWriter, withoutTemplate } from './task-parts.ts';
 import type { Kind, Tables } from './types.ts';
 
 /** The codec of each kind. */
@@ -52,8 +54,28 @@ export function encodeAction<K extends Kind>(
   return StoreAction.encode({ action, [kind]: versioned });
 }
 
-/** Tag of `InternalRaftRequest.action`: field 2, length-delimited. */
-const ACTION_TAG = 0x12;
+/** The encoded action that creates a task; what it has in common with others goes into `templates`. */
+export function encodeTaskCreation(task: Task, templates: TemplateWriter): Uint8Array {
+  const number = templates.numberOf(task);
+  const versioned = { ...task, meta: task.meta === null ? null : { ...task.meta, version: null } };
+  return StoreAction.encode({
+    action: StoreActionKind.STORE_ACTION_CREATE,
+    task: number === 0 ? versioned : withoutTemplate(versioned),
+    task_template: number,
+  });
+}
+
+/** The encoded action that updates a task: only what changes, when that is little. */
+export function encodeTaskUpdate(base: Task, current: Task, baseVersion: number): Uint8Array {
+  const action = StoreActionKind.STORE_ACTION_UPDATE;
+  const task_patch = patchOf(base, current, baseVersion);
+  if (task_patch === undefined) return encodeAction('task', action, current, baseVersion);
+  return StoreAction.encode({ action, task_patch });
+}
+
+/** Tags of `InternalRaftRequest.action` (field 2) and `.task_templates` (field 1001), length-delimited. */
+const ACTION_TAG = [0x12];
+const TEMPLATES_TAG = [0xca, 0x3e];
 
 function writeVarint(target: Uint8Array, at: number, value: number): number {
   let rest = value;
@@ -66,20 +88,52 @@ function writeVarint(target: Uint8Array, at: number, value: number): number {
   return position;
 }
 
-/** A log entry's data from actions that are encoded already, so that no object is encoded twice. */
-export function encodeRequest(id: number, actions: readonly Uint8Array[]): Uint8Array {
+function writeAll(target: Uint8Array, at: number, tag: readonly number[], parts: readonly Uint8Array[]): number {
+  let position = at;
+  for (const part of parts) {
+    target.set(tag, position);
+    position = writeVarint(target, position + tag.length, part.length);
+    target.set(part, position);
+    position += part.length;
+  }
+  return position;
+}
+
+/** A log entry's data from parts that are encoded already, so that no object is encoded twice. */
+export function encodeRequest(
+  id: number,
+  actions: readonly Uint8Array[],
+  templates: readonly Uint8Array[] = [],
+): Uint8Array {
   const head = InternalRaftRequest.encode({ id });
-  const room = actions.reduce((sum, action) => sum + action.length + 6, head.length);
+  const room = [...actions, ...templates].reduce((sum, part) => sum + part.length + 7, head.length);
   const out = new Uint8Array(room);
   out.set(head, 0);
-  let position = head.length;
-  for (const action of actions) {
-    out[position++] = ACTION_TAG;
-    position = writeVarint(out, position, action.length);
-    out.set(action, position);
-    position += action.length;
+  const position = writeAll(out, head.length, ACTION_TAG, actions);
+  return out.subarray(0, writeAll(out, position, TEMPLATES_TAG, templates));
+}
+
+/** The request of a log entry, its tasks complete. @throws Error when the data is none. */
+export function decodeRequest(data: Uint8Array): InternalRaftRequest {
+  const request = InternalRaftRequest.decode(data);
+  for (const { task, task_template: number } of request.action) {
+    if (task !== undefined) completeTask(task, request.task_templates, number);
   }
-  return out.subarray(0, position);
+  return request;
+}
+
+/** The id of a log entry's request, read without the rest; 0 when it has none. */
+export function requestIdOf(data: Uint8Array): number {
+  if (data[0] !== 0x08) return 0;
+  let id = 0;
+  let factor = 1;
+  for (let at = 1; at < Math.min(data.length, 9); at++) {
+    const byte = data[at] as number;
+    id += (byte & 0x7f) * factor;
+    if (byte < 0x80) return id;
+    factor *= 128;
+  }
+  return 0;
 }
 
 function sorted<K extends Kind>(tables: TableSet, kind: K): Tables[K][] {
@@ -88,14 +142,23 @@ function sorted<K extends Kind>(tables: TableSet, kind: K): Tables[K][] {
 
 /** The whole state as a `Snapshot` message, objects in the order of their ids. */
 export function encodeSnapshot(tables: TableSet): Uint8Array {
+  const templates = new TemplateWriter();
+  const numbers: number[] = [];
+  const tasks = sorted(tables, 'task').map((task) => {
+    const number = templates.numberOf(task);
+    numbers.push(number);
+    return number === 0 ? task : withoutTemplate(task);
+  });
   const store: Partially<StoreSnapshot> = {
     nodes: sorted(tables, 'node'),
     services: sorted(tables, 'service'),
     networks: sorted(tables, 'network'),
-    tasks: sorted(tables, 'task'),
+    tasks,
     clusters: sorted(tables, 'cluster'),
     secrets: sorted(tables, 'secret'),
     configs: sorted(tables, 'config'),
+    task_templates: templates.encoded.map((bytes) => TaskTemplate.decode(bytes)),
+    task_template_numbers: numbers,
     revisions: sorted(tables, 'revision'),
   };
   return Snapshot.encode({ version: Snapshot_Version.V0, store });
@@ -109,7 +172,10 @@ export function decodeSnapshot(data: Uint8Array): TableSet {
   for (const node of store.nodes) tables.put('node', node);
   for (const service of store.services) tables.put('service', service);
   for (const network of store.networks) tables.put('network', network);
-  for (const task of store.tasks) tables.put('task', task);
+  for (const [i, task] of store.tasks.entries()) {
+    completeTask(task, store.task_templates, store.task_template_numbers[i] ?? 0);
+    tables.put('task', task);
+  }
   for (const cluster of store.clusters) tables.put('cluster', cluster);
   for (const secret of store.secrets) tables.put('secret', secret);
   for (const config of store.configs) tables.put('config', config);

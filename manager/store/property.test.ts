@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { silentLogger, VirtualClock } from '../../base/index.ts';
-import { Service, Task, type Node } from '../../proto/index.ts';
+import { Service, Task, TaskState, TaskStatus, type Node } from '../../proto/index.ts';
 import { createStore, type ReplicatedStore } from './store.ts';
 import { aNode, aService, aTask, createMemoryStore } from './testing.ts';
 import type { ReadView, Transaction } from './types.ts';
@@ -9,11 +9,16 @@ import type { ReadView, Transaction } from './types.ts';
 /** One step of a random transaction, on few ids so that steps meet. */
 type Step =
   | { do: 'task'; id: number; service: number; slot: number; node: number }
+  | { do: 'replicas'; service: number; node: number }
+  | { do: 'move'; id: number; node: number }
   | { do: 'dropTask'; id: number }
   | { do: 'service'; id: number; name: number; network: number }
   | { do: 'dropService'; id: number }
   | { do: 'node'; id: number; hostname: number }
   | { do: 'throw' };
+
+/** Slots of the tasks that are made together. */
+const REPLICA_SLOTS = [1, 2, 3];
 
 const small = fc.integer({ min: 0, max: 4 });
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -21,6 +26,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 4,
     arbitrary: fc.record({ do: fc.constant('task' as const), id: small, service: small, slot: small, node: small }),
   },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('replicas' as const), service: small, node: small }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('move' as const), id: small, node: small }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('dropTask' as const), id: small }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('service' as const), id: small, name: small, network: small }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('dropService' as const), id: small }) },
@@ -45,6 +52,18 @@ function onModel(model: Model, one: Step): void {
     case 'task':
       model.tasks.set(`t${one.id}`, { service: `s${one.service}`, slot: one.slot, node: `n${one.node}` });
       return;
+    case 'replicas':
+      for (const slot of REPLICA_SLOTS) {
+        if (model.tasks.has(`t${slot}`)) throw new Error('exists');
+        model.tasks.set(`t${slot}`, { service: `s${one.service}`, slot, node: `n${one.node}` });
+      }
+      return;
+    case 'move': {
+      const task = model.tasks.get(`t${one.id}`);
+      if (task === undefined) throw new Error('missing');
+      model.tasks.set(`t${one.id}`, { ...task, node: `n${one.node}` });
+      return;
+    }
     case 'dropTask':
       if (!model.tasks.delete(`t${one.id}`)) throw new Error('missing');
       return;
@@ -73,6 +92,25 @@ function onStore(tx: Transaction, one: Step): void {
       if (old === undefined) tx.create('task', aTask(`t${one.id}`, fields));
       else tx.update('task', { ...Task.clone(old), ...fields });
       return;
+    }
+    case 'replicas': {
+      // Tasks of one service as the orchestrator makes them: with the same objects in them.
+      const { spec, service_annotations, endpoint } = aTask('t0', {
+        spec: { container: { image: `image-${one.service}`, env: ['A=1', 'B=2'] } },
+        service_annotations: { name: `name${one.service}` },
+        endpoint: { spec: { mode: 1 } },
+      });
+      for (const slot of REPLICA_SLOTS) {
+        const own = aTask(`t${slot}`, { service_id: `s${one.service}`, slot, node_id: `n${one.node}` });
+        tx.create('task', { ...own, spec, service_annotations, endpoint });
+      }
+      return;
+    }
+    case 'move': {
+      const old = tx.get('task', `t${one.id}`);
+      if (old === undefined) throw new Error('missing');
+      const status = TaskStatus.create({ state: TaskState.ASSIGNED, message: `to n${one.node}` });
+      return tx.update('task', { ...old, node_id: `n${one.node}`, status });
     }
     case 'dropTask':
       return tx.remove('task', `t${one.id}`);
@@ -185,6 +223,8 @@ describe('random transactions', () => {
         const replica = follower();
         replica.apply(store.entries);
         expect(replica.stateHash()).toBe(store.stateHash());
+        const byId = (view: ReadView): unknown => new Map(view.list('task').map((task) => [task.id, task]));
+        expect(byId(replica.view())).toEqual(byId(store.view()));
         const restored = follower();
         restored.restore(store.snapshot(), store.currentIndex);
         expect(restored.stateHash()).toBe(store.stateHash());

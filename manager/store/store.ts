@@ -10,9 +10,8 @@ import {
   type Random,
   type Subscription,
 } from '../../base/index.ts';
-import { InternalRaftRequest } from '../../proto/index.ts';
-import { applyActions } from './apply.ts';
-import { decodeSnapshot, encodeRequest, encodeSnapshot, hashTables } from './codec.ts';
+import { applySteps, stepsOf, type Step } from './apply.ts';
+import { decodeRequest, decodeSnapshot, encodeRequest, encodeSnapshot, hashTables, requestIdOf } from './codec.ts';
 import { deepFreeze } from './freeze.ts';
 import { KINDS, TableSet } from './tables.ts';
 import { Batch, type BatchTransaction } from './transaction.ts';
@@ -82,6 +81,8 @@ interface Waiting {
 /** A batch that was proposed, with how to end each of its updates. */
 interface InFlight {
   id: number;
+  /** What its entry does, so that it need not be decoded here. */
+  steps: Step[];
   /** Raft index, once known. */
   index: number | undefined;
   settle: ((failure: unknown) => void)[];
@@ -146,18 +147,18 @@ class RaftStore implements ReplicatedStore {
     const settle: InFlight['settle'] = [];
     let taken = 0;
     for (const waiting of this.#waiting) {
-      if (batch.bytes >= BATCH_BYTES_MAX || batch.changes.size >= BATCH_CHANGES_MAX) break;
+      if (batch.bytes >= BATCH_BYTES_MAX || batch.size >= BATCH_CHANGES_MAX) break;
       taken++;
       settle.push(this.#runOne(batch, waiting));
     }
     this.#waiting.splice(0, taken);
-    const actions = batch.actions();
+    const actions = batch.encodedActions();
     if (actions.length === 0) {
       for (const end of settle) end(undefined);
       this.#schedule();
       return;
     }
-    this.#propose(actions, settle);
+    this.#propose(batch, actions, settle);
   }
 
   /** Runs one callback in the batch; returns how to end it when the outcome of the batch is known. */
@@ -183,11 +184,11 @@ class RaftStore implements ReplicatedStore {
     return () => undefined;
   }
 
-  #propose(actions: readonly Uint8Array[], settle: InFlight['settle']): void {
+  #propose(batch: Batch, actions: readonly Uint8Array[], settle: InFlight['settle']): void {
     const id = 1 + this.#random.int(2 ** 52);
-    const flight: InFlight = { id, index: undefined, settle };
+    const flight: InFlight = { id, steps: batch.steps(), index: undefined, settle };
     this.#inFlight = flight;
-    const data = encodeRequest(id, actions);
+    const data = encodeRequest(id, actions, batch.templates.encoded);
     // A proposer that throws is one that rejects.
     new Promise<number>((resolve) => resolve(this.#options.proposer.propose(data))).then(
       (index) => {
@@ -217,17 +218,16 @@ class RaftStore implements ReplicatedStore {
     if (index <= this.#index) return;
     this.#index = index;
     if (data.length === 0) return;
-    const request = InternalRaftRequest.decode(data);
-    const applied = applyActions(this.#tables, request.action, index);
+    const flight = this.#inFlight?.id === requestIdOf(data) ? this.#inFlight : undefined;
+    const applied = applySteps(this.#tables, flight?.steps ?? stepsOf(decodeRequest(data).action), index);
     if (applied.ok) {
       if (this.#options.freeze === true) for (const change of applied.changes) deepFreeze(change.object);
       if (applied.changes.length > 0) this.#watch.publish({ index, changes: applied.changes, reset: false });
     } else {
       this.#options.log.warn('an entry did not fit the state and was dropped', { index, reason: applied.reason });
     }
-    if (this.#inFlight?.id === request.id) {
-      const failure = applied.ok ? undefined : new ShoalError('Aborted', `${applied.reason}; try again`);
-      this.#land(this.#inFlight, failure);
+    if (flight !== undefined) {
+      this.#land(flight, applied.ok ? undefined : new ShoalError('Aborted', `${applied.reason}; try again`));
     }
   }
 

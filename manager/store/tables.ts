@@ -50,24 +50,41 @@ function slotKey(serviceId: string, slot: number): string {
   return `${serviceId}/${slot}`;
 }
 
-/** Sets of ids by key. */
+/** Sets of ids by key. A key with one id, as most have, costs no set. */
 class KeyIndex {
-  readonly #ids = new Map<string, Set<string>>();
+  readonly #ids = new Map<string, string | Set<string>>();
 
   add(key: string, id: string): void {
-    const set = this.#ids.get(key);
-    if (set === undefined) this.#ids.set(key, new Set([id]));
-    else set.add(id);
+    const held = this.#ids.get(key);
+    if (held === undefined) this.#ids.set(key, id);
+    else if (typeof held !== 'string') held.add(id);
+    else if (held !== id) this.#ids.set(key, new Set([held, id]));
   }
 
   remove(key: string, id: string): void {
-    const set = this.#ids.get(key);
-    if (set?.delete(id) === true && set.size === 0) this.#ids.delete(key);
+    const held = this.#ids.get(key);
+    if (held === undefined) return;
+    if (typeof held === 'string') {
+      if (held === id) this.#ids.delete(key);
+    } else if (held.delete(id) && held.size === 0) {
+      this.#ids.delete(key);
+    }
   }
 
-  get(key: string): ReadonlySet<string> | undefined {
-    return this.#ids.get(key);
+  get(key: string): Iterable<string> | undefined {
+    const held = this.#ids.get(key);
+    return typeof held === 'string' ? [held] : held;
   }
+}
+
+/** Whether a task is found under the same keys as before: nearly always, since most updates tell of a new state. */
+function sameTaskKeys(a: Task, b: Task): boolean {
+  return (
+    a.node_id === b.node_id &&
+    a.service_id === b.service_id &&
+    a.slot === b.slot &&
+    (a.annotations === b.annotations || nameOf('task', a) === nameOf('task', b))
+  );
 }
 
 function sameKeys(a: readonly string[], b: readonly string[]): boolean {
@@ -80,7 +97,11 @@ class Table<K extends Kind> {
   readonly #indexes: { keysOf: KeysOf<Tables[K]>; ids: KeyIndex }[] = [];
   readonly #byIndexName = new Map<string, KeyIndex>();
 
+  /** A quick test that an object's keys are what they were. */
+  readonly #sameKeys: ((a: Tables[K], b: Tables[K]) => boolean) | undefined;
+
   constructor(kind: K) {
+    this.#sameKeys = kind === 'task' ? (sameTaskKeys as (a: Tables[K], b: Tables[K]) => boolean) : undefined;
     this.#index('name', (object) => [nameOf(kind, object)]);
     this.#index('prefix', (object) => [object.id.slice(0, PREFIX_BUCKET_CHARS)]);
     const extra = INDEXES[kind] as Record<string, KeysOf<Tables[K]>> | undefined;
@@ -96,6 +117,7 @@ class Table<K extends Kind> {
   put(object: Tables[K]): void {
     const old = this.objects.get(object.id);
     this.objects.set(object.id, object);
+    if (old !== undefined && this.#sameKeys?.(old, object) === true) return;
     for (const { keysOf, ids } of this.#indexes) {
       const before = old === undefined ? [] : keysOf(old);
       const after = keysOf(object);

@@ -1531,7 +1531,35 @@ export const schema = {
                 ResolveAddressRequest: { fields: { raft_id: { type: 'uint64', id: 1 } } },
                 ResolveAddressResponse: { fields: { addr: { type: 'string', id: 1 } } },
                 InternalRaftRequest: {
-                  fields: { id: { type: 'uint64', id: 1 }, action: { rule: 'repeated', type: 'StoreAction', id: 2 } },
+                  fields: {
+                    id: { type: 'uint64', id: 1 },
+                    action: { rule: 'repeated', type: 'StoreAction', id: 2 },
+                    task_templates: { rule: 'repeated', type: 'TaskTemplate', id: 1001 },
+                  },
+                },
+                TaskTemplate: {
+                  fields: {
+                    spec: { type: 'TaskSpec', id: 1 },
+                    service_annotations: { type: 'Annotations', id: 2 },
+                    endpoint: { type: 'Endpoint', id: 3 },
+                    log_driver: { type: 'Driver', id: 4 },
+                    spec_version: { type: 'Version', id: 5 },
+                  },
+                },
+                TaskPatch: {
+                  fields: {
+                    id: { type: 'string', id: 1 },
+                    version: { type: 'uint64', id: 2 },
+                    updated_at: { type: 'google.protobuf.Timestamp', id: 3 },
+                    fields: { type: 'uint32', id: 4 },
+                    status: { type: 'TaskStatus', id: 5 },
+                    node_id: { type: 'string', id: 6 },
+                    desired_state: { type: 'TaskState', id: 7 },
+                    stopped_for: { type: 'TaskReason', id: 8 },
+                    assigned_generic_resources: { rule: 'repeated', type: 'GenericResource', id: 9 },
+                    networks: { rule: 'repeated', type: 'NetworkAttachment', id: 10 },
+                    endpoint: { type: 'Endpoint', id: 11 },
+                  },
                 },
                 StoreAction: {
                   oneofs: {
@@ -1548,6 +1576,7 @@ export const schema = {
                         'config',
                         'volume',
                         'revision',
+                        'task_patch',
                       ],
                     },
                   },
@@ -1564,6 +1593,8 @@ export const schema = {
                     config: { type: 'Config', id: 10 },
                     volume: { type: 'Volume', id: 11 },
                     revision: { type: 'ServiceRevision', id: 1001 },
+                    task_patch: { type: 'TaskPatch', id: 1010 },
+                    task_template: { type: 'uint32', id: 1011 },
                   },
                 },
                 Snapshot: {
@@ -1592,6 +1623,8 @@ export const schema = {
                     extensions: { rule: 'repeated', type: 'Extension', id: 8 },
                     configs: { rule: 'repeated', type: 'Config', id: 9 },
                     volumes: { rule: 'repeated', type: 'Volume', id: 10 },
+                    task_templates: { rule: 'repeated', type: 'TaskTemplate', id: 1010 },
+                    task_template_numbers: { rule: 'repeated', type: 'uint32', id: 1011 },
                     revisions: { rule: 'repeated', type: 'ServiceRevision', id: 1001 },
                   },
                 },

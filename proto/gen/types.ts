@@ -2327,10 +2327,35 @@ export const ResolveAddressResponse: MessageType<ResolveAddressResponse> = messa
 export interface InternalRaftRequest {
   id: number;
   action: StoreAction[];
+  task_templates: TaskTemplate[];
 }
 export const InternalRaftRequest: MessageType<InternalRaftRequest> = messageType<InternalRaftRequest>(
   'docker.swarmkit.v1.InternalRaftRequest',
 );
+
+export interface TaskTemplate {
+  spec: TaskSpec | null;
+  service_annotations: Annotations | null;
+  endpoint: Endpoint | null;
+  log_driver: Driver | null;
+  spec_version: Version | null;
+}
+export const TaskTemplate: MessageType<TaskTemplate> = messageType<TaskTemplate>('docker.swarmkit.v1.TaskTemplate');
+
+export interface TaskPatch {
+  id: string;
+  version: number;
+  updated_at: Timestamp | null;
+  fields: number;
+  status: TaskStatus | null;
+  node_id: string;
+  desired_state: TaskState;
+  stopped_for: TaskReason | null;
+  assigned_generic_resources: GenericResource[];
+  networks: NetworkAttachment[];
+  endpoint: Endpoint | null;
+}
+export const TaskPatch: MessageType<TaskPatch> = messageType<TaskPatch>('docker.swarmkit.v1.TaskPatch');
 
 export interface StoreAction {
   action: StoreActionKind;
@@ -2345,6 +2370,8 @@ export interface StoreAction {
   config?: Config | undefined;
   volume?: Volume | undefined;
   revision?: ServiceRevision | undefined;
+  task_patch?: TaskPatch | undefined;
+  task_template: number;
 }
 export const StoreAction: MessageType<StoreAction> = messageType<StoreAction>('docker.swarmkit.v1.StoreAction');
 
@@ -2379,6 +2406,8 @@ export interface StoreSnapshot {
   extensions: Extension[];
   configs: Config[];
   volumes: Volume[];
+  task_templates: TaskTemplate[];
+  task_template_numbers: number[];
   revisions: ServiceRevision[];
 }
 export const StoreSnapshot: MessageType<StoreSnapshot> = messageType<StoreSnapshot>('docker.swarmkit.v1.StoreSnapshot');

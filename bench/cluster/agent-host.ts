@@ -1,0 +1,87 @@
+/** A process that holds many simulated agents; its parent (run.ts) gives it orders and reads its reports. */
+import { Client } from '@grpc/grpc-js';
+import { errorMessage, must } from '../../base/index.ts';
+import { anonymousCredentials, callUnary, CA_SERVER_NAME, channelOptions, createCsr } from '../../identity/index.ts';
+import { IssueNodeCertificateRequest, NodeCAService, NodeCertificateStatusRequest } from '../../proto/index.ts';
+import { SimulatedAgent, type AgentIdentity } from './agent.ts';
+import type { HostOrder, HostReport } from './protocol.ts';
+
+const REPORT_INTERVAL_MS = 100;
+/** Agents that join or connect at the same time. */
+const AT_ONCE = 32;
+const CALL = { timeoutMs: 20_000 };
+
+type JoinOrder = Extract<HostOrder, { order: 'join' }>;
+
+const totals: HostReport = {
+  ...{ joined: 0, connected: 0, sessionsLost: 0, assigned: 0, running: 0, reports: 0, messages: 0 },
+  ...{ heartbeats: 0, heartbeatMaxMs: 0, heartbeatsSlow: 0, errors: [] },
+};
+const agents: SimulatedAgent[] = [];
+let managers: string[] = [];
+
+/** Becomes a node through the NodeCA service, as `shoal swarm join` does; all agents share one anonymous connection. */
+async function join(client: Client, order: JoinOrder): Promise<AgentIdentity> {
+  const { csr, key } = createCsr();
+  const request = IssueNodeCertificateRequest.create({ csr: Buffer.from(csr), token: order.token });
+  const { node_id: nodeId } = await callUnary(client, NodeCAService.IssueNodeCertificate, request, CALL);
+  const status = NodeCertificateStatusRequest.create({ node_id: nodeId });
+  const { certificate } = await callUnary(client, NodeCAService.NodeCertificateStatus, status, CALL);
+  const cert = Buffer.from(must(certificate, `certificate of ${nodeId}`).certificate).toString();
+  return { nodeId, cert, key, rootCa: order.rootCa };
+}
+
+/** Runs `work` for 0 to count−1, a bounded number at a time. */
+async function each(count: number, work: (i: number) => Promise<void>): Promise<void> {
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    while (next < count) await work(next++);
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+}
+
+async function joinAll(order: JoinOrder): Promise<void> {
+  managers = order.managers;
+  const addr = must(managers[0], 'manager');
+  const client = new Client(addr, anonymousCredentials(order.rootCa), channelOptions(CA_SERVER_NAME));
+  try {
+    await each(order.agents, async (i) => {
+      const number = order.first + i;
+      agents[i] = new SimulatedAgent(await join(client, order), number, order.startMs, totals);
+      totals.joined++;
+    });
+  } finally {
+    client.close();
+  }
+}
+
+async function connectAll(): Promise<void> {
+  await each(agents.length, async (i) => {
+    await agents[i]?.connect(must(managers[i % managers.length], 'manager'));
+  });
+}
+
+function tell(): void {
+  process.send?.(totals);
+}
+
+function fail(error: unknown): void {
+  totals.errors.push(errorMessage(error));
+  tell();
+}
+
+process.on('message', (order: HostOrder) => {
+  switch (order.order) {
+    case 'join':
+      joinAll(order).catch(fail);
+      break;
+    case 'connect':
+      connectAll().catch(fail);
+      break;
+    case 'stop':
+      for (const agent of agents) agent.stop();
+      process.exit(0);
+  }
+});
+process.on('disconnect', () => process.exit(0));
+setInterval(tell, REPORT_INTERVAL_MS);

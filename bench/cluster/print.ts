@@ -1,0 +1,69 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, release, totalmem } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { ClusterResult, LoadResult, LoadUse } from './run.ts';
+
+const RESULTS = join(dirname(fileURLToPath(import.meta.url)), '..', 'results', 'cluster.json');
+
+interface Stored {
+  benchmark: 'cluster';
+  machine: { cpu: string; cpus: number; memoryBytes: number; kernel: string };
+  what: string;
+  /** One per number of agents (and of settings beyond the default); the latest of each is kept. */
+  results: (ClusterResult & { date: string })[];
+}
+
+function stored(): Stored['results'] {
+  try {
+    return (JSON.parse(readFileSync(RESULTS, 'utf8')) as Stored).results;
+  } catch {
+    return [];
+  }
+}
+
+const keyOf = (result: ClusterResult): string => `${result.agents}/${result.spread}/${result.startMs}`;
+
+/** Keeps the figures; those of other numbers of agents stay. */
+export function storeCluster(result: ClusterResult): void {
+  const others = stored().filter((one) => keyOf(one) !== keyOf(result));
+  const all: Stored = {
+    benchmark: 'cluster',
+    machine: { cpu: cpus()[0]?.model ?? '', cpus: cpus().length, memoryBytes: totalmem(), kernel: release() },
+    what:
+      'three shoal daemons in namespaces of this machine as managers (raft on disk, mutual TLS), agents simulated in ' +
+      'two further processes on the same machine; from the first POST /services/create until the leader has ' +
+      'acknowledged (committed) the last RUNNING; GET requests at 10/s each against the leader meanwhile',
+    results: [...others, { date: new Date().toISOString(), ...result }].sort((a, b) => a.agents - b.agents),
+  };
+  mkdirSync(dirname(RESULTS), { recursive: true });
+  writeFileSync(RESULTS, `${JSON.stringify(all, undefined, 2)}\n`);
+}
+
+function useLine({ process, cpuSeconds, cpuShare, rssBytes, peakRssBytes }: LoadUse): string {
+  const mb = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MB`;
+  const cpu = `${cpuSeconds.toFixed(1)} s CPU (${(cpuShare * 100).toFixed(0)} %)`;
+  return `  ${process.padEnd(14)} ${cpu.padEnd(22)} ${mb(rssBytes)}, peak ${mb(peakRssBytes)}`;
+}
+
+function printLoad(one: LoadResult, agents: number): void {
+  console.log(`\n${one.what} replicas on ${agents} agents: ${one.tasks} Running in ${one.seconds.toFixed(1)} s`);
+  console.log(`  ${one.tasksPerSecond.toFixed(0)} tasks/s; the requests alone took ${one.createSeconds.toFixed(1)} s`);
+  for (const { what, requests, failed, medianMs, p99Ms, maxMs } of one.api) {
+    const times = [medianMs, p99Ms, maxMs].map((ms) => ms.toFixed(0)).join(' / ');
+    console.log(`  ${what.padEnd(20)} median / p99 / max ${times} ms (${requests} requests, ${failed} failed)`);
+  }
+  const { heartbeats, heartbeatMaxMs, heartbeatsSlow, sessionsLost, reports, messages } = one;
+  console.log(`  heartbeats ${heartbeats}, slowest ${heartbeatMaxMs.toFixed(0)} ms, ${heartbeatsSlow} above 1 s`);
+  console.log(`  sessions lost ${sessionsLost}; ${messages} messages of assignments, ${reports} reports`);
+  for (const use of one.uses) console.log(useLine(use));
+}
+
+export function printCluster(result: ClusterResult): void {
+  const { agents, joinSeconds, connectSeconds, idle, loads, nodesNotReady } = result;
+  console.log(`\n${agents} nodes joined through NodeCA in ${joinSeconds.toFixed(1)} s, agents connected in`);
+  console.log(`${connectSeconds.toFixed(1)} s; nodes not ready at the end: ${nodesNotReady}. Idle, heartbeats only:`);
+  for (const use of idle) console.log(useLine(use));
+  for (const load of loads) printLoad(load, agents);
+  console.log(`\nStored in ${RESULTS}`);
+}
