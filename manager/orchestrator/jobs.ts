@@ -1,8 +1,8 @@
 import { newId } from '../../base/index.ts';
-import { TaskState, UpdateStatus_UpdateState, type TaskReason } from '../../proto/index.ts';
+import { TaskState, UpdateStatus_UpdateState, type Service, type TaskReason } from '../../proto/index.ts';
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
 import { failureText, planCron } from './cron.ts';
-import { cronOf, dueAtMs, jobStatus, type Cron } from './cron-runs.ts';
+import { cronOf, dueAtMs, isUnreadable, jobStatus, withCron, type Cron } from './cron-runs.ts';
 import {
   createReconcileDuty,
   earlier,
@@ -60,7 +60,8 @@ function decideReplicatedJob(state: ServiceState): Decision {
   const spec = state.service.spec?.replicated_job;
   const total = spec?.total_completions ?? 0;
   const concurrent = spec === undefined || spec.max_concurrent === 0 ? total : spec.max_concurrent;
-  const slots = slotsOf(state).filter((slot) => isCompleted(slot) || isOccupied(state, slot));
+  const all = new Map(slotsOf(state).map((slot) => [slot.slot, slot]));
+  const slots = [...all.values()].filter((slot) => isCompleted(slot) || isOccupied(state, slot));
   const decision = superviseJob(state, slots);
   const taken = new Set(slots.map((slot) => slot.slot));
   const working = slots.filter((slot) => !isCompleted(slot) && slot.wanted.length > 0).length;
@@ -68,7 +69,8 @@ function decideReplicatedJob(state: ServiceState): Decision {
   for (let slot = 0; slot < total && room > 0; slot++) {
     if (taken.has(slot)) continue;
     room--;
-    decision.steps.push([creation(state, { slot, nodeId: '' }, runReason(state))]);
+    const desired = firstDesired(state, all.get(slot));
+    decision.steps.push([creation(state, { slot, nodeId: '' }, runReason(state), desired)]);
   }
   return decision;
 }
@@ -129,9 +131,17 @@ function decidePlainJob(state: ServiceState): Decision {
   return { ...decision, steps: steps.length > 0 ? steps : decideStatus(state) };
 }
 
+/** A job whose schedule cannot be read begins nothing, and says so. */
+function unreadable(service: Service): Service {
+  const message = 'nothing runs: this manager cannot read the schedule or its time zone';
+  return service.cron?.message === message
+    ? service
+    : withCron(service, { message, next_scheduled: null, schedule: '' });
+}
+
 /** A job that runs by the clock: the runs at work go on, the tasks of those that are no longer remembered go. */
-function decideCronJob(state: ServiceState, cron: Cron): Decision {
-  const planned = planCron(state, cron);
+function decideCronJob(state: ServiceState, cron: Cron | undefined): Decision {
+  const planned = cron === undefined ? unreadable(state.service) : planCron(state, cron);
   if (planned !== state.service) return { steps: [[{ op: 'update-service', service: planned }]] };
   const steps: Op[][] = [];
   let wakeAtMs = dueAtMs(planned);
@@ -152,7 +162,7 @@ function decideCronJob(state: ServiceState, cron: Cron): Decision {
 /** What a job needs now. Pure. */
 export function decideJob(state: ServiceState): Decision {
   const cron = cronOf(state.service);
-  return cron === undefined ? decidePlainJob(state) : decideCronJob(state, cron);
+  return cron === undefined && !isUnreadable(state.service) ? decidePlainJob(state) : decideCronJob(state, cron);
 }
 
 class JobsReconciler implements Reconciler {
