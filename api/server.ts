@@ -14,6 +14,7 @@ import { nodeRoutes } from './routes/nodes.ts';
 import { jobRunRoutes } from './routes/job-runs.ts';
 import { rebalanceRoutes } from './routes/rebalance.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
+import { serviceHistoryRoutes } from './routes/service-history.ts';
 import { statsRoutes } from './routes/stats.ts';
 import { serviceRoutes } from './routes/services.ts';
 import { swarmRoutes } from './routes/swarm.ts';
@@ -46,6 +47,7 @@ export class ApiServer {
       ...jobRunRoutes,
       ...nodeRoutes,
       ...serviceRoutes,
+      ...serviceHistoryRoutes,
       ...rebalanceRoutes,
       ...statsRoutes,
       ...taskRoutes,

@@ -24,6 +24,8 @@ const nodeDrain = (): Promise<CommandGroup> => import('./node-drain.ts').then((f
 const service = (): Promise<CommandGroup> => import('./service.ts').then((file) => file.serviceCommands);
 const serviceChange = (): Promise<CommandGroup> =>
   import('./service-change.ts').then((file) => file.serviceChangeCommands);
+const serviceHistory = (): Promise<CommandGroup> =>
+  import('./service-history.ts').then((file) => file.serviceHistoryCommands);
 const serviceRuns = (): Promise<CommandGroup> => import('./service-runs.ts').then((file) => file.serviceRunCommands);
 const serviceRebalance = (): Promise<CommandGroup> =>
   import('./service-rebalance.ts').then((file) => file.serviceRebalanceCommands);
@@ -127,13 +129,16 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     about: 'Manage swarm services',
     commands: {
       create: entry('create', serviceChange, 'Create a service'),
+      diff: entry('diff', serviceHistory, 'Show what differs between two revisions of a service'),
+      history: entry('history', serviceHistory, 'List the revisions of a service'),
       inspect: entry('inspect', service, 'Show all facts of one or more services'),
       logs: entry('logs', serviceLogs, 'Show the output of a service or a task'),
       ls: entry('ls', service, 'List services', 'list'),
+      promote: entry('promote', serviceHistory, 'Let an update go on that waits after its first tasks'),
       ps: entry('ps', service, 'List the tasks of one or more services'),
       rebalance: entry('rebalance', serviceRebalance, 'Move tasks until they are level over the nodes'),
       rm: entry('rm', service, 'Remove one or more services', 'remove'),
-      rollback: entry('rollback', serviceChange, 'Take back the last change of a service'),
+      rollback: entry('rollback', serviceChange, 'Take back the last change of a service, or go to a revision'),
       run: entry('run', serviceRuns, 'Run a job now, whatever its schedule'),
       runs: entry('runs', serviceRuns, 'List the runs of a job that runs by the clock'),
       scale: entry('scale', serviceChange, 'Set the number of replicas of services'),

@@ -135,6 +135,9 @@ export interface Service {
   UpdateStatus?: { State?: string; StartedAt?: string; CompletedAt?: string; Message?: string };
   ServiceStatus?: { RunningTasks: number; DesiredTasks: number; CompletedTasks: number };
   JobStatus?: { JobIteration?: { Index?: number } };
+  /** Shoal's own: number of the spec in force, and the canary of a running update. */
+  Revision?: number;
+  Canary?: { Tasks: number; WaitingSince?: string; PromotedAt?: string };
   Cron?: CronState;
   /** Shoal's own: since when its tasks are being levelled out by hand. */
   RebalanceRequested?: string;
@@ -167,6 +170,7 @@ export interface AutoscaleStatus {
   ChangedAt: string;
   Message: string;
 }
+
 /** Shoal's own: what the running tasks of a service use. */
 export interface ServiceStats {
   ServiceID: string;

@@ -31,6 +31,9 @@ const ERROR_WIDTH_MAX = 75;
 /** How long a converged service is watched when its update settings do not say, ns. */
 const MONITOR_DEFAULT_NS = 5e9;
 
+/** How the status of an update begins that failed and was rolled back. */
+const ROLLED_BACK = 'update rolled back due to ';
+
 /** One line to show: a status under an id, with a bar when `total` is not 0. */
 export interface ProgressLine {
   id: string;
@@ -286,6 +289,8 @@ export class Convergence {
   #convergedAtMs: number | undefined;
   #monitorMs = MONITOR_DEFAULT_NS / 1e6;
   #rollback = false;
+  /** Whether an update was seen under way: only then its end is one that we waited for. */
+  #began = false;
   #lastWord: ProgressLine | undefined;
   readonly #id: string;
   readonly #show: (line: ProgressLine) => void;
@@ -306,6 +311,13 @@ export class Convergence {
     this.#judge ??= judgeOf(service);
     const ended = this.#seeUpdate(service.UpdateStatus?.State ?? '', service.UpdateStatus?.Message ?? '');
     if (ended.done) return ended;
+    const { Canary: canary, UpdateStatus: update } = service;
+    const isUpdating = update?.State === 'updating';
+    if (isUpdating && canary?.WaitingSince !== undefined && canary.PromotedAt === undefined) {
+      const text = `${update?.Message ?? ''}; go on with "shoal service promote ${service.Spec.Name}"`;
+      this.#show({ ...line('canary', text), message: true });
+      return { done: true };
+    }
     if (this.#converged && nowMs - (this.#convergedAtMs ?? nowMs) >= this.#monitorMs) {
       this.#show(line('verify', `Service ${this.#id} converged`));
       if (this.#lastWord !== undefined) this.#show(this.#lastWord);
@@ -318,21 +330,27 @@ export class Convergence {
     switch (state) {
       case 'updating':
         this.#rollback = false;
+        this.#began = true;
         break;
       case 'completed':
         if (!this.#converged) return { done: true };
         break;
       case 'paused':
+        this.#began = true;
+        // Shown for a moment only, so that stock clients end with an error; we wait for the end.
+        if (message.startsWith(ROLLED_BACK)) break;
         return { done: true, error: `service update paused: ${message}` };
       case 'rollback_started':
         if (!this.#rollback && message !== '') this.#show(line('rollback', message));
         this.#rollback = true;
+        this.#began = true;
         break;
       case 'rollback_paused':
         return { done: true, error: `service rollback paused: ${message}` };
       case 'rollback_completed':
         if (!this.#converged) this.#lastWord = { ...line('rollback', message), message: true };
         this.#rollback = true;
+        if (this.#began && message.startsWith(ROLLED_BACK)) return { done: true, error: `service ${message}` };
         break;
     }
     return { done: false };

@@ -113,7 +113,10 @@ async function rollback(context: Context, flags: Flags, words: readonly string[]
   const { client } = context;
   const name = words[0] ?? '';
   const service = await client.get<Service>(`/services/${segment(name)}`, { insertDefaults: 'false' });
-  const query = { version: service.Version.Index, rollback: 'previous' };
+  const to = flags.string('to');
+  if (flags.changed('to') && !/^[1-9]\d{0,8}$/.test(to))
+    throw new Error(`invalid revision '${to}': a number is needed`);
+  const query = { version: service.Version.Index, ...(to === '' ? { rollback: 'previous' } : { rollbackTo: to }) };
   const answer = await client.post<Answer>(`/services/${service.ID}/update`, service.Spec, query);
   warn(context, answer.Warnings);
   say(context.out, name);
@@ -190,7 +193,11 @@ export const serviceChangeCommands: CommandGroup = {
   rollback: {
     usage: 'SERVICE',
     arguments: exactly(1),
-    options: [DETACH, option('quiet,q', 'bool', 'Show no progress')],
+    options: [
+      DETACH,
+      option('quiet,q', 'bool', 'Show no progress'),
+      option('to', 'string', 'Revision to go to; see "service history" (the former spec)'),
+    ],
     run: rollback,
   },
   scale: { usage: 'SERVICE=REPLICAS [SERVICE=REPLICAS...]', arguments: atLeast(1), options: [DETACH], run: scale },

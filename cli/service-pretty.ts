@@ -44,6 +44,22 @@ function statusLines(service: Service, nowMs: number): Lines {
   ];
 }
 
+/** Shoal's own: an update that waits after its first tasks, and which of its specs the service has. */
+function ownLines({ Canary: canary, Revision: revision }: Service, nowMs: number): Lines {
+  const ago = (time: string): string => `${humanDuration(nowMs - Date.parse(time))} ago`;
+  return [
+    ...(canary === undefined
+      ? []
+      : [
+          'Canary:',
+          ` Tasks:\t\t${canary.Tasks}`,
+          canary.WaitingSince !== undefined && ` Waiting since:\t${ago(canary.WaitingSince)}`,
+          canary.PromotedAt !== undefined && ` Promoted:\t${ago(canary.PromotedAt)}`,
+        ]),
+    (revision ?? 0) > 0 && `Revision:\t${revision}`,
+  ];
+}
+
 /** Shoal's own; docker shows the settings as labels only. */
 function autoscaleLines({ Autoscale: last, Spec: { Labels: labels = {} } }: Service, nowMs: number): Lines {
   const max = labels['shoal.autoscale.max'];
@@ -196,6 +212,7 @@ export function prettyService(service: Service, networks: ReadonlyMap<string, st
     ...map(' ', labels, '='),
     ...modeLines(service, nowMs),
     ...statusLines(service, nowMs),
+    ...ownLines(service, nowMs),
     ...autoscaleLines(service, nowMs),
     ...placementLines(service),
     ...updateLines('UpdateConfig', 'Update order', update),

@@ -18,6 +18,7 @@ import type { Flags } from './options.ts';
 import type { PortConfig, Service, SwarmInfo, Task } from './objects.ts';
 import { removeEach } from './remove.ts';
 import { NameResolver } from './resolve.ts';
+import { canaryLine } from './service-history.ts';
 import { prettyService } from './service-pretty.ts';
 import { autoscaleLine, statsOfService } from './service-stats.ts';
 import { headers, renderListing } from './table.ts';
@@ -161,7 +162,10 @@ async function tasks(context: Context, flags: Flags, words: readonly string[]): 
   const names = new NameResolver(client, flags.bool('no-resolve'));
   const how = { truncate: !flags.bool('no-trunc'), quiet: flags.bool('quiet'), format: flags.string('format') };
   await printTasks(context, found, names, how);
-  if (how.format === '' && !how.quiet) await noteAutoscaling(context, services);
+  if (how.format === '' && !how.quiet) {
+    for (const line of services.map(canaryLine)) if (line !== undefined) say(context.err, line);
+    await noteAutoscaling(context, services);
+  }
   if (missing.length > 0) throw new Error(missing.join('\n'));
 }
 

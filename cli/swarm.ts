@@ -79,6 +79,9 @@ const SPEC_OPTIONS: readonly OptionSpec[] = [
   }),
   option('max-snapshots', 'uint', 'Old Raft snapshots that are kept besides the newest'),
   option('snapshot-interval', 'uint', 'Log entries between two Raft snapshots', { shown: '10000' }),
+  option('scheduler-strategy', 'string', 'How nodes are ranked for services that choose none ("spread", "binpack")', {
+    shown: '"spread"',
+  }),
   option('autolock', 'bool', 'Managers need an unlock key after a restart'),
 ];
 
@@ -108,6 +111,9 @@ function editSwarm(spec: SwarmSpec, flags: Flags): void {
   set('node-down-after', (value) => ((spec.Dispatcher ??= {}).NodeDownAfter = value));
   set('max-snapshots', (value) => ((spec.Raft ??= {}).KeepOldSnapshots = value));
   set('snapshot-interval', (value) => ((spec.Raft ??= {}).SnapshotInterval = value));
+  if (flags.changed('scheduler-strategy')) {
+    spec.Labels = { ...spec.Labels, 'shoal.scheduler.strategy': flags.string('scheduler-strategy') };
+  }
   if (flags.changed('autolock')) (spec.EncryptionConfig ??= {}).AutoLockManagers = flags.bool('autolock');
   editCa(spec, flags);
 }

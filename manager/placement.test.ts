@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { silentLogger, VirtualClock } from '../base/index.ts';
-import { NodeStatus_State, Task, TaskState, type Partially } from '../proto/index.ts';
+import { Cluster, NodeStatus_State, Task, TaskState, type Partially } from '../proto/index.ts';
+import { TELL_AGAIN_MS } from './placement-pass.ts';
 import { createPlacement, PASS_LATEST_MS, RETRY_MS } from './placement.ts';
 import { aNode, aTask, createMemoryStore, type MemoryStore } from './store/testing.ts';
 
@@ -158,5 +159,95 @@ describe('placement', () => {
     await store.seed({ node: [aNode('n1'), aNode('n2')], task: [...failed, pending('a'), pending('b')] });
     await start();
     expect(store.view().tasksByNode('n2')).toHaveLength(2);
+  });
+
+  it('explains anew only after a while, and then only once', async () => {
+    await store.seed({ node: [aNode('n1')], task: [pending('t1', { spec: WANTS_6_CPUS })] });
+    await start();
+    const first = now('t1').status?.err;
+    await store.seed({ node: [aNode('n2'), aNode('n3')] });
+    await clock.advanceAsync(1000);
+    expect(now('t1').status?.err).toBe(first);
+    await clock.advanceAsync(TELL_AGAIN_MS);
+    expect(now('t1').status?.err).toContain('no suitable node (insufficient resources on 3 nodes)');
+    const entries = store.entries.length;
+    await clock.advanceAsync(10 * TELL_AGAIN_MS);
+    expect(store.entries.length).toBe(entries);
+  });
+
+  it('follows the strategy of the cluster', async () => {
+    const cluster = Cluster.create({
+      id: 'c',
+      spec: { annotations: { name: 'default', labels: { 'shoal.scheduler.strategy': 'binpack' } } },
+    });
+    const task = [1, 2, 3].map((slot) => pending(`t${slot}`, { slot }));
+    await store.seed({ cluster: [cluster], node: [aNode('n1'), aNode('n2')], task });
+    await start();
+    expect(store.view().tasksByNode('n1')).toHaveLength(3);
+  });
+
+  it('places many tasks in bounded transactions', async () => {
+    await store.seed({ node: [aNode('n1'), aNode('n2')] });
+    const task = Array.from({ length: 4500 }, (_, i) => pending(`t${i}`, { slot: i + 1, service_id: `s${i % 2}` }));
+    await store.seed({ task });
+    const before = store.entries.length;
+    await start();
+    await clock.advanceAsync(PASS_LATEST_MS);
+    expect(store.view().tasksByNode('n1')).toHaveLength(2250);
+    expect(store.view().tasksByNode('n2')).toHaveLength(2250);
+    expect(store.entries.length - before).toBeLessThanOrEqual(5);
+  });
+});
+
+describe('preemption', () => {
+  const important = {
+    service_id: 'db',
+    service_annotations: { name: 'db', labels: { 'shoal.priority': '10', 'shoal.preempt': 'true' } },
+    spec: WANTS_3_CPUS,
+  };
+
+  it('tells the victim to stop and why, and waits until it has', async () => {
+    const victim = { node_id: 'n1', spec: WANTS_3_CPUS, status: { state: TaskState.RUNNING } };
+    await store.seed({ node: [aNode('n1')], task: [aTask('victim', victim), pending('t1', important)] });
+    await start();
+    expect(now('victim')).toMatchObject({
+      desired_state: TaskState.SHUTDOWN,
+      status: { state: TaskState.RUNNING },
+      stopped_for: { code: 'preempted', text: 'service db (priority 10) needs its room on n1' },
+    });
+    expect(now('t1').node_id).toBe('');
+    expect(now('t1').status?.err).toContain('n1 makes room');
+    // Its replacement comes before it has stopped, and must not take the room.
+    await store.seed({ task: [pending('victim2', { spec: WANTS_3_CPUS })] });
+    await clock.advanceAsync(1000);
+    await change('victim', { status: { state: TaskState.SHUTDOWN } });
+    await clock.advanceAsync(1000);
+    expect(now('t1').node_id).toBe('n1');
+    expect(now('victim2').node_id).toBe('');
+    expect(now('victim2').desired_state).toBe(TaskState.RUNNING);
+  });
+
+  it('is decided again when the victim could not be told', async () => {
+    const victim = { node_id: 'n1', spec: WANTS_3_CPUS, status: { state: TaskState.RUNNING } };
+    await store.seed({ node: [aNode('n1')], task: [aTask('victim', victim), pending('t1', important)] });
+    store.failNext('lost');
+    await start();
+    expect(now('victim').desired_state).toBe(TaskState.RUNNING);
+    await clock.advanceAsync(RETRY_MS);
+    expect(now('victim').desired_state).toBe(TaskState.SHUTDOWN);
+  });
+
+  it('gives the room to others when the task that waited is gone', async () => {
+    const victim = { node_id: 'n1', spec: WANTS_3_CPUS, status: { state: TaskState.RUNNING } };
+    await store.seed({ node: [aNode('n1')], task: [aTask('victim', victim), pending('t1', important)] });
+    await start();
+    await store.seed({
+      task: [pending('t2', { spec: { container: { image: 'x' } } }), pending('t3', { spec: WANTS_3_CPUS })],
+    });
+    await clock.advanceAsync(1000);
+    await change('t1', { desired_state: TaskState.REMOVE });
+    await change('victim', { status: { state: TaskState.SHUTDOWN } });
+    await clock.advanceAsync(1000);
+    expect(now('t3').node_id).toBe('n1');
   });
 });

@@ -1,4 +1,4 @@
-import type { Filter, FilterName, Lack } from './filters/filter.ts';
+import { NEVER, type Filter, type FilterName } from './filters/filter.ts';
 import type { NodeView } from './node-view.ts';
 
 /** Nodes that one filter excluded. */
@@ -55,16 +55,16 @@ const EASE: Readonly<Record<FilterName, number>> = {
 interface Candidate {
   view: NodeView;
   filter: Filter;
-  lack: Lack;
+  measure: number;
 }
 
 function nearer(a: Candidate, b: Candidate): boolean {
-  const never = Number(a.lack.never ?? false) - Number(b.lack.never ?? false);
+  const never = Number(a.measure >= NEVER) - Number(b.measure >= NEVER);
   if (never !== 0) return never < 0;
   const ease = EASE[a.filter.name] - EASE[b.filter.name];
   if (ease !== 0) return ease < 0;
-  if (a.lack.measure !== b.lack.measure) return a.lack.measure < b.lack.measure;
-  return a.view.node.id < b.view.node.id;
+  if (a.measure !== b.measure) return a.measure < b.measure;
+  return a.view.id < b.view.id;
 }
 
 /** When no node fails at one filter only: what to look at, by the filter that excludes most. */
@@ -81,10 +81,6 @@ const GENERAL_FIX: Readonly<Record<FilterName, string>> = {
   'max-replicas': 'add a node, or raise --replicas-max-per-node',
 };
 
-function failing(filters: readonly Filter[], view: NodeView): Filter[] {
-  return filters.filter((filter) => !filter.check(view));
-}
-
 /**
  * Looks at every node for a task that fits nowhere: how many each filter excludes, and which node comes nearest.
  * @param filters in order. @param views all nodes; when one passes every filter the explanation says so.
@@ -95,14 +91,12 @@ export function explainFilters(filters: readonly Filter[], views: Iterable<NodeV
   let total = 0;
   for (const view of views) {
     total++;
-    const failed = failing(filters, view);
-    const [first] = failed;
-    if (first === undefined) {
-      return { text: `${view.name} can take the task`, excluded: [], fix: '' };
-    }
+    const at = filters.findIndex((filter) => !filter.check(view));
+    const first = filters[at];
+    if (first === undefined) return { text: `${view.name} can take the task`, excluded: [], fix: '' };
     counts.set(first, (counts.get(first) ?? 0) + 1);
-    if (failed.length > 1) continue;
-    const candidate = { view, filter: first, lack: first.lack(view) };
+    if (filters.some((filter, i) => i > at && !filter.check(view))) continue;
+    const candidate = { view, filter: first, measure: first.measure(view) };
     if (best === undefined || nearer(candidate, best)) best = candidate;
   }
   if (total === 0) return { text: 'no suitable node', excluded: [], fix: 'the cluster has no nodes: join one' };
@@ -113,7 +107,8 @@ export function explainFilters(filters: readonly Filter[], views: Iterable<NodeV
     .map(({ filter, count }) => ({ filter: filter.name, nodes: count, detail: filter.explain(count) }));
   const text = `no suitable node (${excluded.map((one) => one.detail).join('; ')})`;
   if (best === undefined) return { text, excluded, fix: GENERAL_FIX[excluded[0]?.filter ?? 'ready'] };
-  const { view, filter, lack } = best;
-  const nearest = { nodeId: view.node.id, name: view.name, filter: filter.name, lacks: lack.lacks };
+  const { view, filter } = best;
+  const lack = filter.lack(view);
+  const nearest = { nodeId: view.id, name: view.name, filter: filter.name, lacks: lack.lacks };
   return { text, excluded, nearest, fix: lack.fix };
 }

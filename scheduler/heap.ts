@@ -13,6 +13,18 @@ export class Heap<T> {
     return this.#items[0];
   }
 
+  push(item: T): void {
+    const items = this.#items;
+    let at = items.push(item) - 1;
+    while (at > 0) {
+      const above = (at - 1) >> 1;
+      if (!this.#less(item, items[above] as T)) break;
+      items[at] = items[above] as T;
+      at = above;
+    }
+    items[at] = item;
+  }
+
   /** Removes the first item. */
   pop(): void {
     const last = this.#items.pop();

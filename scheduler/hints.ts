@@ -6,6 +6,13 @@ export const AFFINITY_LABEL = 'shoal.affinity';
 export const ANTI_AFFINITY_LABEL = 'shoal.anti-affinity';
 export const PRIORITY_LABEL = 'shoal.priority';
 export const PREEMPT_LABEL = 'shoal.preempt';
+export const STRATEGY_LABEL = 'shoal.placement.strategy';
+/** Label of the cluster (`docker swarm` spec, Labels): the strategy of services that choose none. */
+export const CLUSTER_STRATEGY_LABEL = 'shoal.scheduler.strategy';
+
+/** How nodes are ranked: `spread` levels the tasks of a service, `binpack` fills a node before it goes to the next. */
+export type PlacementStrategy = 'spread' | 'binpack';
+const STRATEGIES: readonly PlacementStrategy[] = ['spread', 'binpack'];
 
 const PRIORITY_MIN = 0;
 const PRIORITY_MAX = 1000;
@@ -22,6 +29,8 @@ export interface PlacementHints {
   priority: number;
   /** Whether tasks of this service may push tasks of lower priority off a node when they fit nowhere. */
   preempt: boolean;
+  /** Absent: the cluster's. */
+  strategy?: PlacementStrategy;
 }
 
 const NONE: PlacementHints = { affinity: [], antiAffinity: [], priority: 0, preempt: false };
@@ -45,6 +54,26 @@ function conditions(label: string, text: string | undefined): Constraint[] {
   return parsed;
 }
 
+function isPriority(text: string): boolean {
+  return /^\d{1,4}$/.test(text) && Number(text) <= PRIORITY_MAX;
+}
+
+/** The priority among the labels of a stored service; an unreadable one counts as none given, 0. */
+export function priorityAmong(labels: Readonly<Record<string, string>> | undefined): number {
+  const text = labels?.[PRIORITY_LABEL];
+  return text === undefined || !isPriority(text) ? 0 : Number(text);
+}
+
+/**
+ * Reads a placement strategy.
+ * @param label where it stands. @throws ShoalError InvalidArgument that names the label.
+ */
+export function parseStrategy(label: string, text: string): PlacementStrategy {
+  const strategy = STRATEGIES.find((one) => one === text);
+  if (strategy === undefined) throw invalidArgument(`${label}: '${text}' is not one of ${STRATEGIES.join(', ')}`);
+  return strategy;
+}
+
 /**
  * Reads the labels of a service that concern placement.
  * @throws ShoalError InvalidArgument that names the label.
@@ -52,14 +81,16 @@ function conditions(label: string, text: string | undefined): Constraint[] {
 export function parsePlacementHints(labels: Readonly<Record<string, string>> | undefined): PlacementHints {
   if (labels === undefined) return NONE;
   const priority = labels[PRIORITY_LABEL] ?? '0';
-  if (!/^\d{1,4}$/.test(priority) || Number(priority) > PRIORITY_MAX) {
+  if (!isPriority(priority)) {
     throw invalidArgument(`${PRIORITY_LABEL}: '${priority}' is not a number from ${PRIORITY_MIN} to ${PRIORITY_MAX}`);
   }
   const preempt = labels[PREEMPT_LABEL] ?? 'false';
   if (preempt !== 'true' && preempt !== 'false') {
     throw invalidArgument(`${PREEMPT_LABEL}: '${preempt}' is neither true nor false`);
   }
+  const strategy = labels[STRATEGY_LABEL];
   return {
+    ...(strategy === undefined ? {} : { strategy: parseStrategy(STRATEGY_LABEL, strategy) }),
     affinity: conditions(AFFINITY_LABEL, labels[AFFINITY_LABEL]),
     antiAffinity: conditions(ANTI_AFFINITY_LABEL, labels[ANTI_AFFINITY_LABEL]),
     priority: Number(priority),

@@ -1,12 +1,8 @@
-import { TaskState, type Node, type Task } from '../proto/index.ts';
-import { FreeResources, hostPortsOf, reservationOf } from './resources.ts';
-
-/** Failures after which a node is avoided by a service for a while. */
-export const FAILURES_MAX = 5;
-/** How long a failure counts, ms. */
-export const FAILURE_WINDOW_MS = 5 * 60 * 1000;
-/** Services whose failures are remembered for one node. */
-const FAILING_SERVICES_MAX = 1000;
+import { NodeSpec_Availability, NodeStatus_State, TaskState, type GenericResource } from '../proto/index.ts';
+import type { Node, Task } from '../proto/index.ts';
+import type { Columns } from './columns.ts';
+import type { Kin, Kinships } from './kin.ts';
+import { GenericPools, type FreeResources } from './resources.ts';
 
 /** Whether a task holds what it reserved: from its assignment until it is seen to have ended. */
 export function occupies(task: Task): boolean {
@@ -14,122 +10,228 @@ export function occupies(task: Task): boolean {
   return task.node_id !== '' && state >= TaskState.ASSIGNED && state <= TaskState.RUNNING;
 }
 
-/** Whether a task counts for spreading: it is there and shall stay. */
-function isActive(task: Task): boolean {
-  return task.desired_state <= TaskState.COMPLETE;
+/** A task in the books: what it holds of its node. */
+export interface Held {
+  readonly id: string;
+  readonly kin: Kin;
+  readonly view: NodeView;
+  readonly nanoCpus: number;
+  readonly memoryBytes: number;
+  readonly generic: readonly GenericResource[];
+  /** Keys of its host ports. */
+  readonly ports: readonly string[];
+  /** When it was created, ms; the youngest give way first. */
+  readonly bornMs: number;
+  /** Whether it shall stay: then it counts for spreading. */
+  active: boolean;
+  /** Its place in the node's list. */
+  at: number;
 }
 
-function add(counts: Map<string, number>, key: string, by: number): void {
-  const sum = (counts.get(key) ?? 0) + by;
-  if (sum === 0) counts.delete(key);
-  else counts.set(key, sum);
+/** Room that is kept for a task which waits for others to leave. */
+export interface Promised {
+  /** The group it belongs to; all of that group's tasks may use it. */
+  groupKey: string;
+  priority: number;
+  nanoCpus: number;
+  memoryBytes: number;
+  generic: ReadonlyMap<string, number>;
+  ports: readonly string[];
 }
 
-/** One node with everything placement asks about it, kept up to date task by task. */
+/** Who asks for room: promises to others of at least the same priority are off limits. */
+export interface Asking {
+  groupKey: string;
+  priority: number;
+}
+
+const NOTHING_PROMISED: readonly Promised[] = [];
+
+function isReady(node: Node): boolean {
+  return node.status?.state === NodeStatus_State.READY && node.spec?.availability === NodeSpec_Availability.ACTIVE;
+}
+
+/** Removes a task from a list whose items know their place. */
+function takeOut(list: Held[], held: Held): void {
+  const last = list.pop() as Held;
+  if (last === held) return;
+  list[held.at] = last;
+  last.at = held.at;
+}
+
+/** One node with everything placement asks about it, kept up to date task by task. Its numbers stand in columns. */
 export class NodeView {
-  #node: Node;
-  #free: FreeResources;
-  readonly #tasks = new Map<string, Task>();
-  readonly #activeByService = new Map<string, number>();
-  readonly #hostPorts = new Map<string, number>();
-  /** Times (ms) of the latest failures, by service and spec version; never more than FAILURES_MAX each. */
-  readonly #failures = new Map<string, number[]>();
-  #active = 0;
+  readonly id: string;
+  readonly row: number;
+  readonly #columns: Columns;
+  readonly #kinships: Kinships;
+  /** Absent while tasks are known on a node that is not. */
+  #node: Node | undefined;
+  #pools: GenericPools | undefined;
+  readonly #tasks: Held[] = [];
+  /** Tasks that publish each host port; absent until there is one. */
+  #hostPorts: Map<string, Held[]> | undefined;
+  #promised = NOTHING_PROMISED;
 
-  constructor(node: Node) {
-    this.#node = node;
-    this.#free = new FreeResources(node.description?.resources);
+  constructor(id: string, columns: Columns, kinships: Kinships) {
+    this.id = id;
+    this.#columns = columns;
+    this.#kinships = kinships;
+    this.row = columns.take();
+    this.#setTotals();
   }
 
   get node(): Node {
-    return this.#node;
+    return this.#node as Node;
   }
 
-  get free(): FreeResources {
-    return this.#free;
-  }
-
-  /** Tasks of all services that are here and shall stay. */
-  get totalActiveTasks(): number {
-    return this.#active;
-  }
-
-  activeTasks(serviceId: string): number {
-    return this.#activeByService.get(serviceId) ?? 0;
+  get isKnown(): boolean {
+    return this.#node !== undefined;
   }
 
   /** What people call the node: its hostname, or its id when it has told none. */
   get name(): string {
-    return this.#node.description?.hostname || this.#node.id;
+    return this.#node?.description?.hostname || this.id;
+  }
+
+  /** What is left of its resources. */
+  get free(): FreeResources {
+    return {
+      nanoCpus: this.#columns.freeCpus[this.row] as number,
+      memoryBytes: this.#columns.freeMemory[this.row] as number,
+      units: (kind) => this.units(kind),
+    };
+  }
+
+  /** Tasks that hold something here, in no order. */
+  get tasks(): readonly Held[] {
+    return this.#tasks;
+  }
+
+  /** Tasks of all services that are here and shall stay. */
+  get totalActiveTasks(): number {
+    return this.#columns.active[this.row] as number;
+  }
+
+  get promises(): readonly Promised[] {
+    return this.#promised;
+  }
+
+  /** Tasks of a service that are here and shall stay. */
+  activeTasks(serviceId: string): number {
+    return this.#kinships.ofService(serviceId).reduce((sum, kin) => sum + (kin.active.get(this) ?? 0), 0);
+  }
+
+  /** Free units of a kind of generic resource. */
+  units(kind: string): number {
+    return this.#pools?.units(kind) ?? 0;
+  }
+
+  /** Which generic resources a task would get. */
+  choose(wanted: ReadonlyMap<string, number>): GenericResource[] {
+    return wanted.size === 0 ? [] : (this.#pools?.choose(wanted) ?? []);
   }
 
   hasHostPort(port: string): boolean {
-    return this.#hostPorts.has(port);
+    return this.#hostPorts?.has(port) ?? false;
   }
 
-  /** Who publishes a port here in host mode, in words. */
-  holderOfPort(port: string): string {
-    for (const task of this.#tasks.values()) {
-      if (!hostPortsOf(task).includes(port)) continue;
-      const service = task.service_annotations?.name ?? '';
-      return service === '' ? `task ${task.id}` : `a task of service ${service}`;
-    }
-    return 'nobody';
+  /** Who publishes a port here in host mode. */
+  holdersOfPort(port: string): readonly Held[] {
+    return this.#hostPorts?.get(port) ?? [];
   }
 
-  /** Replaces what is known of the node; its tasks stay. */
-  setNode(node: Node): void {
+  /** Keeps room; `clearPromises` ends it. */
+  promise(room: Promised): void {
+    this.#promised = [...this.#promised, room];
+    this.#columns.promised[this.row] = 1;
+  }
+
+  clearPromises(): void {
+    this.#promised = NOTHING_PROMISED;
+    this.#columns.promised[this.row] = 0;
+  }
+
+  /** One of the group's tasks has taken its room. */
+  keepPromise(groupKey: string): void {
+    const at = this.#promised.findIndex((one) => one.groupKey === groupKey);
+    if (at < 0) return;
+    this.#promised = this.#promised.toSpliced(at, 1);
+    this.#columns.promised[this.row] = this.#promised.length > 0 ? 1 : 0;
+  }
+
+  /** Promises that a group must respect. */
+  promisesTo({ groupKey, priority }: Asking): readonly Promised[] {
+    if (this.#promised.length === 0) return NOTHING_PROMISED;
+    return this.#promised.filter((one) => one.groupKey !== groupKey && one.priority >= priority);
+  }
+
+  /** Replaces what is known of the node; its tasks stay. Undefined: the node is gone. */
+  setNode(node: Node | undefined): void {
     this.#node = node;
-    this.#rebuildFree();
+    this.#setTotals();
+    this.#columns.ready[this.row] = node !== undefined && isReady(node) ? 1 : 0;
   }
 
-  #rebuildFree(): void {
-    this.#free = new FreeResources(this.#node.description?.resources);
-    for (const task of this.#tasks.values()) this.#take(task);
+  #setTotals(): void {
+    const { row } = this;
+    const columns = this.#columns;
+    const resources = this.#node?.description?.resources;
+    columns.setTotals(row, resources?.nano_cpus ?? 0, resources?.memory_bytes ?? 0);
+    columns.version[row] = (columns.version[row] as number) + 1;
+    for (const held of this.#tasks) columns.reserve(row, held.nanoCpus, held.memoryBytes);
+    this.#setPools();
   }
 
-  #take(task: Task): void {
-    this.#free.take(reservationOf(task), task.assigned_generic_resources);
+  /** Counted anew: a name that a task held may not be the node's any more. */
+  #setPools(): void {
+    const total = this.#node?.description?.resources?.generic ?? [];
+    this.#pools = total.length === 0 ? undefined : new GenericPools(total);
+    for (const { generic } of this.#tasks) this.#takeGeneric(generic);
   }
 
-  #count(task: Task, by: 1 | -1): void {
-    for (const port of hostPortsOf(task)) add(this.#hostPorts, port, by);
-    if (!isActive(task)) return;
-    this.#active += by;
-    add(this.#activeByService, task.service_id, by);
+  #takeGeneric(generic: readonly GenericResource[]): void {
+    if (generic.length === 0) return;
+    this.#pools ??= new GenericPools([]);
+    this.#pools.take(generic);
   }
 
-  addTask(task: Task): void {
-    this.removeTask(task.id);
-    this.#tasks.set(task.id, task);
-    this.#count(task, 1);
-    this.#take(task);
+  addTask(held: Held): void {
+    held.at = this.#tasks.push(held) - 1;
+    this.#columns.reserve(this.row, held.nanoCpus, held.memoryBytes);
+    this.#takeGeneric(held.generic);
+    for (const port of held.ports) this.#addPort(port, held);
+    if (held.active) this.#count(held.kin, 1);
   }
 
-  removeTask(taskId: string): void {
-    const task = this.#tasks.get(taskId);
-    if (task === undefined) return;
-    this.#tasks.delete(taskId);
-    this.#count(task, -1);
-    const generic = task.assigned_generic_resources;
-    const { nanoCpus, memoryBytes } = reservationOf(task);
-    if (generic.length > 0) this.#rebuildFree();
-    else this.#free.take({ nanoCpus: -nanoCpus, memoryBytes: -memoryBytes, generic: new Map() }, []);
+  #addPort(port: string, held: Held): void {
+    this.#hostPorts ??= new Map();
+    this.#hostPorts.set(port, [...(this.#hostPorts.get(port) ?? []), held]);
   }
 
-  /** @param key service and spec version; @param atMs time of the failure. */
-  addFailure(key: string, atMs: number): void {
-    const times = [...(this.#failures.get(key) ?? []), atMs].toSorted((a, b) => a - b).slice(-FAILURES_MAX);
-    this.#failures.delete(key);
-    this.#failures.set(key, times);
-    if (this.#failures.size <= FAILING_SERVICES_MAX) return;
-    const oldest = this.#failures.keys().next();
-    if (oldest.done !== true) this.#failures.delete(oldest.value);
+  removeTask(held: Held): void {
+    takeOut(this.#tasks, held);
+    this.#columns.reserve(this.row, -held.nanoCpus, -held.memoryBytes);
+    if (held.generic.length > 0) this.#setPools();
+    for (const port of held.ports) {
+      const left = this.holdersOfPort(port).filter((one) => one !== held);
+      if (left.length === 0) this.#hostPorts?.delete(port);
+      else this.#hostPorts?.set(port, left);
+    }
+    if (held.active) this.#count(held.kin, -1);
   }
 
-  /** Whether the service failed here too often of late. */
-  isFailing(key: string, nowMs: number): boolean {
-    const times = this.#failures.get(key) ?? [];
-    return times.filter((at) => nowMs - at < FAILURE_WINDOW_MS).length >= FAILURES_MAX;
+  /** A task that was to stay shall go, or the other way round. It keeps what it holds. */
+  setActive(held: Held, active: boolean): void {
+    if (held.active === active) return;
+    held.active = active;
+    this.#count(held.kin, active ? 1 : -1);
+  }
+
+  #count(kin: Kin, by: 1 | -1): void {
+    this.#columns.active[this.row] = (this.#columns.active[this.row] as number) + by;
+    const count = (kin.active.get(this) ?? 0) + by;
+    if (count === 0) kin.active.delete(this);
+    else kin.active.set(this, count);
   }
 }

@@ -1,4 +1,5 @@
-import type { Task } from '../proto/index.ts';
+import type { Demand } from './demand.ts';
+import { affinityFilter, antiAffinityFilter } from './filters/affinity.ts';
 import { constraintFilter } from './filters/constraint.ts';
 import type { Filter, FilterFactory } from './filters/filter.ts';
 import { hostPortFilter } from './filters/host-port.ts';
@@ -17,13 +18,23 @@ const FACTORIES: readonly FilterFactory[] = [
   pluginFilter,
   constraintFilter,
   platformFilter,
+  affinityFilter,
+  antiAffinityFilter,
   hostPortFilter,
   maxReplicasFilter,
 ];
 
+/** Those whose answer depends on nothing but the node itself, beside `ready`. */
+const FIXED: readonly FilterFactory[] = [volumesFilter, pluginFilter, constraintFilter, platformFilter];
+
+/** The filters whose answer for a node stands until the node changes, whatever tasks come and go. */
+export function fixedFiltersFor(demand: Demand): Filter[] {
+  return FIXED.map((factory) => factory(demand)).filter((filter) => filter !== undefined);
+}
+
 /** All filters that apply to a task, in order. */
-export function filtersFor(task: Task): Filter[] {
-  return FACTORIES.map((factory) => factory(task)).filter((filter) => filter !== undefined);
+export function filtersFor(demand: Demand): Filter[] {
+  return FACTORIES.map((factory) => factory(demand)).filter((filter) => filter !== undefined);
 }
 
 /** Whether every filter lets the node pass. */

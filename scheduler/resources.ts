@@ -8,14 +8,23 @@ export interface Reservation {
   generic: ReadonlyMap<string, number>;
 }
 
-/** The reservation in a task's spec. Named generic resources in a spec count one unit each. */
-export function reservationOf(task: Task): Reservation {
-  const wanted = task.spec?.resources?.reservations;
+const NO_GENERIC: ReadonlyMap<string, number> = new Map();
+const NO_PORTS: readonly string[] = [];
+
+function unitsByKind(resources: readonly GenericResource[]): ReadonlyMap<string, number> {
+  if (resources.length === 0) return NO_GENERIC;
   const generic = new Map<string, number>();
-  for (const resource of wanted?.generic ?? []) {
+  for (const resource of resources) {
     const [kind, units] = kindAndUnits(resource);
     if (units > 0) generic.set(kind, (generic.get(kind) ?? 0) + units);
   }
+  return generic;
+}
+
+/** The reservation in a task's spec. Named generic resources in a spec count one unit each. */
+export function reservationOf(task: Task): Reservation {
+  const wanted = task.spec?.resources?.reservations;
+  const generic = unitsByKind(wanted?.generic ?? []);
   return { nanoCpus: wanted?.nano_cpus ?? 0, memoryBytes: wanted?.memory_bytes ?? 0, generic };
 }
 
@@ -26,10 +35,30 @@ function kindAndUnits(resource: GenericResource): [string, number] {
 }
 
 /** `tcp/80`-like keys of the ports that a task publishes on its node itself. */
-export function hostPortsOf(task: Task): string[] {
-  return (task.endpoint?.ports ?? [])
+export function hostPortsOf(task: Task): readonly string[] {
+  const ports = task.endpoint?.ports;
+  if (ports === undefined || ports.length === 0) return NO_PORTS;
+  return ports
     .filter((port) => port.publish_mode === PortConfig_PublishMode.HOST && port.published_port !== 0)
     .map((port) => `${port.protocol}/${port.published_port}`);
+}
+
+/** Resources of a node, all of them or what is left. */
+export interface FreeResources {
+  readonly nanoCpus: number;
+  readonly memoryBytes: number;
+  /** Units of a kind of generic resource. */
+  units(kind: string): number;
+}
+
+/** What a resource description amounts to, with nothing taken. */
+export function totalOf(resources: Resources | null | undefined): FreeResources {
+  const generic = unitsByKind(resources?.generic ?? []);
+  return {
+    nanoCpus: resources?.nano_cpus ?? 0,
+    memoryBytes: resources?.memory_bytes ?? 0,
+    units: (kind) => generic.get(kind) ?? 0,
+  };
 }
 
 /** Units of one kind: a number, or a set of names. */
@@ -38,16 +67,12 @@ interface Pool {
   named: Set<string>;
 }
 
-/** What is left of a node's resources. May go below zero when a node has shrunk under its tasks. */
-export class FreeResources {
-  #nanoCpus: number;
-  #memoryBytes: number;
-  readonly #generic = new Map<string, Pool>();
+/** What is left of a node's generic resources. May go below zero when a node has shrunk under its tasks. */
+export class GenericPools {
+  readonly #pools = new Map<string, Pool>();
 
-  constructor(total: Resources | null | undefined) {
-    this.#nanoCpus = total?.nano_cpus ?? 0;
-    this.#memoryBytes = total?.memory_bytes ?? 0;
-    for (const resource of total?.generic ?? []) {
+  constructor(total: readonly GenericResource[]) {
+    for (const resource of total) {
       const named = resource.named_resource_spec;
       if (named !== undefined) this.#pool(named.kind).named.add(named.value);
       const discrete = resource.discrete_resource_spec;
@@ -55,38 +80,22 @@ export class FreeResources {
     }
   }
 
-  get nanoCpus(): number {
-    return this.#nanoCpus;
-  }
-
-  get memoryBytes(): number {
-    return this.#memoryBytes;
-  }
-
-  /** Units of a kind of generic resource. */
   units(kind: string): number {
-    const pool = this.#generic.get(kind);
+    const pool = this.#pools.get(kind);
     return pool === undefined ? 0 : pool.named.size + pool.discrete;
   }
 
   #pool(kind: string): Pool {
-    let pool = this.#generic.get(kind);
-    if (pool === undefined) this.#generic.set(kind, (pool = { discrete: 0, named: new Set() }));
+    let pool = this.#pools.get(kind);
+    if (pool === undefined) this.#pools.set(kind, (pool = { discrete: 0, named: new Set() }));
     return pool;
   }
 
-  has(wanted: Reservation): boolean {
-    if (wanted.nanoCpus > 0 && wanted.nanoCpus > this.#nanoCpus) return false;
-    if (wanted.memoryBytes > 0 && wanted.memoryBytes > this.#memoryBytes) return false;
-    for (const [kind, units] of wanted.generic) if (units > this.units(kind)) return false;
-    return true;
-  }
-
   /** Which generic resources a task would get: names first, in their order, then numbers. Changes nothing. */
-  choose(wanted: Reservation): GenericResource[] {
+  choose(wanted: ReadonlyMap<string, number>): GenericResource[] {
     const chosen: GenericResource[] = [];
-    for (const [kind, units] of wanted.generic) {
-      const names = [...(this.#generic.get(kind)?.named ?? [])].toSorted().slice(0, units);
+    for (const [kind, units] of wanted) {
+      const names = [...(this.#pools.get(kind)?.named ?? [])].toSorted().slice(0, units);
       for (const value of names) chosen.push({ named_resource_spec: { kind, value } });
       const rest = units - names.length;
       if (rest > 0) chosen.push({ discrete_resource_spec: { kind, value: rest } });
@@ -94,10 +103,8 @@ export class FreeResources {
     return chosen;
   }
 
-  take(reservation: Reservation, generic: readonly GenericResource[]): void {
-    this.#nanoCpus -= reservation.nanoCpus;
-    this.#memoryBytes -= reservation.memoryBytes;
-    for (const resource of generic) {
+  take(resources: readonly GenericResource[]): void {
+    for (const resource of resources) {
       const named = resource.named_resource_spec;
       if (named !== undefined) this.#pool(named.kind).named.delete(named.value);
       const discrete = resource.discrete_resource_spec;

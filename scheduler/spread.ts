@@ -1,28 +1,13 @@
-import { labelValue } from './constraint.ts';
 import { Heap } from './heap.ts';
-import type { NodeView } from './node-view.ts';
+import { RowHeap, type Ranking } from './ranking.ts';
+import type { Division, Topology } from './topology.ts';
 
-/** Ranks nodes for one task group. */
-export interface Ranking {
-  serviceId: string;
-  /** Service and spec version, for failures. */
-  failureKey: string;
-  nowMs: number;
-}
-
-/** A leaf's node with its rank; the counts are read anew each time the node is put back. */
-interface Ranked {
-  view: NodeView;
-  failing: boolean;
-}
-
-function better(ranking: Ranking, a: Ranked, b: Ranked): boolean {
-  if (a.failing !== b.failing) return !a.failing;
-  const ofService = a.view.activeTasks(ranking.serviceId) - b.view.activeTasks(ranking.serviceId);
-  if (ofService !== 0) return ofService < 0;
-  const total = a.view.totalActiveTasks - b.view.totalActiveTasks;
-  if (total !== 0) return total < 0;
-  return a.view.node.id < b.view.node.id;
+/** What the tree asks about nodes, by row. */
+export interface Takers {
+  /** Whether the node can take a task of the group; asked once for each node. */
+  canTake(row: number): boolean;
+  /** Gives the node a task; false when it cannot take another one afterwards. */
+  give(row: number): boolean;
 }
 
 /** Where the next task of a group goes. */
@@ -30,52 +15,50 @@ interface Branch {
   readonly label: string;
   /** Tasks of the service below this branch. */
   count: number;
-  /**
-   * Finds the best node below and gives it a task through `place`, which answers false when the node cannot take one
-   * (then it is not asked again). False when no node is left.
-   */
-  next(place: (view: NodeView) => boolean): boolean;
+  /** Gives the best node below a task. False when no node is left. */
+  next(): boolean;
 }
 
 class Leaf implements Branch {
   readonly label: string;
   count: number;
-  readonly #heap: Heap<Ranked>;
+  readonly #group: GroupSpread;
+  readonly #rows: Int32Array;
+  /** Built when the first task comes this way. */
+  #heap: RowHeap | undefined;
 
-  constructor(label: string, count: number, candidates: readonly NodeView[], ranking: Ranking) {
-    this.label = label;
-    this.count = count;
-    const ranked = candidates.map((view) => ({ view, failing: view.isFailing(ranking.failureKey, ranking.nowMs) }));
-    this.#heap = new Heap(ranked, (a, b) => better(ranking, a, b));
+  constructor(group: GroupSpread, division: Division) {
+    this.label = division.label;
+    this.count = group.countOf(division.leaf);
+    this.#group = group;
+    this.#rows = division.rows;
   }
 
-  next(place: (view: NodeView) => boolean): boolean {
-    for (let best = this.#heap.peek(); best !== undefined; best = this.#heap.peek()) {
-      if (place(best.view)) {
-        this.#heap.settleFirst();
-        this.count++;
-        return true;
-      }
-      this.#heap.pop();
-    }
-    return false;
+  next(): boolean {
+    const heap = (this.#heap ??= this.#group.best(this.#rows));
+    const row = heap.peek();
+    if (row < 0) return false;
+    if (this.#group.give(row)) heap.settleFirst();
+    else heap.pop();
+    this.count++;
+    return true;
   }
 }
 
 class Fork implements Branch {
   readonly label: string;
-  count: number;
+  count = 0;
   readonly #heap: Heap<Branch>;
 
-  constructor(label: string, count: number, children: readonly Branch[]) {
+  constructor(label: string, children: readonly Branch[]) {
     this.label = label;
-    this.count = count;
+    for (const child of children) this.count += child.count;
     this.#heap = new Heap(children, (a, b) => (a.count === b.count ? a.label < b.label : a.count < b.count));
   }
 
-  next(place: (view: NodeView) => boolean): boolean {
+  next(): boolean {
     for (let best = this.#heap.peek(); best !== undefined; best = this.#heap.peek()) {
-      if (best.next(place)) {
+      if (best.next()) {
         this.#heap.settleFirst();
         this.count++;
         return true;
@@ -86,36 +69,72 @@ class Fork implements Branch {
   }
 }
 
-/** A node and whether the group's tasks may go there. */
-export interface Candidate {
-  view: NodeView;
-  suitable: boolean;
-}
-
 /**
- * The tree of the spread preferences: each descriptor is a level, its values are branches (a missing label is the
- * branch ''). Tasks go to the branch with the fewest of the service, level by level; nodes that take no task count
- * with those they have.
+ * One group's way through the tree of its spread preferences: each descriptor is a level, its values are branches (a
+ * missing label is the branch ''). Tasks go to the branch with the fewest of the service, level by level; nodes that
+ * take no task count with those they have. Leaves rank nodes.
  */
-export function spreadTree(
-  descriptors: readonly string[],
-  candidates: readonly Candidate[],
-  ranking: Ranking,
-  label = '',
-): Branch {
-  const count = candidates.reduce((sum, { view }) => sum + view.activeTasks(ranking.serviceId), 0);
-  const [descriptor, ...rest] = descriptors;
-  if (descriptor === undefined) {
-    const suitable = candidates.filter((one) => one.suitable).map((one) => one.view);
-    return new Leaf(label, count, suitable, ranking);
+export class GroupSpread {
+  readonly #ranking: Ranking;
+  readonly #takers: Takers;
+  readonly #counts: Int32Array;
+  readonly #root: Branch;
+  readonly #scratch: Int32Array;
+  /** Tasks of the group that have no node yet. */
+  #left: number;
+
+  /**
+   * @param counts tasks of the service in each leaf. @param tasks how many tasks there are to place.
+   * @param scratch room for the rows of all nodes.
+   */
+  constructor(
+    topology: Topology,
+    counts: Int32Array,
+    { ranking, takers, tasks, scratch }: { ranking: Ranking; takers: Takers; tasks: number; scratch: Int32Array },
+  ) {
+    this.#ranking = ranking;
+    this.#takers = takers;
+    this.#counts = counts;
+    this.#left = tasks;
+    this.#scratch = scratch;
+    this.#root = this.#branch(topology.root);
   }
-  const groups = new Map<string, Candidate[]>();
-  for (const candidate of candidates) {
-    const value = labelValue(candidate.view.node, descriptor) ?? '';
-    const group = groups.get(value);
-    if (group === undefined) groups.set(value, [candidate]);
-    else group.push(candidate);
+
+  #branch(division: Division): Branch {
+    if (division.leaf >= 0) return new Leaf(this, division);
+    return new Fork(
+      division.label,
+      division.children.map((child) => this.#branch(child)),
+    );
   }
-  const children = [...groups].map(([value, group]) => spreadTree(rest, group, ranking, value));
-  return new Fork(label, count, children);
+
+  countOf(leaf: number): number {
+    return this.#counts[leaf] as number;
+  }
+
+  /** The nodes of a leaf that can take a task, as many as there are tasks, the best first. */
+  best(rows: Int32Array): RowHeap {
+    const able = this.#scratch;
+    let count = 0;
+    for (let i = 0; i < rows.length; i++) {
+      const row = rows[i] as number;
+      if (!this.#takers.canTake(row)) continue;
+      this.#ranking.rank(row);
+      able[count++] = row;
+    }
+    return RowHeap.ofBest(able, count, this.#left, this.#ranking);
+  }
+
+  /** Gives a node a task. Whether it stays in the order. */
+  give(row: number): boolean {
+    this.#left--;
+    const stays = this.#takers.give(row);
+    if (stays) this.#ranking.rank(row);
+    return stays;
+  }
+
+  /** Gives the best node of all a task; false when none can take one. */
+  next(): boolean {
+    return this.#root.next();
+  }
 }

@@ -1,6 +1,6 @@
-import { must } from '../../base/index.ts';
-import { UpdateServiceRequest_Rollback, type Service } from '../../proto/index.ts';
-import { queryBool, queryVersion, readJson } from '../body.ts';
+import { invalidArgument, must } from '../../base/index.ts';
+import { UpdateServiceRequest_Rollback, type Service, type ServiceSpec } from '../../proto/index.ts';
+import { queryBool, queryInt, queryVersion, readJson } from '../body.ts';
 import { Filters } from '../filters.ts';
 import type { JsonObject, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
@@ -72,6 +72,14 @@ function registryAuth({ request }: RequestContext): string {
   return typeof header === 'string' && header !== 'e30=' ? header : '';
 }
 
+/** The revision that a request asks for in the place of a spec; 0 for none. @throws ShoalError InvalidArgument */
+function rollbackTo(query: URLSearchParams): number {
+  if (!query.has('rollbackTo')) return 0;
+  const number = queryInt(query, 'rollbackTo') ?? 0;
+  if (number < 1) throw invalidArgument('rollbackTo is the number of a revision, 1 or more');
+  return number;
+}
+
 /**
  * Replicas of an update that names none, as a Compose file without `replicas`: Docker's 1, but a service that scales by
  * itself keeps what it has.
@@ -84,19 +92,33 @@ function replicasDefault({ spec }: Service): number {
 async function update(context: RequestContext): Promise<void> {
   const { ports, params, query, response } = context;
   const version = queryVersion(query, 'service');
-  const body = await readJson(context);
+  const revision = rollbackTo(query);
   const service = await find(ports, must(params['id'], 'id'));
-  const source = query.get('registryAuthFrom') === 'previous-spec' ? service.previous_spec : service.spec;
-  const auth = registryAuth(context) || (source?.task?.container?.pull_options?.registry_auth ?? '');
   const previous = query.get('rollback') === 'previous';
   await ports.swarm.call('UpdateService', {
     service_id: service.id,
     service_version: { index: version },
-    spec: serviceSpecFromJson(body, auth, replicasDefault(service)),
+    spec: revision > 0 ? withCredentials(context, service) : await specOf(context, service),
     rollback: previous ? UpdateServiceRequest_Rollback.PREVIOUS : UpdateServiceRequest_Rollback.NONE,
-    rollback_to: 0,
+    rollback_to: revision,
   });
   sendJson(response, { Warnings: null });
+}
+
+/** The spec that a request sends, with the registry credentials that it names. */
+async function specOf(context: RequestContext, service: Service): Promise<ServiceSpec> {
+  const body = await readJson(context);
+  const source = context.query.get('registryAuthFrom') === 'previous-spec' ? service.previous_spec : service.spec;
+  const auth = registryAuth(context) || (source?.task?.container?.pull_options?.registry_auth ?? '');
+  return serviceSpecFromJson(body, auth, replicasDefault(service));
+}
+
+/** The present spec with new registry credentials; null when the request brings none. */
+function withCredentials(context: RequestContext, { spec }: Service): ServiceSpec | null {
+  const auth = registryAuth(context);
+  const container = spec?.task?.container;
+  if (auth === '' || spec === null || spec.task === null || container === undefined) return null;
+  return { ...spec, task: { ...spec.task, container: { ...container, pull_options: { registry_auth: auth } } } };
 }
 
 async function remove({ response, ports, params }: RequestContext): Promise<void> {

@@ -4,7 +4,6 @@ import {
   durationToNs,
   ServiceSpec,
   timestampToIso,
-  type AutoscaleStatus,
   type Endpoint,
   type EndpointSpec,
   type Meta,
@@ -24,8 +23,8 @@ import {
   driverToJson,
   duration,
 } from './container-spec.ts';
-import { cronToJson } from './cron.ts';
 import { Fields, listOrNothing, mapOrNothing, textOrNothing, wordOf } from './fields.ts';
+import { ownToJson } from './service-own.ts';
 import {
   ENDPOINT_MODE,
   FAILURE_ACTION,
@@ -320,18 +319,6 @@ function endpointToJson(endpoint: Endpoint | null): JsonObject {
   };
 }
 
-function autoscaleToJson(status: AutoscaleStatus | null): JsonObject | undefined {
-  if (status === null) return undefined;
-  return {
-    FromReplicas: status.from_replicas,
-    ToReplicas: status.to_replicas,
-    CPUPercent: status.cpu_percent,
-    MemoryPercent: status.memory_percent,
-    ChangedAt: timestampToIso(status.changed_at),
-    Message: status.message,
-  };
-}
-
 /** Docker's JSON of a service, and what Shoal knows beyond. */
 export function serviceToJson(service: Service): JsonObject {
   const { update_status: status, job_status: job, previous_spec: previous } = service;
@@ -357,10 +344,7 @@ export function serviceToJson(service: Service): JsonObject {
             JobIteration: { Index: textOrNothing(job.job_iteration?.index ?? 0) },
             LastExecution: timestampToIso(job.last_execution),
           },
-    Cron: cronToJson(service),
-    // Shoal's own.
-    RebalanceRequested: service.rebalance_requested === null ? undefined : timestampToIso(service.rebalance_requested),
-    Autoscale: autoscaleToJson(service.autoscale),
+    ...ownToJson(service),
   };
 }
 

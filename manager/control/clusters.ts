@@ -9,6 +9,7 @@ import {
   type Duration,
   type KeyRotation,
 } from '../../proto/index.ts';
+import { CLUSTER_STRATEGY_LABEL, parseStrategy } from '../../scheduler/index.ts';
 import { beginRootRotation } from '../ca/index.ts';
 import { checkHeartbeats } from '../heartbeat-settings.ts';
 import { UNLOCK_KEY_BYTES, unlockKeyEntry } from '../keys/unlock-key.ts';
@@ -101,6 +102,11 @@ function mergedRaft(given: ClusterSpec['raft'], old: ClusterSpec['raft']): Clust
   };
 }
 
+function checkStrategy(labels: Readonly<Record<string, string>>): void {
+  const strategy = labels[CLUSTER_STRATEGY_LABEL];
+  if (strategy !== undefined) parseStrategy(CLUSTER_STRATEGY_LABEL, strategy);
+}
+
 /** The spec to store: what callers never see (Docker's API has no field for it) is kept when they leave it out. */
 function merged(spec: ClusterSpec, stored: Cluster): ClusterSpec {
   const old = stored.spec;
@@ -110,6 +116,7 @@ function merged(spec: ClusterSpec, stored: Cluster): ClusterSpec {
     labels: spec.annotations?.labels ?? {},
     indices: spec.annotations?.indices ?? [],
   };
+  checkStrategy(result.annotations.labels);
   result.dispatcher = mergedDispatcher(spec, stored);
   checkHeartbeats(result.dispatcher);
   result.raft = mergedRaft(spec.raft, old?.raft ?? null);

@@ -326,6 +326,11 @@ describe('the cluster', () => {
     await expect(update({ dispatcher: { heartbeat_period: { seconds: -1 } } })).rejects.toThrow(
       'heartbeat time period cannot be a negative duration',
     );
+    const strategy = (word: string) => ({ name: 'default', labels: { 'shoal.scheduler.strategy': word } });
+    await update({ annotations: strategy('binpack') });
+    await expect(update({ annotations: strategy('random') })).rejects.toThrow(
+      "shoal.scheduler.strategy: 'random' is not one of spread, binpack",
+    );
   });
 
   it('rotates a join token: another secret under the same digest', async () => {

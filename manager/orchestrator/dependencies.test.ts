@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { NodeStatus_State, TaskState, type Service } from '../../proto/index.ts';
+import { NodeStatus_State, TaskState, UpdateStatus_UpdateState, type Service } from '../../proto/index.ts';
 import { aNode, aService } from '../store/testing.ts';
 import { dependencyWait } from './dependencies.ts';
 import { orchestratorDuties } from './index.ts';
@@ -218,6 +218,19 @@ describe('while a service waits', () => {
     cluster.behaviour = obedient;
     await cluster.run(500);
     expect(cluster.running('web')).toHaveLength(1);
+  });
+
+  it('no deadline of an update runs', async () => {
+    await cluster.updateService('web', (spec) => ({
+      ...withImage('two')(spec),
+      annotations: { ...spec.annotations!, labels: { ...spec.annotations!.labels, 'shoal.update.deadline': '5s' } },
+    }));
+    await cluster.run(20_000);
+    expect(cluster.service('web').update_status?.state).toBe(UpdateStatus_UpdateState.UPDATING);
+    cluster.behaviour = obedient;
+    await cluster.run(8000);
+    expect(cluster.service('web').update_status?.state).toBe(UpdateStatus_UpdateState.COMPLETED);
+    expect(cluster.running('web')).toMatchObject([{ spec: { container: { image: 'two' } } }]);
   });
 
   it('it can be removed', async () => {

@@ -15,7 +15,8 @@ export { average } from './autoscale.ts';
 export { autoscaleOf, keepReplicas, statusAfterChange } from './autoscale-duty.ts';
 export { useOfService } from './autoscale-use.ts';
 export type { OrchestratorDeps } from './driver.ts';
-export { isWanted } from './service-view.ts';
+export { reason } from './reasons.ts';
+export { calledOff, isWanted } from './service-view.ts';
 
 /** Everything of this room that the leader runs: services of every mode, restarts, updates, and the clearing up. */
 export function orchestratorDuties(deps: OrchestratorDeps): LeaderDuty[] {

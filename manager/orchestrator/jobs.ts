@@ -1,5 +1,5 @@
 import { newId } from '../../base/index.ts';
-import { UpdateStatus_UpdateState, type TaskReason } from '../../proto/index.ts';
+import { TaskState, UpdateStatus_UpdateState, type TaskReason } from '../../proto/index.ts';
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
 import { failureText, planCron } from './cron.ts';
 import { cronOf, dueAtMs, jobStatus, type Cron } from './cron-runs.ts';
@@ -17,7 +17,7 @@ import { isCompleted, isEligible, isOver, iterationOf, presentIteration, progres
 import { reason } from './reasons.ts';
 import { allServices, removeTasks } from './replicated.ts';
 import { firstDesired, superviseSlot } from './restart.ts';
-import { modeOf, readService, type ServiceState } from './service-view.ts';
+import { calledOff, modeOf, observed, readService, type ServiceState } from './service-view.ts';
 import { isOccupied, slotsOf, type Slot } from './slot.ts';
 
 /** Why this run's tasks are created, and those of former runs go. */
@@ -25,12 +25,26 @@ function runReason(state: ServiceState): TaskReason {
   return reason('new-run', `run ${presentIteration(state)} of the job`);
 }
 
+/**
+ * Tasks that were to do again what was done after all: their slot's former task was told to stop (drained node, node that
+ * was away), yet came to its end. One that has started may go on to its own.
+ */
+function callOffWaiting(slot: Slot): Op[][] {
+  const why = reason('task-ended', 'the task before it completed after all');
+  return slot.wanted
+    .filter((task) => observed(task) < TaskState.STARTING)
+    .map((task) => [{ op: 'update', task: calledOff(task, TaskState.SHUTDOWN, why) }]);
+}
+
 /** Restarts failed tasks of slots that have not completed. */
 function superviseJob(state: ServiceState, slots: readonly Slot[]): Decision {
   const steps: Op[][] = [];
   let wakeAtMs: number | undefined;
   for (const slot of slots) {
-    if (isCompleted(slot)) continue;
+    if (isCompleted(slot)) {
+      steps.push(...callOffWaiting(slot));
+      continue;
+    }
     const supervision = superviseSlot(state, slot);
     steps.push(...supervision.steps);
     wakeAtMs = earlier(wakeAtMs, supervision.wakeAtMs);
@@ -67,7 +81,7 @@ function decideGlobalJob(state: ServiceState): Decision {
   const staying: Slot[] = [];
   const leaving: Op[][] = [];
   for (const slot of slots) {
-    const steps = isCompleted(slot) ? [] : leaveNode(state, slot);
+    const steps = isCompleted(slot) ? callOffWaiting(slot) : leaveNode(state, slot);
     if (steps !== undefined) leaving.push(...steps);
     if (steps !== undefined) taken.add(slot.nodeId);
     else if (isOccupied(state, slot)) staying.push(slot);

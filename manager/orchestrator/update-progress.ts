@@ -7,6 +7,7 @@ import {
   type Task,
 } from '../../proto/index.ts';
 import { waitingSinceMs } from '../settings/index.ts';
+import { isHeld } from './held.ts';
 import { isDirty } from './restart.ts';
 import { restartCondition } from './restart-policy.ts';
 import { createdAtMs, endedByItself, nodeFate, observed, observedAtMs, type ServiceState } from './service-view.ts';
@@ -146,11 +147,14 @@ export function overdueSlots(
   settings: UpdateSettings,
   memory: UpdateMemory,
 ): { overdue: Slot[]; wakeAtMs: number | undefined } {
+  // Until the services that this one waits for let it start, nothing can come up.
+  if (isHeld(state.service)) return { overdue: [], wakeAtMs: undefined };
   const waiting: Slot[] = [];
   // A new leader may have been away for long, and the tasks with it: its time counts from its first look.
   let progressAt = Math.max(memory.sinceMs, startedAtMs(state.service));
   const { canary } = state.service;
   progressAt = Math.max(progressAt, timestampToMs(canary?.promoted_at), timestampToMs(canary?.waiting_since));
+  progressAt = Math.max(progressAt, timestampToMs(state.service.dependencies_met));
   for (const slot of slots) {
     const first = broughtTasks(state, slot)[0];
     if (first === undefined) continue;

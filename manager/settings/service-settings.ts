@@ -5,6 +5,7 @@ import {
   parsePlacementHints,
   PREEMPT_LABEL,
   PRIORITY_LABEL,
+  STRATEGY_LABEL,
 } from '../../scheduler/index.ts';
 import { isTimeZone, parseCron } from './cron.ts';
 
@@ -191,6 +192,7 @@ const KNOWN: ReadonlySet<string> = new Set([
   ANTI_AFFINITY_LABEL,
   PRIORITY_LABEL,
   PREEMPT_LABEL,
+  STRATEGY_LABEL,
   'shoal.update.canary',
   'shoal.update.canary-wait',
   'shoal.update.deadline',

@@ -95,11 +95,29 @@ function culprit(situation: Situation, message: string): Task | undefined {
   return id === undefined ? undefined : situation.view.get('task', id);
 }
 
+interface UpdateParts {
+  headline: string | undefined;
+  causes: Cause[];
+  fix: string[];
+}
+
+/** A job is not updated in steps: its status tells of its runs. */
+function jobParts(service: Service): UpdateParts {
+  const hasFailed = service.update_status?.state === UpdateStatus_UpdateState.PAUSED;
+  const name = service.spec?.annotations?.name ?? service.id;
+  if (!hasFailed) return { headline: undefined, causes: [], fix: [] };
+  const fix = [`mend what failed, then run it again: "shoal service run ${name}"`];
+  return { headline: service.update_status?.message, causes: [], fix };
+}
+
+/** Whether a job runs by the clock and has nothing to do before its next time. */
+function isIdle(service: Service, tasks: readonly Task[]): boolean {
+  return service.cron !== null && tasks.length === 0 && service.cron.runs.every((run) => run.outcome !== 'running');
+}
+
 /** What the last update has to do with it. */
-function updateParts(
-  situation: Situation,
-  service: Service,
-): { headline: string | undefined; causes: Cause[]; fix: string[] } {
+function updateParts(situation: Situation, service: Service): UpdateParts {
+  if (isJob(service)) return jobParts(service);
   const status = service.update_status;
   const words = status === null ? undefined : UPDATE_WORDS[status.state];
   if (status === null || words === undefined) return { headline: undefined, causes: [], fix: [] };
@@ -177,7 +195,8 @@ const allRun = (total: number, word: string): string => `${total === 1 ? 'its' :
 /** Why a service is as it is: every place that is not as wanted, equal causes together. */
 export function explainService(situation: Situation, service: Service): Answer {
   const tasks = places(situation, service);
-  const total = Math.max(wantedTasks(situation, service), tasks.length);
+  const idle = isIdle(service, tasks);
+  const total = idle ? 0 : Math.max(wantedTasks(situation, service), tasks.length);
   const troubled = tasks.filter((task) => !isFine(situation, service, task));
   const fine = tasks.length - troubled.length;
   const found = groups(situation, troubled);
@@ -197,6 +216,7 @@ export function explainService(situation: Situation, service: Service): Answer {
   const missing = nothingYet(situation, service, total - tasks.length);
   const headline =
     update.headline ??
+    (idle ? 'no run is at work' : undefined) ??
     (first === undefined ? (missing[0]?.what ?? allRun(total, word)) : groupCause(first, total).what);
   return {
     kind: 'service',

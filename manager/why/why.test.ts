@@ -274,3 +274,25 @@ describe('errors in lists', () => {
     expect(show(waits)).toBe(waits);
   });
 });
+
+describe('why a job', () => {
+  const spec = { annotations: { name: 'web' }, replicated_job: { total_completions: 1, max_concurrent: 1 } };
+  const job_status = { job_iteration: { index: 0 } };
+
+  it('that failed for good tells the error and how to run it again', async () => {
+    const message = '1 of 1 tasks failed for good: task: non-zero exit (7)';
+    const update_status = { state: UpdateStatus_UpdateState.PAUSED, message };
+    const answer = await ask({ service: [aService('web', { spec, job_status, update_status })] }, 'web');
+    expect(answer.headline).toBe(message);
+    expect(answer.fix).toEqual(['mend what failed, then run it again: "shoal service run web"']);
+  });
+
+  it('that runs by the clock has nothing to do tells when it runs next', async () => {
+    const cron = { next_scheduled: at(-60_000), schedule: '* * * * * UTC' };
+    const answer = await ask({ service: [aService('web', { spec, job_status, cron })] }, 'web');
+    expect(answer.headline).toBe('no run is at work');
+    expect(answer.causes.map(({ what }) => what)).toEqual([
+      `its next run is due at ${new Date(NOW + 60_000).toISOString()}`,
+    ]);
+  });
+});

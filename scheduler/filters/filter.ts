@@ -1,4 +1,4 @@
-import type { Task } from '../../proto/index.ts';
+import type { Demand } from '../demand.ts';
 import type { NodeView } from '../node-view.ts';
 
 /** The conditions that placement puts on a node, by name, in the order in which they are looked at. */
@@ -18,10 +18,6 @@ export type FilterName = (typeof FILTER_NAMES)[number];
 
 /** What one node lacks for a task, when it lacks nothing else. */
 export interface Lack {
-  /** How far away a fit is; compared between nodes that the same filter excludes. */
-  measure: number;
-  /** Whether the node could never take the task, however empty it was. */
-  never?: boolean;
   /** For the user, after the node's name: "lacks 512MiB of memory". */
   lacks: string;
   /** For the user: what would make the task fit there. */
@@ -34,12 +30,19 @@ export interface Filter {
   check(node: NodeView): boolean;
   /** @param count number of nodes that failed, at least 1. */
   explain(count: number): string;
-  /** Asked only of a node that `check` refuses. */
+  /** How far a node that `check` refuses is from a fit; compared between nodes that the same filter excludes. */
+  measure(node: NodeView): number;
+  /** What a node that `check` refuses lacks. */
   lack(node: NodeView): Lack;
 }
 
-/** The filter for a task (and for every task of the same spec); undefined when it does not apply to it. */
-export type FilterFactory = (task: Task) => Filter | undefined;
+/**
+ * Least measure of a node that could never take the task, however empty it was: every other node is nearer.
+ */
+export const NEVER = 1e9;
+
+/** The filter for what a group of tasks asks; undefined when it does not apply to it. */
+export type FilterFactory = (demand: Demand) => Filter | undefined;
 
 /** "1 node" or "n nodes". */
 export function nodes(count: number): string {

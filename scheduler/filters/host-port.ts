@@ -1,5 +1,6 @@
-import { hostPortsOf } from '../resources.ts';
-import { nodes, type FilterFactory } from './filter.ts';
+import { takenPorts, type Demand } from '../demand.ts';
+import type { NodeView } from '../node-view.ts';
+import { nodes, type FilterFactory, type Lack } from './filter.ts';
 
 /** `80/tcp` for a person, from the key `0/80`. */
 function portName(key: string): string {
@@ -7,22 +8,28 @@ function portName(key: string): string {
   return `${port}/${['tcp', 'udp', 'sctp'][Number(protocol)] ?? protocol}`;
 }
 
+function holderOf(view: NodeView, port: string): string {
+  const [held] = view.holdersOfPort(port);
+  if (held === undefined) return 'is kept for a task of higher priority';
+  return `is held by ${held.kin.name === '' ? `task ${held.id}` : `a task of service ${held.kin.name}`}`;
+}
+
+function lackOf(view: NodeView, demand: Demand): Lack {
+  const held = takenPorts(view, demand).map((port) => `port ${portName(port)} ${holderOf(view, port)}`);
+  return {
+    lacks: `has no free port: ${held.join(', ')}`,
+    fix: 'add a node, stop what holds the port, or publish the port in ingress mode',
+  };
+}
+
 /** No other task of the node publishes the same port in host mode. */
-export const hostPortFilter: FilterFactory = (task) => {
-  const ports = hostPortsOf(task);
-  if (ports.length === 0) return undefined;
+export const hostPortFilter: FilterFactory = (demand) => {
+  if (demand.ports.length === 0) return undefined;
   return {
     name: 'host-port',
-    check: (node) => ports.every((port) => !node.hasHostPort(port)),
+    check: (view) => takenPorts(view, demand).length === 0,
     explain: (count) => `host-mode port already in use on ${nodes(count)}`,
-    lack: (view) => {
-      const taken = ports.filter((port) => view.hasHostPort(port));
-      const held = taken.map((port) => `port ${portName(port)} is held by ${view.holderOfPort(port)}`);
-      return {
-        measure: taken.length,
-        lacks: `has no free port: ${held.join(', ')}`,
-        fix: 'add a node, stop what holds the port, or publish the port in ingress mode',
-      };
-    },
+    measure: (view) => takenPorts(view, demand).length,
+    lack: (view) => lackOf(view, demand),
   };
 };

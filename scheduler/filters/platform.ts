@@ -1,12 +1,12 @@
 import { normaliseArchitecture, normaliseOs } from '../platform.ts';
-import { nodes, type FilterFactory } from './filter.ts';
+import { NEVER, nodes, type FilterFactory } from './filter.ts';
 
 function platformName(os: string, architecture: string): string {
   return `${os === '' ? 'any' : os}/${architecture === '' ? 'any' : architecture}`;
 }
 
 /** The node runs one of the platforms that the image exists for. An empty field stands for any. */
-export const platformFilter: FilterFactory = (task) => {
+export const platformFilter: FilterFactory = ({ task }) => {
   const platforms = task.spec?.placement?.platforms ?? [];
   if (platforms.length === 0) return undefined;
   const wanted = platforms.map((platform) => ({
@@ -24,12 +24,11 @@ export const platformFilter: FilterFactory = (task) => {
       );
     },
     explain: (count) => `unsupported platform on ${nodes(count)}`,
+    measure: () => NEVER,
     lack: ({ node: { description } }) => {
       const os = normaliseOs(description?.platform?.os ?? '');
       const own = platformName(os, normaliseArchitecture(description?.platform?.architecture ?? ''));
       return {
-        measure: 1,
-        never: true,
         lacks: `is ${own}, but the image exists for ${names} only`,
         fix: `add a node of ${names}, or use an image that exists for ${own}`,
       };

@@ -1,12 +1,13 @@
 import { Mount_Type, type Node, type Task } from '../../proto/index.ts';
 import { nodes, type FilterFactory } from './filter.ts';
 
-interface Plugin {
+export interface Plugin {
   type: 'Volume' | 'Network' | 'Log';
   name: string;
 }
 
-function pluginsOf(task: Task): Plugin[] {
+/** Drivers that a node must have for a task. */
+export function pluginsOf(task: Task): Plugin[] {
   const wanted: Plugin[] = [];
   for (const mount of task.spec?.container?.mounts ?? []) {
     const name = mount.volume_options?.driver_config?.name ?? '';
@@ -28,18 +29,18 @@ function has(node: Node, { type, name }: Plugin): boolean {
 }
 
 /** The node has the volume, network and log drivers that the task names. */
-export const pluginFilter: FilterFactory = (task) => {
+export const pluginFilter: FilterFactory = ({ task }) => {
   const wanted = pluginsOf(task);
   if (wanted.length === 0) return undefined;
   return {
     name: 'plugin',
     check: ({ node }) => wanted.every((plugin) => has(node, plugin)),
     explain: (count) => `missing plugin on ${nodes(count)}`,
+    measure: ({ node }) => wanted.filter((plugin) => !has(node, plugin)).length,
     lack: ({ node }) => {
       const missing = wanted.filter((plugin) => !has(node, plugin));
       const names = missing.map(({ type, name }) => `${type.toLowerCase()} driver ${name}`).join(', ');
       return {
-        measure: missing.length,
         lacks: `does not have the ${names}`,
         fix: 'install the plugin there, or choose another driver',
       };

@@ -6,14 +6,12 @@ function lackOf({ node, name }: NodeView): Lack {
   if (node.status?.state !== NodeStatus_State.READY) {
     const down = node.status?.state === NodeStatus_State.DOWN;
     return {
-      measure: 2,
       lacks: down ? 'is down' : 'is not ready',
       fix: `bring ${name} back: look at its daemon and its network`,
     };
   }
   const drained = node.spec?.availability === NodeSpec_Availability.DRAIN;
   return {
-    measure: 1,
     lacks: drained ? 'is drained' : 'is paused',
     fix: `make it active (node update --availability active ${name})`,
   };
@@ -25,5 +23,7 @@ export const readyFilter: FilterFactory = () => ({
   check: ({ node }) =>
     node.status?.state === NodeStatus_State.READY && node.spec?.availability === NodeSpec_Availability.ACTIVE,
   explain: (count) => `${nodes(count)} not available for new tasks`,
+  // A node that is there is nearer than one that is away.
+  measure: ({ node }) => (node.status?.state === NodeStatus_State.READY ? 1 : 2),
   lack: lackOf,
 });

@@ -1,6 +1,7 @@
+import { hasResources, type Demand } from '../demand.ts';
 import type { NodeView } from '../node-view.ts';
-import { FreeResources, reservationOf, type Reservation } from '../resources.ts';
-import { nodes, type FilterFactory, type Lack } from './filter.ts';
+import { totalOf, type FreeResources, type Reservation } from '../resources.ts';
+import { NEVER, nodes, type FilterFactory, type Lack } from './filter.ts';
 
 const MIB = 2 ** 20;
 
@@ -41,28 +42,41 @@ function missing(wanted: Reservation, free: FreeResources): Missing[] {
   return result;
 }
 
-function lackOf(wanted: Reservation, view: NodeView): Lack {
-  const lacking = missing(wanted, view.free);
-  const texts = lacking.map((one) => one.text).join(' and ');
-  const flags = lacking.map((one) => one.flag).join(' or ');
-  const measure = Math.max(...lacking.map((one) => one.share));
-  const never = missing(wanted, new FreeResources(view.node.description?.resources));
+function missingEvenEmpty(demand: Demand, view: NodeView): Missing[] {
+  return missing(demand.wanted, totalOf(view.node.description?.resources));
+}
+
+function lackOf(demand: Demand, view: NodeView): Lack {
+  const never = missingEvenEmpty(demand, view);
   if (never.length > 0) {
     const more = never.map((one) => one.text).join(' and ');
     const fix = `add a larger node, or lower ${never.map((one) => one.flag).join(' and ')}`;
-    return { measure, never: true, lacks: `is too small, even when empty, by ${more}`, fix };
+    return { lacks: `is too small, even when empty, by ${more}`, fix };
   }
-  return { measure, lacks: `lacks ${texts}`, fix: `free ${texts} on ${view.name}, add a node, or lower ${flags}` };
+  const lacking = missing(demand.wanted, view.free);
+  if (lacking.length === 0) {
+    return { lacks: 'keeps its room for a task of higher priority', fix: 'add a node, or raise the priority' };
+  }
+  const texts = lacking.map((one) => one.text).join(' and ');
+  const flags = lacking.map((one) => one.flag).join(' or ');
+  return { lacks: `lacks ${texts}`, fix: `free ${texts} on ${view.name}, add a node, or lower ${flags}` };
+}
+
+function measureOf(demand: Demand, view: NodeView): number {
+  const never = Math.max(0, ...missingEvenEmpty(demand, view).map((one) => one.share));
+  if (never > 0) return NEVER + never;
+  return Math.max(0, ...missing(demand.wanted, view.free).map((one) => one.share));
 }
 
 /** The node has the CPU, memory and generic resources that the task reserves. */
-export const resourceFilter: FilterFactory = (task) => {
-  const wanted = reservationOf(task);
+export const resourceFilter: FilterFactory = (demand) => {
+  const { wanted } = demand;
   if (wanted.nanoCpus === 0 && wanted.memoryBytes === 0 && wanted.generic.size === 0) return undefined;
   return {
     name: 'resource',
-    check: (node) => node.free.has(wanted),
+    check: (view) => hasResources(view, demand),
     explain: (count) => `insufficient resources on ${nodes(count)}`,
-    lack: (view) => lackOf(wanted, view),
+    measure: (view) => measureOf(demand, view),
+    lack: (view) => lackOf(demand, view),
   };
 };
