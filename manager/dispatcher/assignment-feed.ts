@@ -262,16 +262,19 @@ export class AssignmentFeed {
   }
 }
 
-/** Whether two states of a task are alike in all that is not status or version. */
+/** What changes as a task goes on; its agent knows it already. */
+const PROGRESS: Partial<Task> = { meta: null, status: null, started_at: null };
+
+/** Whether two states of a task are alike in all that is not progress. */
 function equalStable(a: Task, b: Task): boolean {
-  return sharesStable(a, b) || Task.equal({ ...a, meta: null, status: null }, { ...b, meta: null, status: null });
+  return sharesStable(a, b) || Task.equal({ ...a, ...PROGRESS }, { ...b, ...PROGRESS });
 }
 
-/** Whether two states of a task have the same objects in all that is not status or version: most updates of one do. */
+/** Whether two states of a task have the same objects in all that is not progress: most updates of one do. */
 function sharesStable(a: Task, b: Task): boolean {
   for (const key in b) {
     const name = key as keyof Task;
-    if (name !== 'meta' && name !== 'status' && a[name] !== b[name]) return false;
+    if (a[name] !== b[name] && !(name in PROGRESS)) return false;
   }
   return true;
 }

@@ -9,6 +9,7 @@ const PATCH_BITS = {
   assigned_generic_resources: 16,
   networks: 32,
   endpoint: 64,
+  started_at: 128,
 } as const;
 
 type Patched = keyof typeof PATCH_BITS;
@@ -47,6 +48,7 @@ export function patchOf(base: Task, current: Task, baseVersion: number): TaskPat
     assigned_generic_resources: has('assigned_generic_resources') ? current.assigned_generic_resources : [],
     networks: has('networks') ? current.networks : [],
     endpoint: has('endpoint') ? current.endpoint : null,
+    started_at: has('started_at') ? current.started_at : null,
   };
 }
 
@@ -62,6 +64,7 @@ export function patched(stored: Task, patch: TaskPatch): Task {
   if (has('assigned_generic_resources')) task.assigned_generic_resources = patch.assigned_generic_resources;
   if (has('networks')) task.networks = patch.networks;
   if (has('endpoint')) task.endpoint = patch.endpoint;
+  if (has('started_at')) task.started_at = patch.started_at;
   return task;
 }
 
