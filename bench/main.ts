@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { errorMessage, invalidArgument } from '../base/index.ts';
 import { clusterBench } from './cluster/run.ts';
+import { createLatency } from './create-latency.ts';
 import { PARTS, raftBench, type Part } from './raft/run.ts';
 import { startRate } from './start-rate.ts';
 
@@ -8,6 +9,7 @@ const HELP = `Usage:  npm run bench -- start-rate [--runs 3] [--replicas 100] [-
         npm run bench -- raft [--runs 3] [--seconds 3] [--kills 100] [--only PART]... [--shoal-only]
         npm run bench -- cluster [--agents 1000] [--tasks 100000] [--services 100] [--big 10000] [--start-ms 0]
                                  [--spread]
+        npm run bench -- create-latency [--runs 30]
 
 start-rate  Starts of services on real daemons in namespaces of this machine, beside Docker's own engine where dockerd
             is installed.
@@ -16,6 +18,7 @@ raft        Consensus of three processes: loads, elections, memory, beside etcd 
 cluster     The whole control plane: three managers, simulated agents on real connections, services of many tasks; then
             one big service (--big, 0 for none). --start-ms: time a container takes to start; --spread: agents connect
             to all managers, not only to the leader.
+create-latency  Time from the request for a service of one task until it runs, on a quiet cluster of five hosts.
 
 All need root. Results are stored in bench/results.
 `;
@@ -39,7 +42,7 @@ async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      runs: { type: 'string', default: '3' },
+      runs: { type: 'string' },
       replicas: { type: 'string', default: '100' },
       'shoal-only': { type: 'boolean', default: false },
       seconds: { type: 'string', default: '3' },
@@ -54,7 +57,11 @@ async function main(): Promise<void> {
       help: { type: 'boolean', short: 'h', default: false },
     },
   });
-  if (values.help || positionals.length !== 1 || !['start-rate', 'raft', 'cluster'].includes(positionals[0] ?? '')) {
+  if (
+    values.help ||
+    positionals.length !== 1 ||
+    !['start-rate', 'raft', 'cluster', 'create-latency'].includes(positionals[0] ?? '')
+  ) {
     process.stdout.write(HELP);
     process.exitCode = values.help ? 0 : 1;
     return;
@@ -69,12 +76,16 @@ async function main(): Promise<void> {
   if (positionals[0] === 'raft') {
     await raftBench({
       parts: parts(values.only),
-      runs: positive(values.runs, 'runs'),
+      runs: positive(values.runs ?? '3', 'runs'),
       seconds: positive(values.seconds, 'seconds'),
       kills: positive(values.kills, 'kills'),
       shoalOnly: values['shoal-only'],
       signal: interrupted.signal,
     });
+    return;
+  }
+  if (positionals[0] === 'create-latency') {
+    await createLatency({ runs: positive(values.runs ?? '30', 'runs'), signal: interrupted.signal });
     return;
   }
   if (positionals[0] === 'cluster') {
@@ -90,7 +101,7 @@ async function main(): Promise<void> {
     return;
   }
   await startRate({
-    runs: positive(values.runs, 'runs'),
+    runs: positive(values.runs ?? '3', 'runs'),
     replicas: positive(values.replicas, 'replicas'),
     shoalOnly: values['shoal-only'],
     signal: interrupted.signal,

@@ -2,7 +2,12 @@
 import { Client } from '@grpc/grpc-js';
 import { errorMessage, must, retry, systemClock, systemRandom } from '../../base/index.ts';
 import { anonymousCredentials, callUnary, CA_SERVER_NAME, channelOptions, createCsr } from '../../identity/index.ts';
-import { IssueNodeCertificateRequest, NodeCAService, NodeCertificateStatusRequest, type IssueNodeCertificateResponse } from '../../proto/index.ts';
+import {
+  IssueNodeCertificateRequest,
+  NodeCAService,
+  NodeCertificateStatusRequest,
+  type IssueNodeCertificateResponse,
+} from '../../proto/index.ts';
 import { SimulatedAgent, type AgentIdentity } from './agent.ts';
 import type { HostOrder, HostReport } from './protocol.ts';
 

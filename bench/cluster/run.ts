@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { httpJson, must, readFileIfExists, ShoalError, systemClock } from '../../base/index.ts';
+import { httpJson, must, readFileIfExists, retry, ShoalError, systemClock, systemRandom } from '../../base/index.ts';
 import { Lab, leftovers, type HostFacts } from '../../lab/index.ts';
 import { AgentHosts, buildAgentHost } from './agents.ts';
 import { ApiProbe, type Latency } from './api-probe.ts';
@@ -112,7 +112,7 @@ function logTail(lab: Lab): string {
 async function measure(bed: Bed, options: ClusterOptions, loadBefore: number): Promise<ClusterResult> {
   const { agents } = bed;
   const { signal } = options;
-  await prepare(bed);
+  await prepare(bed, signal);
   const joinSeconds = await timed(() => joinAgents(bed, options));
   console.log(`${options.agents} nodes joined in ${joinSeconds.toFixed(1)} s`);
   const connectSeconds = await timed(async () => {
@@ -153,17 +153,25 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
 }
 
 /** Managers take no tasks: their own agents would make real containers. */
-async function prepare({ leader }: Bed): Promise<void> {
+async function prepare({ leader, hosts }: Bed, signal: AbortSignal): Promise<void> {
   const host = leader.docker_host;
   interface ApiNode {
     ID: string;
     Version: { Index: number };
     Spec: Record<string, unknown>;
+    Status: { State: string };
   }
-  for (const node of await httpJson<ApiNode[]>({ host, method: 'GET', path: '/nodes' })) {
-    const path = `/nodes/${node.ID}/update?version=${node.Version.Index}`;
-    await httpJson({ host, method: 'POST', path, body: { ...node.Spec, Availability: 'drain' } });
-  }
+  const drain = async (): Promise<void> => {
+    const nodes = await httpJson<ApiNode[]>({ host, method: 'GET', path: '/nodes' });
+    const ready = nodes.filter((node) => node.Status.State === 'ready');
+    if (ready.length < hosts.length) throw new ShoalError('Unavailable', 'the managers are not ready yet');
+    for (const node of ready.filter((one) => one.Spec['Availability'] !== 'drain')) {
+      const path = `/nodes/${node.ID}/update?version=${node.Version.Index}`;
+      await httpJson({ host, method: 'POST', path, body: { ...node.Spec, Availability: 'drain' } });
+    }
+  };
+  // A node that reports meanwhile makes the version that was read an old one.
+  await retry(drain, { attempts: 20, baseMs: 200, capMs: 1000, clock: systemClock, random: systemRandom, signal });
 }
 
 /** The host whose manager leads now. */
