@@ -1,4 +1,5 @@
 import { TaskPatch, TaskTemplate, type Task } from '../../proto/index.ts';
+import { sameMessage } from './dirty.ts';
 
 /** What `TaskPatch.fields` names, bit by bit. Numbers stay: they stand in logs. */
 const PATCH_BITS = {
@@ -68,11 +69,19 @@ export function patched(stored: Task, patch: TaskPatch): Task {
   return task;
 }
 
+/** Templates of one spec that a task is compared with, the newest. */
+const TEMPLATES_COMPARED_MAX = 4;
+
+/** Whether a task has what a template of the same spec says. The spec is large and compared by identity alone. */
+function fits(template: Template, task: Task): boolean {
+  return TEMPLATE_FIELDS.every((name) => template[name] === task[name] || sameMessage(template[name], task[name]));
+}
+
 type Template = Pick<Task, (typeof TEMPLATE_FIELDS)[number]>;
 
 /**
- * Collects what tasks have in common, so that it is encoded once. Tasks share a template when they share its parts (the
- * same objects, not equal ones): those that the orchestrator makes for one service do.
+ * Collects what tasks have in common, so that it is encoded once. Tasks share a template when they share the spec (the
+ * same object, not an equal one), as those do that the orchestrator makes for one service, and the rest is equal.
  */
 export class TemplateWriter {
   readonly #bySpec = new Map<object, { template: Template; number: number }[]>();
@@ -89,7 +98,7 @@ export class TemplateWriter {
   numberOf(task: Task): number {
     if (task.spec === null) return 0;
     const known = this.#bySpec.get(task.spec) ?? [];
-    const same = known.find(({ template }) => TEMPLATE_FIELDS.every((name) => template[name] === task[name]));
+    const same = known.slice(-TEMPLATES_COMPARED_MAX).find(({ template }) => fits(template, task));
     if (same !== undefined) return same.number;
     const { spec, service_annotations, endpoint, log_driver, spec_version } = task;
     const template = { spec, service_annotations, endpoint, log_driver, spec_version };
