@@ -11,6 +11,7 @@ import { dataRoutes } from './routes/data.ts';
 import { imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
+import { planRoutes } from './routes/plan.ts';
 import { jobRunRoutes } from './routes/job-runs.ts';
 import { rebalanceRoutes } from './routes/rebalance.ts';
 import { recoveryRoutes } from './routes/recovery.ts';
@@ -52,6 +53,7 @@ export class ApiServer {
       ...statsRoutes,
       ...taskRoutes,
       ...whyRoutes,
+      ...planRoutes,
       ...dataRoutes,
       ...networkRoutes,
       ...imageRoutes,

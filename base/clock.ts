@@ -115,16 +115,16 @@ export class VirtualClock implements Clock {
   async advanceAsync(ms: number): Promise<void> {
     assert(ms >= 0, 'time does not go back');
     const end = this.#now + ms;
-    await settle();
+    await nextTurn();
     for (let next = this.#earliest(); next !== undefined && next.at <= end; next = this.#earliest()) {
       const due = next;
       this.#timers = this.#timers.filter((other) => other !== due);
       this.#now = due.at;
       due.run();
-      await settle();
+      await nextTurn();
     }
     this.#now = end;
-    await settle();
+    await nextTurn();
   }
 
   #earliest(): VirtualTimer | undefined {
@@ -136,7 +136,7 @@ export class VirtualClock implements Clock {
   }
 }
 
-/** Lets everything that is already resolved run. Used by virtual time only. */
-async function settle(): Promise<void> {
+/** Lets everything that is already resolved run, and then whatever else the process has to do: one turn of its loop. */
+export async function nextTurn(): Promise<void> {
   await new Promise<void>((resolve) => setImmediate(resolve));
 }

@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { errorMessage, invalidArgument } from '../base/index.ts';
 import { clusterBench } from './cluster/run.ts';
 import { createLatency } from './create-latency.ts';
+import { failover } from './failover.ts';
 import { PARTS, raftBench, type Part } from './raft/run.ts';
 import { startRate } from './start-rate.ts';
 
@@ -10,6 +11,7 @@ const HELP = `Usage:  npm run bench -- start-rate [--runs 3] [--replicas 100] [-
         npm run bench -- cluster [--agents 1000] [--tasks 100000] [--services 100] [--big 10000] [--start-ms 0]
                                  [--spread]
         npm run bench -- create-latency [--runs 30]
+        npm run bench -- failover [--runs 3]
 
 start-rate  Starts of services on real daemons in namespaces of this machine, beside Docker's own engine where dockerd
             is installed.
@@ -19,9 +21,13 @@ cluster     The whole control plane: three managers, simulated agents on real co
             one big service (--big, 0 for none). --start-ms: time a container takes to start; --spread: agents connect
             to all managers, not only to the leader.
 create-latency  Time from the request for a service of one task until it runs, on a quiet cluster of five hosts.
+failover    A worker is cut off: time until its tasks run elsewhere, and until it has stopped its own when it is back; and a
+            cut of 3 s, which must change nothing.
 
 All need root. Results are stored in bench/results.
 `;
+
+const BENCHES: readonly string[] = ['start-rate', 'raft', 'cluster', 'create-latency', 'failover'];
 
 function positive(text: string, flag: string, most = 5000, least = 1): number {
   const value = Number(text);
@@ -57,11 +63,7 @@ async function main(): Promise<void> {
       help: { type: 'boolean', short: 'h', default: false },
     },
   });
-  if (
-    values.help ||
-    positionals.length !== 1 ||
-    !['start-rate', 'raft', 'cluster', 'create-latency'].includes(positionals[0] ?? '')
-  ) {
+  if (values.help || positionals.length !== 1 || !BENCHES.includes(positionals[0] ?? '')) {
     process.stdout.write(HELP);
     process.exitCode = values.help ? 0 : 1;
     return;
@@ -86,6 +88,10 @@ async function main(): Promise<void> {
   }
   if (positionals[0] === 'create-latency') {
     await createLatency({ runs: positive(values.runs ?? '30', 'runs'), signal: interrupted.signal });
+    return;
+  }
+  if (positionals[0] === 'failover') {
+    await failover({ runs: positive(values.runs ?? '3', 'runs'), signal: interrupted.signal });
     return;
   }
   if (positionals[0] === 'cluster') {

@@ -36,6 +36,7 @@ const swarm = (): Promise<CommandGroup> => import('./swarm.ts').then((file) => f
 const swarmSecrets = (): Promise<CommandGroup> => import('./swarm-keys.ts').then((file) => file.swarmKeyCommands);
 const swarmBackup = (): Promise<CommandGroup> => import('./swarm-backup.ts').then((file) => file.swarmBackupCommands);
 const system = (): Promise<CommandGroup> => import('./system.ts').then((file) => file.systemCommands);
+const plan = (): Promise<CommandGroup> => import('./plan.ts').then((file) => file.planCommands);
 const why = (): Promise<CommandGroup> => import('./why.ts').then((file) => file.whyCommands);
 const volume = (): Promise<CommandGroup> => import('./volume.ts').then((file) => file.volumeCommands);
 const secret = (): Promise<CommandGroup> => import('./data.ts').then((file) => file.secretCommands);
@@ -122,6 +123,16 @@ export const GROUPS: Readonly<Record<string, Group>> = {
       ps: entry('ps', node, 'List the tasks of one or more nodes, by default of this one'),
       rm: entry('rm', node, 'Remove nodes from the swarm', 'remove'),
       update: entry('update', node, 'Change a node'),
+    },
+  },
+  plan: {
+    about: 'Tell what a change would do, without making it',
+    commands: {
+      'node-down': entry('node-down', plan, 'The loss of a node'),
+      'node-drain': entry('node-drain', plan, 'Draining a node'),
+      'service create': entry('service create', plan, 'A new service'),
+      'service rm': entry('service rm', plan, 'The removal of a service'),
+      'service update': entry('service update', plan, 'A change of a service'),
     },
   },
   secret: data('secret', secret),

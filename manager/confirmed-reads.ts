@@ -1,7 +1,7 @@
 import type { Control } from './control/index.ts';
 
 /** Methods of the Control service that change nothing. */
-export const isRead = (method: string): boolean => /^(Get|List|Explain)/.test(method);
+export const isRead = (method: string): boolean => /^(Get|List|Explain|Plan)/.test(method);
 
 /**
  * The same service, but each reading first waits for `barrier`: a leader that was stopped, or cut off, does not know yet

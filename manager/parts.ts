@@ -26,6 +26,7 @@ import {
   RaftAccess,
   type MembershipRaft,
 } from './membership/index.ts';
+import { createPlanner } from './plan/index.ts';
 import type { WordsContext } from './quorum-words.ts';
 import { ManagerClients, ManagerServer } from './server/index.ts';
 import { addServices } from './services.ts';
@@ -170,6 +171,7 @@ function createControlFor(base: Base, dispatcher: Dispatcher): Control {
   const { late, cluster } = base;
   return createControl({
     ...depsOf(base, 'control'),
+    planner: createPlanner(depsOf(base, 'plan')),
     usage: dispatcher.usage,
     membership: {
       managerStatus: (nodeId) => managerStatusOf(cluster, nodeId),

@@ -156,6 +156,28 @@ describe('agent', () => {
     expect(executor.container('t1').calls).toEqual(['prepare', 'start', 'wait']);
   });
 
+  it('is back at once when its silent managers answer again, and tries no session meanwhile', async () => {
+    const manager = managers.get('a') as FakeManager;
+    manager.peers.splice(0, 3, 'a');
+    let tries = 0;
+    const connect = (): AgentConnection => {
+      tries++;
+      return { ...manager.connection(), isConnected: () => manager.alive };
+    };
+    const running = await begin({ connect, reaches: () => Promise.resolve(manager.alive) });
+    await eventually(() => expect(running.status().connected).toBe(true));
+    manager.die();
+    await systemClock.sleep(1_500);
+    const before = tries;
+    await systemClock.sleep(1_000);
+    expect(tries).toBe(before);
+    manager.assignments = new BoundedQueue(10);
+    manager.alive = true;
+    const startedMs = performance.now();
+    await eventually(() => expect(running.status().connected).toBe(true));
+    expect(performance.now() - startedMs).toBeLessThan(900);
+  });
+
   it('ends a session whose assignments have a gap', async () => {
     const manager = managers.get('a') as FakeManager;
     manager.peers.splice(0, 3, 'a');

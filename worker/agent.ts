@@ -11,6 +11,7 @@ import { type Node, type SessionMessage, type WeightedPeer } from '../proto/inde
 import type { AgentConnection, ConnectManager } from './connection.ts';
 import type { Executor } from './executor.ts';
 import { LogPublisher } from './log-publisher.ts';
+import { Prober, type Reaches } from './prober.ts';
 import { Reporter } from './reporter.ts';
 import { runSession, SessionReopen } from './session.ts';
 import { StateDb, type StateRecord } from './state-db.ts';
@@ -24,10 +25,15 @@ const QUICK_TRIES = 3;
 const OPEN_TIMEOUT_QUICK_MS = 2000;
 const OPEN_TIMEOUT_MS = 5000;
 
+/** No try was made: the manager is known to be silent. */
+class Silent extends Error {}
+
 export interface AgentOptions {
   nodeId: string;
   executor: Executor;
   connect: ConnectManager;
+  /** Asks whether a host takes connections, see `Prober`; absent: only the pauses count. */
+  reaches?: Reaches;
   /** Addresses (`host:port`) to begin with; the managers' own list replaces them. */
   managers: readonly string[];
   /** Directory of the agent's own record; made when missing. */
@@ -74,6 +80,7 @@ export class Agent {
   #hint = new AbortController();
   #sessionId = '';
   #established = false;
+  readonly #prober: Prober | undefined;
   /** Whether the last try got as far as a session. */
   #hadSession = false;
   #rootCa: Uint8Array | undefined;
@@ -84,6 +91,9 @@ export class Agent {
     this.#managers = [...options.managers];
     this.#db = options.record ?? new StateDb(options.stateDir, log);
     this.#group = new TaskGroup(log);
+    const { reaches, random } = options;
+    const onAnswer = (address: string): void => this.#try([address]);
+    this.#prober = reaches && new Prober({ reaches, clock, random, onAnswer });
     this.#tasks = new TaskSet({
       executor,
       db: this.#db,
@@ -105,6 +115,7 @@ export class Agent {
   /** Ends the session. Containers go on. */
   async stop(): Promise<void> {
     await this.#group.stop();
+    await this.#prober?.clear();
     await this.#tasks.stop();
     await this.#db.close();
   }
@@ -112,6 +123,11 @@ export class Agent {
   /** Further addresses of managers, tried first: after a restore the managers that this agent knows are gone. */
   tryManagers(addresses: readonly string[]): void {
     this.#managers = [...new Set([...addresses, ...this.#managers])];
+    this.#try(addresses);
+  }
+
+  /** Tries these next, and at once. */
+  #try(addresses: readonly string[]): void {
     this.#preferred = [...addresses];
     this.#hint.abort();
     this.#hint = new AbortController();
@@ -134,6 +150,7 @@ export class Agent {
       const address = this.#choose();
       try {
         if (address === undefined) throw new Error('no manager is known');
+        if (this.#prober?.isSilent(address) === true) throw new Silent();
         await this.#session(address, failures, signal);
       } catch (error) {
         if (signal.aborted) return;
@@ -142,7 +159,9 @@ export class Agent {
         if (this.#hadSession) [failures, rounds] = [0, 0];
         // The manager does not know the session (any more): ask for a new one.
         if (isShoalError(error, 'NotFound', 'InvalidArgument', 'DataLoss')) this.#sessionId = '';
-        log.warn('no session with a manager; trying again', { manager: address, error: errorMessage(error) });
+        if (!(error instanceof Silent)) {
+          log.warn('no session with a manager; trying again', { manager: address, error: errorMessage(error) });
+        }
       }
       failures++;
       // The pause grows with each round: where most managers are gone, the one that is left must be found soon.
@@ -171,6 +190,7 @@ export class Agent {
       );
     } finally {
       this.#established = false;
+      if (!this.#hadSession && !signal.aborted && connection.isConnected?.() === false) this.#prober?.suspect(address);
       connection.close();
     }
   }
@@ -181,6 +201,7 @@ export class Agent {
       onEstablished: (sessionId) => {
         this.#hadSession = true;
         this.#established = true;
+        this.#forgetSilence();
         this.#sessionId = sessionId;
         this.#options.log.info('session with a manager', { manager: address, session: sessionId });
         this.#tasks.reportAll();
@@ -191,6 +212,12 @@ export class Agent {
       onSubscription: (message, signal) => this.#logs.handle(message, connection, signal),
       usage: (signal) => this.#usage.take(signal),
     };
+  }
+
+  #forgetSilence(): void {
+    this.#prober?.clear().catch((error: unknown) => {
+      this.#options.log.error('managers that were silent are still asked', { error });
+    });
   }
 
   #onMessage(message: SessionMessage): void {

@@ -1,5 +1,10 @@
 import { invalidArgument, must } from '../../base/index.ts';
-import { UpdateServiceRequest_Rollback, type Service, type ServiceSpec } from '../../proto/index.ts';
+import {
+  UpdateServiceRequest_Rollback,
+  type Service,
+  type ServiceSpec,
+  type UpdateServiceRequest,
+} from '../../proto/index.ts';
 import { queryBool, queryInt, queryVersion, readJson } from '../body.ts';
 import { Filters } from '../filters.ts';
 import type { JsonObject, Ports } from '../ports.ts';
@@ -67,7 +72,7 @@ async function inspect({ response, ports, params, query }: RequestContext): Prom
 }
 
 /** The header as given; '' when there are no credentials in it. */
-function registryAuth({ request }: RequestContext): string {
+export function registryAuth({ request }: RequestContext): string {
   const header = request.headers['x-registry-auth'];
   return typeof header === 'string' && header !== 'e30=' ? header : '';
 }
@@ -89,20 +94,25 @@ function replicasDefault({ spec }: Service): number {
   return scales ? (spec?.replicated?.replicas ?? 1) : 1;
 }
 
-async function update(context: RequestContext): Promise<void> {
-  const { ports, params, query, response } = context;
+/** What the body and the query of an update ask for. */
+export async function updateRequest(context: RequestContext): Promise<UpdateServiceRequest> {
+  const { ports, params, query } = context;
   const version = queryVersion(query, 'service');
   const revision = rollbackTo(query);
   const service = await find(ports, must(params['id'], 'id'));
   const previous = query.get('rollback') === 'previous';
-  await ports.swarm.call('UpdateService', {
+  return {
     service_id: service.id,
     service_version: { index: version },
     spec: revision > 0 ? withCredentials(context, service) : await specOf(context, service),
     rollback: previous ? UpdateServiceRequest_Rollback.PREVIOUS : UpdateServiceRequest_Rollback.NONE,
     rollback_to: revision,
-  });
-  sendJson(response, { Warnings: null });
+  };
+}
+
+async function update(context: RequestContext): Promise<void> {
+  await context.ports.swarm.call('UpdateService', await updateRequest(context));
+  sendJson(context.response, { Warnings: null });
 }
 
 /** The spec that a request sends, with the registry credentials that it names. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { SeededRandom, systemRandom } from '../../base/index.ts';
-import { Config, Service } from '../../proto/index.ts';
+import { Config, Service, ServiceRevision } from '../../proto/index.ts';
 import { encodeSnapshot } from '../store/codec.ts';
 import { TableSet } from '../store/tables.ts';
 import { readContent, recordsOf, type Manifest } from './content.ts';
@@ -24,6 +24,8 @@ function tables(): TableSet {
   for (let i = 0; i < 300; i++) {
     set.put('service', Service.create({ id: `s${i}`, spec: { annotations: { name: `service-${i}` } } }));
   }
+  const spec = { annotations: { name: 'service-0' } };
+  set.put('revision', ServiceRevision.create({ id: 's0.1', service_id: 's0', number: 1, spec, reason: 'create' }));
   // Larger than a chunk, and of every byte value.
   const data = Uint8Array.from({ length: 700_000 }, (_, i) => (i * 31) % 256);
   set.put('config', Config.create({ id: 'big', spec: { annotations: { name: 'big' }, data } }));
@@ -51,7 +53,7 @@ describe.each([
     const set = tables();
     const read = await readContent(pieces(await make(passphrase, set), size), passphrase);
     expect(Buffer.compare(encodeSnapshot(read.tables), encodeSnapshot(set))).toBe(0);
-    expect(read.manifest).toMatchObject({ ...about, counts: { service: 300, config: 1, node: 0 } });
+    expect(read.manifest).toMatchObject({ ...about, counts: { service: 300, config: 1, revision: 1, node: 0 } });
     expect(read.header).toMatchObject({ format: FORMAT, version: '0.1.0', createdMs: options.createdMs });
   });
 

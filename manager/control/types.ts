@@ -1,5 +1,12 @@
 import type { Clock, Logger, Random } from '../../base/index.ts';
-import type { ControlService, ManagerStatus, RequestOf, ResponseOf } from '../../proto/index.ts';
+import type {
+  ControlService,
+  ManagerStatus,
+  PlanRequest,
+  PlanResponse,
+  RequestOf,
+  ResponseOf,
+} from '../../proto/index.ts';
 import type { UsageSource } from '../dispatcher/index.ts';
 import type { Store } from '../store/types.ts';
 
@@ -18,6 +25,9 @@ export interface MembershipPort {
   canRemove(nodeId: string): boolean;
 }
 
+/** Finds out what a change would do. */
+export type Planner = (request: PlanRequest) => Promise<PlanResponse>;
+
 export interface ControlOptions {
   store: Store;
   clock: Clock;
@@ -25,6 +35,8 @@ export interface ControlOptions {
   log: Logger;
   /** Absent: what stands in the node objects counts, and no quorum is checked. */
   membership?: MembershipPort;
+  /** Absent: plans are refused. */
+  planner?: Planner;
   /** What tasks use; absent: nothing is known. */
   usage?: UsageSource;
 }

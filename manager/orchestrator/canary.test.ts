@@ -251,6 +251,22 @@ describe('while a canary waits', () => {
     expect(service()).toEqual(before);
   });
 
+  it('its constraints reject no task of the old version, also when a node changes', async () => {
+    await start({});
+    const before = cluster.running(id).map((task) => task.id);
+    await change((spec) => {
+      const placement = { constraints: ['node.id==n1'], preferences: [], platforms: [], max_replicas: 0 };
+      return withImage('two')({ ...spec, task: { ...spec.task!, placement } });
+    });
+    await until(waits);
+    for (const node of ['n2', 'n3', 'n4']) {
+      await cluster.store.update((tx) => tx.update('node', { ...tx.get('node', node)!, description: null }));
+    }
+    await cluster.run(3_000);
+    expect(running()).toBe('one one one two');
+    expect(cluster.running(id).filter((task) => before.includes(task.id))).toHaveLength(3);
+  });
+
   it('no deadline passes', async () => {
     await start({});
     await waiting();

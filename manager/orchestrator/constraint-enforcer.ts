@@ -7,6 +7,7 @@ import {
   type Task,
 } from '../../proto/index.ts';
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
+import { openCanary, slotCount } from '../settings/index.ts';
 import { satisfiesConstraints } from './constraints.ts';
 import { createReconcileDuty, type Decision, type OrchestratorDeps, type Reconciler } from './driver.ts';
 import { reason } from './reasons.ts';
@@ -78,6 +79,15 @@ function rejected(task: Task, err: string, nowMs: number): Task {
   };
 }
 
+/** Those of the service as it is now; those of the task's own version while a canary of the next one waits. */
+function constraintsOf(task: Task, view: ReadView): readonly string[] {
+  const service = view.get('service', task.service_id);
+  const isFormer = service !== undefined && service.spec_version?.index !== task.spec_version?.index;
+  const isHeld = isFormer && openCanary(service, slotCount(service, view.tasksByService(service.id))) !== undefined;
+  const spec = isHeld ? task.spec : (service?.spec?.task ?? task.spec);
+  return spec?.placement?.constraints ?? [];
+}
+
 /**
  * Rejects tasks that their node may not or cannot hold any more, so that they are replaced elsewhere (swarmkit.md
  * §3.8). When a node has shrunk, the oldest tasks stay.
@@ -93,8 +103,7 @@ export function decideNode(nodeId: string, view: ReadView, nowMs: number): Decis
     .filter((task) => observed(task) >= TaskState.ASSIGNED && observed(task) <= TaskState.RUNNING)
     .sort((a, b) => createdAtMs(a) - createdAtMs(b) || (a.id < b.id ? -1 : 1));
   for (const task of tasks) {
-    const current = view.get('service', task.service_id)?.spec?.task ?? task.spec;
-    if (!satisfiesConstraints(current?.placement?.constraints ?? [], node)) {
+    if (!satisfiesConstraints(constraintsOf(task, view), node)) {
       steps.push([{ op: 'update', task: rejected(task, CONSTRAINT_ERROR, nowMs) }]);
     } else if (free !== undefined && !take(free, task)) {
       steps.push([{ op: 'update', task: rejected(task, RESOURCE_ERROR, nowMs) }]);

@@ -42,6 +42,11 @@ export function cronOf(service: Service): Cron | undefined {
   return known.cron;
 }
 
+/** Whether a job has a schedule that nobody here can read: not known any more, or not yet. It must not run as if it had none. */
+export function isUnreadable(service: Service): boolean {
+  return isJob(service) && labelsOf(service)['shoal.cron'] !== undefined && cronOf(service) === undefined;
+}
+
 /** The runs that are at work, oldest first. */
 export function workingRuns(service: Service): CronRun[] {
   return (service.cron?.runs ?? []).filter((run) => run.outcome === 'running');

@@ -246,6 +246,17 @@ describe('a change of the job', () => {
   });
 });
 
+it('a schedule that this manager cannot read runs nothing, and goes on when it can', async () => {
+  await create({ 'shoal.cron.timezone': 'Europe/Atlantis' });
+  await cluster.run(2 * MINUTE_MS);
+  expect(cluster.tasks('tidy')).toEqual([]);
+  expect(cluster.service('tidy').cron?.message).toContain('cannot read the schedule');
+  await cluster.updateService('tidy', withLabels({ 'shoal.cron': '* * * * *' }));
+  await cluster.run(MINUTE_MS + 3000);
+  expect(outcomes()).toEqual(['complete']);
+  expect(cluster.service('tidy').cron?.message).toBe('');
+});
+
 describe('a run by hand', () => {
   it('begins at once and changes nothing about the schedule', async () => {
     await create({ 'shoal.cron': '@yearly' });

@@ -1,8 +1,8 @@
 import { newId } from '../../base/index.ts';
-import { TaskState, UpdateStatus_UpdateState, type TaskReason } from '../../proto/index.ts';
+import { TaskState, UpdateStatus_UpdateState, type Service, type TaskReason } from '../../proto/index.ts';
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
 import { failureText, planCron } from './cron.ts';
-import { cronOf, dueAtMs, jobStatus, type Cron } from './cron-runs.ts';
+import { cronOf, dueAtMs, isUnreadable, jobStatus, withCron, type Cron } from './cron-runs.ts';
 import {
   createReconcileDuty,
   earlier,
@@ -129,9 +129,17 @@ function decidePlainJob(state: ServiceState): Decision {
   return { ...decision, steps: steps.length > 0 ? steps : decideStatus(state) };
 }
 
+/** A job whose schedule cannot be read begins nothing, and says so. */
+function unreadable(service: Service): Service {
+  const message = 'nothing runs: this manager cannot read the schedule or its time zone';
+  return service.cron?.message === message
+    ? service
+    : withCron(service, { message, next_scheduled: null, schedule: '' });
+}
+
 /** A job that runs by the clock: the runs at work go on, the tasks of those that are no longer remembered go. */
-function decideCronJob(state: ServiceState, cron: Cron): Decision {
-  const planned = planCron(state, cron);
+function decideCronJob(state: ServiceState, cron: Cron | undefined): Decision {
+  const planned = cron === undefined ? unreadable(state.service) : planCron(state, cron);
   if (planned !== state.service) return { steps: [[{ op: 'update-service', service: planned }]] };
   const steps: Op[][] = [];
   let wakeAtMs = dueAtMs(planned);
@@ -152,7 +160,7 @@ function decideCronJob(state: ServiceState, cron: Cron): Decision {
 /** What a job needs now. Pure. */
 export function decideJob(state: ServiceState): Decision {
   const cron = cronOf(state.service);
-  return cron === undefined ? decidePlainJob(state) : decideCronJob(state, cron);
+  return cron === undefined && !isUnreadable(state.service) ? decidePlainJob(state) : decideCronJob(state, cron);
 }
 
 class JobsReconciler implements Reconciler {

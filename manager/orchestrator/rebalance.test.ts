@@ -150,7 +150,7 @@ describe('rebalancing', () => {
     });
     await cluster.run(500);
     expect(moved()).toHaveLength(1);
-    await cluster.run(70_000);
+    await cluster.run(5_000);
     expect(counts()).toEqual({ n1: 2, n2: 2, n3: 2 });
     expect(cluster.service('web').rebalance_requested).toBeNull();
   });

@@ -28,7 +28,7 @@ import {
   type ServiceState,
 } from './service-view.ts';
 import type { Slot } from './slot.ts';
-import { findMove, spreadOf, type Place } from './spread-moves.ts';
+import { findMove, spreadOf, type Move, type Place } from './spread-moves.ts';
 
 /** How long a node must have been ready without a change before tasks move to it, ms; a requested rebalance does not wait. */
 export const NODE_SETTLE_MS = 10_000;
@@ -122,8 +122,11 @@ function takesOneMore(state: ServiceState, node: Node, example: Task): boolean {
   return !('explanation' in scheduler.confirm(one));
 }
 
-/** The nodes that the service may use, with the slots that stand (or will stand) there. */
-function places(state: ServiceState, slots: readonly Slot[]): Place[] {
+/**
+ * The nodes that the service may use, with the slots that stand (or will stand) there.
+ * @param rested whether tasks that moved a short while ago may move again.
+ */
+function places(state: ServiceState, slots: readonly Slot[], rested: boolean): Place[] {
   const found = new Map<string, Place>();
   for (const node of state.view.list('node')) {
     if (!isReadyAndActive(node) || !satisfiesPlacement(state.service, node)) continue;
@@ -134,8 +137,8 @@ function places(state: ServiceState, slots: readonly Slot[]): Place[] {
     const place = found.get(task?.node_id ?? '');
     if (place === undefined || task === undefined) continue;
     place.count++;
-    const rests = task.created_for?.code === 'rebalance' && createdAtMs(task) + MOVED_REST_MS > state.nowMs;
-    if (!rests && steadyTask(state, slot) !== undefined) place.slots.push(slot);
+    if ((rested || restEndMs(state, [slot]) === undefined) && steadyTask(state, slot) !== undefined)
+      place.slots.push(slot);
   }
   return [...found.values()];
 }
@@ -156,12 +159,16 @@ function settledAtMs(state: ServiceState, { node }: Place): number {
   return timestampToMs(node.meta?.updated_at) + NODE_SETTLE_MS;
 }
 
-/** The next move; one at a time, so that each is judged with those before it in the books. */
-function nextMove(state: ServiceState, slots: readonly Slot[]): Decision | undefined {
+function bestMove(state: ServiceState, slots: readonly Slot[], rested: boolean): Move | undefined {
   const example = slots[0]?.wanted.at(-1);
   if (example === undefined) return undefined;
-  const all = places(state, slots);
-  const move = findMove(spreadOf(all, state.service), ({ node }) => takesOneMore(state, node, example));
+  const all = places(state, slots, rested);
+  return findMove(spreadOf(all, state.service), ({ node }) => takesOneMore(state, node, example));
+}
+
+/** The next move; one at a time, so that each is judged with those before it in the books. */
+function nextMove(state: ServiceState, slots: readonly Slot[]): Decision | undefined {
+  const move = bestMove(state, slots, false);
   const slot = move?.from.slots.at(-1);
   if (move === undefined || slot === undefined) return undefined;
   // Not to a second-best node meanwhile: the task would move twice.
@@ -196,9 +203,10 @@ export function planRebalance(state: ServiceState, slots: readonly Slot[]): Deci
   if (free <= 0) return { steps: [], wakeAtMs };
   const next = nextMove(state, slots);
   if (next !== undefined) return { ...next, wakeAtMs: earlier(wakeAtMs, next.wakeAtMs) };
+  if (moving.length > 0) return NOTHING;
   const restsMs = restEndMs(state, slots);
-  if (restsMs !== undefined) return { steps: [], wakeAtMs: restsMs };
-  return moving.length === 0 ? settleRequest(state) : NOTHING;
+  if (restsMs !== undefined && bestMove(state, slots, true) !== undefined) return { steps: [], wakeAtMs: restsMs };
+  return settleRequest(state);
 }
 
 /** When the next of the tasks that were moved a short while ago may move again; undefined when none rests. */

@@ -194,10 +194,22 @@ function conclude(
   return scope.settled ? { steps: [[completed(state)]], wakeAtMs: undefined } : NOTHING;
 }
 
-/**
- * What more failures than the service tolerates lead to; undefined when the update goes on. Where the old task still
- * serves, it goes on alone: its successor is called off.
- */
+/** Calls off the new tasks of slots whose old one serves: while an update stands still, that one goes on alone. */
+function callOffNew(state: ServiceState, work: readonly Work[]): Op[][] {
+  const serves = (task: Task): boolean =>
+    observed(task) === TaskState.RUNNING && nodeFate(state.view, task.node_id) === 'ok';
+  return work
+    .filter(({ stale }) => stale.some(serves))
+    .map(({ slot, stale }) =>
+      shutDown(
+        state,
+        slot.wanted.filter((task) => !stale.includes(task)),
+      ),
+    )
+    .filter((step) => step.length > 0);
+}
+
+/** What more failures than the service tolerates lead to; undefined when the update goes on. */
 function onFailure(
   state: ServiceState,
   settings: UpdateSettings,
@@ -209,16 +221,7 @@ function onFailure(
   const isTolerated = settings.action === UpdateConfig_FailureAction.CONTINUE;
   if (cause === undefined || isTolerated) return undefined;
   if (memory.failed.size / Math.max(1, total) <= settings.failureRatioMax) return undefined;
-  const steps = work
-    .filter(({ stale }) => stale.some((task) => isHealthy(state, task)))
-    .map(({ slot, stale }) =>
-      shutDown(
-        state,
-        slot.wanted.filter((task) => !stale.includes(task)),
-      ),
-    )
-    .filter((step) => step.length > 0);
-  return { steps: [...steps, [failed(state, cause)]], wakeAtMs: undefined };
+  return { steps: [...callOffNew(state, work), [failed(state, cause)]], wakeAtMs: undefined };
 }
 
 /** What the updater works on. */
@@ -234,10 +237,11 @@ export interface UpdateScope {
 }
 
 /** An update that stands still; one that is to be rolled back stays so for a moment only. */
-function planPaused(state: ServiceState): UpdatePlan {
+function planPaused(state: ServiceState, work: readonly Work[]): UpdatePlan {
   const dueAt = rollbackDueAtMs(state);
-  if (dueAt === undefined) return NOTHING;
-  return dueAt > state.nowMs ? { steps: [], wakeAtMs: dueAt } : { steps: [[rolledBack(state)]], wakeAtMs: undefined };
+  const steps = callOffNew(state, work);
+  if (dueAt === undefined || dueAt > state.nowMs) return { steps, wakeAtMs: dueAt };
+  return { steps: [...steps, [rolledBack(state)]], wakeAtMs: undefined };
 }
 
 function isPaused(state: UpdateStatus_UpdateState | undefined): boolean {
@@ -251,8 +255,13 @@ function isPaused(state: UpdateStatus_UpdateState | undefined): boolean {
 export function planUpdate(state: ServiceState, scope: UpdateScope, memory: UpdateMemory): UpdatePlan {
   const { slots, canary } = scope;
   const status = state.service.update_status;
-  if (isPaused(status?.state)) return planPaused(state);
   const work = slots.map((slot) => ({ slot, stale: staleTasks(state, slot) })).filter(({ stale }) => stale.length > 0);
+  if (isPaused(status?.state)) {
+    return planPaused(
+      state,
+      work.filter(({ slot }) => !scope.held.has(slot.key)),
+    );
+  }
   if (status === null || !isUpdating(state)) {
     return work.length === 0 ? NOTHING : { steps: [[started(state)]], wakeAtMs: undefined };
   }

@@ -68,6 +68,8 @@ export interface StoreOptions {
   log: Logger;
   /** Source of request ids. */
   random?: Random;
+  /** What it begins with, and the index that this is the state at; for copies of another store. */
+  initial?: { tables: TableSet; index: number };
   /** Deep-freezes every object handed out, so that tests catch whoever changes one. */
   freeze?: boolean;
 }
@@ -102,6 +104,9 @@ class RaftStore implements ReplicatedStore {
   constructor(options: StoreOptions) {
     this.#options = options;
     this.#random = options.random ?? systemRandom;
+    if (options.initial === undefined) return;
+    this.#tables = options.initial.tables;
+    this.#index = options.initial.index;
   }
 
   get currentIndex(): number {

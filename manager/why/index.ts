@@ -8,6 +8,7 @@ import type { Answer } from './types.ts';
 
 export { ERROR_MAX, withErrors } from './headline.ts';
 export type { Answer } from './types.ts';
+export { bytes, count, cpus, hostname } from './words.ts';
 
 /**
  * Why a task, a service or a node is as it is, and the same as text.

@@ -157,6 +157,8 @@ function load(situation: Situation, node: Node): Cause[] {
   return [{ what }, ...(tasks.length === 0 ? [] : [{ what: `services here: ${serviceNames(situation, tasks)}` }])];
 }
 
+const isDown = (node: Node): boolean => node.status?.state === NodeStatus_State.DOWN;
+
 function partOf(situation: Situation, node: Node): Part {
   switch (node.status?.state ?? NodeStatus_State.UNKNOWN) {
     case NodeStatus_State.DOWN:
@@ -186,7 +188,8 @@ export function explainNode(situation: Situation, node: Node): Answer {
       ...(waiting.length === 0
         ? []
         : [{ what: `do not fit here: ${some(waiting.map((task) => taskLabel(situation.view, task)))}` }]),
-      ...load(situation, node),
+      // What a node that is down holds, nobody knows.
+      ...(isDown(node) ? [] : load(situation, node)),
     ],
     excluded: [],
     nearest: undefined,

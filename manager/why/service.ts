@@ -8,10 +8,11 @@ import {
   observed,
   type ServiceMode,
 } from '../orchestrator/service-view.ts';
+import { taskLine } from './lines.ts';
 import { present } from './reference.ts';
 import { explainTask } from './task.ts';
 import type { Answer, Cause, Situation } from './types.ts';
-import { count, shortIds, some, taskLine } from './words.ts';
+import { count, shortIds, some } from './words.ts';
 
 /** Ended tasks that an answer lists. */
 const HISTORY_MAX = 5;

@@ -8,18 +8,21 @@ import {
   type Task,
 } from '../../proto/index.ts';
 import {
+  failuresInRow,
   isCrashLoop,
   isRestartable,
   restartCondition,
   restartWaitMs,
   restartWaitText,
 } from '../orchestrator/restart-policy.ts';
+import { crashLoopWait } from '../orchestrator/restart.ts';
 import { createdAtMs, endedByItself, isNodeBound, observed, observedAtMs } from '../orchestrator/service-view.ts';
 import { diagnose } from './ended.ts';
 import { lostNode, taskError } from './headline.ts';
+import { taskLine } from './lines.ts';
 import { failuresUpTo, placeOf, serviceOf } from './slots.ts';
 import type { Answer, Cause, Situation } from './types.ts';
-import { ago, ahead, count, hostname, shortId, shortIds, taskLabel, taskLine } from './words.ts';
+import { ago, ahead, count, hostname, shortId, shortIds, taskLabel } from './words.ts';
 
 /** Earlier tasks of the same place that an answer lists. */
 const HISTORY_MAX = 5;
@@ -27,7 +30,7 @@ const HISTORY_MAX = 5;
 const SETTLED_AFTER_MS = 60_000;
 const UNBLOCK = 'bring up what it waits for: "shoal why" on that service tells what keeps it';
 /** Words for tasks of one place that end badly one after the other. */
-export const LOOP = 'crashes again and again';
+export const LOOP = 'fails again and again';
 
 /** What an answer adds to the facts that every task has. */
 interface Part {
@@ -110,11 +113,12 @@ function ended(situation: Situation, task: Task): Part {
   return { headline, causes, fix: diagnosis?.fix ?? [] };
 }
 
-/** "3 tasks of this place failed, the first 20 seconds ago". */
+/** "3 failures in a row, the first of those on record 20 seconds ago". */
 function crashes({ nowMs }: Situation, failures: readonly Task[]): Cause {
   const first = failures[0] as Task;
+  const inRow = Math.max(failures.length, failuresInRow(failures.at(-1) as Task));
   return {
-    what: `it ${LOOP}: ${count(failures.length, 'failed task')} on record, the first ${ago(observedAtMs(first), nowMs)}`,
+    what: `it ${LOOP}: ${inRow} failures in a row, the first on record ${ago(observedAtMs(first), nowMs)}`,
   };
 }
 
@@ -136,9 +140,10 @@ function held(situation: Situation, task: Task): Part {
     causes.push({ what: headline });
   } else if (before !== undefined && endedByItself(before)) {
     const delayMs = restartWaitMs(before);
-    const plain = `waits out the restart delay of ${delayMs / 1000} s`;
-    headline = isCrashLoop(before) ? restartWaitText(before) : plain;
-    causes.push({ what: `${headline}: it starts ${ahead(createdAtMs(task) + delayMs, nowMs)}` });
+    const wait = isCrashLoop(before) ? restartWaitText(before) : `waits out the restart delay of ${delayMs / 1000} s`;
+    const err = before.status?.err ?? '';
+    headline = err === '' ? wait : `${wait}, for the task before it ended with: ${err}`;
+    causes.push({ what: `${wait}: it starts ${ahead(createdAtMs(task) + delayMs, nowMs)}` });
   }
   return { headline, causes, fix: [] };
 }
@@ -159,7 +164,9 @@ function afterFailure(situation: Situation, task: Task): Part | undefined {
   if (diagnosis !== undefined) causes.push({ what: diagnosis.what });
   const failures = failuresUpTo(place, before);
   if (failures.length > 1) causes.push(crashes(situation, failures));
-  const headline = failures.length > 1 ? `${LOOP}, the last time with: ${err === '' ? 'no error' : err}` : '';
+  const loop = failures.length > 1 ? `${LOOP}, the last time with: ${err === '' ? 'no error' : err}` : '';
+  // The wait of a crash loop is what lists show.
+  const headline = crashLoopWait(view, task, nowMs) ?? loop;
   return { headline, causes, fix: diagnosis?.fix ?? [] };
 }
 

@@ -113,9 +113,9 @@ describe('a task', () => {
     const down = aNode('w1', { status: { state: NodeStatus_State.DOWN } });
     const answer = await ask({ node: [down, aNode('w2')], task: [old, moved] }, 'web.1');
     expect(answer.text).toBe(
-      'Task web.1 (t2): running\nruns on node w2\n\nWhy:\n' +
+      'Task web.1 (t2): running\nruns on node w2 (for 1 minute)\n\nWhy:\n' +
         '  - created because: node w1 is down: it was silent for too long (1 minute ago)\n\n' +
-        'Before:\n  - web.1 (t1) on w1: running 1 minute ago\n',
+        'Before:\n  - web.1 (t1) on w1: running 1 minute ago: node w1 is down: nobody can tell whether this task still runs there\n',
     );
     expect((await ask({ node: [down, aNode('w2')], task: [old, moved] }, 't1')).headline).toBe(
       'node w1 is down: nobody can tell whether this task still runs there',
@@ -152,12 +152,12 @@ describe('a task', () => {
       task('t3', 5_000, { spec, node_id: 'w1', desired_state: TaskState.READY, status: { state: TaskState.READY } }),
     ];
     const answer = await ask({ task: tasks }, 'web.1');
-    expect(answer.headline).toBe('crashes again and again, the last time with: task: non-zero exit (3)');
+    expect(answer.headline).toBe('fails again and again, the last time with: task: non-zero exit (3)');
     expect(answer.causes.map(({ what }) => what)).toEqual([
       'waits out the restart delay of 8 s: it starts in 3 seconds',
       'the task before it ended: task: non-zero exit (3)',
       'its program ended by itself with exit code 3',
-      'it crashes again and again: 2 failed tasks on record, the first 30 seconds ago',
+      'it fails again and again: 2 failures in a row, the first on record 30 seconds ago',
     ]);
     expect((await ask({ task: tasks }, 't2')).headline).toBe(crash);
   });

@@ -1,6 +1,5 @@
-import { TaskState, taskStateName, type Task } from '../../proto/index.ts';
+import type { Task } from '../../proto/index.ts';
 import { span } from '../quorum-words.ts';
-import { observedAtMs } from '../orchestrator/service-view.ts';
 import type { ReadView } from '../store/types.ts';
 
 /** Characters of an id where the whole of it would be noise. */
@@ -60,18 +59,4 @@ export function cpus(nano: number): string {
 export function some(words: readonly string[], most = 5): string {
   if (words.length <= most) return words.join(', ');
   return `${words.slice(0, most).join(', ')} and ${words.length - most} more`;
-}
-
-/** What a task is and was, on one line: `web.1 (1f2e…) on w1: failed 12 seconds ago: …`. */
-export function taskLine(view: ReadView, task: Task, nowMs: number): string {
-  const state = task.status?.state ?? TaskState.NEW;
-  const where = task.node_id === '' ? '' : ` on ${hostname(view, task.node_id)}`;
-  const err = task.status?.err ?? '';
-  const why = err !== '' ? `: ${err}` : state > TaskState.RUNNING ? stopText(task) : '';
-  return `${taskLabel(view, task)} (${shortId(task.id)})${where}: ${taskStateName(state)} ${ago(observedAtMs(task), nowMs)}${why}`;
-}
-
-function stopText(task: Task): string {
-  const text = task.stopped_for?.text ?? '';
-  return text === '' ? '' : `: ${shortIds(text)}`;
 }

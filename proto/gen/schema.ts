@@ -964,6 +964,76 @@ export const schema = {
                     },
                   },
                 },
+                PlanRequest: {
+                  oneofs: {
+                    change: {
+                      oneof: ['create_service', 'update_service', 'remove_service', 'node_down', 'node_drain'],
+                    },
+                  },
+                  fields: {
+                    create_service: { type: 'ServiceSpec', id: 1 },
+                    update_service: { type: 'UpdateServiceRequest', id: 2 },
+                    remove_service: { type: 'string', id: 3 },
+                    node_down: { type: 'string', id: 4 },
+                    node_drain: { type: 'string', id: 5 },
+                  },
+                },
+                PlanResponse: {
+                  fields: {
+                    services: { rule: 'repeated', type: 'OfService', id: 1 },
+                    waiting: { rule: 'repeated', type: 'Waiting', id: 2 },
+                    nodes: { rule: 'repeated', type: 'Reserved', id: 3 },
+                    duration_ms: { type: 'uint64', id: 4 },
+                    notes: { rule: 'repeated', type: 'string', id: 5 },
+                    text: { type: 'string', id: 6 },
+                  },
+                  nested: {
+                    OnNode: {
+                      fields: {
+                        node_id: { type: 'string', id: 1 },
+                        hostname: { type: 'string', id: 2 },
+                        before: { type: 'uint64', id: 3 },
+                        after: { type: 'uint64', id: 4 },
+                      },
+                    },
+                    OfService: {
+                      fields: {
+                        service_id: { type: 'string', id: 1 },
+                        name: { type: 'string', id: 2 },
+                        started: { type: 'uint64', id: 3 },
+                        stopped: { type: 'uint64', id: 4 },
+                        moved: { type: 'uint64', id: 5 },
+                        replaced: { type: 'uint64', id: 6 },
+                        nodes: { rule: 'repeated', type: 'OnNode', id: 7 },
+                        ports: { rule: 'repeated', type: 'string', id: 8 },
+                        addresses: { rule: 'repeated', type: 'string', id: 9 },
+                        update: { type: 'string', id: 10 },
+                      },
+                    },
+                    Waiting: {
+                      fields: {
+                        service: { type: 'string', id: 1 },
+                        count: { type: 'uint64', id: 2 },
+                        reason: { type: 'string', id: 3 },
+                        already: { type: 'bool', id: 4 },
+                      },
+                    },
+                    Reserved: {
+                      fields: {
+                        node_id: { type: 'string', id: 1 },
+                        hostname: { type: 'string', id: 2 },
+                        nano_cpus: { type: 'int64', id: 3 },
+                        nano_cpus_before: { type: 'int64', id: 4 },
+                        nano_cpus_after: { type: 'int64', id: 5 },
+                        memory_bytes: { type: 'int64', id: 6 },
+                        memory_before: { type: 'int64', id: 7 },
+                        memory_after: { type: 'int64', id: 8 },
+                        tasks_before: { type: 'uint64', id: 9 },
+                        tasks_after: { type: 'uint64', id: 10 },
+                      },
+                    },
+                  },
+                },
                 GetNodeRequest: { fields: { reference: { type: 'string', id: 1 } } },
                 GetNodeResponse: { fields: { node: { type: 'Node', id: 1 } } },
                 ListNodesRequest: {
@@ -1254,6 +1324,7 @@ export const schema = {
                       responseType: 'ListServiceStatusesResponse',
                     },
                     Explain: { requestType: 'ExplainRequest', responseType: 'ExplainResponse' },
+                    Plan: { requestType: 'PlanRequest', responseType: 'PlanResponse' },
                     RunService: { requestType: 'RunServiceRequest', responseType: 'RunServiceResponse' },
                     GetServiceStats: { requestType: 'GetServiceStatsRequest', responseType: 'GetServiceStatsResponse' },
                   },

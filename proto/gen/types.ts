@@ -1315,6 +1315,77 @@ export const ExplainResponse_Excluded: MessageType<ExplainResponse_Excluded> = m
   'docker.swarmkit.v1.ExplainResponse.Excluded',
 );
 
+export interface PlanRequest {
+  create_service?: ServiceSpec | undefined;
+  update_service?: UpdateServiceRequest | undefined;
+  remove_service?: string | undefined;
+  node_down?: string | undefined;
+  node_drain?: string | undefined;
+}
+export const PlanRequest: MessageType<PlanRequest> = messageType<PlanRequest>('docker.swarmkit.v1.PlanRequest');
+
+export interface PlanResponse {
+  services: PlanResponse_OfService[];
+  waiting: PlanResponse_Waiting[];
+  nodes: PlanResponse_Reserved[];
+  duration_ms: number;
+  notes: string[];
+  text: string;
+}
+export const PlanResponse: MessageType<PlanResponse> = messageType<PlanResponse>('docker.swarmkit.v1.PlanResponse');
+
+export interface PlanResponse_OnNode {
+  node_id: string;
+  hostname: string;
+  before: number;
+  after: number;
+}
+export const PlanResponse_OnNode: MessageType<PlanResponse_OnNode> = messageType<PlanResponse_OnNode>(
+  'docker.swarmkit.v1.PlanResponse.OnNode',
+);
+
+export interface PlanResponse_OfService {
+  service_id: string;
+  name: string;
+  started: number;
+  stopped: number;
+  moved: number;
+  replaced: number;
+  nodes: PlanResponse_OnNode[];
+  ports: string[];
+  addresses: string[];
+  update: string;
+}
+export const PlanResponse_OfService: MessageType<PlanResponse_OfService> = messageType<PlanResponse_OfService>(
+  'docker.swarmkit.v1.PlanResponse.OfService',
+);
+
+export interface PlanResponse_Waiting {
+  service: string;
+  count: number;
+  reason: string;
+  already: boolean;
+}
+export const PlanResponse_Waiting: MessageType<PlanResponse_Waiting> = messageType<PlanResponse_Waiting>(
+  'docker.swarmkit.v1.PlanResponse.Waiting',
+);
+
+export interface PlanResponse_Reserved {
+  node_id: string;
+  hostname: string;
+  nano_cpus: number;
+  nano_cpus_before: number;
+  nano_cpus_after: number;
+  memory_bytes: number;
+  memory_before: number;
+  memory_after: number;
+  tasks_before: number;
+  tasks_after: number;
+}
+export const PlanResponse_Reserved: MessageType<PlanResponse_Reserved> = messageType<PlanResponse_Reserved>(
+  'docker.swarmkit.v1.PlanResponse.Reserved',
+);
+
 export interface GetNodeRequest {
   reference: string;
 }
@@ -2884,6 +2955,13 @@ export const ControlService = {
     path: '/docker.swarmkit.v1.Control/Explain',
     request: ExplainRequest,
     response: ExplainResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  Plan: {
+    path: '/docker.swarmkit.v1.Control/Plan',
+    request: PlanRequest,
+    response: PlanResponse,
     requestStream: false,
     responseStream: false,
   },

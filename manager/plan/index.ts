@@ -1,0 +1,1 @@
+export { createPlanner, PLAN_TASKS_MAX, type PlannerOptions } from './planner.ts';
