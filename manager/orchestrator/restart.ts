@@ -29,6 +29,7 @@ import {
   endedByItself,
   fateReason,
   isNodeBound,
+  isWanted,
   nodeFate,
   observed,
   targetState,
@@ -98,13 +99,17 @@ function needsReplacement(state: ServiceState, slot: Slot, lost: Task, healthy: 
   return isUpdating(state) && !isDirty(state, lost) && healthy.every((task) => isDirty(state, task));
 }
 
+/** Whether a task that was called off may still be alive in a slot. */
+function hasStopping(state: ServiceState, slot: Slot, besides?: Task): boolean {
+  return slot.tasks.some((task) => task !== besides && !isWanted(task) && isStopping(state, task));
+}
+
 /**
  * What a new task in a slot is let do at first: what was called off there (its node was away for a while) may not have
  * stopped yet, and is waited for.
  */
 export function firstDesired(state: ServiceState, slot: Slot | undefined): TaskState {
-  const waits = slot?.tasks.some((task) => isStopping(state, task)) === true;
-  return waits ? TaskState.READY : targetState(state.service);
+  return slot !== undefined && hasStopping(state, slot) ? TaskState.READY : targetState(state.service);
 }
 
 /** Why a task is given up and (where policy says so) replaced: it ended, or its node is lost to it. */
@@ -126,7 +131,8 @@ function replacement(state: ServiceState, slot: Slot, lost: Task, healthy: reado
   // The delay is against crash loops; the loss of a node is none.
   const waitsForLost =
     fate === 'ok' ? restartWaitMs(lost) > 0 : fate === 'drained' && !ended && isStopping(state, lost);
-  const waits = waitsForLost || (healthy.length > 0 && !isStartFirst(state));
+  const waitsForOthers = !isStartFirst(state) && (healthy.length > 0 || hasStopping(state, slot, lost));
+  const waits = waitsForLost || waitsForOthers;
   const desired = waits ? TaskState.READY : targetState(state.service);
   const restarts = isDirty(state, lost) ? 0 : failuresInRow(lost);
   return { op: 'create', task: { ...newTask(state, slot, lossReason(state, lost), desired), restarts } };
