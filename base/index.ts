@@ -7,6 +7,7 @@ export * from './http.ts';
 export * from './ids.ts';
 export * from './libc.ts';
 export * from './log.ts';
+export * from './made-up-name.ts';
 export * from './queue.ts';
 export * from './random.ts';
 export * from './retry.ts';

@@ -1,14 +1,18 @@
 import { parseArgs } from 'node:util';
 import { errorMessage, invalidArgument } from '../base/index.ts';
 import { clusterBench } from './cluster/run.ts';
+import { createLatency } from './create-latency.ts';
 import { failover } from './failover.ts';
 import { PARTS, raftBench, type Part } from './raft/run.ts';
+import { schedulerBench, SIZES, type Size } from './scheduler.ts';
 import { startRate } from './start-rate.ts';
 
 const HELP = `Usage:  npm run bench -- start-rate [--runs 3] [--replicas 100] [--shoal-only]
         npm run bench -- raft [--runs 3] [--seconds 3] [--kills 100] [--only PART]... [--shoal-only]
         npm run bench -- cluster [--agents 1000] [--tasks 100000] [--services 100] [--big 10000] [--start-ms 0]
                                  [--spread]
+        npm run bench -- create-latency [--runs 30]
+        npm run bench -- scheduler [--runs 5] [--size small|large]...
         npm run bench -- failover [--runs 3]
 
 start-rate  Starts of services on real daemons in namespaces of this machine, beside Docker's own engine where dockerd
@@ -18,13 +22,17 @@ raft        Consensus of three processes: loads, elections, memory, beside etcd 
 cluster     The whole control plane: three managers, simulated agents on real connections, services of many tasks; then
             one big service (--big, 0 for none). --start-ms: time a container takes to start; --spread: agents connect
             to all managers, not only to the leader.
+create-latency  Time from the request for a service of one task until it runs, on a quiet cluster of five hosts.
+scheduler   The scheduler alone, in memory: ${Object.values(SIZES)
+  .map(({ nodes, tasks }) => `${nodes} nodes with ${tasks} tasks`)
+  .join(', ')}; without --size both.
 failover    A worker is cut off: time until its tasks run elsewhere, and until it has stopped its own when it is back; and a
             cut of 3 s, which must change nothing.
 
-All need root. Results are stored in bench/results.
+All but scheduler need root. Results are stored in bench/results.
 `;
 
-const BENCHES: readonly string[] = ['start-rate', 'raft', 'cluster', 'failover'];
+const BENCHES: readonly string[] = ['start-rate', 'raft', 'cluster', 'create-latency', 'failover', 'scheduler'];
 
 function positive(text: string, flag: string, most = 5000, least = 1): number {
   const value = Number(text);
@@ -41,11 +49,20 @@ function parts(names: readonly string[] | undefined): readonly Part[] {
   return known;
 }
 
+function sizes(names: readonly string[] | undefined): readonly Size[] {
+  const all = Object.keys(SIZES) as Size[];
+  if (names === undefined) return all;
+  const known = all.filter((size) => names.includes(size));
+  if (known.length !== new Set(names).size) throw invalidArgument(`--size must be one of ${all.join(', ')}`);
+  return known;
+}
+
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      runs: { type: 'string', default: '3' },
+      runs: { type: 'string' },
+      size: { type: 'string', multiple: true },
       replicas: { type: 'string', default: '100' },
       'shoal-only': { type: 'boolean', default: false },
       seconds: { type: 'string', default: '3' },
@@ -75,7 +92,7 @@ async function main(): Promise<void> {
   if (positionals[0] === 'raft') {
     await raftBench({
       parts: parts(values.only),
-      runs: positive(values.runs, 'runs'),
+      runs: positive(values.runs ?? '3', 'runs'),
       seconds: positive(values.seconds, 'seconds'),
       kills: positive(values.kills, 'kills'),
       shoalOnly: values['shoal-only'],
@@ -83,8 +100,12 @@ async function main(): Promise<void> {
     });
     return;
   }
+  if (positionals[0] === 'create-latency') {
+    await createLatency({ runs: positive(values.runs ?? '30', 'runs'), signal: interrupted.signal });
+    return;
+  }
   if (positionals[0] === 'failover') {
-    await failover({ runs: positive(values.runs, 'runs'), signal: interrupted.signal });
+    await failover({ runs: positive(values.runs ?? '3', 'runs'), signal: interrupted.signal });
     return;
   }
   if (positionals[0] === 'cluster') {
@@ -99,8 +120,13 @@ async function main(): Promise<void> {
     });
     return;
   }
+  if (positionals[0] === 'scheduler') {
+    const runs = positive(values.runs ?? '5', 'runs');
+    await schedulerBench({ runs, sizes: sizes(values.size), signal: interrupted.signal });
+    return;
+  }
   await startRate({
-    runs: positive(values.runs, 'runs'),
+    runs: positive(values.runs ?? '3', 'runs'),
     replicas: positive(values.replicas, 'replicas'),
     shoalOnly: values['shoal-only'],
     signal: interrupted.signal,

@@ -61,6 +61,11 @@ export class Books {
     return sorted;
   }
 
+  /** Brings the order of ids up to date, by which nodes are compared in the end. */
+  settleOrder(): void {
+    if (this.#sorted === undefined) void this.known;
+  }
+
   node(id: string): NodeView | undefined {
     const view = this.#views.get(id);
     return view?.isKnown === true ? view : undefined;

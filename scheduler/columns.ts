@@ -22,6 +22,8 @@ export class Columns {
   /** Place of the node in the order of ids. */
   rank = new Int32Array(INITIAL_ROWS);
 
+  /** Number of changes of nodes themselves so far. */
+  changes = 0;
   #rows = 0;
   readonly #unused: number[] = [];
 
@@ -58,10 +60,16 @@ export class Columns {
     this.reserve(row, 0, 0);
   }
 
+  /** The node of a row has changed. */
+  changed(row: number): void {
+    this.version[row] = (this.version[row] as number) + 1;
+    this.changes++;
+  }
+
   giveBack(row: number): void {
     this.setTotals(row, 0, 0);
     for (const column of [this.ready, this.active, this.promised, this.rank]) column[row] = 0;
-    this.version[row] = (this.version[row] ?? 0) + 1;
+    this.changed(row);
     this.#unused.push(row);
   }
 

@@ -14,30 +14,34 @@ export class FixedFits {
   readonly #columns: Columns;
   #fits = new Uint8Array(0);
   #versions = new Uint32Array(0);
+  /** `columns.changes` when all nodes were last up to date. */
+  #seen = -1;
 
   constructor(filters: readonly Filter[], columns: Columns) {
     this.#filters = filters;
     this.#columns = columns;
   }
 
-  has(view: NodeView): boolean {
-    const { row } = view;
-    const version = this.#columns.version[row] as number;
-    if (this.#versions[row] !== version) this.#ask(view, version);
-    return this.#fits[row] === 1;
-  }
-
-  #ask(view: NodeView, version: number): void {
-    if (view.row >= this.#fits.length) {
-      const fits = new Uint8Array(this.#columns.capacity);
+  /** 1 for each row whose node passes; right until a node changes. @param views by row. */
+  upToDate(views: readonly (NodeView | undefined)[]): Uint8Array {
+    if (this.#seen === this.#columns.changes) return this.#fits;
+    const { version, capacity } = this.#columns;
+    if (this.#fits.length < capacity) {
+      const fits = new Uint8Array(capacity);
       fits.set(this.#fits);
-      const versions = new Uint32Array(this.#columns.capacity);
+      const versions = new Uint32Array(capacity);
       versions.set(this.#versions);
       this.#fits = fits;
       this.#versions = versions;
     }
-    this.#fits[view.row] = passes(this.#filters, view) ? 1 : 0;
-    this.#versions[view.row] = version;
+    for (let row = 0; row < views.length; row++) {
+      if (this.#versions[row] === version[row]) continue;
+      const view = views[row];
+      this.#fits[row] = view?.isKnown === true && passes(this.#filters, view) ? 1 : 0;
+      this.#versions[row] = version[row] as number;
+    }
+    this.#seen = this.#columns.changes;
+    return this.#fits;
   }
 }
 

@@ -1,12 +1,11 @@
 import type { Columns } from './columns.ts';
 import { hasResources, presentFar, takenPorts, unmetNear, type Demand } from './demand.ts';
-import type { FixedFits } from './fixed-fits.ts';
 import type { NodeView } from './node-view.ts';
 import type { Ranking } from './ranking.ts';
 import type { Takers } from './spread.ts';
 
 /**
- * Whether nodes can take tasks of one group. Conditions that no task changes are looked up (`FixedFits`); the numbers
+ * Whether nodes can take tasks of one group. Conditions that no task changes are looked up (`fixed`); the numbers
  * are read from the columns; what few groups ask for goes the slow way, through the same functions as the filters.
  */
 export class GroupFit implements Takers {
@@ -15,7 +14,7 @@ export class GroupFit implements Takers {
   readonly #freeMemory: Float64Array;
   readonly #promised: Uint8Array;
   readonly #views: readonly (NodeView | undefined)[];
-  readonly #fixed: FixedFits | undefined;
+  readonly #fixed: Uint8Array | undefined;
   readonly #ranking: Ranking;
   readonly #demand: Demand;
   readonly #cpus: number;
@@ -44,7 +43,7 @@ export class GroupFit implements Takers {
 
   canTake(row: number): boolean {
     if (this.#ready[row] === 0) return false;
-    if (this.#fixed !== undefined && !this.#fixed.has(this.#views[row] as NodeView)) return false;
+    if (this.#fixed !== undefined && this.#fixed[row] === 0) return false;
     return this.#hasRoom(row);
   }
 
@@ -77,6 +76,7 @@ export class GroupFit implements Takers {
 export interface GroupBooks {
   columns: Columns;
   views: readonly (NodeView | undefined)[];
-  fixed: FixedFits | undefined;
+  /** 1 for each row whose node passes the filters that no task changes; undefined when all do. */
+  fixed: Uint8Array | undefined;
   ranking: Ranking;
 }

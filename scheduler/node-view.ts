@@ -178,7 +178,7 @@ export class NodeView {
     const columns = this.#columns;
     const resources = this.#node?.description?.resources;
     columns.setTotals(row, resources?.nano_cpus ?? 0, resources?.memory_bytes ?? 0);
-    columns.version[row] = (columns.version[row] as number) + 1;
+    columns.changed(row);
     for (const held of this.#tasks) columns.reserve(row, held.nanoCpus, held.memoryBytes);
     this.#setPools();
   }

@@ -79,18 +79,37 @@ export class Ranking {
 
   /** Works out a node's place from what its columns say now. */
   rank(row: number): void {
-    const share = this.#freeShare(row);
-    const failing = this.#failing[row] === 1 ? FAILING : 0;
-    const active = this.#active[row] as number;
-    if (this.#binpack) {
-      this.#first[row] = failing;
-      this.#second[row] = share;
-      this.#third[row] = (this.#rank[row] as number) - active * OF_SERVICE;
-    } else {
-      this.#first[row] = failing + (this.#ofService[row] as number) * OF_SERVICE + active;
-      this.#second[row] = -share;
-      this.#third[row] = this.#rank[row] as number;
+    this.#first[row] = this.#firstOf(row);
+    this.#second[row] = this.#secondOf(row);
+    this.#third[row] = this.#thirdOf(row);
+  }
+
+  /** Ranks a node only if it is better than another one, which is ranked. Whether it is. */
+  rankIfBefore(row: number, than: number): boolean {
+    const first = this.#firstOf(row) - (this.#first[than] as number);
+    if (first > 0) return false;
+    if (first === 0) {
+      const second = this.#secondOf(row) - (this.#second[than] as number);
+      if (second > 0 || (second === 0 && this.#thirdOf(row) > (this.#third[than] as number))) return false;
     }
+    this.rank(row);
+    return true;
+  }
+
+  #firstOf(row: number): number {
+    const failing = this.#failing[row] === 1 ? FAILING : 0;
+    if (this.#binpack) return failing;
+    return failing + (this.#ofService[row] as number) * OF_SERVICE + (this.#active[row] as number);
+  }
+
+  #secondOf(row: number): number {
+    const share = this.#freeShare(row);
+    return this.#binpack ? share : -share;
+  }
+
+  #thirdOf(row: number): number {
+    const rank = this.#rank[row] as number;
+    return this.#binpack ? rank - (this.#active[row] as number) * OF_SERVICE : rank;
   }
 
   #freeShare(row: number): number {
@@ -118,38 +137,34 @@ export class RowHeap {
   readonly #ranking: Ranking;
   #worstFirst = false;
 
-  private constructor(capacity: number, ranking: Ranking) {
-    this.#rows = new Int32Array(capacity);
+  /**
+   * Keeps the best of the rows that are offered. A group of n tasks never needs more than the n best nodes: each of them
+   * takes at least one.
+   * @param most rows to keep.
+   */
+  constructor(most: number, ranking: Ranking) {
+    this.#rows = new Int32Array(most);
     this.#ranking = ranking;
   }
 
-  /**
-   * The best rows of a list, ranked already, the best first. A group of n tasks never needs more than the n best nodes:
-   * each of them takes at least one.
-   * @param rows a list of `count` rows. @param most rows to keep.
-   */
-  static ofBest(rows: Int32Array, count: number, most: number, ranking: Ranking): RowHeap {
-    const heap = new RowHeap(Math.min(count, most), ranking);
-    heap.#choose(rows, count);
-    return heap;
-  }
-
-  #choose(rows: Int32Array, count: number): void {
-    const kept = this.#rows.length;
-    for (let i = 0; i < kept; i++) this.#rows[i] = rows[i] as number;
-    this.#size = kept;
-    if (kept === 0) return;
-    if (count > kept) {
+  /** Ranks a row and takes it in, unless as many better ones are there. Ends with `seal`. */
+  offer(row: number): void {
+    const rows = this.#rows;
+    if (this.#size < rows.length) {
+      this.#ranking.rank(row);
+      rows[this.#size++] = row;
+      if (this.#size < rows.length) return;
       this.#worstFirst = true;
       this.#heapify();
-      for (let i = kept; i < count; i++) {
-        const row = rows[i] as number;
-        if (!this.#ranking.before(row, this.#rows[0] as number)) continue;
-        this.#rows[0] = row;
-        this.#down(0);
-      }
-      this.#worstFirst = false;
+    } else if (rows.length > 0 && this.#ranking.rankIfBefore(row, rows[0] as number)) {
+      rows[0] = row;
+      this.#down(0);
     }
+  }
+
+  /** Ends the choice: from now on the best row comes first. */
+  seal(): void {
+    this.#worstFirst = false;
     this.#heapify();
   }
 

@@ -125,7 +125,6 @@ export class Scheduler {
   readonly #fixed = new FixedFitsCache(this.#books.columns);
   readonly #ranking = new Ranking(this.#books.columns);
   #strategy: PlacementStrategy = 'spread';
-  #scratch = new Int32Array(0);
   /** Nodes with room kept for tasks that wait for others to leave. */
   readonly #promising = new Set<NodeView>();
 
@@ -215,15 +214,17 @@ export class Scheduler {
 
   #fit(demand: Demand, assign: (view: NodeView) => void): GroupFit {
     const { columns, byRow } = this.#books;
-    // The ids' order must be known before nodes are compared.
-    const { known } = this.#books;
-    if (this.#scratch.length < known.length) this.#scratch = new Int32Array(2 * known.length);
+    this.#books.settleOrder();
     this.#ranking.begin(demand);
     for (const kin of this.#books.kinships.ofService(demand.kin.serviceId)) {
       for (const [view, count] of kin.active) this.#ranking.addOfService(view.row, count);
     }
-    const books = { columns, views: byRow, fixed: this.#fixed.of(demand), ranking: this.#ranking };
+    const books = { columns, views: byRow, fixed: this.#fixedFits(demand), ranking: this.#ranking };
     return new GroupFit(demand, books, assign);
+  }
+
+  #fixedFits(demand: Demand): Uint8Array | undefined {
+    return this.#fixed.of(demand)?.upToDate(this.#books.byRow);
   }
 
   #spread(demand: Demand, takers: GroupFit, tasks: number, nowMs: number): GroupSpread {
@@ -242,7 +243,7 @@ export class Scheduler {
         }
       }
     }
-    return new GroupSpread(topology, counts, { ranking: this.#ranking, takers, tasks, scratch: this.#scratch });
+    return new GroupSpread(topology, counts, { ranking: this.#ranking, takers, tasks });
   }
 
   /** Checks a task whose node is given (a global service's). Enters it in the books when it fits. */
@@ -255,7 +256,7 @@ export class Scheduler {
 
   /** What `GroupFit` answers, for one node alone. */
   #fitsGiven(view: NodeView, demand: Demand): boolean {
-    if (this.#books.columns.ready[view.row] === 0 || this.#fixed.of(demand)?.has(view) === false) return false;
+    if (this.#books.columns.ready[view.row] === 0 || this.#fixedFits(demand)?.[view.row] === 0) return false;
     if (demand.most > 0 && view.activeTasks(demand.kin.serviceId) >= demand.most) return false;
     return hasResources(view, demand) && takenPorts(view, demand).length === 0 && this.#isAmongFriends(view, demand);
   }
@@ -356,10 +357,10 @@ export class Scheduler {
   #roomPlans(task: Task, demand: Demand): RoomPlan[] {
     const given = task.node_id === '' ? undefined : this.#books.node(task.node_id);
     const views = task.node_id === '' ? this.#books.known : given === undefined ? [] : [given];
-    const fixed = this.#fixed.of(demand);
+    const fixed = this.#fixedFits(demand);
     const plans: RoomPlan[] = [];
     for (const view of views) {
-      if (this.#books.columns.ready[view.row] === 0 || fixed?.has(view) === false) continue;
+      if (this.#books.columns.ready[view.row] === 0 || fixed?.[view.row] === 0) continue;
       if (!this.#isAmongFriends(view, demand)) continue;
       const plan = planRoom(view, demand);
       if (plan !== undefined) plans.push(plan);

@@ -4,11 +4,14 @@ import type { Division, Topology } from './topology.ts';
 
 /** What the tree asks about nodes, by row. */
 export interface Takers {
-  /** Whether the node can take a task of the group; asked once for each node. */
+  /** Whether the node can take a task of the group now. */
   canTake(row: number): boolean;
   /** Gives the node a task; false when it cannot take another one afterwards. */
   give(row: number): boolean;
 }
+
+/** Tasks beyond its share for which a leaf looks for nodes. */
+const LEAF_SPARE = 4;
 
 /** Where the next task of a group goes. */
 interface Branch {
@@ -24,8 +27,11 @@ class Leaf implements Branch {
   count: number;
   readonly #group: GroupSpread;
   readonly #rows: Int32Array;
-  /** Built when the first task comes this way. */
+  /** Built when the first task comes this way, and anew when as many have come as it was built for. */
   #heap: RowHeap | undefined;
+  /** Tasks for which the heap still holds the best nodes. */
+  #covers = 0;
+  #taken = 0;
 
   constructor(group: GroupSpread, division: Division) {
     this.label = division.label;
@@ -35,9 +41,15 @@ class Leaf implements Branch {
   }
 
   next(): boolean {
-    const heap = (this.#heap ??= this.#group.best(this.#rows));
+    if (this.#heap === undefined || this.#covers === 0) {
+      this.#covers = this.#group.expectedIn(this.#taken);
+      this.#heap = this.#group.best(this.#rows, this.#covers);
+    }
+    const heap = this.#heap;
     const row = heap.peek();
     if (row < 0) return false;
+    this.#covers--;
+    this.#taken++;
     if (this.#group.give(row)) heap.settleFirst();
     else heap.pop();
     this.count++;
@@ -79,24 +91,23 @@ export class GroupSpread {
   readonly #takers: Takers;
   readonly #counts: Int32Array;
   readonly #root: Branch;
-  readonly #scratch: Int32Array;
+  readonly #leaves: number;
   /** Tasks of the group that have no node yet. */
   #left: number;
 
   /**
    * @param counts tasks of the service in each leaf. @param tasks how many tasks there are to place.
-   * @param scratch room for the rows of all nodes.
    */
   constructor(
     topology: Topology,
     counts: Int32Array,
-    { ranking, takers, tasks, scratch }: { ranking: Ranking; takers: Takers; tasks: number; scratch: Int32Array },
+    { ranking, takers, tasks }: { ranking: Ranking; takers: Takers; tasks: number },
   ) {
     this.#ranking = ranking;
     this.#takers = takers;
     this.#counts = counts;
     this.#left = tasks;
-    this.#scratch = scratch;
+    this.#leaves = topology.leaves;
     this.#root = this.#branch(topology.root);
   }
 
@@ -112,17 +123,26 @@ export class GroupSpread {
     return this.#counts[leaf] as number;
   }
 
-  /** The nodes of a leaf that can take a task, as many as there are tasks, the best first. */
-  best(rows: Int32Array): RowHeap {
-    const able = this.#scratch;
-    let count = 0;
+  /**
+   * For how many tasks a leaf should look for nodes: all that are left when it is the only leaf, else its share with some
+   * to spare, and more and more when they keep coming.
+   * @param taken tasks that the leaf has had so far.
+   */
+  expectedIn(taken: number): number {
+    const share = Math.ceil((2 * this.#left) / this.#leaves) + LEAF_SPARE + 2 * taken;
+    return this.#leaves === 1 ? this.#left : Math.min(this.#left, share);
+  }
+
+  /** The nodes of a leaf that can take a task now, as many as there are tasks to cover, the best first. */
+  best(rows: Int32Array, tasks: number): RowHeap {
+    const heap = new RowHeap(Math.min(rows.length, tasks), this.#ranking);
+    const takers = this.#takers;
     for (let i = 0; i < rows.length; i++) {
       const row = rows[i] as number;
-      if (!this.#takers.canTake(row)) continue;
-      this.#ranking.rank(row);
-      able[count++] = row;
+      if (takers.canTake(row)) heap.offer(row);
     }
-    return RowHeap.ofBest(able, count, this.#left, this.#ranking);
+    heap.seal();
+    return heap;
   }
 
   /** Gives a node a task. Whether it stays in the order. */

@@ -7,6 +7,9 @@ import { around, behaviourOf } from './image.ts';
 /** Life of a container that ends by itself, in calm times, ms: longer than any wait for calm. */
 const CALM_LIFE_MS = 24 * 3_600_000;
 
+/** CPUs that one container keeps busy at the most. */
+const CPU_SHARE_MAX = 1;
+
 /** A container on a host: it lives on when the daemon ends. */
 export class SimContainer {
   readonly task: Task;
@@ -15,6 +18,8 @@ export class SimContainer {
   /** When it began to run; virtual time, ms. */
   startedAt = 0;
   stopping = false;
+  /** CPUs that it keeps busy. */
+  cpuShare = 0;
   #waiting: ((exit: TaskExit) => void)[] = [];
 
   constructor(task: Task) {
@@ -74,6 +79,11 @@ export class ContainerHost {
     this.engineLabels = what.engineLabels;
   }
 
+  /** Virtual time, ms. */
+  get now(): number {
+    return this.#scheduler.now;
+  }
+
   description(): NodeDescription {
     const plugins = ['overlay', 'host', 'bridge'].map((name) => ({ type: 'Network', name }));
     return NodeDescription.create({
@@ -93,6 +103,7 @@ export class ContainerHost {
     const { lifeMs, failShare } = behaviourOf(container.task);
     container.state = 'running';
     container.startedAt = this.#scheduler.now;
+    container.cpuShare = this.random.float() * CPU_SHARE_MAX;
     this.#watch.started(this, container);
     if (lifeMs === undefined) return;
     const fails = this.random.float() < failShare;

@@ -8,6 +8,7 @@ import type {
   TaskExit,
   TaskLogLine,
   TaskObservation,
+  TaskUse,
 } from '../../worker/index.ts';
 import { SimContainer, type ContainerHost } from './container.ts';
 import { around, behaviourOf, type Behaviour } from './image.ts';
@@ -138,6 +139,14 @@ class SimController implements TaskController {
     const pid = container.state === 'running' ? 4242 : 0;
     const status = { container_id: `c-${this.#task.id}`, pid, exit_code: container.exit?.exitCode ?? 0 };
     return Promise.resolve({ container: status, port_status: null });
+  }
+
+  /** Each container uses a share of a CPU of its own. */
+  usage(): TaskUse | undefined {
+    const container = this.#container;
+    if (container?.state !== 'running') return undefined;
+    const ranMs = this.#host.now - container.startedAt;
+    return { cpuNs: Math.round(ranMs * container.cpuShare * 1e6), memoryBytes: 64e6, atMs: this.#process.monotonic() };
   }
 
   // oxlint-disable-next-line require-yield -- these containers write nothing

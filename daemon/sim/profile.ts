@@ -17,6 +17,8 @@ export interface Profile {
   faultMs: number;
   /** Services that there are at the most. */
   services: number;
+  /** Messages of consensus pass through the wire format. */
+  encodes: boolean;
   links: LinkTemper;
   wire: WireTemper;
   disk: DiskTemper;
@@ -37,6 +39,7 @@ export function profileOf(random: Random): Profile {
     userMs: pick(random, 600, 1_500, 4_000),
     faultMs: pick(random, 4_000, 8_000, 15_000),
     services: 4 + random.int(8),
+    encodes: random.int(4) === 0,
     links: { ...GOOD_LINKS, meanMs: slow ? 15 : pick(random, 0.3, 0.6, 2) },
     wire: { ...GOOD_WIRE, meanMs: slow ? 15 : pick(random, 0.3, 0.6, 2) },
     disk: { ...GOOD_DISK, meanMs: pick(random, 0.1, 0.3, 2), tailShare: pick(random, 0, 0.002) },

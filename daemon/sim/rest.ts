@@ -92,6 +92,10 @@ function serviceUnrest(view: ReadView, service: Service): Wait {
   const hopeless = !isSound(service) || tasks.some((task) => !SOUND_IMAGES.has(imageKind(task)));
   // Those that cannot work go on failing; those that wait for a node hold their update.
   if (hopeless || waiting.length > 0) return undefined;
+  // What a user may still have to promote, what waits for another service, and what starts by the clock.
+  const labels = service.spec?.annotations?.labels ?? {};
+  if (service.canary !== null || labels['shoal.cron'] !== undefined) return undefined;
+  if (labels['shoal.depends-on'] !== undefined && service.first_converged === null) return undefined;
   if (update === UPDATING || update === ROLLBACK_STARTED) return 'its update does not end';
   const { spec } = service;
   if (spec?.replicated !== undefined) return replicatedUnrest(service, tasks, spec.replicated.replicas);
@@ -109,7 +113,7 @@ function doubled(service: Service, wanted: readonly Task[]): Wait {
   for (const task of wanted) {
     // One that waits for a node says so, and may wait for ever.
     if (observed(task) > TaskState.RUNNING || observed(task) < TaskState.ASSIGNED) continue;
-    const key = isNodeBound ? task.node_id : String(task.slot);
+    const key = `${isNodeBound ? task.node_id : task.slot} ${task.job_iteration?.index}`;
     const other = slots.get(key);
     if (other !== undefined) return `${taskText(task)} is in one slot with ${taskText(other)}`;
     slots.set(key, task);

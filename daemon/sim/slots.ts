@@ -19,6 +19,13 @@ const CLOCK_MARGIN_MS = 1_000;
 /** A declared overlap counts for so long after it was declared no more: tasks that it began may still be there, ms. */
 const OVERLAP_MEMORY_MS = 120_000;
 
+/** Why tasks are created that take over from one that still runs. */
+const MOVES: ReadonlySet<string> = new Set(['node-drained', 'rebalance']);
+
+function isSuccessor(task: Task): boolean {
+  return MOVES.has(task.created_for?.code ?? '');
+}
+
 function isNodeBound(service: Service | undefined): boolean {
   return service?.spec?.global !== undefined || service?.spec?.global_job !== undefined;
 }
@@ -69,8 +76,12 @@ export class SlotCheck {
 
   #slotOf(task: Task, view: ReadView): Task[] {
     const service = view.get('service', task.service_id);
-    if (!isNodeBound(service)) return view.tasksBySlot(task.service_id, task.slot);
-    return view.tasksByNode(task.node_id).filter((other) => other.service_id === task.service_id);
+    // Tasks of a removed service are on their way out.
+    if (service === undefined) return [];
+    const all = isNodeBound(service) ? view.tasksByNode(task.node_id) : view.tasksBySlot(task.service_id, task.slot);
+    // Runs of a job may go on side by side.
+    const run = task.job_iteration?.index;
+    return all.filter((other) => other.service_id === task.service_id && other.job_iteration?.index === run);
   }
 
   #overlaps(serviceId: string, view: ReadView): boolean {
@@ -84,7 +95,8 @@ export class SlotCheck {
     const atWork = slot.filter(isAtWork);
     const first = atWork[0];
     if (first === undefined || atWork.length < 2) return;
-    const most = this.#overlaps(first.service_id, view) || this.#isLeaving(atWork, view) ? 2 : 1;
+    const isMove = this.#isLeaving(atWork, view) || atWork.some(isSuccessor);
+    const most = isMove || this.#overlaps(first.service_id, view) ? 2 : 1;
     if (atWork.length <= most) return;
     throw new Violation('one task for each slot', `${atWork.length} are at work: ${atWork.map(taskText).join('; ')}`);
   }
@@ -100,7 +112,7 @@ export class SlotCheck {
 
   /** A task may go to work: what was called off in its slot has stopped, or was waited for long enough. */
   #checkSuccessor(task: Task, view: ReadView, changedNodes: ReadonlySet<string>): void {
-    if (this.#overlaps(task.service_id, view)) return;
+    if (this.#overlaps(task.service_id, view) || isSuccessor(task)) return;
     for (const old of this.#slotOf(task, view)) {
       const state = observed(old);
       if (old.id === task.id || old.desired_state !== TaskState.SHUTDOWN) continue;

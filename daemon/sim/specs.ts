@@ -137,13 +137,56 @@ function mode(random: Random): Partially<ServiceSpec> {
   }
 }
 
+/** Settings of Shoal that go with a mode. */
+function modeLabels(random: Random, how: Partially<ServiceSpec>): Record<string, string> {
+  if (how.replicated_job !== undefined || how.global_job !== undefined) {
+    if (!chance(random, 0.3)) return {};
+    const concurrency = pick(random, ['allow', 'forbid', 'replace']);
+    return { 'shoal.cron': '* * * * *', 'shoal.cron.concurrency': concurrency, 'shoal.cron.history': '2' };
+  }
+  const labels: Record<string, string> = {};
+  if (chance(random, 0.2)) {
+    labels['shoal.update.canary'] = String(1 + random.int(2));
+    if (chance(random, 0.8)) labels['shoal.update.canary-wait'] = `${2 + random.int(8)}s`;
+  }
+  if (chance(random, 0.2)) labels['shoal.update.deadline'] = `${20 + random.int(60)}s`;
+  if (how.replicated === undefined) return labels;
+  if (chance(random, 0.3)) labels['shoal.rebalance'] = 'true';
+  if (chance(random, 0.15)) {
+    Object.assign(labels, {
+      'shoal.autoscale.min': '1',
+      'shoal.autoscale.max': String(REPLICAS_MAX),
+      'shoal.autoscale.cpu': '50',
+      'shoal.autoscale.up-after': '3s',
+      'shoal.autoscale.down-after': '10s',
+    });
+  }
+  return labels;
+}
+
+/** Settings of Shoal. */
+function drawLabels(random: Random, how: Partially<ServiceSpec>, view: ReadView): Record<string, string> {
+  const labels = modeLabels(random, how);
+  const others = view.list('service').map((service) => service.spec?.annotations?.name ?? '');
+  const other = others.length === 0 ? '' : pick(random, others.toSorted());
+  if (chance(random, 0.1) && other !== '')
+    labels['shoal.depends-on'] = `${other}:${pick(random, ['started', 'healthy'])}`;
+  if (chance(random, 0.08) && other !== '') labels['shoal.anti-affinity'] = `service.name == ${other}`;
+  if (chance(random, 0.05) && other !== '') labels['shoal.affinity'] = `service.name == ${other}`;
+  if (chance(random, 0.2)) labels['shoal.priority'] = String(random.int(3) * 100);
+  if (chance(random, 0.2)) labels['shoal.preempt'] = 'true';
+  if (chance(random, 0.15)) labels['shoal.move.order'] = 'stop-first';
+  if (chance(random, 0.2)) labels['shoal.placement.strategy'] = pick(random, ['spread', 'binpack']);
+  return labels;
+}
+
 /** A service of any kind. */
 export function drawService(random: Random, name: string, view: ReadView): ServiceSpec {
   const how = mode(random);
   const isJob = how.replicated_job !== undefined || how.global_job !== undefined;
   const task = template(random, view, isJob);
   return ServiceSpec.create({
-    annotations: { name, labels: {} },
+    annotations: { name, labels: drawLabels(random, how, view) },
     task,
     ...how,
     update: chance(random, 0.7) ? updateConfig(random) : null,

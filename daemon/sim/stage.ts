@@ -53,6 +53,8 @@ export interface Stage {
   logOf(name: string): Logger;
   /** One run of a program on a host. */
   newProcess(random: SeededRandom, hostId: number, fail: (error: unknown) => void): SimProcess;
+  /** Whether the container of a task runs on the machine of a node. */
+  runs(nodeId: string, taskId: string): boolean;
   managerAt(addr: string): ManagerAddress | undefined;
   /** Where nothing listens: whoever connects there learns so, or hears nothing. */
   nobody(addr: string): RpcServer;

@@ -3,6 +3,9 @@ import {
   CreateNetworkRequest,
   CreateSecretRequest,
   CreateServiceRequest,
+  PromoteServiceRequest,
+  RebalanceServiceRequest,
+  RunServiceRequest,
   Node,
   NodeRole,
   NodeSpec,
@@ -94,6 +97,21 @@ export class Users {
           const service = this.#one(view, 'service');
           if (service === undefined || this.#random.int(3) > 0) return undefined;
           return control.RemoveService(RemoveServiceRequest.create({ service_id: service.id }));
+        };
+      case 'promote':
+        return (control, view) => {
+          const waiting = view.list('service').find((service) => service.canary !== null);
+          return waiting && control.PromoteService(PromoteServiceRequest.create({ service_id: waiting.id }));
+        };
+      case 'rebalance':
+        return (control, view) => {
+          const service = this.#one(view, 'service');
+          return service && control.RebalanceService(RebalanceServiceRequest.create({ service_id: service.id }));
+        };
+      case 'run job':
+        return (control, view) => {
+          const job = view.list('service').find(({ spec }) => spec?.replicated_job !== undefined);
+          return job && control.RunService(RunServiceRequest.create({ service_id: job.id }));
         };
       case 'networks':
         return (control, view) => this.#networks(control, view);
@@ -232,6 +250,9 @@ const ACTS = [
   'repair service',
   'repair service',
   'roll back',
+  'promote',
+  'rebalance',
+  'run job',
   'remove service',
   'networks',
   'secrets',

@@ -49,7 +49,7 @@ export class World implements Stage {
       run?.process.run(() => run.manager.consensus.receiver()?.step(message), message.from);
     });
     this.network.temper = this.profile.links;
-    this.network.encodes = true;
+    this.network.encodes = this.profile.encodes;
     this.wires = new Wires(this.scheduler, this.network, new SeededRandom(root.uint32()));
     this.wires.temper = this.profile.wire;
     for (let id = 1; id <= this.profile.managers; id++) {
@@ -84,6 +84,11 @@ export class World implements Stage {
     const skew = (new SeededRandom(hostId).float() * 2 - 1) * skewMs;
     const options = { scheduler: this.scheduler, random, turnMs: 0, wallMs: EPOCH_MS + skew };
     return new SimProcess({ ...options, after: () => undefined, fail }, 1);
+  }
+
+  runs(nodeId: string, taskId: string): boolean {
+    const worker = this.workers.find((one) => one.nodeId === nodeId);
+    return worker?.containers.get(taskId)?.state === 'running';
   }
 
   managerAt(addr: string): ManagerHost | undefined {

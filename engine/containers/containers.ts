@@ -1,6 +1,6 @@
 import { watch, type FSWatcher } from 'node:fs';
 import { basename, join } from 'node:path';
-import { invalidArgument, newHexId, notFound, type Timer } from '../../base/index.ts';
+import { invalidArgument, makeName, newHexId, notFound, type Timer } from '../../base/index.ts';
 import { readCgroupUsage } from '../runtime/usage.ts';
 import { readLog } from '../logs/reader.ts';
 import { logPolicy, rotateIfDue } from '../logs/rotate.ts';
@@ -18,7 +18,7 @@ import type {
 } from '../types.ts';
 import { cgroupPathOf } from './bundle.ts';
 import { checkConfig, commandLine, wantedMounts } from './config.ts';
-import { checkName, makeName, nameConflict } from './names.ts';
+import { checkName, nameConflict } from './names.ts';
 import type { Parts } from './parts.ts';
 import type { StoredContainer } from './store.ts';
 import { ContainerUnit, type ExitStatus, type WaitCondition } from './unit.ts';

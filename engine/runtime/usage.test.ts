@@ -15,7 +15,7 @@ function record(tree: string, files: Record<string, string>): void {
   for (const [name, text] of Object.entries(files)) writeFileSync(join(root, tree, 'shoal/c1', name), text);
 }
 
-/** Recorded on Linux 6.1 with cgroup v2; the lists are cut. */
+/** In the form of Linux 6.1 with cgroup v2 (Documentation/admin-guide/cgroup-v2.rst); typed, not captured; the lists are cut. */
 const V2 = {
   'cpu.stat': 'usage_usec 1523077\nuser_usec 1101512\nsystem_usec 421565\nnr_periods 12\nnr_throttled 3\n',
   'memory.current': '52428800\n',

@@ -67,6 +67,15 @@ describe('creating a service', () => {
     expect(store.view().byName('service', 'web')?.id).toBe(service.id);
   });
 
+  it('makes up a name for a service that has none, as dockerd does', async () => {
+    const spec = ServiceSpec.create({ task: { container: { image: 'x' } } });
+    const names = await Promise.all(
+      Array.from({ length: 3 }, async () => (await control.CreateService({ spec })).service?.spec?.annotations?.name),
+    );
+    for (const name of names) expect(name).toMatch(/^[a-z]+_[a-z]+\d*$/);
+    expect(new Set(names).size).toBe(3);
+  });
+
   it('fills in one replica, and the numbers and iteration of a job', async () => {
     const plain = await control.CreateService({
       spec: ServiceSpec.create({ annotations: { name: 'a' }, task: { container: { image: 'x' } } }),
@@ -80,7 +89,6 @@ describe('creating a service', () => {
   const container = (fields: object): Partially<ServiceSpec> => ({ task: { container: { image: 'x', ...fields } } });
   const refusals: [string, Partially<ServiceSpec>, string, string][] = [
     ['a bad name', { annotations: { name: 'a b' } }, 'InvalidArgument', 'name must be valid as a DNS name component'],
-    ['no name', { annotations: { name: '' } }, 'InvalidArgument', 'meta: name must be provided'],
     [
       'a long name',
       { annotations: { name: 'a'.repeat(64) } },

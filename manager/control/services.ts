@@ -1,5 +1,6 @@
-import { alreadyExists, newId } from '../../base/index.ts';
+import { alreadyExists, makeName, newId, type Random } from '../../base/index.ts';
 import {
+  Annotations,
   Service,
   TaskState,
   timestampFromMs,
@@ -71,6 +72,13 @@ type Methods =
   | 'ListServiceRevisions'
   | 'ListServiceStatuses';
 
+/** A spec without a name gets a made-up one, as containers do. */
+function named(spec: ServiceSpec | null, view: ReadView, random: Random): ServiceSpec | null {
+  if (spec === null || (spec.annotations?.name ?? '') !== '') return spec;
+  const name = makeName(random, (candidate) => view.byName('service', candidate) !== undefined);
+  return { ...spec, annotations: Annotations.create({ ...spec.annotations, name }) };
+}
+
 /** Services: what users ask for. Making it true is the orchestrators' work. */
 export function serviceMethods({ store, clock, random }: ControlOptions): Pick<Control, Methods> {
   return {
@@ -82,7 +90,7 @@ export function serviceMethods({ store, clock, random }: ControlOptions): Pick<C
     },
 
     CreateService: async (request) => {
-      const spec = validateServiceSpec(request.spec);
+      const spec = validateServiceSpec(named(request.spec, store.view(), random));
       const id = newId(random);
       await store.update((tx) => {
         const name = spec.annotations?.name ?? '';

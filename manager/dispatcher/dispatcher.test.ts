@@ -214,6 +214,19 @@ describe('dispatcher', () => {
     expect(nodeState('n2')).toBe(NodeStatus_State.DOWN);
   });
 
+  it('takes new settings of heartbeats with the next heartbeat of each node', async () => {
+    const id = sessionId(await open('n1'));
+    const dispatcher = { heartbeat_period: { seconds: 2, nanos: 0 }, down_after: { seconds: 8, nanos: 0 } };
+    await store.seed({ cluster: [Cluster.create({ id: 'c', spec: { dispatcher } })] });
+    const { period } = await beat('n1', id);
+    expect(period?.seconds).toBeGreaterThanOrEqual(1);
+    expect((period?.seconds ?? 0) + (period?.nanos ?? 0) / 1e9).toBeGreaterThan(1.7);
+    await clock.advanceAsync(7_900);
+    expect(nodeState('n1')).toBe(NodeStatus_State.READY);
+    await clock.advanceAsync(200);
+    expect(nodeState('n1')).toBe(NodeStatus_State.DOWN);
+  });
+
   it('as a new leader expects the nodes back, and takes those that do not come as down', async () => {
     await open('n1');
     const shoalNode = aNode('n3', { description: { data_path_addr: '10.0.0.3' } });

@@ -60,7 +60,8 @@ function decideReplicatedJob(state: ServiceState): Decision {
   const spec = state.service.spec?.replicated_job;
   const total = spec?.total_completions ?? 0;
   const concurrent = spec === undefined || spec.max_concurrent === 0 ? total : spec.max_concurrent;
-  const slots = slotsOf(state).filter((slot) => isCompleted(slot) || isOccupied(state, slot));
+  const all = new Map(slotsOf(state).map((slot) => [slot.slot, slot]));
+  const slots = [...all.values()].filter((slot) => isCompleted(slot) || isOccupied(state, slot));
   const decision = superviseJob(state, slots);
   const taken = new Set(slots.map((slot) => slot.slot));
   const working = slots.filter((slot) => !isCompleted(slot) && slot.wanted.length > 0).length;
@@ -68,7 +69,8 @@ function decideReplicatedJob(state: ServiceState): Decision {
   for (let slot = 0; slot < total && room > 0; slot++) {
     if (taken.has(slot)) continue;
     room--;
-    decision.steps.push([creation(state, { slot, nodeId: '' }, runReason(state))]);
+    const desired = firstDesired(state, all.get(slot));
+    decision.steps.push([creation(state, { slot, nodeId: '' }, runReason(state), desired)]);
   }
   return decision;
 }

@@ -1,5 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { NodeStatus_State, TaskState, UpdateConfig_FailureAction, type Service } from '../../proto/index.ts';
+import {
+  NodeSpec_Availability,
+  NodeStatus_State,
+  TaskState,
+  UpdateConfig_FailureAction,
+  type Service,
+} from '../../proto/index.ts';
 import { aNode, aService } from '../store/testing.ts';
 import { orchestratorDuties } from './index.ts';
 import { obedient, TestCluster, withImage } from './testing.ts';
@@ -68,6 +74,74 @@ describe('a stop-first update whose new task fails before it may start', () => {
       await cluster.run(50);
       const running = letRun().filter((task) => task.status!.state <= TaskState.RUNNING);
       expect(running.length).toBeLessThanOrEqual(1);
+    }
+  });
+});
+
+describe('a slot with a task that does not stop', () => {
+  /** Tasks on n1 do not stop. */
+  const stubborn = (): void => {
+    cluster.behaviour = (task) =>
+      task.node_id === 'n1' && task.desired_state > TaskState.COMPLETE ? undefined : obedient(task);
+  };
+
+  it('lets a task that replaces yet another one wait for it', async () => {
+    await cluster.store.seed({ node: [aNode('n3')] });
+    await cluster.setNode('n2', { availability: NodeSpec_Availability.DRAIN });
+    await cluster.setNode('n3', { availability: NodeSpec_Availability.DRAIN });
+    await start({ replicated: { replicas: 1 } });
+    expect(cluster.running('web').map((task) => task.node_id)).toEqual(['n1']);
+    stubborn();
+    await cluster.setNode('n2', { availability: NodeSpec_Availability.ACTIVE });
+    await cluster.setNode('n1', { availability: NodeSpec_Availability.DRAIN });
+    await cluster.run(1000);
+    expect(cluster.running('web').map((task) => task.node_id)).toEqual(['n2']);
+    await cluster.setNode('n3', { availability: NodeSpec_Availability.ACTIVE });
+    await cluster.setNode('n2', { state: NodeStatus_State.DOWN });
+    await cluster.run(1000);
+    expect(cluster.wanted('web')).toMatchObject([{ node_id: 'n3', desired_state: TaskState.READY }]);
+    cluster.behaviour = obedient;
+    await cluster.run(1000);
+    expect(cluster.running('web').map((task) => task.node_id)).toEqual(['n3']);
+  });
+
+  it('lets the next try of a job wait for it, where policy knows of no restart', async () => {
+    await cluster.setNode('n2', { availability: NodeSpec_Availability.PAUSE });
+    const task = { container: { image: 'one' }, restart: { condition: 0 } };
+    await start({ task, replicated_job: { max_concurrent: 1, total_completions: 1 } });
+    expect(cluster.running('web').map((one) => one.node_id)).toEqual(['n1']);
+    stubborn();
+    await cluster.setNode('n2', { availability: NodeSpec_Availability.ACTIVE });
+    await cluster.setNode('n1', { availability: NodeSpec_Availability.DRAIN });
+    await cluster.run(1000);
+    expect(cluster.wanted('web')).toMatchObject([{ node_id: 'n2', desired_state: TaskState.READY }]);
+    cluster.behaviour = obedient;
+    await cluster.run(1000);
+    expect(cluster.running('web').map((one) => one.node_id)).toEqual(['n2']);
+  });
+});
+
+describe('start-first updates, one interrupted by the next', () => {
+  it('never lets more than two tasks of a slot run', async () => {
+    const update = { parallelism: 1, order: 1, monitor: { seconds: 1 }, delay: {} };
+    await start({ replicated: { replicas: 1 }, update });
+    cluster.behaviour = (task) => (task.spec?.container?.image === 'two' ? undefined : obedient(task));
+    await cluster.updateService('web', withImage('two'));
+    await cluster.run(200);
+    // The new task runs, and the next update comes, before a leader has seen either.
+    await cluster.stop();
+    await cluster.store.update((tx) => {
+      for (const task of tx.list('task').filter((one) => one.spec?.container?.image === 'two')) {
+        tx.update('task', { ...task, status: { ...task.status!, state: TaskState.RUNNING } });
+      }
+    });
+    await cluster.updateService('web', withImage('three'));
+    expect(cluster.running('web')).toHaveLength(2);
+    cluster.lead();
+    for (let ms = 0; ms < 2000; ms += 50) {
+      await cluster.run(50);
+      const atWork = letRun().filter((task) => task.status!.state <= TaskState.RUNNING);
+      expect(atWork.length).toBeLessThanOrEqual(2);
     }
   });
 });

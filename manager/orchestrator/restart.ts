@@ -8,6 +8,7 @@ import {
   type Task,
   type TaskReason,
 } from '../../proto/index.ts';
+import { drainMsOf } from '../settings/index.ts';
 import { isTaskDirty } from '../store/dirty.ts';
 import type { ReadView } from '../store/types.ts';
 import { earlier, type Op } from './driver.ts';
@@ -29,6 +30,7 @@ import {
   endedByItself,
   fateReason,
   isNodeBound,
+  isWanted,
   nodeFate,
   observed,
   targetState,
@@ -98,13 +100,17 @@ function needsReplacement(state: ServiceState, slot: Slot, lost: Task, healthy: 
   return isUpdating(state) && !isDirty(state, lost) && healthy.every((task) => isDirty(state, task));
 }
 
+/** Whether a task that was called off may still be alive in a slot. */
+function hasStopping(state: ServiceState, slot: Slot, besides?: Task): boolean {
+  return slot.tasks.some((task) => task !== besides && !isWanted(task) && isStopping(state, task));
+}
+
 /**
  * What a new task in a slot is let do at first: what was called off there (its node was away for a while) may not have
  * stopped yet, and is waited for.
  */
 export function firstDesired(state: ServiceState, slot: Slot | undefined): TaskState {
-  const waits = slot?.tasks.some((task) => isStopping(state, task)) === true;
-  return waits ? TaskState.READY : targetState(state.service);
+  return slot !== undefined && hasStopping(state, slot) ? TaskState.READY : targetState(state.service);
 }
 
 /** Why a task is given up and (where policy says so) replaced: it ended, or its node is lost to it. */
@@ -126,7 +132,8 @@ function replacement(state: ServiceState, slot: Slot, lost: Task, healthy: reado
   // The delay is against crash loops; the loss of a node is none.
   const waitsForLost =
     fate === 'ok' ? restartWaitMs(lost) > 0 : fate === 'drained' && !ended && isStopping(state, lost);
-  const waits = waitsForLost || (healthy.length > 0 && !isStartFirst(state));
+  const waitsForOthers = !isStartFirst(state) && (healthy.length > 0 || hasStopping(state, slot, lost));
+  const waits = waitsForLost || waitsForOthers;
   const desired = waits ? TaskState.READY : targetState(state.service);
   const restarts = isDirty(state, lost) ? 0 : failuresInRow(lost);
   return { op: 'create', task: { ...newTask(state, slot, lossReason(state, lost), desired), restarts } };
@@ -174,7 +181,9 @@ function oldTasksGoneAtMs(state: ServiceState, task: Task, older: readonly Task[
   let at = 0;
   for (const old of older) {
     if (old.desired_state <= TaskState.COMPLETE || !isStopping(state, old)) continue;
-    const graceMs = durationToMs(old.spec?.container?.stop_grace_period, 0);
+    // It first serves what connections it has, then gets its grace period.
+    const drainMs = drainMsOf(old.service_annotations?.labels);
+    const graceMs = durationToMs(old.spec?.container?.stop_grace_period, 0) + drainMs;
     at = Math.max(at, createdAtMs(task) + Math.max(OLD_TASK_STOP_MAX_MS, graceMs + GRACE_MARGIN_MS));
   }
   return at;

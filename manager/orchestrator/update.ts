@@ -74,7 +74,8 @@ function shutDown(state: ServiceState, tasks: readonly Task[]): Op[] {
 
 /** Begins a slot: creates the new task, and stops the old one unless it is to serve meanwhile. */
 function begin(state: ServiceState, slot: Slot, stale: readonly Task[], settings: UpdateSettings): Op[] {
-  const kept = stale.filter((task) => isHealthy(state, task));
+  // Where another update was interrupted there may be two; one is enough to serve until the new task runs.
+  const kept = stale.filter((task) => isHealthy(state, task)).slice(-1);
   const dropped = stale.filter((task) => !kept.includes(task));
   const stopping = slot.tasks.some(
     (task) => observed(task) >= TaskState.ASSIGNED && observed(task) <= TaskState.RUNNING,

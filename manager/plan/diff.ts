@@ -137,6 +137,9 @@ function updateEnd(was: Service | undefined, is: Service | undefined): string {
   return words === '' ? '' : `${words}: ${status.message}`;
 }
 
+/** The label of jobs that run by the clock. */
+export const CRON_LABEL = 'shoal.cron';
+
 /** What becomes of each place of a service. */
 function countPlaces(
   was: Map<string, Task[]>,
@@ -156,6 +159,11 @@ function countPlaces(
 function serviceDiff(before: Facts, after: Facts, view: ReadView, id: string): PlanResponse_OfService | undefined {
   const [was, is] = [before.services.get(id), after.services.get(id)];
   const counts = countPlaces(was?.places ?? new Map(), is?.places ?? new Map());
+  // Runs that begin and end by the clock while time passes in the copy have nothing to do with the change.
+  if (was !== undefined && is !== undefined && CRON_LABEL in (is.service.spec?.annotations?.labels ?? {})) {
+    counts.started = 0;
+    counts.stopped = 0;
+  }
   const newOf = (words: (endpoint: Endpoint | null | undefined) => string[]): string[] => {
     const old = new Set(words(was?.service.endpoint));
     return words(is?.service.endpoint).filter((word) => !old.has(word));

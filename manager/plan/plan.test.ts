@@ -138,6 +138,22 @@ describe('a plan', () => {
     expect(counts(answer, 'web')).toEqual({ w1: '2-0', w2: '2-0' });
   });
 
+  it('tells nothing of jobs that run by the clock meanwhile', async () => {
+    const labels = { 'shoal.cron': '* * * * *' };
+    const tidy = Service.create({
+      id: 'tidy',
+      spec: ServiceSpec.create({
+        annotations: { name: 'tidy', labels },
+        task: { container: { image: 'nginx' } },
+        replicated_job: { total_completions: 1, max_concurrent: 1 },
+      }),
+      spec_version: { index: 0 },
+    });
+    await store.seed({ service: [tidy] });
+    const answer = await planned({ node_down: 'w1' });
+    expect(answer.services.map(({ name }) => name)).toEqual(['web']);
+  });
+
   it('refuses what the cluster would refuse, in its words', async () => {
     await expect(plan(PlanRequest.create({ create_service: spec('web', 1) }))).rejects.toThrow('already exists');
     await expect(plan(PlanRequest.create({ node_down: 'nobody' }))).rejects.toThrow('node nobody not found');

@@ -10,7 +10,7 @@ import {
 } from '../../proto/index.ts';
 import { resolve, type Planner } from '../control/index.ts';
 import type { ReadView, Store } from '../store/types.ts';
-import { diffOf, factsOf } from './diff.ts';
+import { CRON_LABEL, diffOf, factsOf } from './diff.ts';
 import { Scratch } from './scratch.ts';
 import { planText } from './text.ts';
 
@@ -170,7 +170,7 @@ function unforeseen(view: ReadView, services: readonly PlanResponse_OfService[])
     services.some(({ service_id: id }) => view.get('service', id)?.spec?.annotations?.labels[label] !== undefined);
   return [
     ...(has('shoal.autoscale.max') ? ['what autoscaling will do is not foreseen'] : []),
-    ...(has('shoal.cron') ? ['runs that begin by the clock are not foreseen'] : []),
+    ...(has(CRON_LABEL) ? ['runs that begin by the clock are left out'] : []),
   ];
 }
 

@@ -86,14 +86,15 @@ export class SimManager {
       rootCa: () => new Uint8Array(),
     });
     this.broker = createLogBroker(shared);
-    this.control = createControl(shared);
+    const { usage } = this.dispatcher;
+    this.control = createControl({ ...shared, usage });
     this.leadership = new Leadership({
       ...deps,
       prepare: async () => {
         if (this.store.view().list('cluster').length > 0) return;
         await this.store.update((tx) => createCluster(tx, random));
       },
-      duties: [this.dispatcher.duty, this.broker.duty, ...createDuties(shared)],
+      duties: [this.dispatcher.duty, this.broker.duty, ...createDuties({ ...shared, usage })],
     });
     this.consensus = new Consensus({
       ...deps,

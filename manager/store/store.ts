@@ -70,6 +70,8 @@ export interface StoreOptions {
   random?: Random;
   /** What it begins with, and the index that this is the state at; for copies of another store. */
   initial?: { tables: TableSet; index: number };
+  /** Changed objects at which an entry takes no further transaction; BATCH_CHANGES_MAX unless given. */
+  batchChangesMax?: number;
   /** Deep-freezes every object handed out, so that tests catch whoever changes one. */
   freeze?: boolean;
 }
@@ -152,7 +154,7 @@ class RaftStore implements ReplicatedStore {
     const settle: InFlight['settle'] = [];
     let taken = 0;
     for (const waiting of this.#waiting) {
-      if (batch.bytes >= BATCH_BYTES_MAX || batch.size >= BATCH_CHANGES_MAX) break;
+      if (batch.bytes >= BATCH_BYTES_MAX || batch.size >= (this.#options.batchChangesMax ?? BATCH_CHANGES_MAX)) break;
       taken++;
       settle.push(this.#runOne(batch, waiting));
     }
