@@ -29,9 +29,9 @@ export const MUTANTS: Mutant[] = [
     breaks: 'tasks reserve more than their node has',
     patches: [
       {
-        file: 'scheduler/resources.ts',
-        find: 'if (wanted.memoryBytes > 0 && wanted.memoryBytes > this.#memoryBytes) return false;',
-        put: '',
+        file: 'scheduler/columns.ts',
+        find: 'const freeMemory = (this.freeMemory[row] as number) - memoryBytes;',
+        put: 'const freeMemory = this.freeMemory[row] as number;',
       },
     ],
   },
@@ -42,17 +42,6 @@ export const MUTANTS: Mutant[] = [
       {
         file: 'manager/allocator/state.ts',
         find: "for (const task of view.list('task')) state.adoptTask(task);",
-        put: '',
-      },
-    ],
-  },
-  {
-    name: 'a new leader knows the ports that were given',
-    breaks: 'a published port is given twice after a change of leader',
-    patches: [
-      {
-        file: 'manager/allocator/state.ts',
-        find: "for (const service of view.list('service')) state.adoptService(service);",
         put: '',
       },
     ],
@@ -82,7 +71,13 @@ export const MUTANTS: Mutant[] = [
   {
     name: 'host ports count while a task may use them',
     breaks: 'two tasks have one port of a node',
-    patches: [{ file: 'scheduler/node-view.ts', find: 'add(this.#hostPorts, port, by);', put: 'void port;' }],
+    patches: [
+      {
+        file: 'scheduler/node-view.ts',
+        find: 'return this.#hostPorts?.has(port) ?? false;',
+        put: 'return port.length < 0;',
+      },
+    ],
   },
   {
     name: 'secrets go with their tasks',
