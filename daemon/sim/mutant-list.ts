@@ -47,17 +47,6 @@ export const MUTANTS: Mutant[] = [
     ],
   },
   {
-    name: 'a lost task is called off as it is replaced',
-    breaks: 'two tasks of one slot are wanted',
-    patches: [
-      {
-        file: 'manager/orchestrator/restart.ts',
-        find: "[{ op: 'update', task: calledOff(task, TaskState.SHUTDOWN, lossReason(state, task)) }];",
-        put: '[];',
-      },
-    ],
-  },
-  {
     name: 'the reaper spares what may still run',
     breaks: 'a task is deleted while its container runs',
     patches: [
@@ -87,17 +76,6 @@ export const MUTANTS: Mutant[] = [
         file: 'manager/dispatcher/assignment-feed.ts',
         find: 'if (state > TaskState.RUNNING && known !== undefined) out.after.push(...this.#release(known));',
         put: '',
-      },
-    ],
-  },
-  {
-    name: 'a silent node is down in the end',
-    breaks: 'the tasks of a lost worker are never replaced',
-    patches: [
-      {
-        file: 'manager/dispatcher/sessions.ts',
-        find: 'const write = { state: NodeStatus_State.DOWN, message: HEARTBEAT_FAILURE };',
-        put: 'const write = { state: NodeStatus_State.UNKNOWN, message: HEARTBEAT_FAILURE };',
       },
     ],
   },
