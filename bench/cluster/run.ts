@@ -19,6 +19,8 @@ const JOIN_TIMEOUT_MS = 200_000;
 const RUN_TIMEOUT_MS = 150_000;
 /** Lines of the leader's log that are shown when the benchmark fails. */
 const LOG_LINES = 20;
+/** Services that are created at the same time. */
+const CREATE_AT_ONCE = 8;
 /** Never pulled: no container is made of it. */
 const IMAGE = `registry.invalid/bench@sha256:${'0'.repeat(64)}`;
 
@@ -251,7 +253,11 @@ async function load(
   let createSeconds = 0;
   const { seconds, uses } = await usesDuring(bed, async () => {
     createSeconds = await timed(async () => {
-      for (let i = 0; i < wanted.services; i++) ids.push(await create(host, `${wanted.name}-${i}`, wanted.replicas));
+      let next = 0;
+      const client = async (): Promise<void> => {
+        while (next < wanted.services) ids.push(await create(host, `${wanted.name}-${next++}`, wanted.replicas));
+      };
+      await Promise.all(Array.from({ length: CREATE_AT_ONCE }, client));
     });
     const done = (total: HostReport): boolean => failOnLoss(total).running >= before.running + tasks;
     await agents.until(`${tasks} tasks Running`, done, RUN_TIMEOUT_MS, options.signal);
