@@ -159,7 +159,15 @@ export class AssignmentFeed {
     this.#dirtyTasks = new Set();
     this.#count(false);
     const tables = this.#tableChanges(view, nowMs, forcedTables);
-    return [...tables.updates, ...before, ...tasks, ...after, ...tables.removals];
+    // What one task gave back, another of this message may have asked for after it.
+    const unused = after.filter(({ assignment }) => !this.#isHeld(assignment));
+    return [...tables.updates, ...before, ...tasks, ...unused, ...tables.removals];
+  }
+
+  #isHeld(given: AssignmentChange['assignment']): boolean {
+    const secret = given?.secret === undefined ? undefined : keyOf({ kind: 'secret', id: given.secret.id });
+    const config = given?.config === undefined ? undefined : keyOf({ kind: 'config', id: given.config.id });
+    return this.#holders.has(secret ?? config ?? '');
   }
 
   #taskChange(
