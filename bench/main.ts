@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { errorMessage, invalidArgument } from '../base/index.ts';
 import { clusterBench } from './cluster/run.ts';
+import { createLatency } from './create-latency.ts';
 import { failover } from './failover.ts';
 import { PARTS, raftBench, type Part } from './raft/run.ts';
 import { schedulerBench, SIZES, type Size } from './scheduler.ts';
@@ -10,6 +11,7 @@ const HELP = `Usage:  npm run bench -- start-rate [--runs 3] [--replicas 100] [-
         npm run bench -- raft [--runs 3] [--seconds 3] [--kills 100] [--only PART]... [--shoal-only]
         npm run bench -- cluster [--agents 1000] [--tasks 100000] [--services 100] [--big 10000] [--start-ms 0]
                                  [--spread]
+        npm run bench -- create-latency [--runs 30]
         npm run bench -- scheduler [--runs 5] [--size small|large]...
         npm run bench -- failover [--runs 3]
 
@@ -20,6 +22,7 @@ raft        Consensus of three processes: loads, elections, memory, beside etcd 
 cluster     The whole control plane: three managers, simulated agents on real connections, services of many tasks; then
             one big service (--big, 0 for none). --start-ms: time a container takes to start; --spread: agents connect
             to all managers, not only to the leader.
+create-latency  Time from the request for a service of one task until it runs, on a quiet cluster of five hosts.
 scheduler   The scheduler alone, in memory: ${Object.values(SIZES)
   .map(({ nodes, tasks }) => `${nodes} nodes with ${tasks} tasks`)
   .join(', ')}; without --size both.
@@ -29,7 +32,7 @@ failover    A worker is cut off: time until its tasks run elsewhere, and until i
 All but scheduler need root. Results are stored in bench/results.
 `;
 
-const BENCHES: readonly string[] = ['start-rate', 'raft', 'cluster', 'failover', 'scheduler'];
+const BENCHES: readonly string[] = ['start-rate', 'raft', 'cluster', 'create-latency', 'failover', 'scheduler'];
 
 function positive(text: string, flag: string, most = 5000, least = 1): number {
   const value = Number(text);
@@ -95,6 +98,10 @@ async function main(): Promise<void> {
       shoalOnly: values['shoal-only'],
       signal: interrupted.signal,
     });
+    return;
+  }
+  if (positionals[0] === 'create-latency') {
+    await createLatency({ runs: positive(values.runs ?? '30', 'runs'), signal: interrupted.signal });
     return;
   }
   if (positionals[0] === 'failover') {

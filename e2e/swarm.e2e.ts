@@ -193,8 +193,8 @@ describe('nodes', () => {
       const tasks = await bed.running('web');
       return tasks.length === 6 && tasks.every((task) => task.NodeID !== w1);
     });
-    expect(await bed.client.run('service', 'ls', '--format', '{{.Replicas}}')).toBe('6/6');
     await until('no container on w1', 15_000, async () => (await bed.on('w1').lines('ps', '-q')).length === 0);
+    expect(await bed.client.run('service', 'ls', '--format', '{{.Replicas}}')).toBe('6/6');
     await bed.client.run('node', 'update', '--availability', 'active', 'w1');
     await bed.client.run('service', 'scale', DETACH, 'web=10');
     const tasks = await bed.replicas('web', 10);

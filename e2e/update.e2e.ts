@@ -107,7 +107,8 @@ describe('an update that fails', () => {
     expect(outcome.stderr).toMatch(
       /service update paused: update paused due to failure or early termination of task \w{25}/,
     );
-    expect((await bed.running('web')).length).toBeGreaterThanOrEqual(2);
+    // The slot after the failed one may have been begun, as in Swarm: only `--update-delay` waits between them.
+    expect((await bed.running('web')).length).toBeGreaterThanOrEqual(1);
     expect(await bed.client.run('service', 'inspect', '--pretty', 'web')).toMatch(/State:\s+paused/);
     expect((await update(...WORKS)).code).toBe(0);
     await bed.replicas('web', 3);

@@ -1,15 +1,22 @@
 /** A process that holds many simulated agents; its parent (run.ts) gives it orders and reads its reports. */
 import { Client } from '@grpc/grpc-js';
-import { errorMessage, must } from '../../base/index.ts';
+import { errorMessage, must, retry, systemClock, systemRandom } from '../../base/index.ts';
 import { anonymousCredentials, callUnary, CA_SERVER_NAME, channelOptions, createCsr } from '../../identity/index.ts';
-import { IssueNodeCertificateRequest, NodeCAService, NodeCertificateStatusRequest } from '../../proto/index.ts';
+import {
+  IssueNodeCertificateRequest,
+  NodeCAService,
+  NodeCertificateStatusRequest,
+  type IssueNodeCertificateResponse,
+} from '../../proto/index.ts';
 import { SimulatedAgent, type AgentIdentity } from './agent.ts';
 import type { HostOrder, HostReport } from './protocol.ts';
 
 const REPORT_INTERVAL_MS = 100;
 /** Agents that join or connect at the same time. */
-const AT_ONCE = 32;
+const AT_ONCE = 8;
 const CALL = { timeoutMs: 20_000 };
+/** A joining node asks again when the leader changes; the former try may leave a node that never comes. */
+const RETRY = { attempts: 5, baseMs: 500, capMs: 2000, clock: systemClock, random: systemRandom };
 
 type JoinOrder = Extract<HostOrder, { order: 'join' }>;
 
@@ -18,13 +25,14 @@ const totals: HostReport = {
   ...{ heartbeats: 0, heartbeatMaxMs: 0, heartbeatsSlow: 0, errors: [] },
 };
 const agents: SimulatedAgent[] = [];
-let managers: string[] = [];
 
 /** Becomes a node through the NodeCA service, as `shoal swarm join` does; all agents share one anonymous connection. */
 async function join(client: Client, order: JoinOrder): Promise<AgentIdentity> {
   const { csr, key } = createCsr();
   const request = IssueNodeCertificateRequest.create({ csr: Buffer.from(csr), token: order.token });
-  const { node_id: nodeId } = await callUnary(client, NodeCAService.IssueNodeCertificate, request, CALL);
+  const ask = (): Promise<IssueNodeCertificateResponse> =>
+    callUnary(client, NodeCAService.IssueNodeCertificate, request, CALL);
+  const { node_id: nodeId } = await retry(ask, RETRY);
   const status = NodeCertificateStatusRequest.create({ node_id: nodeId });
   const { certificate } = await callUnary(client, NodeCAService.NodeCertificateStatus, status, CALL);
   const cert = Buffer.from(must(certificate, `certificate of ${nodeId}`).certificate).toString();
@@ -41,9 +49,7 @@ async function each(count: number, work: (i: number) => Promise<void>): Promise<
 }
 
 async function joinAll(order: JoinOrder): Promise<void> {
-  managers = order.managers;
-  const addr = must(managers[0], 'manager');
-  const client = new Client(addr, anonymousCredentials(order.rootCa), channelOptions(CA_SERVER_NAME));
+  const client = new Client(order.manager, anonymousCredentials(order.rootCa), channelOptions(CA_SERVER_NAME));
   try {
     await each(order.agents, async (i) => {
       const number = order.first + i;
@@ -55,7 +61,7 @@ async function joinAll(order: JoinOrder): Promise<void> {
   }
 }
 
-async function connectAll(): Promise<void> {
+async function connectAll(managers: readonly string[]): Promise<void> {
   await each(agents.length, async (i) => {
     await agents[i]?.connect(must(managers[i % managers.length], 'manager'));
   });
@@ -76,7 +82,7 @@ process.on('message', (order: HostOrder) => {
       joinAll(order).catch(fail);
       break;
     case 'connect':
-      connectAll().catch(fail);
+      connectAll(order.managers).catch(fail);
       break;
     case 'stop':
       for (const agent of agents) agent.stop();

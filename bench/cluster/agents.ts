@@ -52,8 +52,8 @@ export class AgentHosts {
     }
   }
 
-  connect(): void {
-    for (const child of this.#children) child.send({ order: 'connect' } satisfies HostOrder);
+  connect(managers: string[]): void {
+    for (const child of this.#children) child.send({ order: 'connect', managers } satisfies HostOrder);
   }
 
   /** The sum of the latest reports. */

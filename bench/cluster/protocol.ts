@@ -4,8 +4,8 @@
 export type HostOrder =
   | {
       order: 'join';
-      /** Managers, `host:port`; certificates are asked for at the first. */
-      managers: string[];
+      /** Where certificates are asked for, `host:port`. */
+      manager: string;
       token: string;
       /** PEM of the cluster's root. */
       rootCa: string;
@@ -15,7 +15,8 @@ export type HostOrder =
       /** Time that a container takes to start, ms. */
       startMs: number;
     }
-  | { order: 'connect' }
+  /** Agents connect to these in turns. */
+  | { order: 'connect'; managers: string[] }
   | { order: 'stop' };
 
 /** State of a process of agents, told several times a second. */

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { httpJson, must, readFileIfExists, ShoalError, systemClock } from '../../base/index.ts';
+import { httpJson, must, readFileIfExists, retry, ShoalError, systemClock, systemRandom } from '../../base/index.ts';
 import { Lab, leftovers, type HostFacts } from '../../lab/index.ts';
 import { AgentHosts, buildAgentHost } from './agents.ts';
 import { ApiProbe, type Latency } from './api-probe.ts';
@@ -12,11 +12,15 @@ import type { HostReport } from './protocol.ts';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const MANAGERS = 3;
+/** Port of managers. */
+const PORT = 2377;
 const AGENT_PROCESSES = 2;
 const JOIN_TIMEOUT_MS = 200_000;
 const RUN_TIMEOUT_MS = 150_000;
 /** Lines of the leader's log that are shown when the benchmark fails. */
 const LOG_LINES = 20;
+/** Services that are created at the same time. */
+const CREATE_AT_ONCE = 8;
 /** Never pulled: no container is made of it. */
 const IMAGE = `registry.invalid/bench@sha256:${'0'.repeat(64)}`;
 
@@ -108,13 +112,14 @@ function logTail(lab: Lab): string {
 }
 
 async function measure(bed: Bed, options: ClusterOptions, loadBefore: number): Promise<ClusterResult> {
-  const { agents, leader } = bed;
+  const { agents } = bed;
   const { signal } = options;
-  await prepare(bed);
+  await prepare(bed, signal);
   const joinSeconds = await timed(() => joinAgents(bed, options));
   console.log(`${options.agents} nodes joined in ${joinSeconds.toFixed(1)} s`);
   const connectSeconds = await timed(async () => {
-    agents.connect();
+    bed.leader = await findLeader(bed.hosts);
+    agents.connect((options.spread ? bed.hosts : [bed.leader]).map((host) => `${host.address}:${PORT}`));
     const all = (total: HostReport): boolean => failOnLoss(total).connected === options.agents;
     await agents.until('agents connected', all, JOIN_TIMEOUT_MS, signal);
   });
@@ -126,7 +131,7 @@ async function measure(bed: Bed, options: ClusterOptions, loadBefore: number): P
   loads.push(await load(bed, options, { name: 'many', services: options.services, replicas: each }));
   if (options.big > 0) loads.push(await load(bed, options, { name: 'big', services: 1, replicas: options.big }));
   const nodes = await httpJson<{ Status: { State: string } }[]>({
-    ...{ host: leader.docker_host, method: 'GET', path: '/nodes' },
+    ...{ host: bed.leader.docker_host, method: 'GET', path: '/nodes' },
   });
   const nodesNotReady = nodes.filter((node) => node.Status.State !== 'ready').length;
   const { agents: count, spread, startMs } = options;
@@ -150,29 +155,50 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
 }
 
 /** Managers take no tasks: their own agents would make real containers. */
-async function prepare({ leader }: Bed): Promise<void> {
+async function prepare({ leader, hosts }: Bed, signal: AbortSignal): Promise<void> {
   const host = leader.docker_host;
   interface ApiNode {
     ID: string;
     Version: { Index: number };
     Spec: Record<string, unknown>;
+    Status: { State: string };
   }
-  for (const node of await httpJson<ApiNode[]>({ host, method: 'GET', path: '/nodes' })) {
-    const path = `/nodes/${node.ID}/update?version=${node.Version.Index}`;
-    await httpJson({ host, method: 'POST', path, body: { ...node.Spec, Availability: 'drain' } });
-  }
+  const drain = async (): Promise<void> => {
+    const nodes = await httpJson<ApiNode[]>({ host, method: 'GET', path: '/nodes' });
+    const ready = nodes.filter((node) => node.Status.State === 'ready');
+    if (ready.length < hosts.length) throw new ShoalError('Unavailable', 'the managers are not ready yet');
+    for (const node of ready.filter((one) => one.Spec['Availability'] !== 'drain')) {
+      const path = `/nodes/${node.ID}/update?version=${node.Version.Index}`;
+      await httpJson({ host, method: 'POST', path, body: { ...node.Spec, Availability: 'drain' } });
+    }
+  };
+  // A node that reports meanwhile makes the version that was read an old one.
+  await retry(drain, { attempts: 20, baseMs: 200, capMs: 1000, clock: systemClock, random: systemRandom, signal });
 }
 
-async function joinAgents({ leader, hosts, agents }: Bed, options: ClusterOptions): Promise<void> {
+/** The host whose manager leads now. */
+async function findLeader(hosts: readonly HostFacts[]): Promise<HostFacts> {
+  const host = must(hosts[0], 'first manager').docker_host;
+  interface ApiNode {
+    ManagerStatus?: { Leader?: boolean; Addr: string };
+  }
+  const nodes = await httpJson<ApiNode[]>({ host, method: 'GET', path: '/nodes' });
+  const addr = nodes.find((node) => node.ManagerStatus?.Leader === true)?.ManagerStatus?.Addr ?? '';
+  const leader = hosts.find((one) => addr === `${one.address}:${PORT}`);
+  if (leader === undefined) throw new ShoalError('Unavailable', 'no manager leads');
+  return leader;
+}
+
+async function joinAgents({ leader, agents }: Bed, options: ClusterOptions): Promise<void> {
   const host = leader.docker_host;
   interface Swarm {
     JoinTokens: { Worker: string };
     TLSInfo: { TrustRoot: string };
   }
   const swarm = await httpJson<Swarm>({ host, method: 'GET', path: '/swarm' });
-  const managers = (options.spread ? hosts : [leader]).map((one) => `${one.address}:2377`);
+  const manager = `${leader.address}:${PORT}`;
   const { agents: count, startMs } = options;
-  const given = { managers, token: swarm.JoinTokens.Worker, rootCa: swarm.TLSInfo.TrustRoot, agents: count, startMs };
+  const given = { manager, token: swarm.JoinTokens.Worker, rootCa: swarm.TLSInfo.TrustRoot, agents: count, startMs };
   agents.join(given);
   const done = (total: HostReport): boolean => failOnLoss(total).joined === count;
   await agents.until('nodes joined', done, JOIN_TIMEOUT_MS, options.signal);
@@ -227,7 +253,11 @@ async function load(
   let createSeconds = 0;
   const { seconds, uses } = await usesDuring(bed, async () => {
     createSeconds = await timed(async () => {
-      for (let i = 0; i < wanted.services; i++) ids.push(await create(host, `${wanted.name}-${i}`, wanted.replicas));
+      let next = 0;
+      const client = async (): Promise<void> => {
+        while (next < wanted.services) ids.push(await create(host, `${wanted.name}-${next++}`, wanted.replicas));
+      };
+      await Promise.all(Array.from({ length: CREATE_AT_ONCE }, client));
     });
     const done = (total: HostReport): boolean => failOnLoss(total).running >= before.running + tasks;
     await agents.until(`${tasks} tasks Running`, done, RUN_TIMEOUT_MS, options.signal);

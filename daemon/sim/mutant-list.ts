@@ -29,9 +29,9 @@ export const MUTANTS: Mutant[] = [
     breaks: 'tasks reserve more than their node has',
     patches: [
       {
-        file: 'scheduler/resources.ts',
-        find: 'if (wanted.memoryBytes > 0 && wanted.memoryBytes > this.#memoryBytes) return false;',
-        put: '',
+        file: 'scheduler/columns.ts',
+        find: 'const freeMemory = (this.freeMemory[row] as number) - memoryBytes;',
+        put: 'const freeMemory = this.freeMemory[row] as number;',
       },
     ],
   },
@@ -43,28 +43,6 @@ export const MUTANTS: Mutant[] = [
         file: 'manager/allocator/state.ts',
         find: "for (const task of view.list('task')) state.adoptTask(task);",
         put: '',
-      },
-    ],
-  },
-  {
-    name: 'a new leader knows the ports that were given',
-    breaks: 'a published port is given twice after a change of leader',
-    patches: [
-      {
-        file: 'manager/allocator/state.ts',
-        find: "for (const service of view.list('service')) state.adoptService(service);",
-        put: '',
-      },
-    ],
-  },
-  {
-    name: 'a lost task is called off as it is replaced',
-    breaks: 'two tasks of one slot are wanted',
-    patches: [
-      {
-        file: 'manager/orchestrator/restart.ts',
-        find: "[{ op: 'update', task: calledOff(task, TaskState.SHUTDOWN, lossReason(state, task)) }];",
-        put: '[];',
       },
     ],
   },
@@ -82,7 +60,13 @@ export const MUTANTS: Mutant[] = [
   {
     name: 'host ports count while a task may use them',
     breaks: 'two tasks have one port of a node',
-    patches: [{ file: 'scheduler/node-view.ts', find: 'add(this.#hostPorts, port, by);', put: 'void port;' }],
+    patches: [
+      {
+        file: 'scheduler/node-view.ts',
+        find: 'return this.#hostPorts?.has(port) ?? false;',
+        put: 'return port.length < 0;',
+      },
+    ],
   },
   {
     name: 'secrets go with their tasks',
@@ -92,17 +76,6 @@ export const MUTANTS: Mutant[] = [
         file: 'manager/dispatcher/assignment-feed.ts',
         find: 'if (state > TaskState.RUNNING && known !== undefined) out.after.push(...this.#release(known));',
         put: '',
-      },
-    ],
-  },
-  {
-    name: 'a silent node is down in the end',
-    breaks: 'the tasks of a lost worker are never replaced',
-    patches: [
-      {
-        file: 'manager/dispatcher/sessions.ts',
-        find: 'const write = { state: NodeStatus_State.DOWN, message: HEARTBEAT_FAILURE };',
-        put: 'const write = { state: NodeStatus_State.UNKNOWN, message: HEARTBEAT_FAILURE };',
       },
     ],
   },

@@ -145,6 +145,10 @@ export class Oracle implements Watcher {
   #checkSecrets(worker: WorkerHost, settled: boolean, view: ReadView): void {
     const live = view.tasksByNode(worker.nodeId).filter((task) => observed(task) <= TaskState.RUNNING);
     const needed = new Set(live.flatMap((task) => task.spec?.container?.secrets ?? []).map((one) => one.secret_id));
+    for (const key of this.#uselessSecrets.keys()) {
+      const [nodeId, id = ''] = key.split(' ');
+      if (nodeId === worker.nodeId && !worker.assigned.secrets.has(id)) this.#uselessSecrets.delete(key);
+    }
     for (const id of worker.assigned.secrets) {
       const key = `${worker.nodeId} ${id}`;
       const since = this.#uselessSecrets.get(key) ?? this.#world.now;

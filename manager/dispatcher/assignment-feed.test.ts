@@ -61,6 +61,14 @@ describe('assignment feed', () => {
     expect(changes(200)).toEqual(['+task t1']);
   });
 
+  it('leaves a secret that one task gives back and another asks for in the same message', async () => {
+    await put(ofNode('t1', { spec: withSecret }));
+    expect(changes(0)).toEqual(['+secret s1', '+task t1']);
+    await put(ofNode('t1', { spec: withSecret, status: { state: TaskState.COMPLETE } }));
+    await put(ofNode('t2', { spec: withSecret }));
+    expect(changes(100)).toEqual(['+secret s1', '+task t2']);
+  });
+
   it('takes dependencies back when their last task has ended or gone', async () => {
     await put(ofNode('t1', { spec: withSecret }), ofNode('t2', { spec: withSecret }));
     expect(changes(0)).toEqual(['+secret s1', '+task t1', '+task t2']);

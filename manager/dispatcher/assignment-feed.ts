@@ -9,6 +9,22 @@ import type { NetworkIndex } from './network-index.ts';
 
 /** Time between two messages of one stream, ms; a change that meets an idle stream goes at once. */
 export const FEED_INTERVAL_MS = 50;
+/** The same when there is something for many streams: what comes meanwhile goes together, ms. */
+export const FEED_INTERVAL_MAX_MS = 2000;
+/** Messages of all streams together per second, beyond which the interval grows. */
+const FEED_MESSAGES_PER_SECOND = 2000;
+
+/** How many feeds of a manager have something to send: what each of them may cost depends on it. */
+export class FeedLoad {
+  waiting = 0;
+
+  /** Time between two messages of one stream now, ms. */
+  get intervalMs(): number {
+    const neededMs = (this.waiting * 1000) / FEED_MESSAGES_PER_SECOND;
+    return Math.min(FEED_INTERVAL_MAX_MS, Math.max(FEED_INTERVAL_MS, neededMs));
+  }
+}
+
 /** Waiting changes that make a message go at once. */
 export const FEED_BATCH_ITEMS = 100;
 /** Shortest and longest time between two versions of one network's table on one stream, ms. */
@@ -62,8 +78,12 @@ export class AssignmentFeed {
   #dirtyTasks = new Set<string>();
   #dirtyDependencies = new Map<string, Dependency>();
   #dirtyTables = new Set<string>();
+  readonly #load: FeedLoad;
+  /** Whether this feed counts in the load. */
+  #waiting = false;
 
-  constructor(nodeId: string, index: NetworkIndex, takesTables: boolean) {
+  constructor(nodeId: string, index: NetworkIndex, takesTables: boolean, load = new FeedLoad()) {
+    this.#load = load;
     this.#nodeId = nodeId;
     this.#index = index;
     this.#takesTables = takesTables;
@@ -71,6 +91,19 @@ export class AssignmentFeed {
 
   markTask(taskId: string): void {
     this.#dirtyTasks.add(taskId);
+    this.#count(true);
+  }
+
+  #count(waiting: boolean): void {
+    if (this.#waiting === waiting) return;
+    this.#waiting = waiting;
+    this.#load.waiting += waiting ? 1 : -1;
+  }
+
+  /** The stream has ended. */
+  close(): void {
+    this.#dirtyTasks.clear();
+    this.#count(false);
   }
 
   markTable(networkId: string): void {
@@ -101,7 +134,7 @@ export class AssignmentFeed {
   delayMs(nowMs: number, lastSentMs: number): number | undefined {
     const items = this.#dirtyTasks.size + this.#dirtyDependencies.size;
     if (items >= FEED_BATCH_ITEMS) return 0;
-    let dueMs = items > 0 ? lastSentMs + FEED_INTERVAL_MS : Number.POSITIVE_INFINITY;
+    let dueMs = items > 0 ? lastSentMs + this.#load.intervalMs : Number.POSITIVE_INFINITY;
     for (const networkId of this.#dirtyTables) {
       dueMs = Math.min(dueMs, Math.max(this.#tableDueMs(networkId), lastSentMs + FEED_INTERVAL_MS));
     }
@@ -124,8 +157,17 @@ export class AssignmentFeed {
     this.#dirtyDependencies = new Map();
     for (const taskId of this.#dirtyTasks) this.#taskChange(view, taskId, { before, tasks, after, forcedTables });
     this.#dirtyTasks = new Set();
+    this.#count(false);
     const tables = this.#tableChanges(view, nowMs, forcedTables);
-    return [...tables.updates, ...before, ...tasks, ...after, ...tables.removals];
+    // What one task gave back, another of this message may have asked for after it.
+    const unused = after.filter(({ assignment }) => !this.#isHeld(assignment));
+    return [...tables.updates, ...before, ...tasks, ...unused, ...tables.removals];
+  }
+
+  #isHeld(given: AssignmentChange['assignment']): boolean {
+    const secret = given?.secret === undefined ? undefined : keyOf({ kind: 'secret', id: given.secret.id });
+    const config = given?.config === undefined ? undefined : keyOf({ kind: 'config', id: given.config.id });
+    return this.#holders.has(secret ?? config ?? '');
   }
 
   #taskChange(
@@ -228,8 +270,27 @@ export class AssignmentFeed {
   }
 }
 
-/** Whether two states of a task are alike in all that is not status or version. */
+/** What changes as a task goes on; its agent knows it already. */
+const PROGRESS: Partial<Task> = { meta: null, status: null, started_at: null };
+
+/** Whether two states of a task are alike in all that is not progress. */
 function equalStable(a: Task, b: Task): boolean {
-  if (a === b) return true;
-  return Task.equal({ ...a, meta: null, status: null }, { ...b, meta: null, status: null });
+  return sharesStable(a, b) || Task.equal({ ...a, ...PROGRESS }, { ...b, ...PROGRESS });
+}
+
+/** Whether two states of a task have the same objects in all that is not progress: most updates of one do. */
+function sharesStable(a: Task, b: Task): boolean {
+  for (const key in b) {
+    const name = key as keyof Task;
+    if (a[name] !== b[name] && !(name in PROGRESS)) return false;
+  }
+  return true;
+}
+
+/** Whether an update of a task is of no concern to its agent: its own report, on the way to RUNNING, has come back. */
+export function isOwnReport(old: Task | undefined, task: Task): boolean {
+  const before = old?.status?.state ?? TaskState.NEW;
+  const state = task.status?.state ?? TaskState.NEW;
+  if (old === undefined || before < TaskState.ASSIGNED) return false;
+  return state > TaskState.ASSIGNED && state <= TaskState.RUNNING && sharesStable(old, task);
 }

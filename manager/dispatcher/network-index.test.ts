@@ -49,9 +49,14 @@ describe('network index', () => {
     index.takeDirty();
   });
 
-  it('gives every node the ingress network, with all nodes as peers', () => {
+  it('gives every node the ingress network, with all nodes as peers once somebody is on it', async () => {
     expect([...index.networksOf('n1')]).toEqual(['ing']);
     expect(index.nodesOn('ing')).toBe('all');
+    // Else each node that joins would be told to all others for nothing.
+    expect(index.table(store.view(), 'ing')?.peers).toEqual([]);
+    const n3 = aNode('n3', { status: { state: NodeStatus_State.READY, addr: '' } });
+    expect(await change((tx) => tx.create('node', n3))).toEqual(new Set());
+    expect(await change((tx) => tx.create('task', placed('t1', 'n1', overlay('ing', true))))).toEqual(new Set(['ing']));
     expect(index.table(store.view(), 'ing')?.peers).toEqual([
       { node_id: 'n1', vtep: '10.1.0.1' },
       { node_id: 'n2', vtep: '10.1.0.2' },
@@ -102,7 +107,7 @@ describe('network index', () => {
     await change((tx) => tx.create('task', placed('t1', 'n1', net)));
     const moved = aNode('n1', { description: { data_path_addr: '10.2.0.1' } });
     const dirty = await change((tx) => tx.update('node', { ...moved, meta: tx.get('node', 'n1')?.meta ?? null }));
-    expect(dirty).toEqual(new Set(['net', 'ing']));
+    expect(dirty).toEqual(new Set(['net']));
     expect(index.table(store.view(), 'net')?.endpoints[0]?.vtep).toBe('10.2.0.1');
     await store.seed({ task: [placed('t2', 'n2', net)] });
     const dead = { status: { state: TaskState.FAILED } };

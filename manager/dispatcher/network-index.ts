@@ -177,12 +177,12 @@ export class NetworkIndex {
     return [...(this.#entries.get(networkId)?.nodes.keys() ?? [])];
   }
 
-  /** Endpoints times nodes that receive them: what one change of the table costs to send. */
+  /** Endpoints and peers times nodes that receive them: what one change of the table costs to send. */
   fanOutCost(networkId: string): number {
     const entry = this.#entries.get(networkId);
     if (entry === undefined) return 0;
     const nodes = networkId === this.#ingress ? this.#vteps.size : entry.nodes.size;
-    return entry.endpoints.size * nodes;
+    return entry.endpoints.size === 0 ? 0 : (entry.endpoints.size + nodes) * nodes;
   }
 
   /** The network's table as of now, or undefined when there is no such network. Shared: do not change it. */
@@ -222,6 +222,8 @@ export class NetworkIndex {
   }
 
   #peers(networkId: string, entry: Entry): { node_id: string; vtep: string }[] {
+    // With nobody to reach on it, the ingress network needs no tunnels; else each node that joins would be told to all.
+    if (entry.endpoints.size === 0) return [];
     const ids = networkId === this.#ingress ? this.#vteps.keys() : entry.nodes.keys();
     const peers: { node_id: string; vtep: string }[] = [];
     for (const nodeId of ids) peers.push({ node_id: nodeId, vtep: this.#vteps.get(nodeId) ?? '' });
@@ -299,7 +301,9 @@ export class NetworkIndex {
     if (vtep === this.#vteps.get(nodeId)) return;
     if (vtep === undefined || vtep === '') this.#vteps.delete(nodeId);
     else this.#vteps.set(nodeId, vtep);
-    for (const networkId of this.networksOf(nodeId)) this.#touch(networkId, version);
+    for (const networkId of this.networksOf(nodeId)) {
+      if (this.#entry(networkId).endpoints.size > 0) this.#touch(networkId, version);
+    }
   }
 
   #setService(view: ReadView, serviceId: string, service: Service | undefined, version: number): void {

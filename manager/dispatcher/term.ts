@@ -17,7 +17,7 @@ import {
   type WeightedPeer,
 } from '../../proto/index.ts';
 import type { Change, Commit, Store } from '../store/types.ts';
-import { AssignmentFeed } from './assignment-feed.ts';
+import { AssignmentFeed, FeedLoad, isOwnReport } from './assignment-feed.ts';
 import { orAborted, type StreamCall, type UnaryCall } from './calls.ts';
 import { NetworkIndex } from './network-index.ts';
 import { Orphans } from './orphans.ts';
@@ -60,6 +60,7 @@ export class DispatcherTerm {
   readonly #batch: WriteBatch;
   readonly #sessions: Sessions;
   readonly #orphans: Orphans;
+  readonly #feeds = new FeedLoad();
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
@@ -169,11 +170,12 @@ export class DispatcherTerm {
     session.assignmentStream.abort(new ShoalError('Aborted', 'the agent has opened a newer stream of assignments'));
     session.assignmentStream = new AbortController();
     const ended = AbortSignal.any([session.signal, session.assignmentStream.signal, call.signal]);
-    const feed = new AssignmentFeed(call.nodeId, this.#index, session.shoalVersion >= 1);
+    const feed = new AssignmentFeed(call.nodeId, this.#index, session.shoalVersion >= 1, this.#feeds);
     session.feed = feed;
     try {
       await orAborted(this.#feed(session, feed, call, ended), ended).catch(ignoreAbortOf(ended));
     } finally {
+      feed.close();
       if (session.feed === feed) session.feed = undefined;
     }
     if (!call.signal.aborted) throw abortReason(ended);
@@ -293,6 +295,7 @@ export class DispatcherTerm {
   #route(change: Change): boolean {
     switch (change.kind) {
       case 'task':
+        if (change.action === 'update' && isOwnReport(change.old, change.object)) return false;
         this.#markTask(change.object.node_id, change.object.id);
         if (change.action === 'remove') this.#sessions.of(change.object.node_id)?.usage.forget(change.object.id);
         if (change.old !== undefined && change.old.node_id !== change.object.node_id) {

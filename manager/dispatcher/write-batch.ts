@@ -12,8 +12,12 @@ import {
 } from '../../proto/index.ts';
 import type { Store, Transaction } from '../store/types.ts';
 
-/** Time between two batches, ms; a batch that meets an idle writer goes at once. */
+/** Longest time between two batches, ms; a batch that meets an idle writer goes at once. */
 export const WRITE_INTERVAL_MS = 50;
+/** The same when there is little to write: a single start is not held up by its own first report, ms. */
+const WRITE_INTERVAL_MIN_MS = 5;
+/** Reports of the batch before that make the pause one ms longer. */
+const REPORTS_PER_MS = 10;
 /** Pending task statuses that make a batch go at once. */
 export const WRITE_BATCH_MAX = 10_000;
 /** Objects written in one transaction: well below the store's bound in bytes. The store joins transactions itself. */
@@ -84,6 +88,8 @@ export class WriteBatch {
   #nodes = new Map<string, NodeWrite>();
   #waiters: Waiter[] = [];
   #lastFlushMs = Number.NEGATIVE_INFINITY;
+  /** Pause after the last batch, by its size, ms. */
+  #intervalMs = WRITE_INTERVAL_MIN_MS;
   #scheduled: { cancel(): void } | undefined;
   #flushing = false;
   #closed: ShoalError | undefined;
@@ -135,7 +141,7 @@ export class WriteBatch {
     const full = this.#statuses.size >= WRITE_BATCH_MAX;
     if (this.#scheduled !== undefined && !full) return;
     this.#scheduled?.cancel();
-    const dueMs = this.#lastFlushMs + WRITE_INTERVAL_MS - this.#clock.monotonic();
+    const dueMs = this.#lastFlushMs + this.#intervalMs - this.#clock.monotonic();
     const delayMs = full ? 0 : Math.max(0, dueMs);
     this.#scheduled = this.#clock.after(delayMs, () => {
       this.#scheduled = undefined;
@@ -147,6 +153,8 @@ export class WriteBatch {
     const statuses = [...this.#statuses];
     const nodes = [...this.#nodes];
     const waiters = this.#waiters.splice(0);
+    const sizeMs = (statuses.length + nodes.length) / REPORTS_PER_MS;
+    this.#intervalMs = Math.min(WRITE_INTERVAL_MS, Math.max(WRITE_INTERVAL_MIN_MS, sizeMs));
     this.#statuses = new Map();
     this.#nodes = new Map();
     this.#flushing = true;

@@ -54,7 +54,7 @@ export interface Reconciler {
 }
 
 /** Writes that go into one transaction at the most; what is left follows in the next. */
-export const WRITES_PER_TRANSACTION_MAX = 2000;
+export const WRITES_PER_TRANSACTION_MAX = 1000;
 /** The same after a transaction was too large for the store; it grows again with each that fits. */
 const WRITES_PER_TRANSACTION_MIN = 50;
 const WRITES_GROWTH = 1.5;

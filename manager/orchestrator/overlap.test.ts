@@ -121,6 +121,20 @@ describe('a slot with a task that does not stop', () => {
   });
 });
 
+describe('a task that was called off to make room', () => {
+  it('is waited for by the one that fills its slot again', async () => {
+    await start({ replicated: { replicas: 1 } });
+    const old = cluster.running('web')[0]!;
+    cluster.behaviour = (task) => (task.id === old.id ? undefined : obedient(task));
+    await cluster.store.update((tx) => tx.update('task', { ...old, desired_state: TaskState.SHUTDOWN }));
+    await cluster.run(1000);
+    expect(cluster.wanted('web')).toMatchObject([{ desired_state: TaskState.READY }]);
+    cluster.behaviour = obedient;
+    await cluster.run(500);
+    expect(cluster.running('web')).toHaveLength(1);
+  });
+});
+
 describe('start-first updates, one interrupted by the next', () => {
   it('never lets more than two tasks of a slot run', async () => {
     const update = { parallelism: 1, order: 1, monitor: { seconds: 1 }, delay: {} };

@@ -213,6 +213,16 @@ describe('the restart supervisor', () => {
     await cluster.run(2_000);
     expect(cluster.running('web')).toHaveLength(1);
   });
+
+  it('waits longer for a task that may serve its connections for longer', async () => {
+    await start(1, {}, { ...STOP_FIRST, 'shoal.drain': '2m' });
+    cluster.behaviour = (task) => (task.desired_state > TaskState.RUNNING ? undefined : obedient(task));
+    await cluster.setNode(cluster.running('web')[0]!.node_id, { availability: NodeSpec_Availability.DRAIN });
+    await cluster.run(120_000);
+    expect(cluster.running('web')).toHaveLength(0);
+    await cluster.run(20_000);
+    expect(cluster.running('web')).toHaveLength(1);
+  });
 });
 
 describe('the task reaper', () => {

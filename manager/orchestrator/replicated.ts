@@ -14,7 +14,7 @@ import { autoscaleOf } from './autoscale-duty.ts';
 import { creation } from './new-task.ts';
 import { planRebalance, rebalancedServices } from './rebalance.ts';
 import { reason } from './reasons.ts';
-import { superviseSlot } from './restart.ts';
+import { firstDesired, superviseSlot } from './restart.ts';
 import { modeOf, readService, calledOff, type ServiceState } from './service-view.ts';
 import { isOccupied, slotsOf, slotsToGiveUp, type Slot } from './slot.ts';
 import { planUpdate } from './update.ts';
@@ -64,14 +64,16 @@ function numberReason(state: ServiceState, code: 'scale-up' | 'scale-down', repl
 }
 
 /** New tasks for `count` slots, the lowest free numbers first (swarmkit.md §3.2). */
-function fill(state: ServiceState, occupied: ReadonlySet<number>, count: number): Op[][] {
+function fill(state: ServiceState, slots: readonly Slot[], occupied: ReadonlySet<number>, count: number): Op[][] {
   const steps: Op[][] = [];
+  const bySlot = new Map(slots.map((slot) => [slot.slot, slot]));
   const isNew = state.tasks.length === 0;
   const why = isNew
     ? reason('service-created', 'the service was created')
     : numberReason(state, 'scale-up', occupied.size + count);
   for (let slot = 1; steps.length < count; slot++) {
-    if (!occupied.has(slot)) steps.push([creation(state, { slot, nodeId: '' }, why)]);
+    if (occupied.has(slot)) continue;
+    steps.push([creation(state, { slot, nodeId: '' }, why, firstDesired(state, bySlot.get(slot)))]);
   }
   return steps;
 }
@@ -82,7 +84,7 @@ function scale(state: ServiceState, slots: readonly Slot[], replicas: number): {
   const surplus = occupied.length - replicas;
   if (surplus <= 0) {
     const numbers = new Set(occupied.map((slot) => slot.slot));
-    return { steps: fill(state, numbers, -surplus), kept: occupied };
+    return { steps: fill(state, slots, numbers, -surplus), kept: occupied };
   }
   const givenUp = new Set(slotsToGiveUp(occupied, surplus));
   const why = numberReason(state, 'scale-down', replicas);

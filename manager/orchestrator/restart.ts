@@ -8,6 +8,7 @@ import {
   type Task,
   type TaskReason,
 } from '../../proto/index.ts';
+import { drainMsOf } from '../settings/index.ts';
 import { isTaskDirty } from '../store/dirty.ts';
 import type { ReadView } from '../store/types.ts';
 import { earlier, type Op } from './driver.ts';
@@ -180,7 +181,9 @@ function oldTasksGoneAtMs(state: ServiceState, task: Task, older: readonly Task[
   let at = 0;
   for (const old of older) {
     if (old.desired_state <= TaskState.COMPLETE || !isStopping(state, old)) continue;
-    const graceMs = durationToMs(old.spec?.container?.stop_grace_period, 0);
+    // It first serves what connections it has, then gets its grace period.
+    const drainMs = drainMsOf(old.service_annotations?.labels);
+    const graceMs = durationToMs(old.spec?.container?.stop_grace_period, 0) + drainMs;
     at = Math.max(at, createdAtMs(task) + Math.max(OLD_TASK_STOP_MAX_MS, graceMs + GRACE_MARGIN_MS));
   }
   return at;

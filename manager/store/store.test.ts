@@ -1,6 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { silentLogger, VirtualClock } from '../../base/index.ts';
-import { Service, TaskState, timestampToMs, type Task } from '../../proto/index.ts';
+import {
+  InternalRaftRequest,
+  Service,
+  Snapshot,
+  StoreAction,
+  StoreActionKind,
+  TaskState,
+  TaskStatus,
+  timestampToMs,
+  type Task,
+} from '../../proto/index.ts';
 import { BATCH_BYTES_MAX, BATCH_CHANGES_MAX, createStore, NO_LEADER_MESSAGE } from './store.ts';
 import { aNode, aService, aTask, createMemoryStore } from './testing.ts';
 import { TRANSACTION_BYTES_MAX } from './transaction.ts';
@@ -249,5 +259,47 @@ describe('the raft side', () => {
     replica.apply([{ index: 3, data }]);
     expect(replica.currentIndex).toBe(3);
     expect(replica.view().get('service', 'web')?.meta?.version?.index).toBe(2);
+  });
+});
+
+describe('entries of tasks', () => {
+  const env = Array.from({ length: 200 }, (_, i) => `VARIABLE_${i}=${'x'.repeat(40)}`);
+  const { spec } = aTask('x', { spec: { container: { image: 'busybox', env } } });
+
+  it('say what tasks of one service share once, and of a start only what changes', async () => {
+    const store = createMemoryStore();
+    await store.update((tx) => {
+      for (let i = 0; i < 100; i++) tx.create('task', { ...aTask(`t${i}`, { service_id: 'web' }), spec });
+    });
+    const specBytes = 200 * 50;
+    expect(store.entries.at(-1)?.data.length).toBeLessThan(specBytes + 100 * 400);
+    expect(store.entries.at(-1)?.data.length).toBeGreaterThan(specBytes);
+    await store.update((tx) => {
+      const task = tx.get('task', 't7') as Task;
+      const started_at = { seconds: 1, nanos: 0 };
+      const status = TaskStatus.create({ state: TaskState.RUNNING, message: 'started' });
+      tx.update('task', { ...task, node_id: 'n1', desired_state: TaskState.RUNNING, status, started_at });
+    });
+    expect(store.entries.at(-1)?.data.length).toBeLessThan(200);
+    const replica = createMemoryStore();
+    replica.apply(store.entries);
+    expect(replica.view().get('task', 't7')).toEqual(store.view().get('task', 't7'));
+    expect(replica.view().get('task', 't8')?.spec).toBe(replica.view().get('task', 't7')?.spec);
+    expect(replica.stateHash()).toBe(store.stateHash());
+  });
+
+  it('from before patches and templates are read as they are', () => {
+    const old = aTask('t1', { service_id: 'web', spec: { container: { image: 'busybox' } } });
+    const replica = createMemoryStore();
+    const created = StoreAction.encode({ action: StoreActionKind.STORE_ACTION_CREATE, task: old });
+    replica.apply([{ index: 5, data: InternalRaftRequest.encode({ id: 7, action: [StoreAction.decode(created)] }) }]);
+    const moved = { ...old, node_id: 'n1', meta: { version: { index: 5 }, created_at: null, updated_at: null } };
+    const action = StoreAction.create({ action: StoreActionKind.STORE_ACTION_UPDATE, task: moved });
+    replica.apply([{ index: 6, data: InternalRaftRequest.encode({ id: 8, action: [action] }) }]);
+    expect(replica.view().get('task', 't1')).toMatchObject({ node_id: 'n1', meta: { version: { index: 6 } } });
+    const again = createMemoryStore();
+    const snapshot = Snapshot.encode({ store: { tasks: [replica.view().get('task', 't1') as Task] } });
+    again.restore(snapshot, 6);
+    expect(again.stateHash()).toBe(replica.stateHash());
   });
 });

@@ -1,4 +1,5 @@
 import { TaskPatch, TaskTemplate, type Task } from '../../proto/index.ts';
+import { sameMessage } from './dirty.ts';
 
 /** What `TaskPatch.fields` names, bit by bit. Numbers stay: they stand in logs. */
 const PATCH_BITS = {
@@ -9,6 +10,7 @@ const PATCH_BITS = {
   assigned_generic_resources: 16,
   networks: 32,
   endpoint: 64,
+  started_at: 128,
 } as const;
 
 type Patched = keyof typeof PATCH_BITS;
@@ -47,6 +49,7 @@ export function patchOf(base: Task, current: Task, baseVersion: number): TaskPat
     assigned_generic_resources: has('assigned_generic_resources') ? current.assigned_generic_resources : [],
     networks: has('networks') ? current.networks : [],
     endpoint: has('endpoint') ? current.endpoint : null,
+    started_at: has('started_at') ? current.started_at : null,
   };
 }
 
@@ -62,14 +65,23 @@ export function patched(stored: Task, patch: TaskPatch): Task {
   if (has('assigned_generic_resources')) task.assigned_generic_resources = patch.assigned_generic_resources;
   if (has('networks')) task.networks = patch.networks;
   if (has('endpoint')) task.endpoint = patch.endpoint;
+  if (has('started_at')) task.started_at = patch.started_at;
   return task;
+}
+
+/** Templates of one spec that a task is compared with, the newest. */
+const TEMPLATES_COMPARED_MAX = 4;
+
+/** Whether a task has what a template of the same spec says. The spec is large and compared by identity alone. */
+function fits(template: Template, task: Task): boolean {
+  return TEMPLATE_FIELDS.every((name) => template[name] === task[name] || sameMessage(template[name], task[name]));
 }
 
 type Template = Pick<Task, (typeof TEMPLATE_FIELDS)[number]>;
 
 /**
- * Collects what tasks have in common, so that it is encoded once. Tasks share a template when they share its parts (the
- * same objects, not equal ones): those that the orchestrator makes for one service do.
+ * Collects what tasks have in common, so that it is encoded once. Tasks share a template when they share the spec (the
+ * same object, not an equal one), as those do that the orchestrator makes for one service, and the rest is equal.
  */
 export class TemplateWriter {
   readonly #bySpec = new Map<object, { template: Template; number: number }[]>();
@@ -86,7 +98,7 @@ export class TemplateWriter {
   numberOf(task: Task): number {
     if (task.spec === null) return 0;
     const known = this.#bySpec.get(task.spec) ?? [];
-    const same = known.find(({ template }) => TEMPLATE_FIELDS.every((name) => template[name] === task[name]));
+    const same = known.slice(-TEMPLATES_COMPARED_MAX).find(({ template }) => fits(template, task));
     if (same !== undefined) return same.number;
     const { spec, service_annotations, endpoint, log_driver, spec_version } = task;
     const template = { spec, service_annotations, endpoint, log_driver, spec_version };

@@ -1630,6 +1630,7 @@ export const schema = {
                     assigned_generic_resources: { rule: 'repeated', type: 'GenericResource', id: 9 },
                     networks: { rule: 'repeated', type: 'NetworkAttachment', id: 10 },
                     endpoint: { type: 'Endpoint', id: 11 },
+                    started_at: { type: 'google.protobuf.Timestamp', id: 12 },
                   },
                 },
                 StoreAction: {

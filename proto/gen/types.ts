@@ -2425,6 +2425,7 @@ export interface TaskPatch {
   assigned_generic_resources: GenericResource[];
   networks: NetworkAttachment[];
   endpoint: Endpoint | null;
+  started_at: Timestamp | null;
 }
 export const TaskPatch: MessageType<TaskPatch> = messageType<TaskPatch>('docker.swarmkit.v1.TaskPatch');
 

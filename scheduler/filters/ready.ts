@@ -2,6 +2,13 @@ import { NodeSpec_Availability, NodeStatus_State } from '../../proto/index.ts';
 import type { NodeView } from '../node-view.ts';
 import { nodes, type FilterFactory, type Lack } from './filter.ts';
 
+/** How far a node is from taking tasks: paused, drained, silent, down. */
+function distance({ node }: NodeView): number {
+  if (node.status?.state === NodeStatus_State.DOWN) return 4;
+  if (node.status?.state !== NodeStatus_State.READY) return 3;
+  return node.spec?.availability === NodeSpec_Availability.DRAIN ? 2 : 1;
+}
+
 function lackOf({ node, name }: NodeView): Lack {
   if (node.status?.state !== NodeStatus_State.READY) {
     const down = node.status?.state === NodeStatus_State.DOWN;
@@ -23,7 +30,6 @@ export const readyFilter: FilterFactory = () => ({
   check: ({ node }) =>
     node.status?.state === NodeStatus_State.READY && node.spec?.availability === NodeSpec_Availability.ACTIVE,
   explain: (count) => `${nodes(count)} not available for new tasks`,
-  // A node that is there is nearer than one that is away.
-  measure: ({ node }) => (node.status?.state === NodeStatus_State.READY ? 1 : 2),
+  measure: distance,
   lack: lackOf,
 });
