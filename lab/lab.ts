@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { dirname } from 'node:path';
 import { spawnSync } from 'node:child_process';
@@ -14,8 +14,18 @@ import {
 } from '../base/index.ts';
 import { killCgroup, makeCgroup, removeCgroup, removeCgroupIfEmpty } from './cgroups.ts';
 import { Host } from './host.ts';
-import { addressAt, hostNames, LabNames, parseSubnet, subnetText, type HostFacts, type Role } from './names.ts';
+import {
+  addressAt,
+  hostNames,
+  LabNames,
+  parseSubnet,
+  subnetText,
+  type HostFacts,
+  type Role,
+  type Subnet,
+} from './names.ts';
 import { leftovers } from './leftovers.ts';
+import { withLock } from './lock.ts';
 import { cutHost, healHost, makeBridge, removeBridge } from './network.ts';
 import { startRegistry } from './registry.ts';
 import { formSwarm } from './swarm.ts';
@@ -78,13 +88,9 @@ export class Lab {
     if (existsSync(this.names.stateFile)) {
       throw conflict(`lab "${this.names.name}" is already up: use it, or remove it with shoal lab down`);
     }
-    const wanted = hostNames(options.managers, options.workers);
-    const subnet = parseSubnet(options.subnet === '' ? freeSubnet() : options.subnet);
-    const small = subnet.prefix > 26;
-    const hosts = wanted.map((host, i) => ({ ...host, address: addressAt(subnet, (small ? 2 : FIRST_HOST_AT) + i) }));
-    const state: LabState = { subnet: subnetText(subnet), hosts, daemonFlags: [...options.daemonFlags] };
-    mkdirSync(this.names.runDir, { recursive: true, mode: 0o700 });
-    writeFileDurably(this.names.stateFile, JSON.stringify(state, undefined, 2));
+    // Two labs that begin at the same moment must not choose the same subnet.
+    const { state, subnet } = await withLock(LOCK_FILE, () => this.#claim(options));
+    const { hosts } = state;
     try {
       await makeBridge(this.names, addressAt(subnet, SWITCH_AT), subnet.prefix);
       const handles = hosts.map((host) => this.#host(host.name, state));
@@ -99,6 +105,18 @@ export class Lab {
       throw error;
     }
     return this.list();
+  }
+
+  /** Chooses subnet and addresses and writes them down. */
+  #claim(options: UpOptions): { state: LabState; subnet: Subnet } {
+    const wanted = hostNames(options.managers, options.workers);
+    const subnet = parseSubnet(options.subnet === '' ? freeSubnet() : options.subnet);
+    const small = subnet.prefix > 26;
+    const hosts = wanted.map((host, i) => ({ ...host, address: addressAt(subnet, (small ? 2 : FIRST_HOST_AT) + i) }));
+    const state: LabState = { subnet: subnetText(subnet), hosts, daemonFlags: [...options.daemonFlags] };
+    mkdirSync(this.names.runDir, { recursive: true, mode: 0o700 });
+    writeFileDurably(this.names.stateFile, JSON.stringify(state, undefined, 2));
+    return { state, subnet };
   }
 
   list(): HostFacts[] {
@@ -211,10 +229,18 @@ export class Lab {
     rmSync(this.names.runDir, { recursive: true, force: true });
     rmSync(this.names.dataDir, { recursive: true, force: true });
     for (const parent of ['/run/shoal-lab', '/var/lib/shoal-lab']) {
-      if (existsSync(parent) && readdirSync(parent).length === 0) rmSync(parent, { recursive: true });
+      try {
+        // Never by force: another lab may be making its own directory there right now.
+        rmdirSync(parent);
+      } catch {
+        // Not empty, or gone.
+      }
     }
   }
 }
+
+/** Held while a lab chooses its subnet. */
+const LOCK_FILE = '/run/shoal-lab.lock';
 
 /** A /24 of 172.30 that neither this machine nor another lab uses. */
 function freeSubnet(): string {

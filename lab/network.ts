@@ -17,7 +17,8 @@ export async function linkExists(name: string): Promise<boolean> {
 export async function makeBridge(names: LabNames, address: string, prefix: number): Promise<void> {
   if (await linkExists(names.bridge)) return;
   await ip([
-    `link add ${names.bridge} type bridge`,
+    // An address of its own: else it takes the lowest of its ports', and changes when ports come and go.
+    `link add ${names.bridge} address ${names.hostMac('switch')} type bridge`,
     `addr add ${address}/${prefix} dev ${names.bridge}`,
     `link set ${names.bridge} up`,
   ]);

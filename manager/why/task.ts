@@ -249,7 +249,11 @@ function partOf(situation: Situation, task: Task): Part {
   const gone = lostNode(situation.view, task);
   if (gone !== undefined) return lost(situation, task, gone);
   if (state < TaskState.ASSIGNED) return unplaced(situation, task);
-  const waits = state === TaskState.READY && task.desired_state === TaskState.READY;
+  const service = serviceOf(situation.view, task);
+  // What a service waits for keeps its tasks back, however far their nodes are with preparing them.
+  const waits =
+    task.desired_state === TaskState.READY &&
+    (state === TaskState.READY || (service !== undefined && situation.dependencyWait(service) !== undefined));
   const now = waits
     ? held(situation, task)
     : state === TaskState.RUNNING

@@ -99,6 +99,21 @@ describe('references', () => {
 });
 
 describe('a task', () => {
+  it.each([TaskState.ASSIGNED, TaskState.PREPARING, TaskState.READY])(
+    'in state %i whose service waits for another tells that, not how far its node is',
+    async (state) => {
+      const spec = { annotations: { name: 'late', labels: { 'shoal.depends-on': 'db' } }, replicated: { replicas: 1 } };
+      const waiting = task('t1', 1_000, {
+        service_id: 'late',
+        node_id: 'w1',
+        desired_state: TaskState.READY,
+        status: { state },
+      });
+      const answer = await ask({ service: [aService('late', { spec })], task: [waiting] }, 't1');
+      expect(answer.headline).toBe('waits for service db, which does not exist');
+    },
+  );
+
   it('that runs tells since when, where, and why it was created', async () => {
     const moved = task('t2', 60_000, {
       node_id: 'w2',
