@@ -203,8 +203,15 @@ class Driver {
     const keys = this.#take();
     const busy: string[] = [];
     const took = this.#stopwatch();
+    let planned = 0;
     for (const key of keys) {
+      // What does not fit into the transaction is decided when its turn comes: it is first in the next pass.
+      if (planned >= this.#writesMax) {
+        this.#dirty.add(key);
+        continue;
+      }
       const decision = this.#decide(key, store.view());
+      planned += decision.steps.length;
       if (decision.steps.length > 0) busy.push(key);
       else this.#settle(key, decision);
     }
