@@ -112,7 +112,7 @@ export class SlotCheck {
 
   /** A task may go to work: what was called off in its slot has stopped, or was waited for long enough. */
   #checkSuccessor(task: Task, view: ReadView, changedNodes: ReadonlySet<string>): void {
-    if (this.#overlaps(task.service_id, view) || isSuccessor(task)) return;
+    if (this.#overlaps(task.service_id, view) || task.created_for?.code === 'rebalance') return;
     for (const old of this.#slotOf(task, view)) {
       const state = observed(old);
       if (old.id === task.id || old.desired_state !== TaskState.SHUTDOWN) continue;

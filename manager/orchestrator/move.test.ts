@@ -62,6 +62,23 @@ describe('a drained node', () => {
     expect(cluster.running('web').filter((task) => task.created_for?.code === 'node-drained')).toHaveLength(2);
   });
 
+  it('has a successor wait for a task of its slot that was called off before and has not stopped', async () => {
+    await start(1, { update: { order: UpdateConfig_UpdateOrder.START_FIRST } });
+    let stubborn = true;
+    cluster.behaviour = (task) => (stubborn && task.desired_state > TaskState.RUNNING ? undefined : obedient(task));
+    await cluster.updateService('web', withImage('two'));
+    await cluster.run(8_000);
+    const [serving] = cluster.wanted('web');
+    await cluster.setNode(serving!.node_id, { availability: DRAIN });
+    await cluster.run(2_000);
+    const successor = cluster.wanted('web').find((task) => task.id !== serving!.id)!;
+    expect([successor.desired_state, successor.created_for?.code]).toEqual([TaskState.READY, 'node-drained']);
+    expect(cluster.tasks('web').filter((task) => task.status?.state === TaskState.RUNNING)).toHaveLength(2);
+    stubborn = false;
+    await cluster.run(1_000);
+    expect(cluster.running('web').map((task) => task.id)).toEqual([successor.id]);
+  });
+
   it('gives its tasks up after the overlap, also under another leader', async () => {
     await start(2);
     stuckAt('n2', TaskState.READY);

@@ -14,7 +14,7 @@ import {
   withDesired,
   type ServiceState,
 } from './service-view.ts';
-import type { Slot } from './slot.ts';
+import { hasStopping, type Slot } from './slot.ts';
 
 /**
  * The longest overlap of a task that moves with its successor, ms: counted from the drain of its node, or from the
@@ -78,7 +78,9 @@ function planDrain(state: ServiceState, slot: Slot): MovePlan {
   const plan = { wakeAtMs: undefined, leaving: new Set(leaving) };
   if (others.length === 0) {
     const why = fateReason(state.view, first.node_id, 'drained');
-    const successor = newTask(state, slot, why, targetState(state.service));
+    // The overlap is with the task that leaves, not with one that was called off before and has not stopped yet.
+    const desired = hasStopping(state, slot) ? TaskState.READY : targetState(state.service);
+    const successor = newTask(state, slot, why, desired);
     return { ...plan, steps: [[{ op: 'create', task: successor }]] };
   }
   let wakeAtMs = leavesAtMs(state, first);

@@ -30,14 +30,13 @@ import {
   endedByItself,
   fateReason,
   isNodeBound,
-  isWanted,
   nodeFate,
   observed,
   targetState,
   withDesired,
   type ServiceState,
 } from './service-view.ts';
-import type { Slot } from './slot.ts';
+import { hasStopping, isStopping, type Slot } from './slot.ts';
 
 /** How long a replacement waits for the old task to stop, ms; longer when the task's own grace period is longer. */
 export const OLD_TASK_STOP_MAX_MS = 60_000;
@@ -82,14 +81,6 @@ function isStartFirst(state: ServiceState): boolean {
   return updateConfigOf(state)?.order === UpdateConfig_UpdateOrder.START_FIRST;
 }
 
-/** Whether a task's container may still be alive somewhere we can hope to stop it. */
-function isStopping(state: ServiceState, task: Task): boolean {
-  const seen = observed(task);
-  if (seen < TaskState.ASSIGNED || seen > TaskState.RUNNING) return false;
-  const fate = nodeFate(state.view, task.node_id);
-  return fate === 'ok' || fate === 'drained';
-}
-
 /**
  * Whether a lost task gets a replacement in its slot. While an update stands still, a slot that still has its other
  * task keeps that one alone; while it runs, the new task of the pair is tried again.
@@ -98,11 +89,6 @@ function needsReplacement(state: ServiceState, slot: Slot, lost: Task, healthy: 
   if (!isRestartable(state.service, slot.tasks, lost)) return false;
   if (healthy.length === 0) return true;
   return isUpdating(state) && !isDirty(state, lost) && healthy.every((task) => isDirty(state, task));
-}
-
-/** Whether a task that was called off may still be alive in a slot. */
-function hasStopping(state: ServiceState, slot: Slot, besides?: Task): boolean {
-  return slot.tasks.some((task) => task !== besides && !isWanted(task) && isStopping(state, task));
 }
 
 /**

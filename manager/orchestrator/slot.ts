@@ -1,5 +1,13 @@
 import { TaskState, type Task } from '../../proto/index.ts';
-import { endedByItself, isNodeBound, isWanted, createdAtMs, observed, type ServiceState } from './service-view.ts';
+import {
+  endedByItself,
+  isNodeBound,
+  isWanted,
+  createdAtMs,
+  nodeFate,
+  observed,
+  type ServiceState,
+} from './service-view.ts';
 import type { TaskPlace } from './new-task.ts';
 import { isRestartable } from './restart-policy.ts';
 
@@ -78,4 +86,17 @@ export function slotsToGiveUp(slots: readonly Slot[], count: number): Slot[] {
     });
   ranked.sort((a, b) => Number(a.running) - Number(b.running) || b.copy - a.copy || b.slot.slot - a.slot.slot);
   return ranked.slice(0, count).map((entry) => entry.slot);
+}
+
+/** Whether a task's container may still be alive somewhere we can hope to stop it. */
+export function isStopping(state: ServiceState, task: Task): boolean {
+  const seen = observed(task);
+  if (seen < TaskState.ASSIGNED || seen > TaskState.RUNNING) return false;
+  const fate = nodeFate(state.view, task.node_id);
+  return fate === 'ok' || fate === 'drained';
+}
+
+/** Whether a task that was called off may still be alive in a slot. */
+export function hasStopping(state: ServiceState, slot: Slot, besides?: Task): boolean {
+  return slot.tasks.some((task) => task !== besides && !isWanted(task) && isStopping(state, task));
 }
