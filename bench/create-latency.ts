@@ -1,5 +1,5 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { httpJson, must, ShoalError, systemClock } from '../base/index.ts';
@@ -9,6 +9,7 @@ import type { Side } from './hosts.ts';
 import { writeImage } from './image.ts';
 import { median, placeImage } from './measure.ts';
 import { startShoal } from './shoal-side.ts';
+import { machineFacts } from './machine.ts';
 
 const MANAGERS = 3;
 const WORKERS = 2;
@@ -104,7 +105,7 @@ function store(runs: readonly CreateRun[], loadBefore: number): void {
   const result = {
     benchmark: 'create-latency',
     date: new Date().toISOString(),
-    machine: { cpu: cpus()[0]?.model ?? '', cpus: cpus().length, memoryBytes: totalmem(), kernel: release() },
+    machine: machineFacts(),
     what:
       `time from POST /services/create (1 task, image present) until GET /tasks, asked every ${POLL_MS} ms, shows it ` +
       `Running; ${MANAGERS} managers and ${WORKERS} workers in namespaces of this machine, quiet before each run`,

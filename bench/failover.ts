@@ -1,5 +1,5 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { loadavg, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { httpJson, must, ShoalError, systemClock } from '../base/index.ts';
@@ -7,6 +7,7 @@ import { Lab, leftovers } from '../lab/index.ts';
 import type { Side } from './hosts.ts';
 import { writeImage } from './image.ts';
 import { median, placeImage } from './measure.ts';
+import { machineFacts } from './machine.ts';
 import { startShoal } from './shoal-side.ts';
 
 const MANAGERS = 1;
@@ -187,13 +188,7 @@ function store(side: Side, loadBefore: number, losses: readonly LossRun[], blips
   const result = {
     benchmark: 'failover',
     date: new Date().toISOString(),
-    machine: {
-      cpu: cpus()[0]?.model ?? '',
-      cpus: cpus().length,
-      memoryBytes: totalmem(),
-      kernel: release(),
-      system: /^PRETTY_NAME="?([^"\n]*)/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? '',
-    },
+    machine: machineFacts(),
     what:
       `${REPLICAS} replicas on ${WORKERS} workers, one manager, default settings; a worker's network is cut: time until all ` +
       `replicas run on the others (GET /tasks every ${POLL_MS} ms); the cut ends: time until its old containers are gone; ` +

@@ -1,5 +1,5 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { loadavg, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Lab, leftovers } from '../lab/index.ts';
@@ -7,6 +7,7 @@ import { findDockerd, makeMountPoints, removeMountPoints, startDocker } from './
 import { writeImage } from './image.ts';
 import type { HostMemory, Side } from './hosts.ts';
 import { measureStart, median, placeImage, type StartRun } from './measure.ts';
+import { machineFacts } from './machine.ts';
 import { startShoal } from './shoal-side.ts';
 
 const MANAGERS = 1;
@@ -116,13 +117,7 @@ function store(options: StartRateOptions, shoal: SideResult, docker: SideResult 
   const result = {
     benchmark: 'start-rate',
     date: new Date().toISOString(),
-    machine: {
-      cpu: cpus()[0]?.model ?? '',
-      cpus: cpus().length,
-      memoryBytes: totalmem(),
-      kernel: release(),
-      system: /^PRETTY_NAME="?([^"\n]*)/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? '',
-    },
+    machine: machineFacts(),
     what:
       `time from POST /services/create (${options.replicas} replicas of busybox, image by its id and present on every ` +
       `host, no networks or ports) until GET /tasks, asked every 50 ms, shows all Running; ${MANAGERS + WORKERS} hosts ` +

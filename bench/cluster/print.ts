@@ -1,8 +1,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { cpus, release, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ClusterResult, LoadResult, LoadUse } from './run.ts';
+import { machineFacts } from '../machine.ts';
 
 const RESULTS = join(dirname(fileURLToPath(import.meta.url)), '..', 'results', 'cluster.json');
 
@@ -29,7 +29,7 @@ export function storeCluster(result: ClusterResult): void {
   const others = stored().filter((one) => keyOf(one) !== keyOf(result));
   const all: Stored = {
     benchmark: 'cluster',
-    machine: { cpu: cpus()[0]?.model ?? '', cpus: cpus().length, memoryBytes: totalmem(), kernel: release() },
+    machine: machineFacts(),
     what:
       'three shoal daemons in namespaces of this machine as managers (raft on disk, mutual TLS), agents simulated in ' +
       'two further processes on the same machine; from the first POST /services/create until the leader has ' +

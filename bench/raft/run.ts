@@ -9,7 +9,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Lab, leftovers } from '../../lab/index.ts';
@@ -21,6 +21,7 @@ import { buildMember, Group } from './group.ts';
 import { CONNECTIONS_MAX, KEYS, VALUE_BYTES } from './load.ts';
 import { printRaft } from './print.ts';
 import { throughput, type ThroughputResult } from './throughput.ts';
+import { machineFacts } from '../machine.ts';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const RESULTS = join(ROOT, 'bench', 'results', 'raft.json');
@@ -240,14 +241,7 @@ function stored(): RaftResult | undefined {
 }
 
 function machine(dir: string): RaftResult['machine'] {
-  return {
-    cpu: cpus()[0]?.model ?? '',
-    cpus: cpus().length,
-    memoryBytes: totalmem(),
-    kernel: release(),
-    system: /^PRETTY_NAME="?([^"\n]*)/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? '',
-    syncMedianMs: syncMedianMs(dir),
-  };
+  return { ...machineFacts(), syncMedianMs: syncMedianMs(dir) };
 }
 
 /** Time of a small write with fsync on the disk that holds the logs, ms. */
