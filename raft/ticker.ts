@@ -72,6 +72,11 @@ export class Ticker {
     return this.#ticksBefore + (this.#options.clock.monotonic() - this.#sinceMs) / this.#tickMs;
   }
 
+  /** How late the next tick is, ms; negative while it is not due. */
+  lateMs(): number {
+    return this.#stopped ? -Infinity : this.#options.clock.monotonic() - this.#dueMs;
+  }
+
   /** A leader spoke: a follower was not deaf for as long as it slept. */
   heardLeader(): void {
     if (this.#owed > 0 && this.#options.core.role !== 'leader') this.#owed = 0;

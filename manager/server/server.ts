@@ -46,6 +46,8 @@ export interface ManagerServerOptions {
   selfAddr: () => string;
   clock: Clock;
   log: Logger;
+  /** Called with each call: when thousands come at once, timers wait for all of them (`RaftNode.pulse`). */
+  pulse?: () => void;
   /** The error of leader-only calls while nobody leads. */
   noLeader: () => ShoalError;
 }
@@ -233,7 +235,8 @@ export class ManagerServer {
 
   /** Decides where a call is served, after authorising it. @throws ShoalError */
   #route(call: AnyCall, route: Route): Destination {
-    const { trust, leadership, clients, selfAddr, noLeader } = this.#options;
+    const { trust, leadership, clients, selfAddr, noLeader, pulse } = this.#options;
+    pulse?.();
     const { caller, forwarded } = callerOf(call, trust);
     authorise(caller, route.access);
     if (!route.leaderOnly) return this.#here(call, caller, undefined);
