@@ -11,16 +11,11 @@ import { Reads } from './reads.ts';
 import { Sender } from './sender.ts';
 import { Snapshots } from './snapshots.ts';
 import type { LogWrite, RaftStorage, RecoveredLog } from './storage.ts';
-import { Ticker } from './ticker.ts';
+import { BUSY_ELECTIONS_MAX, Ticker } from './ticker.ts';
 import { Transfers } from './transfers.ts';
 
 /** Readies worked off in one turn; the rest waits for the next, so that timers and sockets get their share. */
 const READY_PER_TURN_MAX = 256;
-/**
- * Election timeouts for which a leader whose timers get no turn still says that it lives. Beyond, it does its cluster no
- * service: others may elect one that has time.
- */
-const PULSE_ELECTIONS_MAX = 4;
 
 /**
  * The loop of one member: takes what the core asks for to transport, disk and state machine. It never waits for the
@@ -135,7 +130,7 @@ export class Driver {
       if (lateMs < periodMs) this.#pulseAtMs = periodMs;
       return;
     }
-    if (lateMs > PULSE_ELECTIONS_MAX * electionTicks * tickMs) return;
+    if (lateMs > BUSY_ELECTIONS_MAX * electionTicks * tickMs) return;
     this.#pulseAtMs = lateMs + periodMs;
     this.#guard(() => this.#sender.send(this.core.pulse()));
   }

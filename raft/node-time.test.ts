@@ -146,7 +146,7 @@ describe('a process that is stopped for a while', () => {
       }
     };
     leader.clock.pause();
-    await busy(1_800);
+    await busy(1_400);
     leader.clock.resume();
     await group.clock.advanceAsync(2_000);
     expect(terms()).toEqual(before);
@@ -154,6 +154,24 @@ describe('a process that is stopped for a while', () => {
     leader.clock.pause();
     await busy(5_000);
     expect(group.leader()).not.toBe(leader);
+  });
+
+  test('a leader whose every turn is long keeps the lead, though its followers answer slowly', async () => {
+    const [leader] = await three();
+    const before = terms();
+    group.network.delayMs = 310;
+    for (let turn = 0; turn < 30; turn++) {
+      leader.clock.pause();
+      for (let i = 0; i < (turn % 3 === 0 ? 57 : 26); i++) {
+        leader.node?.pulse();
+        await group.clock.advanceAsync(10);
+      }
+      leader.clock.resume();
+      await group.clock.advanceAsync(1);
+    }
+    await group.clock.advanceAsync(2_000);
+    expect(terms()).toEqual(before);
+    expect(group.leader()).toBe(leader);
   });
 
   test('pulses of a leader that is in time send nothing', async () => {
