@@ -174,6 +174,25 @@ describe('a process that is stopped for a while', () => {
     expect(group.leader()).toBe(leader);
   });
 
+  test('followers wait longer for a leader that was late before, and soon no more', async () => {
+    const [leader] = await three();
+    const before = terms();
+    const late = async (ms: number): Promise<void> => {
+      leader.clock.pause();
+      await group.clock.advanceAsync(ms);
+      leader.clock.resume();
+      await group.clock.advanceAsync(200);
+    };
+    await late(450);
+    await late(600);
+    for (let i = 0; i < 5; i++) await late(850);
+    expect(terms()).toEqual(before);
+    await group.clock.advanceAsync(120_000);
+    leader.clock.pause();
+    await group.clock.advanceAsync(1_400);
+    expect(group.leader()).not.toBe(leader);
+  });
+
   test('pulses of a leader that is in time send nothing', async () => {
     const [leader] = await three();
     let sent = 0;

@@ -106,10 +106,12 @@ export class Raft {
       return;
     }
     state.electionElapsed++;
+    state.patience.tick();
     if (state.leaderId !== NONE && state.repair.isStuck(state.log, state.electionTicks)) {
       becomeFollower(state, state.term + 1, NONE);
     }
-    if (state.promotable && state.electionElapsed >= state.electionTimeout) {
+    const extraTicks = state.leaderId === NONE ? 0 : state.patience.extraTicks(state.electionTicks);
+    if (state.promotable && state.electionElapsed >= state.electionTimeout + extraTicks) {
       state.electionElapsed = 0;
       campaign(state, 'pre-election');
     }
