@@ -346,7 +346,10 @@ export class ManagerServer {
         }
         try {
           const handler = this.#handlerOf<DuplexHandler<unknown, unknown>>(route);
-          const decode = (bytes: Buffer): unknown => this.#decode(route, bytes);
+          const decode = (bytes: Buffer): unknown => {
+            this.#options.pulse?.();
+            return this.#decode(route, bytes);
+          };
           const encode = (message: unknown): Buffer => bufferOf(route.method.response.encode(message as never));
           await duplexOf(call, { decode, encode }, (streams) => handler(to.here.with(streams)));
           call.end();
