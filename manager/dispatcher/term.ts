@@ -21,6 +21,7 @@ import {
   type WeightedPeer,
 } from '../../proto/index.ts';
 import type { Change, Commit, Store } from '../store/types.ts';
+import { AssignmentCodec } from './assignment-codec.ts';
 import { AssignmentFeed, FeedLoad, isOwnReport } from './assignment-feed.ts';
 import { orAborted, type DuplexCall, type StreamCall, type UnaryCall } from './calls.ts';
 import { NetworkIndex } from './network-index.ts';
@@ -66,6 +67,7 @@ export class DispatcherTerm {
   readonly #sessions: Sessions;
   readonly #orphans: Orphans;
   readonly #feeds = new FeedLoad();
+  readonly #codec = new AssignmentCodec();
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
@@ -216,7 +218,8 @@ export class DispatcherTerm {
     let sequence = 0;
     const send = async (type: MessageKind, changes: AssignmentChange[]): Promise<void> => {
       const appliesTo = type === MessageKind.COMPLETE ? '' : String(sequence);
-      await call.send({ type, applies_to: appliesTo, results_in: String(++sequence), changes });
+      const message = { type, applies_to: appliesTo, results_in: String(++sequence), changes };
+      await call.send(message, this.#codec.encode(message));
     };
     let lastSentMs = clock.monotonic();
     await send(MessageKind.COMPLETE, feed.complete(store.view(), lastSentMs));

@@ -297,8 +297,8 @@ export class ManagerServer {
           const request = this.#decode(route, call.request);
           const handler = this.#handlerOf<StreamHandler<unknown, unknown>>(route);
           const { signal } = to.here;
-          const send = (message: unknown): Promise<void> =>
-            writeTo(call, bufferOf(route.method.response.encode(message as never)), signal);
+          const send = (message: unknown, encoded?: Uint8Array): Promise<void> =>
+            writeTo(call, bufferOf(encoded ?? route.method.response.encode(message as never)), signal);
           await handler(to.here.with({ request, send }));
           call.end();
         } finally {
