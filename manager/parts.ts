@@ -219,6 +219,7 @@ function createServer(base: Base, leadership: Leadership, leaderAddr: () => stri
     },
     leadership: { leaderSignal: () => leadership.signal, leaderAddr },
     selfAddr: () => self.addr,
+    pulse: () => base.late.node?.pulse(),
     noLeader: () => new ShoalError('Unavailable', NO_LEADER_MESSAGE),
   });
 }

@@ -24,6 +24,8 @@ export class Session {
   /** Replaced when the agent opens a newer stream of the same kind. */
   messageStream = new AbortController();
   assignmentStream = new AbortController();
+  /** Ends the stream of reports; undefined while there is none. */
+  endReports: ((reason: ShoalError) => void) | undefined;
   /** What the node's tasks use, as its agent told in this session. */
   readonly usage = new NodeUsage();
   readonly #controller = new AbortController();

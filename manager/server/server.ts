@@ -1,5 +1,6 @@
 import {
   Server,
+  type handleBidiStreamingCall,
   type handleClientStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
@@ -15,16 +16,24 @@ import type { AnyMethod, MethodDescription } from '../../proto/index.ts';
 import { authorise, callerOf, forwardingMetadata, type IncomingCall, type TrustPolicy } from './access.ts';
 import type {
   Access,
-  CallContext,
   Caller,
   ClientStreamHandler,
+  DuplexHandler,
   HandlersOf,
   ServiceRules,
   StreamHandler,
   UnaryHandler,
 } from './calls.ts';
-import { forwardClientStream, forwardServerStream, forwardUnary, type ForwardTarget } from './forward.ts';
+import { duplexOf } from './duplex.ts';
+import {
+  forwardClientStream,
+  forwardDuplex,
+  forwardServerStream,
+  forwardUnary,
+  type ForwardTarget,
+} from './forward.ts';
 import type { ManagerClients } from './leader-link.ts';
+import { ServedCall, type AnyCall } from './served-call.ts';
 
 /** Time for open calls to end when the server stops, ms. */
 const DRAIN_MS = 500;
@@ -46,6 +55,8 @@ export interface ManagerServerOptions {
   selfAddr: () => string;
   clock: Clock;
   log: Logger;
+  /** Called with each call: when thousands come at once, timers wait for all of them (`RaftNode.pulse`). */
+  pulse?: () => void;
   /** The error of leader-only calls while nobody leads. */
   noLeader: () => ShoalError;
 }
@@ -59,51 +70,6 @@ interface Route {
 
 /** Where a call is to be served: here, in a context, or by the leader. */
 type Destination = { here: ServedCall; stop: () => void } | { there: ForwardTarget };
-
-type AnyCall = IncomingCall & {
-  on(event: 'cancelled', listener: () => void): unknown;
-  readonly cancelled: boolean;
-};
-
-/** The context of a call that is served here. Its signal is made when it is asked for: short calls never do. */
-class ServedCall implements CallContext {
-  readonly nodeId: string;
-  readonly role: Caller['role'];
-  readonly address: string;
-  readonly #call: AnyCall;
-  #controller: AbortController | undefined;
-  #lost = false;
-
-  constructor(call: AnyCall, caller: Caller) {
-    this.nodeId = caller.nodeId;
-    this.role = caller.role;
-    this.address = caller.address;
-    this.#call = call;
-  }
-
-  get signal(): AbortSignal {
-    if (this.#controller === undefined) {
-      const controller = new AbortController();
-      this.#controller = controller;
-      const cancelled = (): void => controller.abort(new ShoalError('Aborted', 'the caller cancelled the call'));
-      if (this.#lost) this.lost();
-      else if (this.#call.cancelled) cancelled();
-      else this.#call.on('cancelled', cancelled);
-    }
-    return this.#controller.signal;
-  }
-
-  /** The term of leadership in which the call is served has ended. */
-  lost(): void {
-    this.#lost = true;
-    this.#controller?.abort(new ShoalError('Aborted', 'this manager is no longer the leader'));
-  }
-
-  /** The same with what the kind of call adds. */
-  with<More extends object>(more: More): ServedCall & More {
-    return Object.assign(this, more);
-  }
-}
 
 const raw = (bytes: Buffer): Buffer => bytes;
 const bufferOf = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -233,7 +199,8 @@ export class ManagerServer {
 
   /** Decides where a call is served, after authorising it. @throws ShoalError */
   #route(call: AnyCall, route: Route): Destination {
-    const { trust, leadership, clients, selfAddr, noLeader } = this.#options;
+    const { trust, leadership, clients, selfAddr, noLeader, pulse } = this.#options;
+    pulse?.();
     const { caller, forwarded } = callerOf(call, trust);
     authorise(caller, route.access);
     if (!route.leaderOnly) return this.#here(call, caller, undefined);
@@ -271,8 +238,9 @@ export class ManagerServer {
   }
 
   #implementation(route: Route): UntypedHandleCall {
-    if (route.method.requestStream) return this.#clientStream(route);
-    return route.method.responseStream ? this.#serverStream(route) : this.#unary(route);
+    const { requestStream, responseStream } = route.method;
+    if (requestStream) return responseStream ? this.#duplex(route) : this.#clientStream(route);
+    return responseStream ? this.#serverStream(route) : this.#unary(route);
   }
 
   #handlerOf<Handler>(route: Route): Handler {
@@ -364,6 +332,31 @@ export class ManagerServer {
       serve().catch((error: unknown) => {
         if (!call.cancelled) this.#log(route, error);
         reply(toServiceError(error));
+      });
+    };
+  }
+
+  #duplex(route: Route): handleBidiStreamingCall<Buffer, Buffer> {
+    return (call) => {
+      const serve = async (): Promise<void> => {
+        const to = this.#route(call, route);
+        if ('there' in to) {
+          forwardDuplex(call, to.there);
+          return;
+        }
+        try {
+          const handler = this.#handlerOf<DuplexHandler<unknown, unknown>>(route);
+          const decode = (bytes: Buffer): unknown => this.#decode(route, bytes);
+          const encode = (message: unknown): Buffer => bufferOf(route.method.response.encode(message as never));
+          await duplexOf(call, { decode, encode }, (streams) => handler(to.here.with(streams)));
+          call.end();
+        } finally {
+          to.stop();
+        }
+      };
+      serve().catch((error: unknown) => {
+        if (!call.cancelled) this.#log(route, error);
+        call.emit('error', toServiceError(error));
       });
     };
   }
