@@ -115,13 +115,17 @@ export class Sessions {
     this.#registrations.delete(nodeId);
   }
 
-  /** Ends all sessions; the agents look for another manager. */
-  close(): void {
+  /** Ends all sessions, each in its `turn`; the agents look for another manager. None is known from now on. */
+  async close(turn: () => Promise<void>): Promise<void> {
     for (const deadline of this.#deadlines.values()) deadline.cancel();
     this.#deadlines.clear();
     const reason = unavailable('this manager is no longer the leader; connect to another manager');
-    for (const session of this.#sessions.values()) session.close(reason);
+    const sessions = [...this.#sessions.values()];
     this.#sessions.clear();
+    for (const session of sessions) {
+      await turn();
+      session.close(reason);
+    }
   }
 
   #cluster(): Cluster | undefined {

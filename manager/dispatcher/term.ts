@@ -1,4 +1,12 @@
-import { abortReason, ShoalError, unreachable, type Clock, type Logger, type Random } from '../../base/index.ts';
+import {
+  abortReason,
+  ShoalError,
+  TurnPacer,
+  unreachable,
+  type Clock,
+  type Logger,
+  type Random,
+} from '../../base/index.ts';
 import {
   AssignmentsMessage_Type as MessageKind,
   Node,
@@ -28,6 +36,10 @@ import { copyMeta, WriteBatch } from './write-batch.ts';
 
 /** Changes in one INCREMENTAL message; more go into the next ones. */
 const MESSAGE_ITEMS_MAX = 1000;
+/** Messages made for agents in one turn of the event loop: each takes some 0.1 ms. */
+const MESSAGES_PER_TURN = 32;
+/** Streams that wait for their turn at the most: two of each agent. */
+const STREAMS_WAITING_MAX = 100_000;
 /** Nodes set to UNKNOWN in one transaction. */
 const UNKNOWN_TRANSACTION_MAX = 400;
 /** Wait before the first writes of a term are tried again, ms. */
@@ -61,6 +73,8 @@ export class DispatcherTerm {
   readonly #sessions: Sessions;
   readonly #orphans: Orphans;
   readonly #feeds = new FeedLoad();
+  /** What concerns all agents, or their coming all at once, must not hold up consensus. */
+  readonly #messages: TurnPacer;
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
@@ -68,6 +82,8 @@ export class DispatcherTerm {
     this.#batch = new WriteBatch({ store, clock, log, appliedBy: options.nodeId });
     this.#sessions = new Sessions({ store, clock, random, log, batch: this.#batch, restarted, awaitMs });
     this.#orphans = new Orphans({ store, clock, log });
+    const pace = { perTurn: MESSAGES_PER_TURN, waitingMax: STREAMS_WAITING_MAX, what: 'streams of agents' };
+    this.#messages = new TurnPacer({ clock, ...pace });
   }
 
   /**
@@ -96,7 +112,7 @@ export class DispatcherTerm {
   }
 
   close(): void {
-    this.#sessions.close();
+    void this.#sessions.close(() => this.#messages.turn());
     this.#orphans.close();
     this.#batch.close(
       new ShoalError('Unavailable', 'this manager is no longer the leader; connect to another manager'),
@@ -110,6 +126,7 @@ export class DispatcherTerm {
 
   async session(call: StreamCall<SessionRequest, SessionMessage>): Promise<void> {
     const session = await this.#sessions.register(call.nodeId, call.address, call.request);
+    await this.#messages.turn();
     session.messageStream.abort(new ShoalError('Aborted', 'the agent has opened the session on another stream'));
     session.messageStream = new AbortController();
     const ended = AbortSignal.any([session.signal, session.messageStream.signal, call.signal]);
@@ -126,6 +143,7 @@ export class DispatcherTerm {
         sent = content;
       }
       await session.messages.wait(ended);
+      await this.#messages.turn();
     }
     if (!call.signal.aborted) throw abortReason(ended);
   }
@@ -193,6 +211,7 @@ export class DispatcherTerm {
       const appliesTo = type === MessageKind.COMPLETE ? '' : String(sequence);
       await call.send({ type, applies_to: appliesTo, results_in: String(++sequence), changes });
     };
+    await this.#messages.turn();
     let lastSentMs = clock.monotonic();
     await send(MessageKind.COMPLETE, feed.complete(store.view(), lastSentMs));
     while (!ended.aborted) {
@@ -201,6 +220,7 @@ export class DispatcherTerm {
         await session.assignments.wait(ended, delayMs === undefined ? undefined : { clock, ms: delayMs });
         continue;
       }
+      await this.#messages.turn();
       const changes = feed.changes(store.view(), clock.monotonic());
       while (changes.length > 0 && !ended.aborted) {
         await send(MessageKind.INCREMENTAL, changes.splice(0, MESSAGE_ITEMS_MAX));

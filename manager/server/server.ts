@@ -1,5 +1,7 @@
+import type { TLSSocket } from 'node:tls';
 import {
   Server,
+  ServerCredentials,
   type handleClientStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
@@ -9,13 +11,12 @@ import {
   type ServiceDefinition,
   type UntypedHandleCall,
 } from '@grpc/grpc-js';
-import { abortReason, ShoalError, type Clock, type Logger } from '../../base/index.ts';
+import { abortReason, ShoalError, TurnPacer, type Clock, type Logger } from '../../base/index.ts';
 import { channelOptions, toServiceError, type AuthenticatedCall, type TlsIdentity } from '../../identity/index.ts';
 import type { AnyMethod, MethodDescription } from '../../proto/index.ts';
 import { authorise, callerOf, forwardingMetadata, type IncomingCall, type TrustPolicy } from './access.ts';
 import type {
   Access,
-  CallContext,
   Caller,
   ClientStreamHandler,
   HandlersOf,
@@ -25,9 +26,15 @@ import type {
 } from './calls.ts';
 import { forwardClientStream, forwardServerStream, forwardUnary, type ForwardTarget } from './forward.ts';
 import type { ManagerClients } from './leader-link.ts';
+import { TlsListener } from './listener.ts';
+import { ServedCall, type AnyCall } from './served-call.ts';
 
 /** Time for open calls to end when the server stops, ms. */
 const DRAIN_MS = 500;
+/** Calls ended in one turn of the event loop when this manager ceases to lead: agents have three open each. */
+const ENDED_PER_TURN = 32;
+/** Calls that wait for their end at the most; one at a time does. */
+const ENDS_WAITING_MAX = 64;
 
 /** What the server asks its manager. */
 export interface LeadershipView {
@@ -44,6 +51,8 @@ export interface ManagerServerOptions {
   clients: ManagerClients;
   /** Address under which this manager is known, for the metadata of forwarded calls. */
   selfAddr: () => string;
+  /** Whether connections from a host are served before all others: managers are there. */
+  isPreferred?: (host: string) => boolean;
   clock: Clock;
   log: Logger;
   /** The error of leader-only calls while nobody leads. */
@@ -60,51 +69,6 @@ interface Route {
 /** Where a call is to be served: here, in a context, or by the leader. */
 type Destination = { here: ServedCall; stop: () => void } | { there: ForwardTarget };
 
-type AnyCall = IncomingCall & {
-  on(event: 'cancelled', listener: () => void): unknown;
-  readonly cancelled: boolean;
-};
-
-/** The context of a call that is served here. Its signal is made when it is asked for: short calls never do. */
-class ServedCall implements CallContext {
-  readonly nodeId: string;
-  readonly role: Caller['role'];
-  readonly address: string;
-  readonly #call: AnyCall;
-  #controller: AbortController | undefined;
-  #lost = false;
-
-  constructor(call: AnyCall, caller: Caller) {
-    this.nodeId = caller.nodeId;
-    this.role = caller.role;
-    this.address = caller.address;
-    this.#call = call;
-  }
-
-  get signal(): AbortSignal {
-    if (this.#controller === undefined) {
-      const controller = new AbortController();
-      this.#controller = controller;
-      const cancelled = (): void => controller.abort(new ShoalError('Aborted', 'the caller cancelled the call'));
-      if (this.#lost) this.lost();
-      else if (this.#call.cancelled) cancelled();
-      else this.#call.on('cancelled', cancelled);
-    }
-    return this.#controller.signal;
-  }
-
-  /** The term of leadership in which the call is served has ended. */
-  lost(): void {
-    this.#lost = true;
-    this.#controller?.abort(new ShoalError('Aborted', 'this manager is no longer the leader'));
-  }
-
-  /** The same with what the kind of call adds. */
-  with<More extends object>(more: More): ServedCall & More {
-    return Object.assign(this, more);
-  }
-}
-
 const raw = (bytes: Buffer): Buffer => bytes;
 const bufferOf = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
@@ -116,10 +80,13 @@ export class ManagerServer {
   readonly #options: ManagerServerOptions;
   readonly #server: Server;
   readonly #termCalls = new WeakMap<AbortSignal, Set<ServedCall>>();
-  #port: number | undefined;
+  readonly #ends: TurnPacer;
+  #listener: TlsListener | undefined;
 
   constructor(options: ManagerServerOptions) {
     this.#options = options;
+    const pace = { perTurn: ENDED_PER_TURN, waitingMax: ENDS_WAITING_MAX, what: 'ends of calls' };
+    this.#ends = new TurnPacer({ clock: options.clock, ...pace });
     this.#server = new Server({
       ...channelOptions(),
       'grpc.max_concurrent_streams': 100_000,
@@ -179,24 +146,22 @@ export class ManagerServer {
    * @param listenAddr `host:port`; port 0 picks a free one. @returns the port bound.
    * @throws ShoalError Unavailable that names the address.
    */
-  listen(listenAddr: string): Promise<number> {
-    return new Promise((resolve, reject) => {
-      this.#server.bindAsync(listenAddr, this.#options.tls.serverCredentials(), (error, port) => {
-        if (error === null) {
-          this.#port = port;
-          resolve(port);
-          return;
-        }
-        const why = `cannot listen on ${listenAddr}: ${error.message}; choose another --listen-addr`;
-        reject(new ShoalError('Unavailable', why, { cause: error }));
-      });
-    });
+  async listen(listenAddr: string): Promise<number> {
+    const { tls, clock, log, isPreferred = () => false } = this.#options;
+    // The listener has done TLS when a connection comes here.
+    const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+    const serve = (socket: TLSSocket): void => injector.injectConnection(socket);
+    const listener = new TlsListener({ tls, clock, log, isPreferred, serve });
+    const port = await listener.listen(listenAddr);
+    this.#listener = listener;
+    return port;
   }
 
   /** Ends all calls, gently for a moment, then by force. Idempotent. */
   async stop(): Promise<void> {
-    if (this.#port === undefined) return;
-    this.#port = undefined;
+    if (this.#listener === undefined) return;
+    this.#listener.close();
+    this.#listener = undefined;
     await new Promise<void>((resolve) => {
       const timer = this.#options.clock.after(DRAIN_MS, () => {
         this.#server.forceShutdown();
@@ -263,11 +228,19 @@ export class ManagerServer {
     let open = this.#termCalls.get(leaderSignal);
     if (open === undefined) {
       const calls = new Set<ServedCall>();
-      leaderSignal.addEventListener('abort', () => [...calls].forEach((call) => call.lost()), { once: true });
+      leaderSignal.addEventListener('abort', () => void this.#lose(calls), { once: true });
       this.#termCalls.set(leaderSignal, calls);
       open = calls;
     }
     return open;
+  }
+
+  /** A former leader must vote and follow while it ends thousands of calls. */
+  async #lose(calls: ReadonlySet<ServedCall>): Promise<void> {
+    for (const call of [...calls]) {
+      await this.#ends.turn();
+      call.lost();
+    }
   }
 
   #implementation(route: Route): UntypedHandleCall {
