@@ -88,6 +88,11 @@ export class Consensus implements MembershipRaft {
     return this.#options.raftId;
   }
 
+  /** See `RaftNode.pulse`. */
+  pulse(): void {
+    this.#node?.pulse();
+  }
+
   #raft(): RaftNode {
     assert(this.#node !== undefined, 'consensus was started');
     return this.#node;

@@ -221,6 +221,7 @@ function createServer(base: Base, leadership: Leadership, leaderAddr: () => stri
     selfAddr: () => self.addr,
     isPreferred: (host) =>
       cluster.members.list().some((member) => hostOf(addresses.of(member.raftId) ?? member.addr) === host),
+    pulse: () => base.late.node?.pulse(),
     noLeader: () => new ShoalError('Unavailable', NO_LEADER_MESSAGE),
   });
 }

@@ -81,6 +81,7 @@ export function addServices(server: ManagerServer, parts: ServiceParts): void {
       UpdateTaskStatus: (call) => dispatcher.handlers.updateTaskStatus(call),
       UpdateVolumeStatus: (call) => dispatcher.handlers.updateVolumeStatus(call),
       Assignments: (call) => dispatcher.handlers.assignments(call),
+      Reports: (call) => dispatcher.handlers.reports(call),
     },
   );
   server.add(

@@ -11,7 +11,7 @@ import { Reads } from './reads.ts';
 import { Sender } from './sender.ts';
 import { Snapshots } from './snapshots.ts';
 import type { LogWrite, RaftStorage, RecoveredLog } from './storage.ts';
-import { Ticker } from './ticker.ts';
+import { BUSY_ELECTIONS_MAX, Ticker } from './ticker.ts';
 import { Transfers } from './transfers.ts';
 
 /** Readies worked off in one turn; the rest waits for the next, so that timers and sockets get their share. */
@@ -40,6 +40,8 @@ export class Driver {
   /** Index that the disk was last told is committed. */
   #noted = 0;
   #leaseBrokenTerm = 0;
+  /** How late a tick must be, ms, for the next heartbeat out of turn. */
+  #pulseAtMs = 0;
   #published: Pick<Raft, 'leaderId' | 'role' | 'term' | 'membership'> | undefined;
   #removed = false;
   #scheduled = false;
@@ -115,6 +117,22 @@ export class Driver {
     if (this.#stopped || this.#removed || this.core.term === this.#leaseBrokenTerm) return null;
     const index = this.core.leaseRead(this.ticker.now());
     return index !== null && index <= this.applier.applied ? index : null;
+  }
+
+  /** See `RaftNode.pulse`. */
+  pulse(): void {
+    if (this.#stopped || this.core.role !== 'leader') return;
+    const lateMs = this.ticker.lateMs();
+    const { tickMs, heartbeatTicks, electionTicks } = this.ticks;
+    const periodMs = tickMs * heartbeatTicks;
+    if (lateMs < this.#pulseAtMs) {
+      // A tick came since the last one.
+      if (lateMs < periodMs) this.#pulseAtMs = periodMs;
+      return;
+    }
+    if (lateMs > BUSY_ELECTIONS_MAX * electionTicks * tickMs) return;
+    this.#pulseAtMs = lateMs + periodMs;
+    this.#guard(() => this.#sender.send(this.core.pulse()));
   }
 
   get stopped(): boolean {

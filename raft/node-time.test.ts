@@ -135,6 +135,85 @@ describe('a process that is stopped for a while', () => {
     expect(group.leader()).toBe(leader);
   });
 
+  test('a leader whose timers get no turn keeps the lead while it is pulsed, but not for ever', async () => {
+    const [leader] = await three();
+    const before = terms();
+    const node = must(leader.node, 'leader');
+    const busy = async (ms: number): Promise<void> => {
+      for (let i = 0; i < ms / 20; i++) {
+        node.pulse();
+        await group.clock.advanceAsync(20);
+      }
+    };
+    leader.clock.pause();
+    await busy(1_400);
+    leader.clock.resume();
+    await group.clock.advanceAsync(2_000);
+    expect(terms()).toEqual(before);
+    expect(group.leader()).toBe(leader);
+    leader.clock.pause();
+    await busy(5_000);
+    expect(group.leader()).not.toBe(leader);
+  });
+
+  test('a leader whose every turn is long keeps the lead, though its followers answer slowly', async () => {
+    const [leader] = await three();
+    const before = terms();
+    group.network.delayMs = 310;
+    for (let turn = 0; turn < 30; turn++) {
+      leader.clock.pause();
+      for (let i = 0; i < (turn % 3 === 0 ? 57 : 26); i++) {
+        leader.node?.pulse();
+        await group.clock.advanceAsync(10);
+      }
+      leader.clock.resume();
+      await group.clock.advanceAsync(1);
+    }
+    await group.clock.advanceAsync(2_000);
+    expect(terms()).toEqual(before);
+    expect(group.leader()).toBe(leader);
+  });
+
+  test('followers wait longer for a leader that was late before, and soon no more', async () => {
+    const [leader] = await three();
+    const before = terms();
+    const late = async (ms: number): Promise<void> => {
+      leader.clock.pause();
+      await group.clock.advanceAsync(ms);
+      leader.clock.resume();
+      await group.clock.advanceAsync(200);
+    };
+    await late(450);
+    await late(600);
+    for (let i = 0; i < 5; i++) await late(850);
+    expect(terms()).toEqual(before);
+    await group.clock.advanceAsync(120_000);
+    leader.clock.pause();
+    await group.clock.advanceAsync(1_400);
+    expect(group.leader()).not.toBe(leader);
+  });
+
+  test('pulses of a leader that is in time send nothing', async () => {
+    const [leader] = await three();
+    let sent = 0;
+    group.network.lost = (message) => {
+      sent += message.from === leader.id ? 1 : 0;
+      return false;
+    };
+    const count = async (pulse: boolean): Promise<number> => {
+      sent = 0;
+      for (let i = 0; i < 1_000; i++) {
+        if (pulse) leader.node?.pulse();
+        await group.clock.advanceAsync(1);
+      }
+      return sent;
+    };
+    await group.clock.advanceAsync(1_000);
+    const quiet = await count(false);
+    expect(quiet).toBeGreaterThan(0);
+    expect(await count(true)).toBe(quiet);
+  });
+
   test('when all are stopped together the group goes on with some leader', async () => {
     const members = await three();
     for (const { clock } of members) clock.pause();

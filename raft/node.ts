@@ -182,6 +182,15 @@ export class RaftNode {
     driver.schedule();
   }
 
+  /**
+   * To be called often, from whatever keeps the event loop busy; costs next to nothing. When thousands of sockets have
+   * something to say, timers wait for all of them: a leader then sends its heartbeats from here, so that being busy does
+   * not cost it the lead. Elsewhere, and while ticks are in time, nothing happens.
+   */
+  pulse(): void {
+    this.#driver.pulse();
+  }
+
   /** Takes a message from the transport. Messages for others, and local types, are dropped. */
   step(message: RaftMessage): void {
     const driver = this.#driver;

@@ -3,6 +3,12 @@ import type { Clock, Timer } from '../base/index.ts';
 import type { Raft } from './core/index.ts';
 import type { RaftTicks } from './options.ts';
 
+/**
+ * Election timeouts for which a leader whose timers get no turn is busy: it sends heartbeats all the same when it is
+ * pulsed (`RaftNode.pulse`). Beyond, it does its cluster no service: others may elect one that has time.
+ */
+export const BUSY_ELECTIONS_MAX = 3;
+
 export interface TickerOptions extends RaftTicks {
   clock: Clock;
   core: Raft;
@@ -19,8 +25,10 @@ export interface TickerOptions extends RaftTicks {
  * was held up) stands for several ticks, but what the other members said meanwhile may still wait in the sockets:
  * - a follower counts the missed ticks one tick later, and not at all when it has heard its leader by then. So it does
  *   not campaign only because it slept;
- * - a leader sends heartbeats at once, whose answers tell it of a newer term, and counts the rest one tick later: then
- *   it gives way, unless a majority has answered (check of the quorum).
+ * - a leader sends heartbeats at once, whose answers tell it of a newer term. The rest does not count: a busy leader
+ *   gives way when nobody answers for an election timeout of ticks in which it could hear (check of the quorum), not
+ *   because it was busy. After more than BUSY_ELECTIONS_MAX it was not busy but stopped, and counts one tick later what
+ *   it missed. Leases do not depend on this: they are measured by the clock (`now`).
  */
 export class Ticker {
   readonly #options: TickerOptions;
@@ -72,6 +80,11 @@ export class Ticker {
     return this.#ticksBefore + (this.#options.clock.monotonic() - this.#sinceMs) / this.#tickMs;
   }
 
+  /** How late the next tick is, ms; negative while it is not due. */
+  lateMs(): number {
+    return this.#stopped ? -Infinity : this.#options.clock.monotonic() - this.#dueMs;
+  }
+
   /** A leader spoke: a follower was not deaf for as long as it slept. */
   heardLeader(): void {
     if (this.#owed > 0 && this.#options.core.role !== 'leader') this.#owed = 0;
@@ -107,10 +120,11 @@ export class Ticker {
       this.#owed = 0;
       now++;
     } else if (core.role === 'leader') {
+      const wasStopped = missed > BUSY_ELECTIONS_MAX * this.#electionTicks;
       const behind = Math.min(missed + 1, this.#electionTicks);
       const early = Math.min(behind, this.#heartbeatTicks);
-      this.#owed = behind - early;
-      now += early;
+      this.#owed = wasStopped ? behind - early : 0;
+      now = early;
     } else {
       // Enough for any election timeout.
       this.#owed = Math.min(missed + 1, 2 * this.#electionTicks);

@@ -1,9 +1,12 @@
+import type { ShoalError } from '../base/index.ts';
 import type {
+  AgentReport,
   AssignmentsMessage,
   AssignmentsRequest,
   HeartbeatRequest,
   HeartbeatResponse,
   PublishLogsMessage,
+  ReportAck,
   SessionMessage,
   SessionRequest,
   SubscriptionMessage,
@@ -20,9 +23,27 @@ export interface AgentConnection {
   listenSubscriptions(signal: AbortSignal): AsyncIterable<SubscriptionMessage>;
   heartbeat(request: HeartbeatRequest, timeoutMs: number, signal: AbortSignal): Promise<HeartbeatResponse>;
   updateTaskStatus(request: UpdateTaskStatusRequest, timeoutMs: number, signal: AbortSignal): Promise<void>;
+  /**
+   * Opens Shoal's own stream of heartbeats and statuses. A manager that has none ends it with Unimplemented. Absent
+   * where only the calls above exist.
+   */
+  reports?(events: ReportEvents): ReportLink;
   publishLogs(signal: AbortSignal): LogStream;
   /** Whether the other side has taken the connection; undefined when that cannot be told. */
   isConnected?(): boolean;
+  close(): void;
+}
+
+/** What comes on a stream of reports, once `reports` has returned. */
+export interface ReportEvents {
+  answer(ack: ReportAck): void;
+  /** The stream is over, whoever ended it. */
+  ended(error: ShoalError): void;
+}
+
+/** A stream of reports. Its user bounds what is under way: nothing is said of the transport's room. */
+export interface ReportLink {
+  send(report: AgentReport): void;
   close(): void;
 }
 

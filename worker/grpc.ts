@@ -14,8 +14,9 @@ import {
   grpcMethod,
   type MethodDescription,
   type PublishLogsMessage,
+  type ReportAck,
 } from '../proto/index.ts';
-import type { AgentConnection, LogStream } from './connection.ts';
+import type { AgentConnection, LogStream, ReportEvents, ReportLink } from './connection.ts';
 
 /** A COMPLETE message of a large node may be big (stock agents take 2^31 − 1 bytes as well). */
 const RECEIVE_MAX_BYTES = 2 ** 31 - 1;
@@ -104,6 +105,15 @@ function publishLogs(client: Client, signal: AbortSignal): LogStream {
   };
 }
 
+function reports(client: Client, events: ReportEvents): ReportLink {
+  const { path, requestSerialize, responseDeserialize } = grpcMethod(DispatcherService.Reports);
+  const call = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
+  call.on('data', (ack: ReportAck) => events.answer(ack));
+  call.on('error', (error: ServiceError) => events.ended(toShoal(error)));
+  call.on('end', () => events.ended(new ShoalError('Unavailable', 'the manager has ended the stream of reports')));
+  return { send: (report) => void call.write(report), close: () => call.cancel() };
+}
+
 /**
  * A connection to a manager over gRPC.
  * @param options credentials (mutual TLS of the node's certificate) and channel options, for instance
@@ -137,6 +147,7 @@ export function grpcConnection(
     updateTaskStatus: async (request, timeoutMs, signal) => {
       await unary(client, clock, DispatcherService.UpdateTaskStatus, request, { timeoutMs, signal });
     },
+    reports: (events) => reports(client, events),
     publishLogs: (signal) => publishLogs(client, signal),
     isConnected: () => client.getChannel().getConnectivityState(false) === connectivityState.READY,
     close: () => client.close(),

@@ -8,6 +8,7 @@ import {
   type TaskUsage,
 } from '../proto/index.ts';
 import type { AgentConnection } from './connection.ts';
+import { ReportChannel } from './report-channel.ts';
 import type { Reporter } from './reporter.ts';
 
 /** Version of Shoal's own extensions of the agents' protocol. 2: heartbeats tell what tasks use. */
@@ -84,12 +85,13 @@ export async function runSession(options: SessionOptions, signal: AbortSignal): 
     const sessionId = first.value.session_id;
     handlers.onEstablished(sessionId);
     handlers.onMessage(first.value);
+    const channel = new ReportChannel({ connection, sessionId, clock, log: options.log }, own);
     loops.push(
       followSession(stream, handlers),
-      heartbeats(options, sessionId, own),
+      heartbeats(options, channel, own),
       followAssignments(options, sessionId, own),
       followSubscriptions(options, own),
-      report(options, sessionId, own),
+      options.reporter.run((updates) => channel.update(updates, REPORT_TIMEOUT_MS), own),
       watchDescription(options, description, own),
     );
     await Promise.race(loops);
@@ -114,13 +116,12 @@ async function followSession(stream: AsyncIterator<SessionMessage>, handlers: Se
   }
 }
 
-async function heartbeats(options: SessionOptions, sessionId: string, signal: AbortSignal): Promise<void> {
+async function heartbeats(options: SessionOptions, channel: ReportChannel, signal: AbortSignal): Promise<void> {
   let periodMs = PERIOD_DEFAULT_MS;
   while (!signal.aborted) {
     const timeoutMs = Math.min(HEARTBEAT_TIMEOUT_MAX_MS, Math.max(HEARTBEAT_TIMEOUT_MIN_MS, periodMs * 2));
-    const beat = { session_id: sessionId, usage: options.handlers.usage(signal) };
-    const response = await options.connection.heartbeat(beat, timeoutMs, signal);
-    periodMs = Math.min(PERIOD_MAX_MS, Math.max(PERIOD_MIN_MS, durationToMs(response.period, PERIOD_DEFAULT_MS)));
+    const period = await channel.heartbeat(options.handlers.usage(signal), timeoutMs);
+    periodMs = Math.min(PERIOD_MAX_MS, Math.max(PERIOD_MIN_MS, durationToMs(period, PERIOD_DEFAULT_MS)));
     await options.clock.sleep(periodMs, signal);
   }
 }
@@ -144,13 +145,6 @@ async function followSubscriptions(options: SessionOptions, signal: AbortSignal)
     // The session goes on without logs.
     await untilAborted(signal);
   }
-}
-
-function report(options: SessionOptions, sessionId: string, signal: AbortSignal): Promise<void> {
-  return options.reporter.run(
-    (updates) => options.connection.updateTaskStatus({ session_id: sessionId, updates }, REPORT_TIMEOUT_MS, signal),
-    signal,
-  );
 }
 
 async function watchDescription(options: SessionOptions, sent: NodeDescription, signal: AbortSignal): Promise<void> {

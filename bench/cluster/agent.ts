@@ -2,17 +2,17 @@ import { createSecureContext } from 'node:tls';
 import protobuf from 'protobufjs';
 import { durationToMs } from '../../proto/index.ts';
 import {
+  AgentReport,
   AssignmentsRequest,
   DispatcherService,
-  HeartbeatRequest,
-  HeartbeatResponse,
   ListenSubscriptionsRequest,
   LogBrokerService,
+  ReportAck,
   SessionMessage,
   SessionRequest,
   TaskState,
   timestampFromMs,
-  UpdateTaskStatusRequest,
+  type Partially,
 } from '../../proto/index.ts';
 import { AgentConnection, type Call } from './connection.ts';
 import type { HostReport } from './protocol.ts';
@@ -54,6 +54,14 @@ export class SimulatedAgent {
   #connection: AgentConnection | undefined;
   #sessionId = '';
   #beat: NodeJS.Timeout | undefined;
+  /** Writes to the stream of reports. */
+  #send: ((message: Uint8Array) => void) | undefined;
+  #sent = 0;
+  /** Number of the heartbeat that is under way, 0 for none; and when it was sent. */
+  #beatNumber = 0;
+  #beatAtMs = 0;
+  /** What is reported and not acknowledged. */
+  #reported: { number: number; batch: Map<string, TaskState> } | undefined;
   #stopped = false;
 
   constructor(identity: AgentIdentity, number: number, startMs: number, totals: HostReport) {
@@ -108,6 +116,10 @@ export class SimulatedAgent {
   }
 
   #follow(connection: AgentConnection, ready: () => void): void {
+    this.#send = connection.stream(DispatcherService.Reports.path, {
+      message: (bytes) => this.#answered(ReportAck.decode(bytes)),
+      ended: (error) => this.#lost(error),
+    });
     const request = AssignmentsRequest.encode({ session_id: this.#sessionId });
     connection.call(DispatcherService.Assignments.path, request, false, {
       message: (bytes) => {
@@ -134,24 +146,33 @@ export class SimulatedAgent {
     this.#beat = setTimeout(() => this.#heartbeat(), ms);
   }
 
+  /** One message of the stream of reports; the first one names the session. */
+  #say(fields: Partially<AgentReport>): number {
+    const number = ++this.#sent;
+    const session_id = number === 1 ? this.#sessionId : '';
+    this.#send?.(AgentReport.encode({ session_id, number, ...fields }));
+    return number;
+  }
+
   #heartbeat(): void {
-    const began = performance.now();
-    const request = HeartbeatRequest.encode({ session_id: this.#sessionId });
-    let periodMs = 1000;
-    this.#connection?.call(DispatcherService.Heartbeat.path, request, true, {
-      message: (bytes) => {
-        periodMs = durationToMs(HeartbeatResponse.decode(bytes).period, periodMs);
-      },
-      ended: (error) => {
-        const tookMs = performance.now() - began;
-        this.#totals.heartbeats++;
-        this.#totals.heartbeatMaxMs = Math.max(this.#totals.heartbeatMaxMs, tookMs);
-        if (tookMs > SLOW_MS) this.#totals.heartbeatsSlow++;
-        if (this.#stopped) return;
-        if (error === undefined) this.#schedule(periodMs);
-        else this.#lost(error);
-      },
-    });
+    this.#beatAtMs = performance.now();
+    this.#beatNumber = this.#say({ heartbeat: true });
+  }
+
+  #answered(ack: ReportAck): void {
+    if (this.#beatNumber !== 0 && ack.heartbeat >= this.#beatNumber) {
+      this.#beatNumber = 0;
+      const tookMs = performance.now() - this.#beatAtMs;
+      this.#totals.heartbeats++;
+      this.#totals.heartbeatMaxMs = Math.max(this.#totals.heartbeatMaxMs, tookMs);
+      if (tookMs > SLOW_MS) this.#totals.heartbeatsSlow++;
+      if (!this.#stopped) this.#schedule(durationToMs(ack.period, 1000));
+    }
+    const reported = this.#reported;
+    if (reported === undefined || ack.committed < reported.number) return;
+    this.#reported = undefined;
+    for (const state of reported.batch.values()) if (state === TaskState.RUNNING) this.#totals.running++;
+    this.#report();
   }
 
   #assign(id: string, desired: number): void {
@@ -175,7 +196,7 @@ export class SimulatedAgent {
   #report(): void {
     const batch = this.#pending;
     this.#pending = new Map();
-    if (batch.size === 0 || this.#connection === undefined) {
+    if (batch.size === 0 || this.#send === undefined) {
       this.#reporting = false;
       return;
     }
@@ -185,16 +206,8 @@ export class SimulatedAgent {
       const message = state === TaskState.RUNNING ? 'started' : 'starting';
       return { task_id, status: { timestamp, state, message, err: '', container } };
     });
-    const request = UpdateTaskStatusRequest.encode({ session_id: this.#sessionId, updates });
     this.#totals.reports++;
-    this.#connection.call(DispatcherService.UpdateTaskStatus.path, request, true, {
-      message: () => undefined,
-      ended: (error) => {
-        if (error !== undefined) return this.#lost(error);
-        for (const state of batch.values()) if (state === TaskState.RUNNING) this.#totals.running++;
-        this.#report();
-      },
-    });
+    this.#reported = { number: this.#say({ updates }), batch };
   }
 }
 

@@ -9,6 +9,7 @@ import {
   GRPC_PREFIX_BYTES,
   HEADERS,
   PREFACE,
+  WINDOW_INITIAL,
 } from '../raft/http2.ts';
 
 /** Output gathered at once; the largest report of an agent must fit one frame, 16 KiB. */
@@ -30,6 +31,9 @@ interface Open {
   path: string;
   /** Bytes of a message that have not all come. */
   rest: Buffer | undefined;
+  /** What may still be sent on a stream that stays open, and what waits for it. */
+  sendWindow: number;
+  waiting: Uint8Array[];
 }
 
 /**
@@ -60,6 +64,7 @@ export class AgentConnection {
           if (end) this.#end(stream);
         },
         reset: (stream) => this.#end(stream),
+        window: (stream, bytes) => this.#widen(stream, bytes),
       },
       false,
     );
@@ -86,20 +91,56 @@ export class AgentConnection {
 
   /** Sends one message and half-closes; answers go to `call`. */
   call(path: string, message: Uint8Array, unary: boolean, call: Call): void {
+    const stream = this.#begin(path, unary, call);
+    if (stream !== undefined) this.#message(stream, message, END_STREAM);
+  }
+
+  /**
+   * Opens a stream for messages in both directions. @returns what sends one on it: in order, when its window has room.
+   * What was sent and is not answered is bounded by the caller.
+   */
+  stream(path: string, call: Call): (message: Uint8Array) => void {
+    const stream = this.#begin(path, false, call);
+    return (message) => {
+      const open = stream === undefined ? undefined : this.#open.get(stream);
+      open?.waiting.push(message);
+      if (stream !== undefined && open?.waiting.length === 1) this.#widen(stream, 0);
+    };
+  }
+
+  #begin(path: string, unary: boolean, call: Call): number | undefined {
     if (this.#lost !== undefined) {
       call.ended(this.#lost);
-      return;
-    }
-    if (this.#reader.sendWindow < GRPC_PREFIX_BYTES + message.length) {
-      this.#close(new ShoalError('ResourceExhausted', 'the manager does not open the window of a connection'));
-      call.ended(this.#lost);
-      return;
+      return undefined;
     }
     const stream = this.#nextStream;
     this.#nextStream += 2;
-    this.#open.set(stream, { call, unary, path, answered: false, rest: undefined });
+    const windows = { sendWindow: WINDOW_INITIAL, waiting: [] };
+    this.#open.set(stream, { call, unary, path, answered: false, rest: undefined, ...windows });
     this.#writer.frame(HEADERS, END_HEADERS, stream, this.#block(path));
-    this.#reader.sendWindow -= this.#writer.message(END_STREAM, stream, message);
+    return stream;
+  }
+
+  #message(stream: number, message: Uint8Array, flags: number): void {
+    if (this.#reader.sendWindow < GRPC_PREFIX_BYTES + message.length) {
+      this.#close(new ShoalError('ResourceExhausted', 'the manager does not open the window of a connection'));
+      return;
+    }
+    this.#reader.sendWindow -= this.#writer.message(flags, stream, message);
+  }
+
+  /** Sends what waits on a stream as far as its window goes. */
+  #widen(stream: number, bytes: number): void {
+    const open = this.#open.get(stream);
+    if (open === undefined) return;
+    open.sendWindow += bytes;
+    for (let next = open.waiting[0]; next !== undefined; next = open.waiting[0]) {
+      const length = GRPC_PREFIX_BYTES + next.length;
+      if (open.sendWindow < length) return;
+      open.waiting.shift();
+      open.sendWindow -= length;
+      this.#message(stream, next, 0);
+    }
   }
 
   close(): void {

@@ -17,7 +17,7 @@ const PORT = 2377;
 const AGENT_PROCESSES = 2;
 const JOIN_TIMEOUT_MS = 200_000;
 const RUN_TIMEOUT_MS = 150_000;
-/** Lines of the leader's log that are shown when the benchmark fails. */
+/** Lines of each manager's log that are shown when the benchmark fails. */
 const LOG_LINES = 20;
 /** Time for a profile to begin or to be written, ms. */
 const PROFILE_MS = 1000;
@@ -103,7 +103,7 @@ export async function clusterBench(options: ClusterOptions): Promise<void> {
     storeCluster(result);
     printCluster(result);
   } catch (error) {
-    console.error(`log of the leader ends:\n${logTail(lab)}`);
+    console.error(logTails(lab));
     throw error;
   } finally {
     agents?.stop();
@@ -114,9 +114,12 @@ export async function clusterBench(options: ClusterOptions): Promise<void> {
   }
 }
 
-function logTail(lab: Lab): string {
-  const text = readFileIfExists(join(lab.names.hostRunDir('m1'), 'daemon.log')) ?? '';
-  return text.split('\n').slice(-LOG_LINES).join('\n');
+function logTails(lab: Lab): string {
+  const tail = (name: string): string => {
+    const text = readFileIfExists(join(lab.names.hostRunDir(name), 'daemon.log')) ?? '';
+    return `log of ${name} ends:\n${text.split('\n').slice(-LOG_LINES).join('\n')}`;
+  };
+  return Array.from({ length: MANAGERS }, (_, i) => tail(`m${i + 1}`)).join('\n');
 }
 
 async function measure(bed: Bed, options: ClusterOptions, loadBefore: number): Promise<ClusterResult> {

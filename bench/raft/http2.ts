@@ -131,6 +131,8 @@ export interface FrameHandler {
   headers(stream: number, block: Buffer, end: boolean): void;
   data(stream: number, payload: Buffer, end: boolean): void;
   reset(stream: number): void;
+  /** The other side takes so many more bytes on a stream. Only streams that stay open need it. */
+  window?(stream: number, bytes: number): void;
 }
 
 /** Input of a connection: cuts frames, and answers those of the connection itself. */
@@ -201,6 +203,7 @@ export class FrameReader {
         break;
       case WINDOW_UPDATE:
         if (stream === 0) this.sendWindow += payload.readUInt32BE(0) & WINDOW_MAX;
+        else this.#handler.window?.(stream, payload.readUInt32BE(0) & WINDOW_MAX);
         break;
       case GOAWAY:
         throw new ShoalError('Unavailable', `the other side ends the connection: ${payload.subarray(8).toString()}`);

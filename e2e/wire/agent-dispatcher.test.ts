@@ -15,6 +15,7 @@ import {
   TaskState,
   durationFromNs,
   type Partially,
+  type WeightedPeer,
 } from '../../proto/index.ts';
 import { Agent, grpcConnection } from '../../worker/index.ts';
 import { FakeExecutor } from '../../worker/testing.ts';
@@ -33,10 +34,9 @@ describe('agent and dispatcher over gRPC', () => {
   const agents: Agent[] = [];
   const managers: WireManager[] = [];
 
-  const newManager = async (port = 0): Promise<WireManager> => {
-    const created: WireManager = new WireManager(store, NODE, () => [
-      { peer: { node_id: 'manager', addr: created.address }, weight: 10 },
-    ]);
+  const newManager = async (port = 0, stock = false): Promise<WireManager> => {
+    const peers = (): WeightedPeer[] => [{ peer: { node_id: 'manager', addr: created.address }, weight: 10 }];
+    const created: WireManager = new WireManager(store, NODE, peers, stock);
     await created.start(port);
     managers.push(created);
     return created;
@@ -169,6 +169,22 @@ describe('agent and dispatcher over gRPC', () => {
     expect(executor.container('t1').calls.slice(before)).toEqual(['wait']);
     executor.container('t1').exit({ exitCode: 0 });
     await eventually(() => expect(state('t1')).toBe(TaskState.COMPLETE));
+  });
+
+  it('tells heartbeats and statuses on a stream, and by the calls where a manager has no stream', async () => {
+    await assign('t1');
+    await eventually(() => expect(state('t1')).toBe(TaskState.RUNNING));
+    expect(manager.calls).toContain('Reports');
+    expect(manager.calls).not.toContain('Heartbeat');
+    expect(manager.calls).not.toContain('UpdateTaskStatus');
+    const port = Number(manager.address.split(':')[1]);
+    await manager.stop();
+    manager = await newManager(port, true);
+    await eventually(() => expect(manager.calls.filter((name) => name === 'Heartbeat').length).toBeGreaterThan(5));
+    executor.container('t1').exit({ exitCode: 0 });
+    await eventually(() => expect(state('t1')).toBe(TaskState.COMPLETE));
+    expect(manager.calls.filter((name) => name === 'Session')).toHaveLength(1);
+    expect(nodeState()).toBe(NodeStatus_State.READY);
   });
 
   it('marks a silent node as down and takes it back', async () => {

@@ -3,6 +3,7 @@ import {
   Server,
   ServerCredentials,
   type sendUnaryData,
+  type ServerDuplexStream,
   type ServerReadableStream,
   type ServerUnaryCall,
   type ServerWritableStream,
@@ -14,7 +15,10 @@ import type { MemoryStore } from '../../manager/store/testing.ts';
 import { DispatcherService, LogBrokerService, grpcService, type WeightedPeer } from '../../proto/index.ts';
 
 type AnyCall =
-  ServerUnaryCall<unknown, unknown> | ServerWritableStream<unknown, unknown> | ServerReadableStream<unknown, unknown>;
+  | ServerUnaryCall<unknown, unknown>
+  | ServerWritableStream<unknown, unknown>
+  | ServerReadableStream<unknown, unknown>
+  | ServerDuplexStream<unknown, unknown>;
 
 const status = (error: unknown): { code: number; details: string; metadata: Metadata } => ({
   code: error instanceof ShoalError ? error.grpcStatus : 2,
@@ -29,12 +33,15 @@ export class WireManager {
   address = '';
   /** Calls of agents are dropped without an answer while this is set: a partition. */
   silent = false;
+  /** Calls that agents have made, by their names. */
+  readonly calls: string[] = [];
   readonly #server = new Server();
   readonly #controller = new AbortController();
   readonly #duties: Promise<unknown>[] = [];
   readonly #nodeId: string;
 
-  constructor(store: MemoryStore, nodeId: string, managers: () => WeightedPeer[]) {
+  /** @param stock whether it has only the calls that SwarmKit's managers have. */
+  constructor(store: MemoryStore, nodeId: string, managers: () => WeightedPeer[], stock = false) {
     this.#nodeId = nodeId;
     const common = { store, clock: systemClock, random: systemRandom, log: silentLogger };
     this.dispatcher = createDispatcher({ ...common, nodeId: 'manager', managers, rootCa: () => Buffer.from('root') });
@@ -46,6 +53,7 @@ export class WireManager {
       Heartbeat: this.#unary(handlers.heartbeat),
       UpdateTaskStatus: this.#unary(handlers.updateTaskStatus),
       UpdateVolumeStatus: this.#unary(handlers.updateVolumeStatus),
+      ...(!stock && { Reports: this.#duplex(handlers.reports) }),
     });
     this.#server.addService(grpcService(LogBrokerService as never), {
       ListenSubscriptions: this.#stream(this.broker.handlers.listenSubscriptions),
@@ -78,6 +86,7 @@ export class WireManager {
   #context(call: AnyCall): CallContext {
     const controller = new AbortController();
     (call as NodeJS.EventEmitter).on('cancelled', () => controller.abort(new Error('cancelled')));
+    this.calls.push(call.getPath().split('/').at(-1) ?? '');
     return { nodeId: this.#nodeId, address: '10.9.0.1:5000', signal: controller.signal };
   }
 
@@ -97,6 +106,26 @@ export class WireManager {
       const send = (message: unknown): Promise<void> =>
         call.write(message) ? Promise.resolve() : new Promise((resolve) => call.once('drain', () => resolve()));
       handler({ ...this.#context(call), request: call.request, send } as never).then(
+        () => call.end(),
+        (error: unknown) => call.emit('error', status(error)),
+      );
+    };
+  }
+
+  #duplex(handler: (call: never) => Promise<void>) {
+    return (call: ServerDuplexStream<unknown, unknown>): void => {
+      if (this.silent) return;
+      const streams = {
+        receive: (message: (request: unknown) => void, done: () => void) => {
+          call.on('data', (request) => (this.silent ? undefined : message(request)));
+          call.on('end', done);
+        },
+        pause: () => call.pause(),
+        resume: () => call.resume(),
+        send: (message: unknown) => call.write(message),
+        onDrain: (listener: () => void) => call.on('drain', listener),
+      };
+      handler({ ...this.#context(call), ...streams } as never).then(
         () => call.end(),
         (error: unknown) => call.emit('error', status(error)),
       );

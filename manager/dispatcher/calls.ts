@@ -32,6 +32,18 @@ export interface ClientStreamCall<Message> extends CallContext {
   readonly messages: AsyncIterable<Message>;
 }
 
+/** Many requests, many responses, by callbacks: a message costs no promise. The handler's promise ends the stream. */
+export interface DuplexCall<Request, Message> extends CallContext {
+  /** Who takes the peer's messages, in order; `done` is called when the peer sends no more. To be called once. */
+  receive(message: (request: Request) => void, done: () => void): void;
+  /** Stops reading: the peer is slowed down. `resume` goes on. */
+  pause(): void;
+  resume(): void;
+  /** Writes one message. @returns whether the transport takes more at once; `onDrain` tells when it does again. */
+  send(message: Message): boolean;
+  onDrain(listener: () => void): void;
+}
+
 /** The host part of a peer's address, without port and brackets. */
 export function hostOf(address: string): string {
   const bracketed = /^\[([^\]]+)\](?::\d+)?$/.exec(address);
@@ -53,4 +65,11 @@ export function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<
     signal.addEventListener('abort', onAbort, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
   });
+}
+
+/** Passes over the rejection that an abort has caused; the caller looks at the signal itself. */
+export function ignoreAbortOf(ended: AbortSignal): (error: unknown) => void {
+  return (error) => {
+    if (!ended.aborted) throw error;
+  };
 }

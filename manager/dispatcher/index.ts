@@ -1,9 +1,11 @@
 import { ShoalError, unavailable } from '../../base/index.ts';
 import type {
+  AgentReport,
   AssignmentsMessage,
   AssignmentsRequest,
   HeartbeatRequest,
   HeartbeatResponse,
+  ReportAck,
   SessionMessage,
   SessionRequest,
   UpdateTaskStatusRequest,
@@ -12,11 +14,11 @@ import type {
   UpdateVolumeStatusResponse,
 } from '../../proto/index.ts';
 import type { LeaderDuty } from '../store/types.ts';
-import type { StreamCall, UnaryCall } from './calls.ts';
+import type { DuplexCall, StreamCall, UnaryCall } from './calls.ts';
 import { DispatcherTerm, type DispatcherOptions } from './term.ts';
 import type { UsageSource } from './usage.ts';
 
-export type { CallContext, ClientStreamCall, StreamCall, UnaryCall } from './calls.ts';
+export type { CallContext, ClientStreamCall, DuplexCall, StreamCall, UnaryCall } from './calls.ts';
 export { hostOf } from './calls.ts';
 export { RESTART_GRACE_MS } from './settings.ts';
 export type { DispatcherOptions, IndexedStore } from './term.ts';
@@ -37,6 +39,8 @@ export interface DispatcherHandlers {
   updateTaskStatus(call: UnaryCall<UpdateTaskStatusRequest>): Promise<UpdateTaskStatusResponse>;
   updateVolumeStatus(call: UnaryCall<UpdateVolumeStatusRequest>): Promise<UpdateVolumeStatusResponse>;
   assignments(call: StreamCall<AssignmentsRequest, AssignmentsMessage>): Promise<void>;
+  /** Shoal's own: heartbeats and task statuses of one session as a stream. */
+  reports(call: DuplexCall<AgentReport, ReportAck>): Promise<void>;
 }
 
 export interface Dispatcher {
@@ -82,6 +86,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
         throw new ShoalError('Unimplemented', 'cluster volumes (CSI) are not supported by this manager');
       },
       assignments: async (call) => term().assignments(call),
+      reports: async (call) => term().reports(call),
     },
     refresh: () => serving?.refresh(),
     usage: { of: (task) => serving?.usageOf(task) },

@@ -1,4 +1,5 @@
 import { ShoalError, type Clock, type Timer } from '../../base/index.ts';
+import { SessionMessage } from '../../proto/index.ts';
 import { NodeUsage } from './usage.ts';
 import { Wakeup } from './wakeup.ts';
 import type { AssignmentFeed } from './assignment-feed.ts';
@@ -24,6 +25,8 @@ export class Session {
   /** Replaced when the agent opens a newer stream of the same kind. */
   messageStream = new AbortController();
   assignmentStream = new AbortController();
+  /** Ends the stream of reports; undefined while there is none. */
+  endReports: ((reason: ShoalError) => void) | undefined;
   /** What the node's tasks use, as its agent told in this session. */
   readonly usage = new NodeUsage();
   readonly #controller = new AbortController();
@@ -89,4 +92,10 @@ export class Deadline {
       else this.#expire();
     });
   }
+}
+
+/** What of a session message makes the agent do something: the rest (its own status) is not worth a message. */
+export function stableContent(message: SessionMessage): Uint8Array {
+  const node = message.node === null ? null : { ...message.node, meta: null, status: null, description: null };
+  return SessionMessage.encode({ ...message, node });
 }

@@ -14,25 +14,30 @@ import {
   NodeStatus_State,
   SessionMessage,
   durationFromNs,
+  type AgentReport,
   type AssignmentChange,
   type AssignmentsMessage,
   type AssignmentsRequest,
+  type Duration,
   type HeartbeatRequest,
   type HeartbeatResponse,
+  type ReportAck,
   type SessionRequest,
   type TaskStatus,
+  type TaskUsage,
   type UpdateTaskStatusRequest,
   type WeightedPeer,
 } from '../../proto/index.ts';
 import type { Change, Commit, Store } from '../store/types.ts';
 import { AssignmentFeed, FeedLoad, isOwnReport } from './assignment-feed.ts';
-import { orAborted, type StreamCall, type UnaryCall } from './calls.ts';
+import { ignoreAbortOf, orAborted, type DuplexCall, type StreamCall, type UnaryCall } from './calls.ts';
 import { NetworkIndex } from './network-index.ts';
 import { Orphans } from './orphans.ts';
-import type { Session } from './session.ts';
+import { serveReports } from './report-stream.ts';
+import { stableContent, type Session } from './session.ts';
 import { Sessions } from './sessions.ts';
 import { USAGE_SINCE_VERSION, type UsageReading } from './usage.ts';
-import { copyMeta, WriteBatch } from './write-batch.ts';
+import { copyMeta, WriteBatch, type Settled } from './write-batch.ts';
 
 /** Changes in one INCREMENTAL message; more go into the next ones. */
 const MESSAGE_ITEMS_MAX = 1000;
@@ -150,11 +155,14 @@ export class DispatcherTerm {
 
   async heartbeat(call: UnaryCall<HeartbeatRequest>): Promise<HeartbeatResponse> {
     const session = this.#sessions.check(call.nodeId, call.request.session_id);
-    const { usage } = call.request;
+    return { period: this.#beat(session, call.request.usage) };
+  }
+
+  #beat(session: Session, usage: TaskUsage[]): Duration {
     if (usage.length > 0 && session.shoalVersion >= USAGE_SINCE_VERSION) {
       session.usage.take(usage, this.#options.clock.monotonic());
     }
-    return { period: durationFromNs(Math.round(this.#sessions.beat(session) * 1e6)) };
+    return durationFromNs(Math.round(this.#sessions.beat(session) * 1e6));
   }
 
   /** See UsageSource. Only what a task's own node says of it counts. */
@@ -163,19 +171,36 @@ export class DispatcherTerm {
   }
 
   async updateTaskStatus(call: UnaryCall<UpdateTaskStatusRequest>): Promise<void> {
-    this.#sessions.check(call.nodeId, call.request.session_id);
+    const session = this.#sessions.check(call.nodeId, call.request.session_id);
+    await new Promise<void>((resolve, reject) => {
+      this.#store(session, call.request.updates, (error) => (error === undefined ? resolve() : reject(error)));
+    });
+  }
+
+  /** @throws ShoalError PermissionDenied when a task is another node's; then nothing is taken. */
+  #store(session: Session, updates: UpdateTaskStatusRequest['updates'], settled: Settled): void {
+    const { nodeId } = session;
     const view = this.#options.store.view();
-    const updates = new Map<string, TaskStatus>();
-    for (const { task_id: taskId, status } of call.request.updates) {
+    const taken = new Map<string, TaskStatus>();
+    for (const { task_id: taskId, status } of updates) {
       const task = view.get('task', taskId);
       // Agents report on tasks that were removed meanwhile; that is no mistake of theirs.
       if (task === undefined || status === null) continue;
-      if (task.node_id !== call.nodeId) {
-        throw new ShoalError('PermissionDenied', `task ${taskId} is not assigned to node ${call.nodeId}`);
+      if (task.node_id !== nodeId) {
+        throw new ShoalError('PermissionDenied', `task ${taskId} is not assigned to node ${nodeId}`);
       }
-      updates.set(taskId, status);
+      taken.set(taskId, status);
     }
-    await this.#batch.statuses(updates);
+    this.#batch.statuses(taken, settled);
+  }
+
+  /** Heartbeats and statuses of one session as a stream; ends as `heartbeat` and `updateTaskStatus` fail. */
+  reports(call: DuplexCall<AgentReport, ReportAck>): Promise<void> {
+    return serveReports(call, this.#options.clock, {
+      session: (sessionId) => this.#sessions.check(call.nodeId, sessionId),
+      beat: (session, usage) => this.#beat(session, usage),
+      store: (session, updates, settled) => this.#store(session, updates, settled),
+    });
   }
 
   /** @throws as `heartbeat`. */
@@ -371,17 +396,4 @@ export class DispatcherTerm {
       if (on.has(session.nodeId) || session.feed?.hasTable(networkId) === true) yield session;
     }
   }
-}
-
-/** What of a session message makes the agent do something: the rest (its own status) is not worth a message. */
-function stableContent(message: SessionMessage): Uint8Array {
-  const node = message.node === null ? null : { ...message.node, meta: null, status: null, description: null };
-  return SessionMessage.encode({ ...message, node });
-}
-
-/** Passes over the rejection that an abort has caused; the caller looks at the signal itself. */
-function ignoreAbortOf(ended: AbortSignal): (error: unknown) => void {
-  return (error) => {
-    if (!ended.aborted) throw error;
-  };
 }

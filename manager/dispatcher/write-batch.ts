@@ -33,10 +33,12 @@ export interface NodeWrite {
   description?: NodeDescription;
 }
 
-interface Waiter {
-  resolve: () => void;
-  reject: (error: unknown) => void;
-}
+/** Told once when a report is committed, or why it is not. Must not throw. */
+export type Settled = (error: ShoalError | undefined) => void;
+
+/** Whatever kept a report from being stored, as an error for the agent. */
+const refusal = (error: unknown): ShoalError =>
+  error instanceof ShoalError ? error : new ShoalError('Unknown', errorMessage(error), { cause: error });
 
 /** A copy of an object's meta, so that the store may stamp the new version without touching the shared old object. */
 export function copyMeta(meta: Meta | null): Meta | null {
@@ -86,7 +88,7 @@ export class WriteBatch {
   readonly #appliedBy: string;
   #statuses = new Map<string, TaskStatus>();
   #nodes = new Map<string, NodeWrite>();
-  #waiters: Waiter[] = [];
+  #waiters: Settled[] = [];
   #lastFlushMs = Number.NEGATIVE_INFINITY;
   /** Pause after the last batch, by its size, ms. */
   #intervalMs = WRITE_INTERVAL_MIN_MS;
@@ -101,39 +103,43 @@ export class WriteBatch {
     this.#appliedBy = options.appliedBy;
   }
 
-  /** @throws ShoalError ResourceExhausted when too much is waiting; Unavailable when it could not be committed. */
-  statuses(updates: ReadonlyMap<string, TaskStatus>): Promise<void> {
-    if (updates.size === 0) return Promise.resolve();
+  /**
+   * Takes statuses in and calls `settled` when they are committed, at once when there are none: with a ShoalError
+   * ResourceExhausted when too much is waiting, Unavailable when they could not be committed. Callbacks come in the
+   * order of the calls, but for those that come at once.
+   */
+  statuses(updates: ReadonlyMap<string, TaskStatus>, settled: Settled): void {
+    if (updates.size === 0) return settled(undefined);
     if (this.#statuses.size + updates.size > PENDING_MAX) {
-      return Promise.reject(new ShoalError('ResourceExhausted', 'too many task statuses wait to be stored; try again'));
+      return settled(new ShoalError('ResourceExhausted', 'too many task statuses wait to be stored; try again'));
     }
     for (const [taskId, status] of updates) {
       const held = this.#statuses.get(taskId);
       if (held === undefined || held.state <= status.state) this.#statuses.set(taskId, status);
     }
-    return this.#enqueue();
+    this.#enqueue(settled);
   }
 
   /** @throws ShoalError Unavailable when it could not be committed. */
   node(nodeId: string, write: NodeWrite): Promise<void> {
     const held = this.#nodes.get(nodeId);
     this.#nodes.set(nodeId, { ...held, ...write });
-    return this.#enqueue();
+    return new Promise((resolve, reject) => {
+      this.#enqueue((error) => (error === undefined ? resolve() : reject(error)));
+    });
   }
 
   /** Refuses all that waits and all that comes. */
   close(reason: ShoalError): void {
     this.#closed = reason;
     this.#scheduled?.cancel();
-    for (const waiter of this.#waiters.splice(0)) waiter.reject(reason);
+    for (const settled of this.#waiters.splice(0)) settled(reason);
   }
 
-  #enqueue(): Promise<void> {
-    if (this.#closed !== undefined) return Promise.reject(this.#closed);
-    return new Promise((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
-      this.#schedule();
-    });
+  #enqueue(settled: Settled): void {
+    if (this.#closed !== undefined) return settled(this.#closed);
+    this.#waiters.push(settled);
+    this.#schedule();
   }
 
   #schedule(): void {
@@ -164,10 +170,11 @@ export class WriteBatch {
         writes.push(this.#write(nodes.splice(0, TRANSACTION_MAX), statuses.splice(0, TRANSACTION_MAX)));
       }
       await Promise.all(writes);
-      for (const waiter of waiters) waiter.resolve();
+      for (const settled of waiters) settled(undefined);
     } catch (error) {
       this.#log.warn('reports of agents could not be stored', { error: errorMessage(error), reports: waiters.length });
-      for (const waiter of waiters) waiter.reject(error);
+      const reason = refusal(error);
+      for (const settled of waiters) settled(reason);
     } finally {
       this.#flushing = false;
       this.#lastFlushMs = this.#clock.monotonic();

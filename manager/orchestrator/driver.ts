@@ -67,6 +67,9 @@ const REST_MAX_MS = 400;
 /** Passes that took less are not rested from, ms. */
 const REST_FROM_MS = 2;
 
+/** Deciding is interrupted after so many ms, so that timers, sockets and consensus have their turn. */
+const DECIDE_SLICE_MS = 10;
+
 /** When a key whose decision failed is tried again, ms. */
 const UNDECIDED_RETRY_MS = 10_000;
 
@@ -105,6 +108,8 @@ class Driver {
   #feed: Subscription<Commit> | undefined;
   #failures = 0;
   #writesMax = WRITES_PER_TRANSACTION_MAX;
+  /** How long the present pass has decided and written, ms. */
+  #busyMs = 0;
   /** Monotonic time before which no pass begins, ms. */
   #restUntilMs = 0;
 
@@ -200,23 +205,9 @@ class Driver {
 
   async #pass(signal: AbortSignal): Promise<void> {
     const { store, log, random } = this.#deps;
-    const keys = this.#take();
-    const busy: string[] = [];
-    const took = this.#stopwatch();
-    let planned = 0;
-    for (const key of keys) {
-      // What does not fit into the transaction is decided when its turn comes: it is first in the next pass.
-      if (planned >= this.#writesMax) {
-        this.#dirty.add(key);
-        continue;
-      }
-      const decision = this.#decide(key, store.view());
-      planned += decision.steps.length;
-      if (decision.steps.length > 0) busy.push(key);
-      else this.#settle(key, decision);
-    }
-    took();
-    if (busy.length === 0) return;
+    this.#busyMs = 0;
+    const busy = await this.#busyKeys(signal);
+    if (busy.length === 0 || signal.aborted) return;
     try {
       await store.update((tx) => {
         const written = this.#stopwatch();
@@ -238,6 +229,38 @@ class Driver {
     }
   }
 
+  /**
+   * Decides what waits, in slices, and settles what needs no write. @returns the keys that need one, no more than one
+   * transaction takes.
+   */
+  async #busyKeys(signal: AbortSignal): Promise<string[]> {
+    const { store, clock } = this.#deps;
+    const keys = this.#take();
+    const busy: string[] = [];
+    let took = this.#stopwatch();
+    let sliceEndMs = clock.monotonic() + DECIDE_SLICE_MS;
+    let planned = 0;
+    for (const key of keys) {
+      // What does not fit into the transaction is decided when its turn comes: it is first in the next pass.
+      if (planned >= this.#writesMax || signal.aborted) {
+        this.#dirty.add(key);
+        continue;
+      }
+      if (clock.monotonic() >= sliceEndMs) {
+        took();
+        await clock.sleep(0);
+        took = this.#stopwatch();
+        sliceEndMs = clock.monotonic() + DECIDE_SLICE_MS;
+      }
+      const decision = this.#decide(key, store.view());
+      planned += decision.steps.length;
+      if (decision.steps.length > 0) busy.push(key);
+      else this.#settle(key, decision);
+    }
+    took();
+    return busy;
+  }
+
   /** Measures a part of a pass; the rest after it is in proportion. */
   #stopwatch(): () => void {
     const { clock } = this.#deps;
@@ -245,8 +268,8 @@ class Driver {
     return () => {
       const nowMs = clock.monotonic();
       if (nowMs - beganMs < REST_FROM_MS) return;
-      const restMs = Math.min(REST_MAX_MS, REST_PER_PASS * (nowMs - beganMs));
-      this.#restUntilMs = Math.max(this.#restUntilMs, nowMs + restMs);
+      this.#busyMs += nowMs - beganMs;
+      this.#restUntilMs = nowMs + Math.min(REST_MAX_MS, REST_PER_PASS * this.#busyMs);
     };
   }
 

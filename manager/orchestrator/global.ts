@@ -14,13 +14,14 @@ import {
 import { creation } from './new-task.ts';
 import { allServices, removeTasks, servicesOf } from './replicated.ts';
 import { reason } from './reasons.ts';
-import { firstDesired, superviseSlot } from './restart.ts';
+import { firstDesired, isDirty, superviseSlot } from './restart.ts';
 import {
   calledOff,
   fateReason,
   isReadyAndActive,
   modeOf,
   nodeFate,
+  observed,
   readService,
   type ServiceState,
 } from './service-view.ts';
@@ -52,6 +53,12 @@ function isPaused(node: Node | undefined): boolean {
   return node?.spec?.availability === NodeSpec_Availability.PAUSE;
 }
 
+/** Whether a slot is in the middle of an update, which goes on though its node takes no new tasks. */
+function isInUpdate(state: ServiceState, { wanted }: Slot): boolean {
+  const placed = wanted.filter((task) => observed(task) >= TaskState.ASSIGNED);
+  return placed.length > 1 || placed.some((task) => !isDirty(state, task));
+}
+
 function joined(node: Node): TaskReason {
   return reason('node-joined', `node ${node.description?.hostname ?? node.id} is to run one task of the service`);
 }
@@ -61,6 +68,7 @@ export function decideGlobal(state: ServiceState, memory: UpdateMemory): Decisio
   const steps: Op[][] = [];
   const updatable: Slot[] = [];
   const held = new Set<string>();
+  const closed = new Set<string>();
   const taken = new Set<string>();
   const canary = canaryOf(state);
   const slots = new Map(slotsOf(state).map((slot) => [slot.nodeId, slot]));
@@ -79,7 +87,9 @@ export function decideGlobal(state: ServiceState, memory: UpdateMemory): Decisio
     if (supervision.steps.length > 0) held.add(slot.key);
     steps.push(...supervision.steps);
     wakeAtMs = earlier(wakeAtMs, supervision.wakeAtMs);
-    if (!isPaused(state.view.get('node', slot.nodeId))) updatable.push(slot);
+    const closing = isPaused(state.view.get('node', slot.nodeId));
+    if (closing) closed.add(slot.key);
+    if (!closing || isInUpdate(state, slot)) updatable.push(slot);
   }
   const fresh = canary?.older ?? state;
   for (const node of state.view.list('node')) {
@@ -87,7 +97,7 @@ export function decideGlobal(state: ServiceState, memory: UpdateMemory): Decisio
     const desired = firstDesired(state, slots.get(node.id));
     steps.push([creation(fresh, { slot: 0, nodeId: node.id }, joined(node), desired)]);
   }
-  const plan = planUpdate(state, { slots: updatable, held, settled: steps.length === 0, canary }, memory);
+  const plan = planUpdate(state, { slots: updatable, held, closed, settled: steps.length === 0, canary }, memory);
   steps.push(...plan.steps);
   return { steps, wakeAtMs: earlier(wakeAtMs, plan.wakeAtMs) };
 }

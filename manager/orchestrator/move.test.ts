@@ -138,6 +138,19 @@ describe('a drained node', () => {
     expect(on('n1')).toHaveLength(1);
   });
 
+  it('settles on one task also when the service gets another version meanwhile that suits both', async () => {
+    await start(1);
+    const [serving] = cluster.running('web');
+    stuckAt(serving!.node_id === 'n1' ? 'n2' : 'n1', TaskState.READY);
+    await cluster.setNode(serving!.node_id, { availability: DRAIN });
+    await cluster.run(1_000);
+    await cluster.updateService('web', (spec) => ({ ...spec, endpoint: null }));
+    await cluster.setNode(serving!.node_id, { availability: ACTIVE });
+    cluster.behaviour = obedient;
+    await cluster.run(5_000);
+    expect(cluster.wanted('web')).toHaveLength(1);
+  });
+
   it.each([UpdateConfig_UpdateOrder.STOP_FIRST, UpdateConfig_UpdateOrder.START_FIRST])(
     'ends an update of order %s that is under way',
     async (order) => {

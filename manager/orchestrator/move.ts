@@ -1,5 +1,6 @@
 import { TaskState, timestampToMs, type Task } from '../../proto/index.ts';
 import { movesStopFirst } from '../settings/index.ts';
+import { isTaskDirty } from '../store/dirty.ts';
 import { earlier, type Op } from './driver.ts';
 import { newTask } from './new-task.ts';
 import { reason } from './reasons.ts';
@@ -113,8 +114,9 @@ function planPair(state: ServiceState, slot: Slot): MovePlan {
   const successor = alive.at(-1);
   if (successor === undefined || alive.length < 2 || !isSuccessor(successor)) return NOTHING;
   const older = alive.slice(0, -1);
-  // An update that began meanwhile decides on both.
-  if (successor.spec_version?.index !== state.service.spec_version?.index) return NOTHING;
+  // An update that began meanwhile decides on both; one that leaves tasks as they are knows nothing of them.
+  const node = state.view.get('node', successor.node_id);
+  if (isTaskDirty(state.service, successor, node)) return NOTHING;
   if (older.every((task) => observed(task) !== TaskState.RUNNING)) return stopAll(state, older, successor);
   const limitMs = successorLimitMs(successor);
   if (limitMs === undefined) return stopAll(state, older, successor);

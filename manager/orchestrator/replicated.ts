@@ -92,6 +92,9 @@ function scale(state: ServiceState, slots: readonly Slot[], replicas: number): {
   return { steps, kept: occupied.filter((slot) => !givenUp.has(slot)) };
 }
 
+/** Of a replicated service every slot can be begun. */
+const NONE_CLOSED: ReadonlySet<string> = new Set();
+
 /** What a replicated service needs now. Pure but for the update's memory. */
 export function decideReplicated(state: ServiceState, memory: UpdateMemory): Decision {
   const replicas = state.service.spec?.replicated?.replicas ?? 0;
@@ -105,7 +108,8 @@ export function decideReplicated(state: ServiceState, memory: UpdateMemory): Dec
     steps.push(...supervision.steps);
     wakeAtMs = earlier(wakeAtMs, supervision.wakeAtMs);
   }
-  const plan = planUpdate(state, { slots: kept, held, settled: steps.length === 0, canary }, memory);
+  const scope = { slots: kept, held, closed: NONE_CLOSED, settled: steps.length === 0, canary };
+  const plan = planUpdate(state, scope, memory);
   steps.push(...plan.steps);
   wakeAtMs = earlier(wakeAtMs, plan.wakeAtMs);
   if (steps.length > 0) return { steps, wakeAtMs };

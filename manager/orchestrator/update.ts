@@ -38,6 +38,13 @@ export interface UpdatePlan {
   wakeAtMs: number | undefined;
 }
 
+/** A slot, and its tasks that are out of date. */
+interface Work {
+  slot: Slot;
+  stale: Task[];
+}
+
+const NONE: ReadonlySet<string> = new Set();
 const NOTHING: UpdatePlan = { steps: [], wakeAtMs: undefined };
 
 /** A slot whose new task failed for good while the old one still runs: nothing more to try there. */
@@ -86,6 +93,21 @@ function begin(state: ServiceState, slot: Slot, stale: readonly Task[], settings
   return [{ op: 'create', task: newTask(state, slot, updateReason(state), desired) }, ...shutDown(state, dropped)];
 }
 
+/**
+ * Ends pairs of old tasks that an update left which the present one interrupted: slots may wait long for their turn, and
+ * one task is enough to serve until then. The newest that does its work stays.
+ */
+function thinOut(state: ServiceState, work: readonly Work[], held: ReadonlySet<string>): Work[] {
+  const pairs: Work[] = [];
+  for (const { slot, stale } of work) {
+    const isPair = slot.wanted.length > 1 && slot.wanted.length === stale.length;
+    if (!isPair || held.has(slot.key) || stale.some((task) => isLeaving(state, task))) continue;
+    const kept = stale.findLast((task) => isHealthy(state, task)) ?? stale.at(-1);
+    pairs.push({ slot, stale: stale.filter((task) => task !== kept) });
+  }
+  return pairs;
+}
+
 /** Goes on with a slot that has both old and new tasks: stops the old ones when the new one can take over. */
 function advance(state: ServiceState, slot: Slot, stale: readonly Task[], settings: UpdateSettings): UpdatePlan {
   // Tasks of a drained node stop when their successors run, whatever the order of the update.
@@ -105,11 +127,6 @@ function advance(state: ServiceState, slot: Slot, stale: readonly Task[], settin
     wakeAtMs = earlier(wakeAtMs, at);
   }
   return { steps: [], wakeAtMs };
-}
-
-interface Work {
-  slot: Slot;
-  stale: Task[];
 }
 
 /** Slots that a worker of the update is busy with now, and when the next one of them is free again (after the delay). */
@@ -136,19 +153,19 @@ function roll(
   settings: UpdateSettings,
   memory: UpdateMemory,
   work: readonly Work[],
-  held: ReadonlySet<string>,
+  scope: UpdateScope,
 ): UpdatePlan {
   const steps: Op[][] = [];
   const busy = busySlots(state, settings, memory, work);
   let wakeAtMs = busy.wakeAtMs;
   let free = settings.parallelism - busy.count;
   for (const { slot, stale } of work) {
-    if (held.has(slot.key)) continue;
+    if (scope.held.has(slot.key)) continue;
     if (slot.wanted.some((task) => !stale.includes(task))) {
       const next = advance(state, slot, stale, settings);
       steps.push(...next.steps);
       wakeAtMs = earlier(wakeAtMs, next.wakeAtMs);
-    } else if (memory.begun.has(slot.key) || free > 0) {
+    } else if (!scope.closed.has(slot.key) && (memory.begun.has(slot.key) || free > 0)) {
       if (!memory.begun.has(slot.key)) free--;
       memory.begun.add(slot.key);
       steps.push(begin(state, slot, stale, settings));
@@ -231,6 +248,8 @@ export interface UpdateScope {
   slots: readonly Slot[];
   /** Slots that another decision of this pass has touched; their tasks are left alone until the next. */
   held: ReadonlySet<string>;
+  /** Slots in which nothing may be begun, only finished: their nodes take no new tasks. */
+  closed: ReadonlySet<string>;
   /** Whether nothing else is being done to the service in this pass; else the update does not end in it. */
   settled: boolean;
   /** The canary of the update, until it is promoted. */
@@ -240,7 +259,7 @@ export interface UpdateScope {
 /** An update that stands still; one that is to be rolled back stays so for a moment only. */
 function planPaused(state: ServiceState, work: readonly Work[]): UpdatePlan {
   const dueAt = rollbackDueAtMs(state);
-  const steps = callOffNew(state, work);
+  const steps = [...callOffNew(state, work), ...thinOut(state, work, NONE).map((old) => shutDown(state, old.stale))];
   if (dueAt === undefined || dueAt > state.nowMs) return { steps, wakeAtMs: dueAt };
   return { steps: [...steps, [rolledBack(state)]], wakeAtMs: undefined };
 }
@@ -273,7 +292,10 @@ export function planUpdate(state: ServiceState, scope: UpdateScope, memory: Upda
   const open = canary === undefined ? work : canarySlots(canary, slots, work);
   const stop = onFailure(state, settings, memory, open);
   if (stop !== undefined) return stop;
-  const plan = roll(state, settings, memory, open, scope.held);
+  const pairs = thinOut(state, work, scope.held);
+  const held = new Set([...scope.held, ...pairs.map(({ slot }) => slot.key)]);
+  const plan = roll(state, settings, memory, open, { ...scope, held });
+  plan.steps.push(...pairs.map(({ stale }) => shutDown(state, stale)));
   const isOpen = ({ slot }: Work): boolean => !memory.failed.has(slot.key);
   const isBusy = plan.steps.length > 0 || open.some(isOpen);
   const end = isBusy ? NOTHING : conclude(state, scope, settings, memory, work);

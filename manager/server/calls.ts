@@ -28,17 +28,33 @@ export interface ClientStreamCall<Message> extends CallContext {
   readonly messages: AsyncIterable<Message>;
 }
 
+/** Many requests, many responses, by callbacks: a message costs no promise. */
+export interface DuplexCall<Request, Message> extends CallContext {
+  /** Who takes the peer's messages, in order; `done` is called when the peer sends no more. To be called once. */
+  receive(message: (request: Request) => void, done: () => void): void;
+  /** Stops reading, so that the peer is slowed down. `resume` goes on. */
+  pause(): void;
+  resume(): void;
+  /** Writes one message. @returns whether the transport takes more at once; `onDrain` tells when it does again. */
+  send(message: Message): boolean;
+  onDrain(listener: () => void): void;
+}
+
 export type UnaryHandler<Request, Response> = (call: UnaryCall<Request>) => Promise<Response> | Response;
 /** The stream ends when the promise settles; a rejection becomes its status. */
 export type StreamHandler<Request, Message> = (call: StreamCall<Request, Message>) => Promise<void>;
 export type ClientStreamHandler<Message, Response> = (call: ClientStreamCall<Message>) => Promise<Response>;
+/** The stream ends when the promise settles; a rejection becomes its status. */
+export type DuplexHandler<Request, Message> = (call: DuplexCall<Request, Message>) => Promise<void>;
 
 /** The handler that a generated method needs. */
-export type HandlerOf<Method> = Method extends { requestStream: true }
-  ? ClientStreamHandler<RequestOf<Method>, ResponseOf<Method>>
-  : Method extends { responseStream: true }
-    ? StreamHandler<RequestOf<Method>, ResponseOf<Method>>
-    : UnaryHandler<RequestOf<Method>, ResponseOf<Method>>;
+export type HandlerOf<Method> = Method extends { requestStream: true; responseStream: true }
+  ? DuplexHandler<RequestOf<Method>, ResponseOf<Method>>
+  : Method extends { requestStream: true }
+    ? ClientStreamHandler<RequestOf<Method>, ResponseOf<Method>>
+    : Method extends { responseStream: true }
+      ? StreamHandler<RequestOf<Method>, ResponseOf<Method>>
+      : UnaryHandler<RequestOf<Method>, ResponseOf<Method>>;
 
 /** Handlers of a service; a method without one answers Unimplemented. */
 export type HandlersOf<Service> = { readonly [Name in keyof Service]?: HandlerOf<Service[Name]> };

@@ -2,6 +2,7 @@ import type {
   Client,
   Deadline,
   Metadata,
+  ServerDuplexStream,
   ServerReadableStream,
   ServerUnaryCall,
   ServerWritableStream,
@@ -93,4 +94,37 @@ export function forwardClientStream(
     out.once('drain', () => call.resume());
   });
   call.on('end', () => out.end());
+}
+
+/** Both directions with their back-pressure; what ends one side ends the other. */
+export function forwardDuplex(call: ServerDuplexStream<Buffer, Buffer>, target: ForwardTarget): void {
+  const out = target.client.makeBidiStreamRequest<Buffer, Buffer>(target.path, same, same, target.metadata);
+  let over = false;
+  const stop = (): void => {
+    over = true;
+    out.cancel();
+  };
+  call.on('cancelled', stop);
+  call.on('data', (message: Buffer) => {
+    if (over || out.write(message)) return;
+    call.pause();
+    out.once('drain', () => call.resume());
+  });
+  call.on('end', () => {
+    if (!over) out.end();
+  });
+  out.on('data', (message: Buffer) => {
+    if (over || call.write(message)) return;
+    out.pause();
+    call.once('drain', () => out.resume());
+  });
+  out.on('end', () => {
+    if (!over) call.end();
+    over = true;
+  });
+  out.on('error', (error: ServiceError) => {
+    if (over) return;
+    over = true;
+    call.emit('error', passError(error));
+  });
 }

@@ -1,6 +1,7 @@
-import { Client, Metadata } from '@grpc/grpc-js';
+import { Client, Metadata, status as grpcStatus, type ServiceError } from '@grpc/grpc-js';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { TestCluster, until } from '../testing.ts';
+import { aTask } from '../store/testing.ts';
 import { peerAddress } from './access.ts';
 import {
   anonymousCredentials,
@@ -15,6 +16,7 @@ import {
   type NodeIdentity,
 } from '../../identity/index.ts';
 import {
+  AgentReport,
   CAService,
   ControlService,
   DispatcherService,
@@ -33,6 +35,10 @@ import {
   RaftService,
   ResolveAddressRequest,
   SessionRequest,
+  TaskState,
+  TaskStatus,
+  type Partially,
+  type ReportAck,
 } from '../../proto/index.ts';
 
 const call = { timeoutMs: 5_000 };
@@ -170,4 +176,91 @@ it('an agent is served through a follower as through the leader', async () => {
   const ended = [session.next(), waiting];
   controller.abort(new Error('enough'));
   for (const end of ended) await expect(end).rejects.toThrow('enough');
+});
+
+/** A stream of reports over gRPC, as bytes that the test makes. */
+function reportsOf(client: Client) {
+  const { path, response } = DispatcherService.Reports;
+  const pass = (bytes: Buffer): Buffer => bytes;
+  const stream = client.makeBidiStreamRequest<Buffer, ReportAck>(path, pass, (bytes) => response.decode(bytes));
+  const answers: ReportAck[] = [];
+  let number = 0;
+  stream.on('data', (answer: ReportAck) => answers.push(answer));
+  const ended = new Promise<{ code: number; details: string }>((resolve) => {
+    stream.on('error', ({ code, details }: ServiceError) => resolve({ code, details }));
+    stream.on('end', () => resolve({ code: grpcStatus.OK, details: '' }));
+  });
+  const raw = (bytes: Uint8Array): void => void stream.write(Buffer.from(bytes));
+  const say = (fields: Partially<AgentReport>): void => raw(AgentReport.encode({ number: ++number, ...fields }));
+  return { stream, answers, ended, raw, say };
+}
+
+/** Opens a session that lives until `signal` aborts. @returns its id. */
+async function openSession(client: Client, signal: AbortSignal): Promise<string> {
+  const request = SessionRequest.create({ description: { hostname: 'w1' }, shoal_version: 2 });
+  const session = callServerStream(client, DispatcherService.Session, request, { signal });
+  const first = await session.next();
+  const follow = async (): Promise<void> => {
+    while ((await session.next()).done !== true);
+  };
+  follow().catch(() => undefined);
+  return (first.value as { session_id: string }).session_id;
+}
+
+it('a stream of reports is served by the leader and through a follower, and ends as the calls fail', async () => {
+  const { manager: leader } = await cluster.bootstrap();
+  const { manager: follower } = await cluster.join(leader.advertiseAddr);
+  const worker = await cluster.certificate(leader.advertiseAddr, cluster.token('worker'));
+  const controller = new AbortController();
+  const { signal } = controller;
+  for (const manager of [leader, follower]) {
+    const client = clientOf(manager.advertiseAddr, worker);
+    const session_id = await openSession(client, signal);
+    const reports = reportsOf(client);
+    reports.say({ session_id, heartbeat: true });
+    await until('the heartbeat is answered', () => reports.answers.at(-1)?.heartbeat === 1);
+    expect(reports.answers[0]?.period).not.toBeNull();
+    const taskId = `task-of-${manager === leader ? 'leader' : 'follower'}`;
+    const running = { node_id: worker.nodeId, status: { state: TaskState.ASSIGNED } };
+    await leader.store.update((tx) => tx.create('task', aTask(taskId, running)));
+    reports.say({ updates: [{ task_id: taskId, status: TaskStatus.create({ state: TaskState.RUNNING }) }] });
+    await until('the status is acknowledged', () => reports.answers.at(-1)?.committed === 2);
+    expect(leader.store.view().get('task', taskId)?.status?.state).toBe(TaskState.RUNNING);
+    for (let i = 0; i < 100; i++) reports.say({ heartbeat: true });
+    await until('the last heartbeat is answered', () => reports.answers.at(-1)?.heartbeat === 102);
+
+    const unknown = reportsOf(client);
+    unknown.say({ session_id: 'unknown', heartbeat: true });
+    expect(await unknown.ended).toEqual({ code: grpcStatus.INVALID_ARGUMENT, details: 'session invalid' });
+    const unreadable = reportsOf(client);
+    unreadable.raw(new Uint8Array([0xff, 0xff]));
+    expect(await unreadable.ended).toMatchObject({ code: grpcStatus.INVALID_ARGUMENT });
+    const second = reportsOf(client);
+    second.say({ session_id, heartbeat: true });
+    expect(await reports.ended).toMatchObject({ code: grpcStatus.ABORTED });
+    second.stream.end();
+    expect(await second.ended).toMatchObject({ code: grpcStatus.OK });
+  }
+  const anonymous = new Client(
+    leader.advertiseAddr,
+    anonymousCredentials(worker.rootCa),
+    channelOptions(CA_SERVER_NAME),
+  );
+  clients.push(anonymous);
+  expect(await reportsOf(anonymous).ended).toMatchObject({ code: grpcStatus.PERMISSION_DENIED });
+  controller.abort(new Error('enough'));
+});
+
+it('a node that is removed loses its stream of reports, also through a follower', async () => {
+  const { manager: leader } = await cluster.bootstrap();
+  const { manager: follower } = await cluster.join(leader.advertiseAddr);
+  const worker = await cluster.certificate(leader.advertiseAddr, cluster.token('worker'));
+  const controller = new AbortController();
+  const client = clientOf(follower.advertiseAddr, worker);
+  const reports = reportsOf(client);
+  reports.say({ session_id: await openSession(client, controller.signal), heartbeat: true });
+  await until('the heartbeat is answered', () => reports.answers.length > 0);
+  await leader.store.update((tx) => tx.remove('node', worker.nodeId));
+  expect(await reports.ended).toEqual({ code: grpcStatus.NOT_FOUND, details: 'node not registered' });
+  controller.abort(new Error('enough'));
 });

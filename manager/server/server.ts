@@ -2,16 +2,16 @@ import type { TLSSocket } from 'node:tls';
 import {
   Server,
   ServerCredentials,
+  type handleBidiStreamingCall,
   type handleClientStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
   type Metadata,
   type ServerReadableStream,
-  type ServerWritableStream,
   type ServiceDefinition,
   type UntypedHandleCall,
 } from '@grpc/grpc-js';
-import { abortReason, ShoalError, TurnPacer, type Clock, type Logger } from '../../base/index.ts';
+import { ShoalError, TurnPacer, type Clock, type Logger } from '../../base/index.ts';
 import { channelOptions, toServiceError, type AuthenticatedCall, type TlsIdentity } from '../../identity/index.ts';
 import type { AnyMethod, MethodDescription } from '../../proto/index.ts';
 import { authorise, callerOf, forwardingMetadata, type IncomingCall, type TrustPolicy } from './access.ts';
@@ -19,15 +19,23 @@ import type {
   Access,
   Caller,
   ClientStreamHandler,
+  DuplexHandler,
   HandlersOf,
   ServiceRules,
   StreamHandler,
   UnaryHandler,
 } from './calls.ts';
-import { forwardClientStream, forwardServerStream, forwardUnary, type ForwardTarget } from './forward.ts';
+import { duplexOf } from './duplex.ts';
+import {
+  forwardClientStream,
+  forwardDuplex,
+  forwardServerStream,
+  forwardUnary,
+  type ForwardTarget,
+} from './forward.ts';
 import type { ManagerClients } from './leader-link.ts';
 import { TlsListener } from './listener.ts';
-import { ServedCall, type AnyCall } from './served-call.ts';
+import { ServedCall, writeTo, type AnyCall } from './served-call.ts';
 
 /** Time for open calls to end when the server stops, ms. */
 const DRAIN_MS = 500;
@@ -55,6 +63,8 @@ export interface ManagerServerOptions {
   isPreferred?: (host: string) => boolean;
   clock: Clock;
   log: Logger;
+  /** Called with each call: when thousands come at once, timers wait for all of them (`RaftNode.pulse`). */
+  pulse?: () => void;
   /** The error of leader-only calls while nobody leads. */
   noLeader: () => ShoalError;
 }
@@ -198,7 +208,8 @@ export class ManagerServer {
 
   /** Decides where a call is served, after authorising it. @throws ShoalError */
   #route(call: AnyCall, route: Route): Destination {
-    const { trust, leadership, clients, selfAddr, noLeader } = this.#options;
+    const { trust, leadership, clients, selfAddr, noLeader, pulse } = this.#options;
+    pulse?.();
     const { caller, forwarded } = callerOf(call, trust);
     authorise(caller, route.access);
     if (!route.leaderOnly) return this.#here(call, caller, undefined);
@@ -244,8 +255,9 @@ export class ManagerServer {
   }
 
   #implementation(route: Route): UntypedHandleCall {
-    if (route.method.requestStream) return this.#clientStream(route);
-    return route.method.responseStream ? this.#serverStream(route) : this.#unary(route);
+    const { requestStream, responseStream } = route.method;
+    if (requestStream) return responseStream ? this.#duplex(route) : this.#clientStream(route);
+    return responseStream ? this.#serverStream(route) : this.#unary(route);
   }
 
   #handlerOf<Handler>(route: Route): Handler {
@@ -341,25 +353,32 @@ export class ManagerServer {
     };
   }
 
+  #duplex(route: Route): handleBidiStreamingCall<Buffer, Buffer> {
+    return (call) => {
+      const serve = async (): Promise<void> => {
+        const to = this.#route(call, route);
+        if ('there' in to) {
+          forwardDuplex(call, to.there);
+          return;
+        }
+        try {
+          const handler = this.#handlerOf<DuplexHandler<unknown, unknown>>(route);
+          const decode = (bytes: Buffer): unknown => this.#decode(route, bytes);
+          const encode = (message: unknown): Buffer => bufferOf(route.method.response.encode(message as never));
+          await duplexOf(call, { decode, encode }, (streams) => handler(to.here.with(streams)));
+          call.end();
+        } finally {
+          to.stop();
+        }
+      };
+      serve().catch((error: unknown) => {
+        if (!call.cancelled) this.#log(route, error);
+        call.emit('error', toServiceError(error));
+      });
+    };
+  }
+
   async *#messages(route: Route, call: ServerReadableStream<Buffer, Buffer>): AsyncGenerator<unknown> {
     for await (const bytes of call) yield this.#decode(route, bytes as Buffer);
   }
-}
-
-/** Writes with back-pressure: resolves when the stream takes another message. */
-function writeTo(call: ServerWritableStream<Buffer, Buffer>, bytes: Buffer, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.reject(abortReason(signal));
-  if (call.write(bytes)) return Promise.resolve();
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
-      call.off('drain', onDrain);
-      reject(abortReason(signal));
-    };
-    const onDrain = (): void => {
-      signal.removeEventListener('abort', onAbort);
-      resolve();
-    };
-    call.once('drain', onDrain);
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
 }

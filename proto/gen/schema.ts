@@ -1373,6 +1373,22 @@ export const schema = {
                   },
                 },
                 UpdateTaskStatusResponse: { fields: {} },
+                AgentReport: {
+                  fields: {
+                    session_id: { type: 'string', id: 1 },
+                    number: { type: 'uint64', id: 2 },
+                    heartbeat: { type: 'bool', id: 3 },
+                    usage: { rule: 'repeated', type: 'TaskUsage', id: 4 },
+                    updates: { rule: 'repeated', type: 'UpdateTaskStatusRequest.TaskStatusUpdate', id: 5 },
+                  },
+                },
+                ReportAck: {
+                  fields: {
+                    heartbeat: { type: 'uint64', id: 1 },
+                    period: { type: 'google.protobuf.Duration', id: 2 },
+                    committed: { type: 'uint64', id: 3 },
+                  },
+                },
                 UpdateVolumeStatusRequest: {
                   fields: {
                     session_id: { type: 'string', id: 1 },
@@ -1459,6 +1475,12 @@ export const schema = {
                     Assignments: {
                       requestType: 'AssignmentsRequest',
                       responseType: 'AssignmentsMessage',
+                      responseStream: true,
+                    },
+                    Reports: {
+                      requestType: 'AgentReport',
+                      requestStream: true,
+                      responseType: 'ReportAck',
                       responseStream: true,
                     },
                   },

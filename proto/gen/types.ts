@@ -2063,6 +2063,22 @@ export const UpdateTaskStatusResponse: MessageType<UpdateTaskStatusResponse> = m
   'docker.swarmkit.v1.UpdateTaskStatusResponse',
 );
 
+export interface AgentReport {
+  session_id: string;
+  number: number;
+  heartbeat: boolean;
+  usage: TaskUsage[];
+  updates: UpdateTaskStatusRequest_TaskStatusUpdate[];
+}
+export const AgentReport: MessageType<AgentReport> = messageType<AgentReport>('docker.swarmkit.v1.AgentReport');
+
+export interface ReportAck {
+  heartbeat: number;
+  period: Duration | null;
+  committed: number;
+}
+export const ReportAck: MessageType<ReportAck> = messageType<ReportAck>('docker.swarmkit.v1.ReportAck');
+
 export interface UpdateVolumeStatusRequest {
   session_id: string;
   updates: UpdateVolumeStatusRequest_VolumeStatusUpdate[];
@@ -3015,6 +3031,13 @@ export const DispatcherService = {
     request: AssignmentsRequest,
     response: AssignmentsMessage,
     requestStream: false,
+    responseStream: true,
+  },
+  Reports: {
+    path: '/docker.swarmkit.v1.Dispatcher/Reports',
+    request: AgentReport,
+    response: ReportAck,
+    requestStream: true,
     responseStream: true,
   },
 } as const;

@@ -8,7 +8,7 @@ import { leaseRead } from './lease.ts';
 import { switchMembership } from './membership.ts';
 import type { Progress } from './progress.ts';
 import { propose, proposeConfChange, proposeJointChange } from './proposals.ts';
-import { flush, maybeCommit } from './replication.ts';
+import { broadcastHeartbeat, flush, maybeCommit } from './replication.ts';
 import { becomeFollower, campaign, voteWritten } from './roles.ts';
 import { RaftState } from './state.ts';
 import { stepCandidate } from './step-candidate.ts';
@@ -106,13 +106,26 @@ export class Raft {
       return;
     }
     state.electionElapsed++;
+    state.patience.tick();
     if (state.leaderId !== NONE && state.repair.isStuck(state.log, state.electionTicks)) {
       becomeFollower(state, state.term + 1, NONE);
     }
-    if (state.promotable && state.electionElapsed >= state.electionTimeout) {
+    const extraTicks = state.leaderId === NONE ? 0 : state.patience.extraTicks(state.electionTicks);
+    if (state.promotable && state.electionElapsed >= state.electionTimeout + extraTicks) {
       state.electionElapsed = 0;
       campaign(state, 'pre-election');
     }
+  }
+
+  /**
+   * Leader: a round of heartbeats out of turn, and what else may leave; nothing elsewhere. No time passes by it: whether
+   * a quorum answers is looked at by `tick` only.
+   */
+  pulse(): RaftMessage[] {
+    const state = this.#state;
+    if (state.role !== 'leader') return [];
+    broadcastHeartbeat(state);
+    return state.outbox.take();
   }
 
   /** Changes the ticks while running. Leases are not used until another term begins. */

@@ -5,6 +5,7 @@ import type { LogWrite } from '../storage.ts';
 import { membersOf, membershipOf, type Membership } from './conf-change.ts';
 import { RaftLog } from './log.ts';
 import { Outbox } from './outbox.ts';
+import { Patience } from './patience.ts';
 import type { Progress } from './progress.ts';
 import type { Quorum } from './quorum.ts';
 import { ReadQueue } from './read-queue.ts';
@@ -78,6 +79,7 @@ export class RaftState {
   electionElapsed = 0;
   heartbeatElapsed = 0;
   electionTimeout = 0;
+  readonly patience = new Patience();
   #membership: Membership;
   #peers: readonly number[] = [];
   #quorum: Quorum = { incoming: [], outgoing: [] };

@@ -36,6 +36,7 @@ export function stepFollower(state: RaftState, message: RaftMessage): void {
 
 function hearLeader(state: RaftState, message: RaftMessage): void {
   assert(state.leaderId === NONE || state.leaderId === message.from, 'one leader a term');
+  if (state.leaderId !== NONE) state.patience.heard(state.electionElapsed);
   state.electionElapsed = 0;
   state.leaderId = message.from;
 }

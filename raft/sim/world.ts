@@ -72,7 +72,11 @@ export class World {
     this.#keys = this.profile.sealed ? new SimKeys(this.random) : undefined;
     this.network = new SimNetwork(this.scheduler, new SeededRandom(root.uint32()), (message) => {
       const run = this.members.get(message.to)?.run;
-      run?.process.run(() => run.node?.step(message), message.from);
+      const receive = (): void => {
+        run?.node?.step(message);
+        run?.node?.pulse();
+      };
+      run?.process.run(receive, message.from);
     });
     this.network.temper = this.profile.links;
     this.network.encodes = this.profile.encodes;
