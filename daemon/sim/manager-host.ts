@@ -162,6 +162,7 @@ export class ManagerHost implements ManagerAddress {
 
   async #handle({ dispatcher, broker }: SimManager, call: ServedCall): Promise<unknown> {
     const { handlers } = dispatcher;
+    this.#world.oracle.heard(call.nodeId);
     switch (call.method) {
       case 'session':
         return handlers.session(call as never);

@@ -79,4 +79,43 @@ export const MUTANTS: Mutant[] = [
       },
     ],
   },
+  {
+    name: 'what is replaced is called off',
+    breaks: 'two tasks of one slot are wanted when the node of the old one comes back',
+    patches: [
+      {
+        file: 'manager/orchestrator/restart.ts',
+        find: "const step: Op[] = [{ op: 'update', task: calledOff(task, TaskState.SHUTDOWN, lossReason(state, task)) }];",
+        put: 'const step: Op[] = [];',
+      },
+      // An empty step would only have the duty try again at once, for ever.
+      {
+        file: 'manager/orchestrator/restart.ts',
+        find: 'steps.push(step);',
+        put: 'if (step.length > 0) steps.push(step);',
+      },
+    ],
+  },
+  {
+    name: 'a silent node is Down',
+    breaks: 'tasks of a node that is gone are not replaced',
+    patches: [
+      {
+        file: 'manager/dispatcher/sessions.ts',
+        find: 'const write = { state: NodeStatus_State.DOWN, message: HEARTBEAT_FAILURE };',
+        put: 'const write = { state: NodeStatus_State.DISCONNECTED, message: HEARTBEAT_FAILURE };',
+      },
+    ],
+  },
+  {
+    name: 'a new leader awaits the nodes of the one before',
+    breaks: 'a node that fell silent under one leader is not Down under the next',
+    patches: [
+      {
+        file: 'manager/dispatcher/term.ts',
+        find: 'if (state !== NodeStatus_State.DOWN && node.description !== null) this.#sessions.expect(node.id);',
+        put: 'if (state < 0) this.#sessions.expect(node.id);',
+      },
+    ],
+  },
 ];

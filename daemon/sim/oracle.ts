@@ -2,6 +2,7 @@ import { TaskState, TaskSpec, type Service, type Task } from '../../proto/index.
 import type { Change, Commit, ReadView } from '../../manager/index.ts';
 import { checkAddresses, checkCapacity } from './checks.ts';
 import type { ContainerHost, SimContainer } from './container.ts';
+import { SilenceCheck } from './silence.ts';
 import { SlotCheck } from './slots.ts';
 import { observed, taskText } from './words.ts';
 import { Violation } from './violation.ts';
@@ -25,6 +26,7 @@ export class Oracle implements Watcher {
   readonly #world: Stage;
   readonly #hashes = new Map<number, string>();
   readonly #slots: SlotCheck;
+  readonly #silence = new SilenceCheck();
   /** Task and node of every assignment there ever was. */
   readonly #assignments = new Set<string>();
   /** Since when a running container has had no right to run; virtual time, ms. */
@@ -131,6 +133,10 @@ export class Oracle implements Watcher {
     }
   }
 
+  heard(nodeId: string): void {
+    this.#silence.heard(nodeId);
+  }
+
   /** A worker took in a message with assignments. */
   assigned(worker: AssignedWorker): void {
     const { tasks, secrets } = worker.assigned;
@@ -159,10 +165,14 @@ export class Oracle implements Watcher {
     }
   }
 
-  /** Every second: what runs on hosts that can be reached is what is wanted. */
-  tick(workers: Iterable<WorkerHost>): void {
+  /**
+   * Every so many ms: what runs on hosts that can be reached is what is wanted, and those that cannot are Down.
+   * @param led whether a leader is at work.
+   */
+  tick(workers: Iterable<WorkerHost>, ms: number, led: boolean): void {
     const { view } = this;
     if (view === undefined) return;
+    this.#silence.passed(ms, led, view);
     const { now } = this.#world;
     for (const worker of workers) {
       const reachedMs = worker.connectedSince === undefined ? 0 : now - worker.connectedSince;

@@ -158,7 +158,7 @@ class Play {
     world.scheduler.after(LOOK_MS, () => {
       try {
         for (const worker of world.members) this.#lookAt(worker);
-        world.oracle.tick(world.members);
+        world.oracle.tick(world.members, LOOK_MS, world.leader()?.run?.process.paused === false);
       } catch (error) {
         world.fail(error);
       }

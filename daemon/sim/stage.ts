@@ -24,6 +24,8 @@ export interface Watcher extends ContainerWatch {
   /** A manager applied an entry. */
   applied(nodeId: string, store: WatchedStore, index: number, commits: readonly Commit[]): void;
   assigned(worker: AssignedWorker): void;
+  /** A leader took a call of a node's agent. */
+  heard(nodeId: string): void;
 }
 
 /** A manager as others find it. */

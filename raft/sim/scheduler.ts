@@ -10,6 +10,10 @@ export interface SimEvent {
 /** Microtask turns after an event: enough for what a promise of the driver sets off in the clients of the simulation. */
 const SETTLE_TURNS = 4;
 const SETTLED = Promise.resolve();
+/** No delay but none at all is shorter, ms: what a sum of doubles would lose lets no time pass. */
+const DELAY_MIN_MS = 1e-6;
+/** More events than this at one instant mean that somebody waits for a time that does not come. */
+const INSTANT_EVENTS_MAX = 1_000_000;
 
 async function aFewTurns(): Promise<void> {
   for (let i = 0; i < SETTLE_TURNS; i++) await SETTLED;
@@ -30,6 +34,8 @@ export class Scheduler {
   #heap: SimEvent[] = [];
   #hash = 0x811c9dc5;
   #events = 0;
+  /** Events at the present instant. */
+  #atOnce = 0;
   /** Set when an event may have settled a promise: what waits for it runs before time goes on. */
   settle = false;
   readonly #settleAll: () => Promise<void>;
@@ -60,18 +66,21 @@ export class Scheduler {
 
   after(delayMs: number, run: () => void): SimEvent {
     assert(delayMs >= 0, 'nothing happens in the past');
-    const event: SimEvent = { at: this.#now + delayMs, order: this.#order++, run };
+    const at = delayMs === 0 ? this.#now : this.#now + Math.max(delayMs, DELAY_MIN_MS);
+    const event: SimEvent = { at, order: this.#order++, run };
     this.#push(event);
     return event;
   }
 
-  /** Runs events until `endMs`, or until `done` says so (asked after every event). */
+  /** Runs events until `endMs`, or until `done` says so (asked after every event). @throws AssertionFailure when time stands still. */
   async run(endMs: number, done: () => boolean): Promise<void> {
     for (let next = this.#heap[0]; next !== undefined && next.at <= endMs; next = this.#heap[0]) {
       this.#pop();
       const { run } = next;
       if (run === null) continue;
       next.run = null;
+      this.#atOnce = next.at === this.#now ? this.#atOnce + 1 : 0;
+      assert(this.#atOnce <= INSTANT_EVENTS_MAX, 'time goes on');
       this.#now = next.at;
       this.#events++;
       this.note((next.at * 1000) ^ next.order);
