@@ -1,4 +1,4 @@
-import type { Clock, Timer } from './clock.ts';
+import type { Clock } from './clock.ts';
 import { ShoalError } from './errors.ts';
 
 /** The shortest timer: it fires once per turn of the event loop, ms. */
@@ -25,7 +25,8 @@ export class TurnPacer {
   #next = 0;
   /** Works begun in this turn. */
   #begun = 0;
-  #timer: Timer | undefined;
+  /** Whether the end of this turn is waited for. */
+  #armed = false;
 
   constructor(options: TurnPacerOptions) {
     this.#options = options;
@@ -56,11 +57,13 @@ export class TurnPacer {
 
   #begin(): void {
     this.#begun++;
-    this.#timer ??= this.#options.clock.after(TURN_MS, () => this.#nextTurn());
+    if (this.#armed) return;
+    this.#armed = true;
+    this.#options.clock.after(TURN_MS, () => this.#nextTurn());
   }
 
   #nextTurn(): void {
-    this.#timer = undefined;
+    this.#armed = false;
     this.#begun = 0;
     while (this.waiting > 0 && this.#begun < this.#options.perTurn) {
       const begin = this.#waiting[this.#next++] as () => void;
