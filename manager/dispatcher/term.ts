@@ -29,6 +29,7 @@ import {
   type WeightedPeer,
 } from '../../proto/index.ts';
 import type { Change, Commit, Store } from '../store/types.ts';
+import { AssignmentCodec } from './assignment-codec.ts';
 import { AssignmentFeed, FeedLoad, isOwnReport } from './assignment-feed.ts';
 import { ignoreAbortOf, orAborted, type DuplexCall, type StreamCall, type UnaryCall } from './calls.ts';
 import { NetworkIndex } from './network-index.ts';
@@ -36,15 +37,12 @@ import { Orphans } from './orphans.ts';
 import { serveReports } from './report-stream.ts';
 import { stableContent, type Session } from './session.ts';
 import { Sessions } from './sessions.ts';
+import { MESSAGES_PER_TURN, STREAMS_WAITING_MAX } from './settings.ts';
 import { USAGE_SINCE_VERSION, type UsageReading } from './usage.ts';
 import { copyMeta, WriteBatch, type Settled } from './write-batch.ts';
 
 /** Changes in one INCREMENTAL message; more go into the next ones. */
 const MESSAGE_ITEMS_MAX = 1000;
-/** Messages made for agents in one turn of the event loop: each takes some 0.1 ms. */
-const MESSAGES_PER_TURN = 32;
-/** Streams that wait for their turn at the most: two of each agent. */
-const STREAMS_WAITING_MAX = 100_000;
 /** Nodes set to UNKNOWN in one transaction. */
 const UNKNOWN_TRANSACTION_MAX = 400;
 /** Wait before the first writes of a term are tried again, ms. */
@@ -80,6 +78,7 @@ export class DispatcherTerm {
   readonly #feeds = new FeedLoad();
   /** What concerns all agents, or their coming all at once, must not hold up consensus. */
   readonly #messages: TurnPacer;
+  readonly #codec = new AssignmentCodec();
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
@@ -234,7 +233,8 @@ export class DispatcherTerm {
     let sequence = 0;
     const send = async (type: MessageKind, changes: AssignmentChange[]): Promise<void> => {
       const appliesTo = type === MessageKind.COMPLETE ? '' : String(sequence);
-      await call.send({ type, applies_to: appliesTo, results_in: String(++sequence), changes });
+      const message = { type, applies_to: appliesTo, results_in: String(++sequence), changes };
+      await call.send(message, this.#codec.encode(message));
     };
     await this.#messages.turn();
     let lastSentMs = clock.monotonic();

@@ -314,8 +314,8 @@ export class ManagerServer {
           const request = this.#decode(route, call.request);
           const handler = this.#handlerOf<StreamHandler<unknown, unknown>>(route);
           const { signal } = to.here;
-          const send = (message: unknown): Promise<void> =>
-            writeTo(call, bufferOf(route.method.response.encode(message as never)), signal);
+          const send = (message: unknown, encoded?: Uint8Array): Promise<void> =>
+            writeTo(call, bufferOf(encoded ?? route.method.response.encode(message as never)), signal);
           await handler(to.here.with({ request, send }));
           call.end();
         } finally {
@@ -363,7 +363,10 @@ export class ManagerServer {
         }
         try {
           const handler = this.#handlerOf<DuplexHandler<unknown, unknown>>(route);
-          const decode = (bytes: Buffer): unknown => this.#decode(route, bytes);
+          const decode = (bytes: Buffer): unknown => {
+            this.#options.pulse?.();
+            return this.#decode(route, bytes);
+          };
           const encode = (message: unknown): Buffer => bufferOf(route.method.response.encode(message as never));
           await duplexOf(call, { decode, encode }, (streams) => handler(to.here.with(streams)));
           call.end();
