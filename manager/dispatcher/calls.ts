@@ -66,3 +66,10 @@ export function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
   });
 }
+
+/** Passes over the rejection that an abort has caused; the caller looks at the signal itself. */
+export function ignoreAbortOf(ended: AbortSignal): (error: unknown) => void {
+  return (error) => {
+    if (!ended.aborted) throw error;
+  };
+}
