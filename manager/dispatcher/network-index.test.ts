@@ -58,8 +58,8 @@ describe('network index', () => {
     expect(await change((tx) => tx.create('node', n3))).toEqual(new Set());
     expect(await change((tx) => tx.create('task', placed('t1', 'n1', overlay('ing', true))))).toEqual(new Set(['ing']));
     expect(index.table(store.view(), 'ing')?.peers).toEqual([
-      { node_id: 'n1', vtep: '10.1.0.1' },
-      { node_id: 'n2', vtep: '10.1.0.2' },
+      { node_id: 'n1', vtep: '10.1.0.1', wireguard_key: Buffer.alloc(0) },
+      { node_id: 'n2', vtep: '10.1.0.2', wireguard_key: Buffer.alloc(0) },
     ]);
   });
 
@@ -75,7 +75,7 @@ describe('network index', () => {
         aliases: [],
       }),
     ]);
-    expect(first?.peers).toEqual([{ node_id: 'n1', vtep: '10.1.0.1' }]);
+    expect(first?.peers).toEqual([{ node_id: 'n1', vtep: '10.1.0.1', wireguard_key: Buffer.alloc(0) }]);
     const service = aService('service', {
       spec: { annotations: { name: 'web' }, task: { networks: [{ target: 'net', aliases: ['db'] }] } },
       endpoint: {
