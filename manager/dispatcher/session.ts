@@ -1,4 +1,5 @@
 import { ShoalError, type Clock, type Timer } from '../../base/index.ts';
+import { SessionMessage } from '../../proto/index.ts';
 import { NodeUsage } from './usage.ts';
 import { Wakeup } from './wakeup.ts';
 import type { AssignmentFeed } from './assignment-feed.ts';
@@ -91,4 +92,10 @@ export class Deadline {
       else this.#expire();
     });
   }
+}
+
+/** What of a session message makes the agent do something: the rest (its own status) is not worth a message. */
+export function stableContent(message: SessionMessage): Uint8Array {
+  const node = message.node === null ? null : { ...message.node, meta: null, status: null, description: null };
+  return SessionMessage.encode({ ...message, node });
 }

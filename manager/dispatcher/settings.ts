@@ -20,6 +20,11 @@ const STOCK_GRACE_PERIODS = 6;
 /** Heartbeats an agent must be able to lose before it is Down. */
 const PERIODS_WITHIN_DOWN = 3;
 
+/** Messages made for agents in one turn of the event loop: each takes some 0.1 ms. */
+export const MESSAGES_PER_TURN = 32;
+/** Streams that wait for their turn at the most: two of each agent. */
+export const STREAMS_WAITING_MAX = 100_000;
+
 export interface HeartbeatTimes {
   /** Mean time between two heartbeats, ms. */
   periodMs: number;

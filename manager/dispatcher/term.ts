@@ -1,4 +1,12 @@
-import { abortReason, ShoalError, unreachable, type Clock, type Logger, type Random } from '../../base/index.ts';
+import {
+  abortReason,
+  ShoalError,
+  TurnPacer,
+  unreachable,
+  type Clock,
+  type Logger,
+  type Random,
+} from '../../base/index.ts';
 import {
   AssignmentsMessage_Type as MessageKind,
   Node,
@@ -21,13 +29,15 @@ import {
   type WeightedPeer,
 } from '../../proto/index.ts';
 import type { Change, Commit, Store } from '../store/types.ts';
+import { AssignmentCodec } from './assignment-codec.ts';
 import { AssignmentFeed, FeedLoad, isOwnReport } from './assignment-feed.ts';
-import { orAborted, type DuplexCall, type StreamCall, type UnaryCall } from './calls.ts';
+import { ignoreAbortOf, orAborted, type DuplexCall, type StreamCall, type UnaryCall } from './calls.ts';
 import { NetworkIndex } from './network-index.ts';
 import { Orphans } from './orphans.ts';
 import { serveReports } from './report-stream.ts';
-import type { Session } from './session.ts';
+import { stableContent, type Session } from './session.ts';
 import { Sessions } from './sessions.ts';
+import { MESSAGES_PER_TURN, STREAMS_WAITING_MAX } from './settings.ts';
 import { USAGE_SINCE_VERSION, type UsageReading } from './usage.ts';
 import { copyMeta, WriteBatch, type Settled } from './write-batch.ts';
 
@@ -66,6 +76,9 @@ export class DispatcherTerm {
   readonly #sessions: Sessions;
   readonly #orphans: Orphans;
   readonly #feeds = new FeedLoad();
+  /** What concerns all agents, or their coming all at once, must not hold up consensus. */
+  readonly #messages: TurnPacer;
+  readonly #codec = new AssignmentCodec();
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
@@ -73,6 +86,8 @@ export class DispatcherTerm {
     this.#batch = new WriteBatch({ store, clock, log, appliedBy: options.nodeId });
     this.#sessions = new Sessions({ store, clock, random, log, batch: this.#batch, restarted, awaitMs });
     this.#orphans = new Orphans({ store, clock, log });
+    const pace = { perTurn: MESSAGES_PER_TURN, waitingMax: STREAMS_WAITING_MAX, what: 'streams of agents' };
+    this.#messages = new TurnPacer({ clock, ...pace });
   }
 
   /**
@@ -101,7 +116,7 @@ export class DispatcherTerm {
   }
 
   close(): void {
-    this.#sessions.close();
+    void this.#sessions.close(() => this.#messages.turn());
     this.#orphans.close();
     this.#batch.close(
       new ShoalError('Unavailable', 'this manager is no longer the leader; connect to another manager'),
@@ -115,6 +130,7 @@ export class DispatcherTerm {
 
   async session(call: StreamCall<SessionRequest, SessionMessage>): Promise<void> {
     const session = await this.#sessions.register(call.nodeId, call.address, call.request);
+    await this.#messages.turn();
     session.messageStream.abort(new ShoalError('Aborted', 'the agent has opened the session on another stream'));
     session.messageStream = new AbortController();
     const ended = AbortSignal.any([session.signal, session.messageStream.signal, call.signal]);
@@ -131,6 +147,7 @@ export class DispatcherTerm {
         sent = content;
       }
       await session.messages.wait(ended);
+      await this.#messages.turn();
     }
     if (!call.signal.aborted) throw abortReason(ended);
   }
@@ -216,8 +233,10 @@ export class DispatcherTerm {
     let sequence = 0;
     const send = async (type: MessageKind, changes: AssignmentChange[]): Promise<void> => {
       const appliesTo = type === MessageKind.COMPLETE ? '' : String(sequence);
-      await call.send({ type, applies_to: appliesTo, results_in: String(++sequence), changes });
+      const message = { type, applies_to: appliesTo, results_in: String(++sequence), changes };
+      await call.send(message, this.#codec.encode(message));
     };
+    await this.#messages.turn();
     let lastSentMs = clock.monotonic();
     await send(MessageKind.COMPLETE, feed.complete(store.view(), lastSentMs));
     while (!ended.aborted) {
@@ -226,6 +245,7 @@ export class DispatcherTerm {
         await session.assignments.wait(ended, delayMs === undefined ? undefined : { clock, ms: delayMs });
         continue;
       }
+      await this.#messages.turn();
       const changes = feed.changes(store.view(), clock.monotonic());
       while (changes.length > 0 && !ended.aborted) {
         await send(MessageKind.INCREMENTAL, changes.splice(0, MESSAGE_ITEMS_MAX));
@@ -376,17 +396,4 @@ export class DispatcherTerm {
       if (on.has(session.nodeId) || session.feed?.hasTable(networkId) === true) yield session;
     }
   }
-}
-
-/** What of a session message makes the agent do something: the rest (its own status) is not worth a message. */
-function stableContent(message: SessionMessage): Uint8Array {
-  const node = message.node === null ? null : { ...message.node, meta: null, status: null, description: null };
-  return SessionMessage.encode({ ...message, node });
-}
-
-/** Passes over the rejection that an abort has caused; the caller looks at the signal itself. */
-function ignoreAbortOf(ended: AbortSignal): (error: unknown) => void {
-  return (error) => {
-    if (!ended.aborted) throw error;
-  };
 }
