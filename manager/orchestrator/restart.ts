@@ -118,7 +118,9 @@ function replacement(state: ServiceState, slot: Slot, lost: Task, healthy: reado
   // The delay is against crash loops; the loss of a node is none.
   const waitsForLost =
     fate === 'ok' ? restartWaitMs(lost) > 0 : fate === 'drained' && !ended && isStopping(state, lost);
-  const waitsForOthers = !isStartFirst(state) && (healthy.length > 0 || hasStopping(state, slot, lost));
+  const others = Number(healthy.length > 0) + Number(hasStopping(state, slot, lost));
+  // Start-first lets two run, no more.
+  const waitsForOthers = others > Number(isStartFirst(state));
   const waits = waitsForLost || waitsForOthers;
   const desired = waits ? TaskState.READY : targetState(state.service);
   const restarts = isDirty(state, lost) ? 0 : failuresInRow(lost);
