@@ -116,6 +116,8 @@ export class SlotCheck {
    * @param running tasks whose containers run on nodes that have been reached for a while. @throws Violation
    */
   started(task: Task, running: Iterable<Task>, view: ReadView): void {
+    // Tasks of a removed service are on their way out.
+    if (view.get('service', task.service_id) === undefined) return;
     const key = slotKey(task, view);
     const slot = [task];
     for (const other of running) if (other.id !== task.id && slotKey(other, view) === key) slot.push(other);
@@ -137,7 +139,7 @@ export class SlotCheck {
     if (this.#overlaps(task.service_id, view) || task.created_for?.code === 'rebalance') return;
     for (const old of this.#slotOf(task, view)) {
       const state = observed(old);
-      if (old.id === task.id || old.desired_state !== TaskState.SHUTDOWN) continue;
+      if (old.id === task.id || old.desired_state < TaskState.SHUTDOWN) continue;
       if (state < TaskState.ASSIGNED || state > TaskState.RUNNING) continue;
       const node = view.get('node', old.node_id);
       if (node === undefined || node.status?.state === NodeStatus_State.DOWN || changedNodes.has(node.id)) continue;
