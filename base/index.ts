@@ -8,6 +8,7 @@ export * from './ids.ts';
 export * from './libc.ts';
 export * from './log.ts';
 export * from './made-up-name.ts';
+export * from './pacer.ts';
 export * from './queue.ts';
 export * from './random.ts';
 export * from './retry.ts';

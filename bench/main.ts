@@ -10,7 +10,7 @@ import { startRate } from './start-rate.ts';
 const HELP = `Usage:  npm run bench -- start-rate [--runs 3] [--replicas 100] [--shoal-only]
         npm run bench -- raft [--runs 3] [--seconds 3] [--kills 100] [--only PART]... [--shoal-only]
         npm run bench -- cluster [--agents 1000] [--tasks 100000] [--services 100] [--big 10000] [--start-ms 0]
-                                 [--spread]
+                                 [--spread] [--at-once 8]
         npm run bench -- create-latency [--runs 30]
         npm run bench -- scheduler [--runs 5] [--size small|large]...
         npm run bench -- failover [--runs 3]
@@ -21,7 +21,8 @@ raft        Consensus of three processes: loads, elections, memory, beside etcd 
             PART is ${PARTS.join(', ')}; without --only all are measured.
 cluster     The whole control plane: three managers, simulated agents on real connections, services of many tasks; then
             one big service (--big, 0 for none). --start-ms: time a container takes to start; --spread: agents connect
-            to all managers, not only to the leader.
+            to all managers, not only to the leader; --at-once: agents of each of the two processes that join and
+            connect at the same time.
 create-latency  Time from the request for a service of one task until it runs, on a quiet cluster of five hosts.
 scheduler   The scheduler alone, in memory: ${Object.values(SIZES)
   .map(({ nodes, tasks }) => `${nodes} nodes with ${tasks} tasks`)
@@ -74,6 +75,7 @@ async function main(): Promise<void> {
       big: { type: 'string', default: '10000' },
       'start-ms': { type: 'string', default: '0' },
       spread: { type: 'boolean', default: false },
+      'at-once': { type: 'string', default: '8' },
       help: { type: 'boolean', short: 'h', default: false },
     },
   });
@@ -116,6 +118,7 @@ async function main(): Promise<void> {
       big: positive(values.big, 'big', 100_000, 0),
       startMs: positive(values['start-ms'], 'start-ms', 60_000, 0),
       spread: values.spread,
+      atOnce: positive(values['at-once'], 'at-once'),
       signal: interrupted.signal,
     });
     return;

@@ -252,6 +252,7 @@ class ContainerController implements TaskController {
           target_port: port.targetPort,
           published_port: port.publishedPort,
           publish_mode: PortConfig_PublishMode.HOST,
+          host_ip: port.hostIp,
         })),
       },
     };

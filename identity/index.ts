@@ -19,7 +19,7 @@ export {
 export { checkRootDigest, makeJoinToken, parseJoinToken, rootDigest, sameToken, type JoinToken } from './join-token.ts';
 export { IdentityStore, type IdentityState, type KeyFileChange } from './identity-store.ts';
 export { NO_LOCK, type KeyLock } from './key-file.ts';
-export { identityFromPem, tlsInfoOf, type NodeIdentity } from './node-identity.ts';
+export { identityFromPem, issuerInfo, tlsInfoOf, type NodeIdentity } from './node-identity.ts';
 export {
   anonymousCredentials,
   certificateIdentity,
@@ -38,7 +38,6 @@ export {
   crossSign,
   DEFAULT_CERTIFICATE_LIFETIME_MS,
   issueCertificate,
-  issuerInfo,
   MANAGER_SERVER_NAME,
   MIN_CERTIFICATE_LIFETIME_MS,
   parseCertificate,

@@ -52,3 +52,9 @@ export function tlsInfoOf(identity: NodeIdentity): {
     cert_issuer_public_key: issuer === undefined ? new Uint8Array() : parseCertificate(issuer).publicKeyDer,
   };
 }
+
+/** Subject (DER) and public key (DER SPKI) of an authority, as nodes report them in `NodeTLSInfo`. */
+export function issuerInfo(caCertPem: string): { subject: Uint8Array; publicKey: Uint8Array } {
+  const parsed = parseCertificate(caCertPem);
+  return { subject: parsed.subjectDer, publicKey: parsed.publicKeyDer };
+}

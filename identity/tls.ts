@@ -1,4 +1,4 @@
-import { createSecureContext } from 'node:tls';
+import { createSecureContext, type TlsOptions } from 'node:tls';
 import {
   credentials,
   experimental,
@@ -28,6 +28,7 @@ export class TlsIdentity implements experimental.CertificateProvider {
   #identity: NodeIdentity;
   readonly #caListeners = new Set<CaListener>();
   readonly #keyListeners = new Set<KeyListener>();
+  readonly #updateListeners = new Set<() => void>();
   readonly #channel: ChannelCredentials;
 
   constructor(identity: NodeIdentity) {
@@ -44,14 +45,27 @@ export class TlsIdentity implements experimental.CertificateProvider {
     this.#identity = identity;
     for (const listener of this.#caListeners) listener(this.#ca());
     for (const listener of this.#keyListeners) listener(this.#keyPair());
+    for (const listener of this.#updateListeners) listener();
+  }
+
+  /** Credentials of a server as `serverOptions` describes it, for a library that wants them in this form. */
+  serverCredentials(): ServerCredentials {
+    return experimental.createCertificateProviderServerCredentials(this, this, false);
   }
 
   /**
-   * Credentials of a server that asks for a client certificate but takes calls without one: some methods are open to
-   * all. `peerIdentity` tells who calls; a certificate that does not verify counts as none.
+   * Settings of a TLS server that asks for a client certificate but takes connections without one: some methods are open
+   * to all. `peerIdentity` tells who calls; a certificate that does not verify counts as none.
    */
-  serverCredentials(): ServerCredentials {
-    return experimental.createCertificateProviderServerCredentials(this, this, false);
+  serverOptions(): TlsOptions {
+    const { cert, key, rootCa } = this.#identity;
+    return { cert, key, ca: rootCa, requestCert: true, rejectUnauthorized: false, ALPNProtocols: ['h2'] };
+  }
+
+  /** Calls `listener` after each `update`. @returns what ends that. */
+  onUpdate(listener: () => void): () => void {
+    this.#updateListeners.add(listener);
+    return () => this.#updateListeners.delete(listener);
   }
 
   /** Credentials for mutual TLS; use them with `channelOptions` so that the server's name is checked. */

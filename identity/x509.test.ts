@@ -10,11 +10,11 @@ import {
   crossSign,
   DEFAULT_CERTIFICATE_LIFETIME_MS,
   issueCertificate,
-  issuerInfo,
   parseCertificate,
   verifyChain,
   verifyCsr,
 } from './x509.ts';
+import { issuerInfo } from './node-identity.ts';
 
 const nowMs = Date.now();
 let dir: string;

@@ -34,6 +34,7 @@ import {
   utf8String,
   type DerNode,
 } from './der.ts';
+import { remembered } from './remembered.ts';
 
 /** A node's role as certificates state it. */
 export type CertificateRole = 'manager' | 'worker';
@@ -279,6 +280,12 @@ export interface IssueOptions {
   random?: Random;
 }
 
+/** The authority that signs is the same time and again. */
+const readSigner = {
+  key: remembered((pem) => createPrivateKey(pem)),
+  cert: remembered((pem) => parseCertificate(pem)),
+};
+
 /**
  * Signs a node's certificate (profile: swarmkit.md §1.5).
  * @returns PEM chain, leaf first.
@@ -286,8 +293,7 @@ export interface IssueOptions {
  */
 export function issueCertificate(options: IssueOptions): string {
   const spki = verifyCsr(options.csr);
-  const ca = parseCertificate(options.caCert);
-  const signer = createPrivateKey(options.caKey);
+  const [ca, signer] = [readSigner.cert(options.caCert), readSigner.key(options.caKey)];
   const unit = ROLE_UNIT[options.role];
   const names = [unit, options.nodeId, ...(options.role === 'manager' ? [CA_SERVER_NAME] : [])];
   const lifetimeMs =
@@ -365,12 +371,6 @@ export function roleOfUnits(units: readonly string[]): CertificateRole | undefin
   if (units.includes(ROLE_UNIT.manager)) return 'manager';
   if (units.includes(ROLE_UNIT.worker)) return 'worker';
   return undefined;
-}
-
-/** Subject (DER) and public key (DER SPKI) of an authority, as nodes report them in `NodeTLSInfo`. */
-export function issuerInfo(caCertPem: string): { subject: Uint8Array; publicKey: Uint8Array } {
-  const parsed = parseCertificate(caCertPem);
-  return { subject: parsed.subjectDer, publicKey: parsed.publicKeyDer };
 }
 
 /**

@@ -7,7 +7,7 @@ import type { ClusterParts } from './cluster-parts.ts';
 import { confirmReads } from './confirmed-reads.ts';
 import { Consensus, type ConsensusOptions } from './consensus.ts';
 import { createControl, type Control } from './control/index.ts';
-import { createDispatcher, type Dispatcher } from './dispatcher/index.ts';
+import { createDispatcher, hostOf, type Dispatcher } from './dispatcher/index.ts';
 import { createDuties } from './duties.ts';
 import { DataKeys, KeyKeeper } from './keys/index.ts';
 import { Leadership } from './leadership.ts';
@@ -206,7 +206,7 @@ function createLeadership(
 }
 
 function createServer(base: Base, leadership: Leadership, leaderAddr: () => string | undefined): ManagerServer {
-  const { options, cluster, tls, clients, self } = base;
+  const { options, cluster, tls, clients, self, addresses } = base;
   const { identity, clock, log } = options;
   return new ManagerServer({
     tls,
@@ -219,6 +219,8 @@ function createServer(base: Base, leadership: Leadership, leaderAddr: () => stri
     },
     leadership: { leaderSignal: () => leadership.signal, leaderAddr },
     selfAddr: () => self.addr,
+    isPreferred: (host) =>
+      cluster.members.list().some((member) => hostOf(addresses.of(member.raftId) ?? member.addr) === host),
     pulse: () => base.late.node?.pulse(),
     noLeader: () => new ShoalError('Unavailable', NO_LEADER_MESSAGE),
   });

@@ -3,3 +3,4 @@ export * from './message.ts';
 export * from './service.ts';
 export * from './task-state.ts';
 export * from './time.ts';
+export * from './wire.ts';

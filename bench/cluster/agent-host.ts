@@ -12,11 +12,10 @@ import { SimulatedAgent, type AgentIdentity } from './agent.ts';
 import type { HostOrder, HostReport } from './protocol.ts';
 
 const REPORT_INTERVAL_MS = 100;
-/** Agents that join or connect at the same time. */
-const AT_ONCE = 8;
 const CALL = { timeoutMs: 20_000 };
 /** A joining node asks again when the leader changes; the former try may leave a node that never comes. */
 const RETRY = { attempts: 5, baseMs: 500, capMs: 2000, clock: systemClock, random: systemRandom };
+const RECONNECT = { attempts: 20, baseMs: 100, capMs: 8000, clock: systemClock, random: systemRandom };
 
 type JoinOrder = Extract<HostOrder, { order: 'join' }>;
 
@@ -25,6 +24,7 @@ const totals: HostReport = {
   ...{ heartbeats: 0, heartbeatMaxMs: 0, heartbeatsSlow: 0, errors: [] },
 };
 const agents: SimulatedAgent[] = [];
+let atOnce = 1;
 
 /** Becomes a node through the NodeCA service, as `shoal swarm join` does; all agents share one anonymous connection. */
 async function join(client: Client, order: JoinOrder): Promise<AgentIdentity> {
@@ -45,10 +45,11 @@ async function each(count: number, work: (i: number) => Promise<void>): Promise<
   const worker = async (): Promise<void> => {
     while (next < count) await work(next++);
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  await Promise.all(Array.from({ length: atOnce }, worker));
 }
 
 async function joinAll(order: JoinOrder): Promise<void> {
+  atOnce = order.atOnce;
   const client = new Client(order.manager, anonymousCredentials(order.rootCa), channelOptions(CA_SERVER_NAME));
   try {
     await each(order.agents, async (i) => {
@@ -63,7 +64,8 @@ async function joinAll(order: JoinOrder): Promise<void> {
 
 async function connectAll(managers: readonly string[]): Promise<void> {
   await each(agents.length, async (i) => {
-    await agents[i]?.connect(must(managers[i % managers.length], 'manager'));
+    // A manager closes connections beyond what it can hold; an agent comes back a little later.
+    await retry(async () => agents[i]?.connect(must(managers[i % managers.length], 'manager')), RECONNECT);
   });
 }
 

@@ -22,7 +22,7 @@ function stored(): Stored['results'] {
   }
 }
 
-const keyOf = (result: ClusterResult): string => `${result.agents}/${result.spread}/${result.startMs}`;
+const keyOf = (result: ClusterResult): string => `${result.agents}/${result.spread}/${result.startMs}/${result.atOnce}`;
 
 /** Keeps the figures; those of other numbers of agents stay. */
 export function storeCluster(result: ClusterResult): void {
@@ -60,9 +60,13 @@ function printLoad(one: LoadResult, agents: number): void {
 }
 
 export function printCluster(result: ClusterResult): void {
-  const { agents, joinSeconds, connectSeconds, idle, loads, nodesNotReady } = result;
-  console.log(`\n${agents} nodes joined through NodeCA in ${joinSeconds.toFixed(1)} s, agents connected in`);
-  console.log(`${connectSeconds.toFixed(1)} s; nodes not ready at the end: ${nodesNotReady}. Idle, heartbeats only:`);
+  const { agents, joinSeconds, joining, connectSeconds, connecting, idle, loads, nodesNotReady } = result;
+  console.log(`\n${agents} nodes joined through NodeCA in ${joinSeconds.toFixed(1)} s:`);
+  for (const use of joining) console.log(useLine(use));
+  console.log(`${result.atOnce} of each process at a time, agents connected in ${connectSeconds.toFixed(1)} s:`);
+  for (const use of connecting) console.log(useLine(use));
+  console.log(`Event loops held up, by manager: ${result.heldUp.join(', ')}`);
+  console.log(`Nodes not ready at the end: ${nodesNotReady}. Idle, heartbeats only:`);
   for (const use of idle) console.log(useLine(use));
   for (const load of loads) printLoad(load, agents);
   console.log(`\nStored in ${RESULTS}`);

@@ -14,6 +14,8 @@ export type HostOrder =
       first: number;
       /** Time that a container takes to start, ms. */
       startMs: number;
+      /** Agents of one process that join, and later connect, at the same time. */
+      atOnce: number;
     }
   /** Agents connect to these in turns. */
   | { order: 'connect'; managers: string[] }

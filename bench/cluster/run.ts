@@ -19,6 +19,8 @@ const JOIN_TIMEOUT_MS = 200_000;
 const RUN_TIMEOUT_MS = 150_000;
 /** Lines of each manager's log that are shown when the benchmark fails. */
 const LOG_LINES = 20;
+/** Time for a profile to begin or to be written, ms. */
+const PROFILE_MS = 1000;
 /** Services that are created at the same time. */
 const CREATE_AT_ONCE = 8;
 /** Never pulled: no container is made of it. */
@@ -33,6 +35,8 @@ export interface ClusterOptions {
   startMs: number;
   /** Agents connect to all managers, of which two forward their calls; else to the leader. */
   spread: boolean;
+  /** Agents of each of the two processes that join, and later connect, at the same time. */
+  atOnce: number;
   signal: AbortSignal;
 }
 
@@ -63,14 +67,20 @@ export interface LoadResult {
 export interface ClusterResult {
   agents: number;
   spread: boolean;
+  atOnce: number;
   startMs: number;
   loadBefore: number;
   joinSeconds: number;
   connectSeconds: number;
+  /** Processor time while the nodes joined, and while the agents connected. */
+  joining: LoadUse[];
+  connecting: LoadUse[];
   /** Share of one processor that each process takes with all agents connected and nothing to do. */
   idle: LoadUse[];
   loads: LoadResult[];
   nodesNotReady: number;
+  /** How often each manager's event loop was held up for longer than half an election, as its log says. */
+  heldUp: number[];
 }
 
 interface Bed {
@@ -91,7 +101,7 @@ export async function clusterBench(options: ClusterOptions): Promise<void> {
     const hosts = await lab.up(up);
     agents = new AgentHosts(program, AGENT_PROCESSES);
     const bed = { hosts, leader: must(hosts[0], 'first manager'), agents };
-    const result = await measure(bed, options, loadBefore);
+    const result = { ...(await measure(bed, options, loadBefore)), heldUp: heldUp(lab) };
     storeCluster(result);
     printCluster(result);
   } catch (error) {
@@ -114,14 +124,21 @@ function logTails(lab: Lab): string {
   return Array.from({ length: MANAGERS }, (_, i) => tail(`m${i + 1}`)).join('\n');
 }
 
-async function measure(bed: Bed, options: ClusterOptions, loadBefore: number): Promise<ClusterResult> {
+function heldUp(lab: Lab): number[] {
+  return Array.from({ length: MANAGERS }, (_, i) => {
+    const text = readFileIfExists(join(lab.names.hostRunDir(`m${i + 1}`), 'daemon.log')) ?? '';
+    return text.split('this process was held up').length - 1;
+  });
+}
+
+async function measure(bed: Bed, options: ClusterOptions, loadBefore: number): Promise<Omit<ClusterResult, 'heldUp'>> {
   const { agents } = bed;
   const { signal } = options;
   await prepare(bed, signal);
-  const joinSeconds = await timed(() => joinAgents(bed, options));
+  const { seconds: joinSeconds, uses: joining } = await usesDuring(bed, () => joinAgents(bed, options));
   console.log(`${options.agents} nodes joined in ${joinSeconds.toFixed(1)} s`);
-  const connectSeconds = await timed(async () => {
-    bed.leader = await findLeader(bed.hosts);
+  bed.leader = await findLeader(bed.hosts);
+  const { seconds: connectSeconds, uses: connecting } = await usesDuring(bed, async () => {
     agents.connect((options.spread ? bed.hosts : [bed.leader]).map((host) => `${host.address}:${PORT}`));
     const all = (total: HostReport): boolean => failOnLoss(total).connected === options.agents;
     await agents.until('agents connected', all, JOIN_TIMEOUT_MS, signal);
@@ -137,14 +154,10 @@ async function measure(bed: Bed, options: ClusterOptions, loadBefore: number): P
     ...{ host: bed.leader.docker_host, method: 'GET', path: '/nodes' },
   });
   const nodesNotReady = nodes.filter((node) => node.Status.State !== 'ready').length;
-  const { agents: count, spread, startMs } = options;
+  const { agents: count, spread, atOnce, startMs } = options;
   return {
     agents: count,
-    spread,
-    startMs,
-    loadBefore,
-    joinSeconds,
-    connectSeconds,
+    ...{ spread, atOnce, startMs, loadBefore, joinSeconds, connectSeconds, joining, connecting },
     idle: idle.uses,
     loads,
     nodesNotReady,
@@ -200,8 +213,9 @@ async function joinAgents({ leader, agents }: Bed, options: ClusterOptions): Pro
   }
   const swarm = await httpJson<Swarm>({ host, method: 'GET', path: '/swarm' });
   const manager = `${leader.address}:${PORT}`;
-  const { agents: count, startMs } = options;
-  const given = { manager, token: swarm.JoinTokens.Worker, rootCa: swarm.TLSInfo.TrustRoot, agents: count, startMs };
+  const { agents: count, startMs, atOnce } = options;
+  const ca = { token: swarm.JoinTokens.Worker, rootCa: swarm.TLSInfo.TrustRoot };
+  const given = { manager, ...ca, agents: count, startMs, atOnce };
   agents.join(given);
   const done = (total: HostReport): boolean => failOnLoss(total).joined === count;
   await agents.until('nodes joined', done, JOIN_TIMEOUT_MS, options.signal);
@@ -219,15 +233,18 @@ async function usesDuring(bed: Bed, work: () => Promise<unknown>): Promise<{ sec
     ...bed.hosts.map((host) => ({ process: host === bed.leader ? `${host.name} (leader)` : host.name, pid: host.pid })),
     ...bed.agents.pids().map((pid, i) => ({ process: `agents ${i + 1}`, pid })),
   ];
-  signalProfile(bed);
+  await signalProfile(bed);
   const before = processes.map(({ pid }) => processUse(pid).cpuSeconds);
-  const seconds = await timed(work);
-  signalProfile(bed);
+  const seconds = await timed(work).catch(async (error: unknown) => {
+    await signalProfile(bed);
+    throw error;
+  });
   const uses = processes.map(({ process, pid }, i) => {
     const use = processUse(pid);
     const cpuSeconds = use.cpuSeconds - must(before[i], 'processor time');
     return { ...use, process, cpuSeconds, cpuShare: cpuSeconds / seconds };
   });
+  await signalProfile(bed);
   return { seconds, uses };
 }
 
@@ -309,7 +326,8 @@ async function checkRunning(host: string, tasks: number, ids: readonly string[])
 }
 
 /** Tells daemons that were started with a profiler (NODE_OPTIONS, see README) when the load begins and ends. */
-function signalProfile({ hosts }: Bed): void {
+async function signalProfile({ hosts }: Bed): Promise<void> {
   if (process.env['SHOAL_BENCH_PROFILE'] !== '1') return;
   for (const { pid } of hosts) process.kill(pid, 'SIGUSR2');
+  await systemClock.sleep(PROFILE_MS);
 }

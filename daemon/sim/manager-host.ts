@@ -1,8 +1,8 @@
-import { ShoalError, unavailable, type SeededRandom } from '../../base/index.ts';
+import { abortReason, ShoalError, unavailable, type SeededRandom } from '../../base/index.ts';
 import { NO_LEADER_MESSAGE, SimManager } from '../../manager/sim/index.ts';
 import { RaftMember } from '../../proto/index.ts';
 import { DiskHandle, SimulatedCrash, type SimDisk, type SimProcess } from '../../raft/sim/index.ts';
-import { RpcClient, type RpcServer, type ServedCall } from './rpc.ts';
+import { RpcClient, type RpcServer, type ServedCall, type ServedReports } from './rpc.ts';
 import type { ManagerAddress, Stage } from './stage.ts';
 
 /** Small segments and frequent snapshots, so that a short run sees many. */
@@ -138,7 +138,48 @@ export class ManagerHost implements ManagerAddress {
   server(): RpcServer | undefined {
     const run = this.run;
     if (run === undefined) return undefined;
-    return { hostId: this.id, process: run.process, serve: (call) => this.#serve(run, call) };
+    return {
+      hostId: this.id,
+      process: run.process,
+      serve: (call) => this.#serve(run, call),
+      serveReports: (call) => this.#serveReports(run, call),
+    };
+  }
+
+  /** The same for a stream of reports. */
+  async #serveReports(run: Run, call: ServedReports): Promise<void> {
+    const leader = run.manager.leadership.signal;
+    if (leader === undefined) return this.#forwardReports(run, call);
+    const receive: ServedReports['receive'] = (message, done) => {
+      call.receive((report) => {
+        this.#world.oracle.heard(call.nodeId);
+        message(report);
+      }, done);
+    };
+    await this.#whileLeading(leader, call.signal, (signal) =>
+      run.manager.dispatcher.handlers.reports({ ...call, receive, signal }),
+    );
+  }
+
+  async #forwardReports(run: Run, call: ServedReports): Promise<void> {
+    const client = this.#leader(run, call);
+    try {
+      await new Promise<void>((_, reject) => {
+        const link = client.reports({ answer: (ack) => void call.send(ack), ended: reject });
+        const cancel = (): void => {
+          link.close();
+          reject(abortReason(call.signal));
+        };
+        if (call.signal.aborted) return cancel();
+        call.signal.addEventListener('abort', cancel, { once: true });
+        call.receive(
+          (report) => link.send(report),
+          () => undefined,
+        );
+      });
+    } finally {
+      client.close();
+    }
   }
 
   /** Serves a call of an agent here when this manager leads, else passes it on once, as manager/server does. */
@@ -146,15 +187,24 @@ export class ManagerHost implements ManagerAddress {
     const { manager } = run;
     const leader = manager.leadership.signal;
     if (leader === undefined) return this.#forward(run, call);
+    return this.#whileLeading(leader, call.signal, (signal) => this.#handle(manager, { ...call, signal }));
+  }
+
+  /** Runs `work` with a signal that aborts when the call is cancelled or this manager ceases to lead. */
+  async #whileLeading<T>(
+    leader: AbortSignal,
+    call: AbortSignal,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     const controller = new AbortController();
-    const stop = (): void => controller.abort(call.signal.reason);
+    const stop = (): void => controller.abort(call.reason);
     const lost = (): void => controller.abort(new ShoalError('Aborted', 'this manager is no longer the leader'));
     if (leader.aborted) lost();
-    if (call.signal.aborted) stop();
+    if (call.aborted) stop();
     leader.addEventListener('abort', lost, { once: true });
-    call.signal.addEventListener('abort', stop, { once: true });
+    call.addEventListener('abort', stop, { once: true });
     try {
-      return await this.#handle(manager, { ...call, signal: controller.signal });
+      return await work(controller.signal);
     } finally {
       leader.removeEventListener('abort', lost);
     }
@@ -178,9 +228,7 @@ export class ManagerHost implements ManagerAddress {
   }
 
   async #forward(run: Run, call: ServedCall): Promise<unknown> {
-    const addr = run.manager.leaderAddr();
-    const client = addr === undefined || call.forwarded ? undefined : this.#peer(run, addr, call);
-    if (client === undefined) throw unavailable(NO_LEADER_MESSAGE);
+    const client = this.#leader(run, call);
     try {
       if (call.method === 'heartbeat' || call.method === 'updateTaskStatus') {
         return await client.unary(call.method, call.request, FORWARD_TIMEOUT_MS, call.signal);
@@ -192,11 +240,12 @@ export class ManagerHost implements ManagerAddress {
     }
   }
 
-  /** A connection of its own for each call: what one breaks, the others do not notice. */
-  #peer(run: Run, addr: string, call: ServedCall): RpcClient | undefined {
+  /** A connection of its own for each call: what one breaks, the others do not notice. @throws ShoalError */
+  #leader(run: Run, call: { nodeId: string; address: string; forwarded: boolean }): RpcClient {
     const world = this.#world;
-    const server = world.managerAt(addr)?.server();
-    if (server === undefined) return undefined;
+    const addr = run.manager.leaderAddr();
+    const server = addr === undefined || call.forwarded ? undefined : world.managerAt(addr)?.server();
+    if (server === undefined) throw unavailable(NO_LEADER_MESSAGE);
     const as = { nodeId: call.nodeId, address: call.address, forwarded: true };
     return new RpcClient(world.wires, { hostId: this.id, process: run.process }, server, as);
   }

@@ -2,12 +2,15 @@ import { abortReason, errorMessage, isShoalError, ShoalError, unavailable } from
 import {
   DispatcherService,
   LogBrokerService,
+  type AgentReport,
   type MethodDescription,
+  type ReportAck,
   type RequestOf,
   type ResponseOf,
 } from '../../proto/index.ts';
+import type { DispatcherHandlers } from '../../manager/sim/index.ts';
 import type { SimProcess } from '../../raft/sim/index.ts';
-import type { AgentConnection } from '../../worker/index.ts';
+import type { AgentConnection, ReportEvents, ReportLink } from '../../worker/index.ts';
 import type { Connection, EndPoint, Wires } from './links.ts';
 
 /** What agents call, by name. */
@@ -34,12 +37,17 @@ export interface ServedCall {
   send(message: unknown): Promise<void>;
 }
 
+/** An agent's stream of reports as it comes to a manager. */
+export type ServedReports = Parameters<DispatcherHandlers['reports']>[0] & { forwarded: boolean };
+
 /** Where calls go. */
 export interface RpcServer {
   hostId: number;
   process: SimProcess;
   /** Serves a call; resolves with the answer of a unary one. */
   serve(call: ServedCall): Promise<unknown>;
+  /** Serves a stream of reports until it ends. */
+  serveReports(call: ServedReports): Promise<void>;
 }
 
 function codecOf(method: MethodName): MethodDescription<unknown, unknown> {
@@ -153,6 +161,51 @@ export class RpcClient {
     }
   }
 
+  /** A stream of heartbeats and statuses. */
+  reports(events: ReportEvents): ReportLink {
+    const { request, response } = DispatcherService.Reports;
+    const connection = this.#connection;
+    const controller = new AbortController();
+    const inbox = new ReportInbox();
+    let over = false;
+    const end = (error: Error): void => {
+      if (!over) events.ended(wireError(error));
+      over = true;
+      this.#pending.delete(call);
+    };
+    const call: PendingCall = { fail: end };
+    this.#pending.add(call);
+    if (this.#broken !== undefined) this.#client.process.after(0, () => end(this.#broken as Error));
+    const answer = (work: () => void): void => connection.toClient(() => (over ? undefined : work()));
+    const send = (ack: ReportAck): boolean => {
+      const bytes = response.encode(ack);
+      answer(() => events.answer(response.decode(bytes)));
+      return true;
+    };
+    connection.toServer(() => {
+      this.#serving.add(controller);
+      const streams = { ...inbox.streams(), send, onDrain: () => undefined };
+      const served = this.#server.serveReports({ ...this.#as, signal: controller.signal, ...streams });
+      const finish = (error: unknown): void => {
+        this.#serving.delete(controller);
+        const sent = wireError(error);
+        answer(() => end(sent));
+      };
+      served.then(() => finish(unavailable('the manager has ended the stream of reports')), finish);
+    });
+    return {
+      send: (report) => {
+        const bytes = request.encode(report);
+        connection.toServer(() => inbox.push(request.decode(bytes)));
+      },
+      close: () => {
+        over = true;
+        this.#pending.delete(call);
+        connection.toServer(() => controller.abort(new ShoalError('Aborted', 'the caller cancelled the call')));
+      },
+    };
+  }
+
   #begin(
     method: MethodName,
     request: unknown,
@@ -220,6 +273,43 @@ export class RpcClient {
   }
 }
 
+/** Reports that have come to a manager; they wait until somebody reads. */
+class ReportInbox {
+  readonly #reports: AgentReport[] = [];
+  #reader: ((report: AgentReport) => void) | undefined;
+  #paused = false;
+
+  push(report: AgentReport): void {
+    this.#reports.push(report);
+    this.#read();
+  }
+
+  /** The reading side of a stream. Agents never end it but by a cancellation. */
+  streams(): Pick<ServedReports, 'receive' | 'pause' | 'resume'> {
+    return {
+      receive: (message) => {
+        this.#reader = message;
+        this.#read();
+      },
+      pause: () => {
+        this.#paused = true;
+      },
+      resume: () => {
+        this.#paused = false;
+        this.#read();
+      },
+    };
+  }
+
+  #read(): void {
+    while (!this.#paused && this.#reader !== undefined) {
+      const report = this.#reports.shift();
+      if (report === undefined) return;
+      this.#reader(report);
+    }
+  }
+}
+
 /** Messages that have come and were not read. */
 class Inbox {
   #messages: { message: unknown }[] = [];
@@ -251,8 +341,8 @@ class Inbox {
   }
 }
 
-/** A manager as an agent sees it. */
-export function agentConnection(rpc: RpcClient): AgentConnection {
+/** A manager as an agent sees it. @param streams whether heartbeats and reports go on a stream, not by calls. */
+export function agentConnection(rpc: RpcClient, streams: boolean): AgentConnection {
   type Heartbeat = ResponseOf<typeof DispatcherService.Heartbeat>;
   type Stream<Name extends 'session' | 'assignments' | 'listenSubscriptions'> = (
     request: RequestOf<(typeof METHODS)[Name]>,
@@ -271,6 +361,7 @@ export function agentConnection(rpc: RpcClient): AgentConnection {
     updateTaskStatus: async (request, timeoutMs, signal) => {
       await rpc.unary('updateTaskStatus', request, timeoutMs, signal);
     },
+    ...(streams && { reports: (events: ReportEvents) => rpc.reports(events) }),
     // Nobody asks for logs here.
     publishLogs: () => ({ write: () => Promise.resolve(), end: () => Promise.resolve() }),
     close: () => rpc.close(),

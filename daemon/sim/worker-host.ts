@@ -78,7 +78,8 @@ export class WorkerHost extends ContainerHost {
     const agent = new Agent({
       nodeId: this.nodeId,
       executor: new SimExecutor(this, process),
-      connect: (address) => agentConnection(this.#connect(process, address)),
+      // Every fourth agent makes calls, as where managers know no stream of reports.
+      connect: (address) => agentConnection(this.#connect(process, address), this.id % 4 !== 0),
       managers: world.managers.map((manager) => manager.addr),
       stateDir: this.name,
       record: this.#record.of(process),

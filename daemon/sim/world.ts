@@ -100,7 +100,8 @@ export class World implements Stage {
     const manager = this.managerAt(addr);
     const process = this.newProcess(new SeededRandom(0), manager?.id ?? 0, () => undefined);
     process.kill();
-    return { hostId: manager?.id ?? 0, process, serve: () => Promise.reject(new Error('nothing listens')) };
+    const refuse = (): Promise<never> => Promise.reject(new Error('nothing listens'));
+    return { hostId: manager?.id ?? 0, process, serve: refuse, serveReports: refuse };
   }
 
   /** A new machine; it is to join. */

@@ -1,9 +1,8 @@
-import { newId, ShoalError, type Clock, type Logger, type Random } from '../../base/index.ts';
+import { newId, ShoalError, TurnPacer, type Clock, type Logger, type Random } from '../../base/index.ts';
 import {
   DEFAULT_CERTIFICATE_LIFETIME_MS,
   issueCertificate,
   sameToken,
-  verifyCsr,
   type CertificateRole,
 } from '../../identity/index.ts';
 import {
@@ -33,6 +32,10 @@ import { signerOf } from './rotation.ts';
 const STATUS_HOLD_MS = 4_000;
 /** Largest signing request read, bytes. */
 const CSR_MAX_BYTES = 16 * 1024;
+/** Certificates signed in one turn of the event loop: each takes half a millisecond. */
+const SIGNATURES_PER_TURN = 4;
+/** Requests that wait for their signature at the most; with more, nodes are told to try again. */
+const SIGNATURES_WAITING_MAX = 10_000;
 
 /** A call as the server hands it over; `role` is absent and `nodeId` empty for a caller without certificate. */
 export interface AuthorityCall<Request> {
@@ -72,9 +75,16 @@ export function isBlacklisted(cluster: Cluster | undefined, nodeId: string, nowM
  */
 export class CertificateAuthority {
   readonly #deps: AuthorityDeps;
+  readonly #signatures: TurnPacer;
 
   constructor(deps: AuthorityDeps) {
     this.#deps = deps;
+    this.#signatures = new TurnPacer({
+      clock: deps.clock,
+      perTurn: SIGNATURES_PER_TURN,
+      waitingMax: SIGNATURES_WAITING_MAX,
+      what: 'requests for certificates',
+    });
   }
 
   /** @throws ShoalError Unavailable before the cluster exists. */
@@ -107,7 +117,6 @@ export class CertificateAuthority {
     if (csr.length === 0 || csr.length > CSR_MAX_BYTES) {
       throw new ShoalError('InvalidArgument', `a certificate signing request of 1 to ${CSR_MAX_BYTES} bytes is needed`);
     }
-    verifyCsr(Buffer.from(csr).toString());
     return call.nodeId === '' ? this.#admit(call.request) : this.#renew(call.nodeId, csr);
   }
 
@@ -121,6 +130,7 @@ export class CertificateAuthority {
   async #admit(request: IssueNodeCertificateRequest): Promise<IssueNodeCertificateResponse> {
     const role = this.#tokenRole(request.token);
     const labels = checkedNodeLabels(request.node_labels);
+    await this.#signatures.turn();
     const nodeId = newId(this.#deps.random);
     const certificate = this.#sign(nodeId, role, request.csr);
     const node = Node.create({
@@ -147,11 +157,15 @@ export class CertificateAuthority {
       `node ${nodeId} was removed from this cluster; leave the swarm and join it again`,
     );
     if (isBlacklisted(this.#cluster(), nodeId, this.#deps.clock.now())) throw removed;
+    await this.#signatures.turn();
+    const seen = this.#deps.store.view().get('node', nodeId);
+    if (seen === undefined) throw removed;
+    const certificate = this.#sign(nodeId, seen.role, csr);
     await this.#deps.store.update((tx) => {
       const stored = tx.get('node', nodeId);
       if (stored === undefined) throw removed;
       const node = Node.clone(stored);
-      node.certificate = this.#sign(nodeId, node.role, csr);
+      node.certificate = node.role === seen.role ? certificate : this.#sign(nodeId, node.role, csr);
       tx.update('node', node);
     });
     this.#deps.log.info('a certificate was renewed', { nodeId });
@@ -196,6 +210,13 @@ export class CertificateAuthority {
       if (node === undefined) throw new ShoalError('NotFound', `node ${nodeId} not found`);
       return node;
     };
+    const answer = (node: Node): NodeCertificateStatusResponse =>
+      NodeCertificateStatusResponse.create({
+        status: node.certificate?.status ?? {},
+        certificate: node.certificate ?? {},
+      });
+    const now = find();
+    if (isFinal(now)) return answer(now);
     const watch = store.watch();
     const timer = clock.after(STATUS_HOLD_MS, () => watch.close());
     const onAbort = (): void => watch.close();
@@ -207,11 +228,7 @@ export class CertificateAuthority {
           if (touched && isFinal(find())) break;
         }
       }
-      const node = find();
-      return NodeCertificateStatusResponse.create({
-        status: node.certificate?.status ?? {},
-        certificate: node.certificate ?? {},
-      });
+      return answer(find());
     } finally {
       timer.cancel();
       call.signal.removeEventListener('abort', onAbort);

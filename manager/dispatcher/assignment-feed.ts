@@ -12,7 +12,7 @@ export const FEED_INTERVAL_MS = 50;
 /** The same when there is something for many streams: what comes meanwhile goes together, ms. */
 export const FEED_INTERVAL_MAX_MS = 2000;
 /** Messages of all streams together per second, beyond which the interval grows. */
-const FEED_MESSAGES_PER_SECOND = 1000;
+const FEED_MESSAGES_PER_SECOND = 500;
 
 /** How many feeds of a manager have something to send: what each of them may cost depends on it. */
 export class FeedLoad {

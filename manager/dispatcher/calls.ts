@@ -21,9 +21,9 @@ export interface UnaryCall<Request> extends CallContext {
 export interface StreamCall<Request, Message> extends UnaryCall<Request> {
   /**
    * Writes one message; resolves when the transport takes another (back-pressure). Rejects, or may simply never
-   * resolve, once `signal` has aborted.
+   * resolve, once `signal` has aborted. `encoded`: the message's bytes, when the caller has them already.
    */
-  send(message: Message): Promise<void>;
+  send(message: Message, encoded?: Uint8Array): Promise<void>;
 }
 
 /** Many requests, one response. */
@@ -65,4 +65,11 @@ export function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<
     signal.addEventListener('abort', onAbort, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
   });
+}
+
+/** Passes over the rejection that an abort has caused; the caller looks at the signal itself. */
+export function ignoreAbortOf(ended: AbortSignal): (error: unknown) => void {
+  return (error) => {
+    if (!ended.aborted) throw error;
+  };
 }

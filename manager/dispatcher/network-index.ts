@@ -1,6 +1,7 @@
 import { unreachable } from '../../base/index.ts';
 import {
   NetworkEndpoint,
+  NetworkPeer,
   NetworkService,
   TaskState,
   isTerminal,
@@ -221,12 +222,12 @@ export class NetworkIndex {
     return found;
   }
 
-  #peers(networkId: string, entry: Entry): { node_id: string; vtep: string }[] {
+  #peers(networkId: string, entry: Entry): NetworkPeer[] {
     // With nobody to reach on it, the ingress network needs no tunnels; else each node that joins would be told to all.
     if (entry.endpoints.size === 0) return [];
     const ids = networkId === this.#ingress ? this.#vteps.keys() : entry.nodes.keys();
-    const peers: { node_id: string; vtep: string }[] = [];
-    for (const nodeId of ids) peers.push({ node_id: nodeId, vtep: this.#vteps.get(nodeId) ?? '' });
+    const peers: NetworkPeer[] = [];
+    for (const nodeId of ids) peers.push(NetworkPeer.create({ node_id: nodeId, vtep: this.#vteps.get(nodeId) ?? '' }));
     return peers;
   }
 

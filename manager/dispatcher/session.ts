@@ -1,4 +1,5 @@
 import { ShoalError, type Clock, type Timer } from '../../base/index.ts';
+import { SessionMessage } from '../../proto/index.ts';
 import { NodeUsage } from './usage.ts';
 import { Wakeup } from './wakeup.ts';
 import type { AssignmentFeed } from './assignment-feed.ts';
@@ -21,9 +22,9 @@ export class Session {
   readonly assignments = new Wakeup();
   /** What the newest stream of assignments has told; undefined while there is none. */
   feed: AssignmentFeed | undefined;
-  /** Replaced when the agent opens a newer stream of the same kind. */
-  messageStream = new AbortController();
-  assignmentStream = new AbortController();
+  /** Of the stream that is open, or was last; aborted when the agent opens a newer one of the same kind. */
+  messageStream: AbortController | undefined;
+  assignmentStream: AbortController | undefined;
   /** Ends the stream of reports; undefined while there is none. */
   endReports: ((reason: ShoalError) => void) | undefined;
   /** What the node's tasks use, as its agent told in this session. */
@@ -91,4 +92,10 @@ export class Deadline {
       else this.#expire();
     });
   }
+}
+
+/** What of a session message makes the agent do something: the rest (its own status) is not worth a message. */
+export function stableContent(message: SessionMessage): Uint8Array {
+  const node = message.node === null ? null : { ...message.node, meta: null, status: null, description: null };
+  return SessionMessage.encode({ ...message, node });
 }

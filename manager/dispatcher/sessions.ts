@@ -20,6 +20,8 @@ function isLoopback(host: string): boolean {
   return host === '' || host === '::1' || host === 'localhost' || host.startsWith('127.') || host === '0.0.0.0';
 }
 
+const notLeading = (): ShoalError => unavailable('this manager is no longer the leader; connect to another manager');
+
 interface Registrations {
   windowStartMs: number;
   count: number;
@@ -43,6 +45,7 @@ export class Sessions {
   readonly #sessions = new Map<string, Session>();
   readonly #deadlines = new Map<string, Deadline>();
   readonly #registrations = new Map<string, Registrations>();
+  #closed = false;
 
   constructor(options: SessionsOptions) {
     this.#options = options;
@@ -73,6 +76,7 @@ export class Sessions {
    * @throws ShoalError NotFound, or Unavailable when the node registers too often or nothing can be committed.
    */
   async register(nodeId: string, address: string, request: SessionRequest): Promise<Session> {
+    if (this.#closed) throw notLeading();
     if (this.#options.store.view().get('node', nodeId) === undefined) throw nodeNotRegistered();
     let session = this.#sessions.get(nodeId);
     if (session === undefined || session.id !== request.session_id) {
@@ -115,13 +119,17 @@ export class Sessions {
     this.#registrations.delete(nodeId);
   }
 
-  /** Ends all sessions; the agents look for another manager. */
-  close(): void {
+  /** Ends all sessions, each in its `turn`; the agents look for another manager. None is known from now on. */
+  async close(turn: () => Promise<void>): Promise<void> {
+    this.#closed = true;
     for (const deadline of this.#deadlines.values()) deadline.cancel();
     this.#deadlines.clear();
-    const reason = unavailable('this manager is no longer the leader; connect to another manager');
-    for (const session of this.#sessions.values()) session.close(reason);
+    const sessions = [...this.#sessions.values()];
     this.#sessions.clear();
+    for (const session of sessions) {
+      await turn();
+      session.close(notLeading());
+    }
   }
 
   #cluster(): Cluster | undefined {
@@ -144,6 +152,8 @@ export class Sessions {
   }
 
   #extend(nodeId: string, delayMs: number): void {
+    // Heartbeats come until the stream has its turn to end.
+    if (this.#closed) return;
     const deadline = this.#deadlines.get(nodeId);
     if (deadline !== undefined) return deadline.extend(delayMs);
     this.#deadlines.set(nodeId, new Deadline(this.#options.clock, delayMs, () => this.#expire(nodeId)));

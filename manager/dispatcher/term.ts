@@ -1,4 +1,12 @@
-import { abortReason, ShoalError, unreachable, type Clock, type Logger, type Random } from '../../base/index.ts';
+import {
+  abortReason,
+  ShoalError,
+  TurnPacer,
+  unreachable,
+  type Clock,
+  type Logger,
+  type Random,
+} from '../../base/index.ts';
 import {
   AssignmentsMessage_Type as MessageKind,
   Node,
@@ -21,13 +29,15 @@ import {
   type WeightedPeer,
 } from '../../proto/index.ts';
 import type { Change, Commit, Store } from '../store/types.ts';
+import { AssignmentCodec } from './assignment-codec.ts';
 import { AssignmentFeed, FeedLoad, isOwnReport } from './assignment-feed.ts';
-import { orAborted, type DuplexCall, type StreamCall, type UnaryCall } from './calls.ts';
+import { ignoreAbortOf, orAborted, type DuplexCall, type StreamCall, type UnaryCall } from './calls.ts';
 import { NetworkIndex } from './network-index.ts';
 import { Orphans } from './orphans.ts';
 import { serveReports } from './report-stream.ts';
-import type { Session } from './session.ts';
+import { stableContent, type Session } from './session.ts';
 import { Sessions } from './sessions.ts';
+import { MESSAGES_PACE } from './settings.ts';
 import { USAGE_SINCE_VERSION, type UsageReading } from './usage.ts';
 import { copyMeta, WriteBatch, type Settled } from './write-batch.ts';
 
@@ -66,6 +76,10 @@ export class DispatcherTerm {
   readonly #sessions: Sessions;
   readonly #orphans: Orphans;
   readonly #feeds = new FeedLoad();
+  /** Answers to agents that come, and what is told to all: neither holds up consensus, nor the second the first. */
+  readonly #messages: TurnPacer;
+  readonly #news: TurnPacer;
+  readonly #codec = new AssignmentCodec();
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
@@ -73,6 +87,8 @@ export class DispatcherTerm {
     this.#batch = new WriteBatch({ store, clock, log, appliedBy: options.nodeId });
     this.#sessions = new Sessions({ store, clock, random, log, batch: this.#batch, restarted, awaitMs });
     this.#orphans = new Orphans({ store, clock, log });
+    this.#messages = new TurnPacer({ clock, ...MESSAGES_PACE });
+    this.#news = new TurnPacer({ clock, ...MESSAGES_PACE });
   }
 
   /**
@@ -101,7 +117,7 @@ export class DispatcherTerm {
   }
 
   close(): void {
-    this.#sessions.close();
+    void this.#sessions.close(() => this.#news.turn());
     this.#orphans.close();
     this.#batch.close(
       new ShoalError('Unavailable', 'this manager is no longer the leader; connect to another manager'),
@@ -115,7 +131,8 @@ export class DispatcherTerm {
 
   async session(call: StreamCall<SessionRequest, SessionMessage>): Promise<void> {
     const session = await this.#sessions.register(call.nodeId, call.address, call.request);
-    session.messageStream.abort(new ShoalError('Aborted', 'the agent has opened the session on another stream'));
+    await this.#messages.turn();
+    session.messageStream?.abort(new ShoalError('Aborted', 'the agent has opened the session on another stream'));
     session.messageStream = new AbortController();
     const ended = AbortSignal.any([session.signal, session.messageStream.signal, call.signal]);
     let sent: Uint8Array | undefined;
@@ -131,6 +148,7 @@ export class DispatcherTerm {
         sent = content;
       }
       await session.messages.wait(ended);
+      await this.#news.turn();
     }
     if (!call.signal.aborted) throw abortReason(ended);
   }
@@ -192,7 +210,7 @@ export class DispatcherTerm {
 
   async assignments(call: StreamCall<AssignmentsRequest, AssignmentsMessage>): Promise<void> {
     const session = this.#sessions.check(call.nodeId, call.request.session_id);
-    session.assignmentStream.abort(new ShoalError('Aborted', 'the agent has opened a newer stream of assignments'));
+    session.assignmentStream?.abort(new ShoalError('Aborted', 'the agent has opened a newer stream of assignments'));
     session.assignmentStream = new AbortController();
     const ended = AbortSignal.any([session.signal, session.assignmentStream.signal, call.signal]);
     const feed = new AssignmentFeed(call.nodeId, this.#index, session.shoalVersion >= 1, this.#feeds);
@@ -216,8 +234,10 @@ export class DispatcherTerm {
     let sequence = 0;
     const send = async (type: MessageKind, changes: AssignmentChange[]): Promise<void> => {
       const appliesTo = type === MessageKind.COMPLETE ? '' : String(sequence);
-      await call.send({ type, applies_to: appliesTo, results_in: String(++sequence), changes });
+      const message = { type, applies_to: appliesTo, results_in: String(++sequence), changes };
+      await call.send(message, this.#codec.encode(message));
     };
+    await this.#messages.turn();
     let lastSentMs = clock.monotonic();
     await send(MessageKind.COMPLETE, feed.complete(store.view(), lastSentMs));
     while (!ended.aborted) {
@@ -226,6 +246,7 @@ export class DispatcherTerm {
         await session.assignments.wait(ended, delayMs === undefined ? undefined : { clock, ms: delayMs });
         continue;
       }
+      await this.#messages.turn();
       const changes = feed.changes(store.view(), clock.monotonic());
       while (changes.length > 0 && !ended.aborted) {
         await send(MessageKind.INCREMENTAL, changes.splice(0, MESSAGE_ITEMS_MAX));
@@ -376,17 +397,4 @@ export class DispatcherTerm {
       if (on.has(session.nodeId) || session.feed?.hasTable(networkId) === true) yield session;
     }
   }
-}
-
-/** What of a session message makes the agent do something: the rest (its own status) is not worth a message. */
-function stableContent(message: SessionMessage): Uint8Array {
-  const node = message.node === null ? null : { ...message.node, meta: null, status: null, description: null };
-  return SessionMessage.encode({ ...message, node });
-}
-
-/** Passes over the rejection that an abort has caused; the caller looks at the signal itself. */
-function ignoreAbortOf(ended: AbortSignal): (error: unknown) => void {
-  return (error) => {
-    if (!ended.aborted) throw error;
-  };
 }

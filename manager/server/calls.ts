@@ -20,8 +20,11 @@ export interface UnaryCall<Request> extends CallContext {
 }
 
 export interface StreamCall<Request, Message> extends UnaryCall<Request> {
-  /** Writes one message; resolves when the transport takes another, rejects once `signal` has aborted. */
-  send(message: Message): Promise<void>;
+  /**
+   * Writes one message; resolves when the transport takes another, rejects once `signal` has aborted. `encoded`: the
+   * message's bytes, when the caller has them already.
+   */
+  send(message: Message, encoded?: Uint8Array): Promise<void>;
 }
 
 export interface ClientStreamCall<Message> extends CallContext {

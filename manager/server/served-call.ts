@@ -1,4 +1,5 @@
-import { ShoalError } from '../../base/index.ts';
+import type { ServerWritableStream } from '@grpc/grpc-js';
+import { abortReason, ShoalError } from '../../base/index.ts';
 import type { IncomingCall } from './access.ts';
 import type { CallContext, Caller } from './calls.ts';
 
@@ -45,4 +46,22 @@ export class ServedCall implements CallContext {
   with<More extends object>(more: More): ServedCall & More {
     return Object.assign(this, more);
   }
+}
+
+/** Writes with back-pressure: resolves when the stream takes another message. */
+export function writeTo(call: ServerWritableStream<Buffer, Buffer>, bytes: Buffer, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.reject(abortReason(signal));
+  if (call.write(bytes)) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => {
+      call.off('drain', onDrain);
+      reject(abortReason(signal));
+    };
+    const onDrain = (): void => {
+      signal.removeEventListener('abort', onAbort);
+      resolve();
+    };
+    call.once('drain', onDrain);
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
 }

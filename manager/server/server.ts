@@ -1,16 +1,17 @@
+import type { TLSSocket } from 'node:tls';
 import {
   Server,
+  ServerCredentials,
   type handleBidiStreamingCall,
   type handleClientStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
   type Metadata,
   type ServerReadableStream,
-  type ServerWritableStream,
   type ServiceDefinition,
   type UntypedHandleCall,
 } from '@grpc/grpc-js';
-import { abortReason, ShoalError, type Clock, type Logger } from '../../base/index.ts';
+import { ShoalError, TurnPacer, type Clock, type Logger } from '../../base/index.ts';
 import { channelOptions, toServiceError, type AuthenticatedCall, type TlsIdentity } from '../../identity/index.ts';
 import type { AnyMethod, MethodDescription } from '../../proto/index.ts';
 import { authorise, callerOf, forwardingMetadata, type IncomingCall, type TrustPolicy } from './access.ts';
@@ -33,10 +34,15 @@ import {
   type ForwardTarget,
 } from './forward.ts';
 import type { ManagerClients } from './leader-link.ts';
-import { ServedCall, type AnyCall } from './served-call.ts';
+import { TlsListener } from './listener.ts';
+import { ServedCall, writeTo, type AnyCall } from './served-call.ts';
 
 /** Time for open calls to end when the server stops, ms. */
 const DRAIN_MS = 500;
+/** Calls ended in one turn of the event loop when this manager ceases to lead: agents have three open each. */
+const ENDED_PER_TURN = 32;
+/** Calls that wait for their end at the most; one at a time does. */
+const ENDS_WAITING_MAX = 64;
 
 /** What the server asks its manager. */
 export interface LeadershipView {
@@ -53,6 +59,8 @@ export interface ManagerServerOptions {
   clients: ManagerClients;
   /** Address under which this manager is known, for the metadata of forwarded calls. */
   selfAddr: () => string;
+  /** Whether connections from a host are served before all others: managers are there. */
+  isPreferred?: (host: string) => boolean;
   clock: Clock;
   log: Logger;
   /** Called with each call: when thousands come at once, timers wait for all of them (`RaftNode.pulse`). */
@@ -82,10 +90,13 @@ export class ManagerServer {
   readonly #options: ManagerServerOptions;
   readonly #server: Server;
   readonly #termCalls = new WeakMap<AbortSignal, Set<ServedCall>>();
-  #port: number | undefined;
+  readonly #ends: TurnPacer;
+  #listener: TlsListener | undefined;
 
   constructor(options: ManagerServerOptions) {
     this.#options = options;
+    const pace = { perTurn: ENDED_PER_TURN, waitingMax: ENDS_WAITING_MAX, what: 'ends of calls' };
+    this.#ends = new TurnPacer({ clock: options.clock, ...pace });
     this.#server = new Server({
       ...channelOptions(),
       'grpc.max_concurrent_streams': 100_000,
@@ -145,24 +156,22 @@ export class ManagerServer {
    * @param listenAddr `host:port`; port 0 picks a free one. @returns the port bound.
    * @throws ShoalError Unavailable that names the address.
    */
-  listen(listenAddr: string): Promise<number> {
-    return new Promise((resolve, reject) => {
-      this.#server.bindAsync(listenAddr, this.#options.tls.serverCredentials(), (error, port) => {
-        if (error === null) {
-          this.#port = port;
-          resolve(port);
-          return;
-        }
-        const why = `cannot listen on ${listenAddr}: ${error.message}; choose another --listen-addr`;
-        reject(new ShoalError('Unavailable', why, { cause: error }));
-      });
-    });
+  async listen(listenAddr: string): Promise<number> {
+    const { tls, clock, log, isPreferred = () => false } = this.#options;
+    // The listener has done TLS when a connection comes here.
+    const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+    const serve = (socket: TLSSocket): void => injector.injectConnection(socket);
+    const listener = new TlsListener({ tls, clock, log, isPreferred, serve });
+    const port = await listener.listen(listenAddr);
+    this.#listener = listener;
+    return port;
   }
 
   /** Ends all calls, gently for a moment, then by force. Idempotent. */
   async stop(): Promise<void> {
-    if (this.#port === undefined) return;
-    this.#port = undefined;
+    if (this.#listener === undefined) return;
+    this.#listener.close();
+    this.#listener = undefined;
     await new Promise<void>((resolve) => {
       const timer = this.#options.clock.after(DRAIN_MS, () => {
         this.#server.forceShutdown();
@@ -230,11 +239,19 @@ export class ManagerServer {
     let open = this.#termCalls.get(leaderSignal);
     if (open === undefined) {
       const calls = new Set<ServedCall>();
-      leaderSignal.addEventListener('abort', () => [...calls].forEach((call) => call.lost()), { once: true });
+      leaderSignal.addEventListener('abort', () => void this.#lose(calls), { once: true });
       this.#termCalls.set(leaderSignal, calls);
       open = calls;
     }
     return open;
+  }
+
+  /** A former leader must vote and follow while it ends thousands of calls. */
+  async #lose(calls: ReadonlySet<ServedCall>): Promise<void> {
+    for (const call of [...calls]) {
+      await this.#ends.turn();
+      call.lost();
+    }
   }
 
   #implementation(route: Route): UntypedHandleCall {
@@ -297,8 +314,8 @@ export class ManagerServer {
           const request = this.#decode(route, call.request);
           const handler = this.#handlerOf<StreamHandler<unknown, unknown>>(route);
           const { signal } = to.here;
-          const send = (message: unknown): Promise<void> =>
-            writeTo(call, bufferOf(route.method.response.encode(message as never)), signal);
+          const send = (message: unknown, encoded?: Uint8Array): Promise<void> =>
+            writeTo(call, bufferOf(encoded ?? route.method.response.encode(message as never)), signal);
           await handler(to.here.with({ request, send }));
           call.end();
         } finally {
@@ -346,7 +363,10 @@ export class ManagerServer {
         }
         try {
           const handler = this.#handlerOf<DuplexHandler<unknown, unknown>>(route);
-          const decode = (bytes: Buffer): unknown => this.#decode(route, bytes);
+          const decode = (bytes: Buffer): unknown => {
+            this.#options.pulse?.();
+            return this.#decode(route, bytes);
+          };
           const encode = (message: unknown): Buffer => bufferOf(route.method.response.encode(message as never));
           await duplexOf(call, { decode, encode }, (streams) => handler(to.here.with(streams)));
           call.end();
@@ -364,22 +384,4 @@ export class ManagerServer {
   async *#messages(route: Route, call: ServerReadableStream<Buffer, Buffer>): AsyncGenerator<unknown> {
     for await (const bytes of call) yield this.#decode(route, bytes as Buffer);
   }
-}
-
-/** Writes with back-pressure: resolves when the stream takes another message. */
-function writeTo(call: ServerWritableStream<Buffer, Buffer>, bytes: Buffer, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.reject(abortReason(signal));
-  if (call.write(bytes)) return Promise.resolve();
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
-      call.off('drain', onDrain);
-      reject(abortReason(signal));
-    };
-    const onDrain = (): void => {
-      signal.removeEventListener('abort', onAbort);
-      resolve();
-    };
-    call.once('drain', onDrain);
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
 }

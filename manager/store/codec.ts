@@ -3,7 +3,9 @@ import { bytesToHex } from '@noble/hashes/utils.js';
 import {
   Cluster,
   Config,
+  fieldTag,
   InternalRaftRequest,
+  joinParts,
   Network,
   Node,
   Secret,
@@ -73,31 +75,9 @@ export function encodeTaskUpdate(base: Task, current: Task, baseVersion: number)
   return StoreAction.encode({ action, task_patch });
 }
 
-/** Tags of `InternalRaftRequest.action` (field 2) and `.task_templates` (field 1001), length-delimited. */
-const ACTION_TAG = [0x12];
-const TEMPLATES_TAG = [0xca, 0x3e];
-
-function writeVarint(target: Uint8Array, at: number, value: number): number {
-  let rest = value;
-  let position = at;
-  while (rest > 127) {
-    target[position++] = (rest % 128) | 0x80;
-    rest = Math.floor(rest / 128);
-  }
-  target[position++] = rest;
-  return position;
-}
-
-function writeAll(target: Uint8Array, at: number, tag: readonly number[], parts: readonly Uint8Array[]): number {
-  let position = at;
-  for (const part of parts) {
-    target.set(tag, position);
-    position = writeVarint(target, position + tag.length, part.length);
-    target.set(part, position);
-    position += part.length;
-  }
-  return position;
-}
+/** Tags of `InternalRaftRequest.action` and `.task_templates`. */
+const ACTION_TAG = fieldTag(2);
+const TEMPLATES_TAG = fieldTag(1001);
 
 /** A log entry's data from parts that are encoded already, so that no object is encoded twice. */
 export function encodeRequest(
@@ -106,11 +86,11 @@ export function encodeRequest(
   templates: readonly Uint8Array[] = [],
 ): Uint8Array {
   const head = InternalRaftRequest.encode({ id });
-  const room = [...actions, ...templates].reduce((sum, part) => sum + part.length + 7, head.length);
-  const out = new Uint8Array(room);
-  out.set(head, 0);
-  const position = writeAll(out, head.length, ACTION_TAG, actions);
-  return out.subarray(0, writeAll(out, position, TEMPLATES_TAG, templates));
+  return joinParts([
+    head,
+    ...actions.map((bytes) => ({ tag: ACTION_TAG, bytes })),
+    ...templates.map((bytes) => ({ tag: TEMPLATES_TAG, bytes })),
+  ]);
 }
 
 /** The request of a log entry, its tasks complete. @throws Error when the data is none. */

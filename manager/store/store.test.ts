@@ -11,7 +11,7 @@ import {
   timestampToMs,
   type Task,
 } from '../../proto/index.ts';
-import { BATCH_BYTES_MAX, BATCH_CHANGES_MAX, createStore, NO_LEADER_MESSAGE } from './store.ts';
+import { BATCH_BYTES_MAX, BATCH_CHANGES_MAX, BATCH_MS_MAX, createStore, NO_LEADER_MESSAGE } from './store.ts';
 import { aNode, aService, aTask, createMemoryStore } from './testing.ts';
 import { TRANSACTION_BYTES_MAX } from './transaction.ts';
 
@@ -138,8 +138,24 @@ describe('group commit', () => {
     expect(store.view().get('service', 'c')).toBeUndefined();
   });
 
+  it('starts another entry when running its transactions took long', async () => {
+    const clock = new VirtualClock(5000);
+    const store = createMemoryStore({ clock });
+    const slow = Array.from({ length: 6 }, (_, i) =>
+      store.update((tx) => {
+        clock.advance(BATCH_MS_MAX / 2);
+        tx.create('service', aService(`s${i}`));
+      }),
+    );
+    await Promise.all(slow);
+    expect(store.entries).toHaveLength(3);
+    await store.update(() => clock.advance(10 * BATCH_MS_MAX));
+    expect(store.view().list('service')).toHaveLength(6);
+  });
+
   it('starts another entry when one has its fill', async () => {
-    const store = createMemoryStore({ freeze: false });
+    const clock = new VirtualClock(5000);
+    const store = createMemoryStore({ freeze: false, clock });
     const updates = Array.from({ length: BATCH_CHANGES_MAX + 10 }, (_, i) =>
       store.update((tx) => tx.create('task', aTask(`t${i}`))),
     );

@@ -21,6 +21,8 @@ import type { Commit, ReadView, Store, Transaction } from './types.ts';
 export const BATCH_BYTES_MAX = 1024 * 1024;
 /** Changed objects at which a raft entry takes no further transaction. */
 export const BATCH_CHANGES_MAX = 2000;
+/** Time for which transactions are run before what they wrote is proposed: others need the event loop, too. */
+export const BATCH_MS_MAX = 20;
 /** Updates that may wait for their turn. */
 export const UPDATES_WAITING_MAX = 10_000;
 
@@ -153,8 +155,11 @@ class RaftStore implements ReplicatedStore {
     const batch = new Batch(this.#tables, this.#index);
     const settle: InFlight['settle'] = [];
     let taken = 0;
+    const { clock, batchChangesMax = BATCH_CHANGES_MAX } = this.#options;
+    const endMs = clock.monotonic() + BATCH_MS_MAX;
     for (const waiting of this.#waiting) {
-      if (batch.bytes >= BATCH_BYTES_MAX || batch.size >= (this.#options.batchChangesMax ?? BATCH_CHANGES_MAX)) break;
+      if (batch.bytes >= BATCH_BYTES_MAX || batch.size >= batchChangesMax) break;
+      if (taken > 0 && clock.monotonic() >= endMs) break;
       taken++;
       settle.push(this.#runOne(batch, waiting));
     }

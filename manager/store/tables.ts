@@ -91,11 +91,16 @@ function sameKeys(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((key, i) => key === b[i]);
 }
 
-/** The objects of one kind with their indexes. */
+interface Index<T> {
+  keysOf: KeysOf<T>;
+  /** Undefined until somebody asks: a follower asks for next to nothing, and most tasks are never looked up by name. */
+  ids: KeyIndex | undefined;
+}
+
+/** The objects of one kind with their indexes, each made when it is first asked for and kept up from then on. */
 class Table<K extends Kind> {
   readonly objects = new Map<string, Tables[K]>();
-  readonly #indexes: { keysOf: KeysOf<Tables[K]>; ids: KeyIndex }[] = [];
-  readonly #byIndexName = new Map<string, KeyIndex>();
+  readonly #indexes = new Map<string, Index<Tables[K]>>();
 
   /** A quick test that an object's keys are what they were. */
   readonly #sameKeys: ((a: Tables[K], b: Tables[K]) => boolean) | undefined;
@@ -109,16 +114,15 @@ class Table<K extends Kind> {
   }
 
   #index(name: string, keysOf: KeysOf<Tables[K]>): void {
-    const ids = new KeyIndex();
-    this.#indexes.push({ keysOf, ids });
-    this.#byIndexName.set(name, ids);
+    this.#indexes.set(name, { keysOf, ids: undefined });
   }
 
   put(object: Tables[K]): void {
     const old = this.objects.get(object.id);
     this.objects.set(object.id, object);
     if (old !== undefined && this.#sameKeys?.(old, object) === true) return;
-    for (const { keysOf, ids } of this.#indexes) {
+    for (const { keysOf, ids } of this.#indexes.values()) {
+      if (ids === undefined) continue;
       const before = old === undefined ? [] : keysOf(old);
       const after = keysOf(object);
       if (sameKeys(before, after)) continue;
@@ -131,15 +135,23 @@ class Table<K extends Kind> {
     const old = this.objects.get(id);
     if (old === undefined) return;
     this.objects.delete(id);
-    for (const { keysOf, ids } of this.#indexes) for (const key of keysOf(old)) ids.remove(key, id);
+    for (const { keysOf, ids } of this.#indexes.values()) {
+      if (ids !== undefined) for (const key of keysOf(old)) ids.remove(key, id);
+    }
   }
 
-  find(index: IndexName | 'name' | 'prefix', key: string): Tables[K][] {
-    const ids = this.#byIndexName.get(index)?.get(key);
-    if (ids === undefined) return [];
+  find(name: IndexName | 'name' | 'prefix', key: string): Tables[K][] {
+    const index = this.#indexes.get(name);
+    if (index === undefined) return [];
     const found: Tables[K][] = [];
-    for (const id of ids) found.push(this.objects.get(id) as Tables[K]);
+    for (const id of (index.ids ??= this.#built(index)).get(key) ?? []) found.push(this.objects.get(id) as Tables[K]);
     return found;
+  }
+
+  #built({ keysOf }: Index<Tables[K]>): KeyIndex {
+    const ids = new KeyIndex();
+    for (const object of this.objects.values()) for (const key of keysOf(object)) ids.add(key, object.id);
+    return ids;
   }
 }
 

@@ -129,6 +129,7 @@ export const schema = {
                 NodeDescription: {
                   fields: {
                     data_path_addr: { type: 'string', id: 1001 },
+                    wireguard_key: { type: 'bytes', id: 1002 },
                     hostname: { type: 'string', id: 1 },
                     platform: { type: 'Platform', id: 2 },
                     resources: { type: 'Resources', id: 3 },
@@ -313,6 +314,7 @@ export const schema = {
                     target_port: { type: 'uint32', id: 3 },
                     published_port: { type: 'uint32', id: 4 },
                     publish_mode: { type: 'PublishMode', id: 5 },
+                    host_ip: { type: 'string', id: 1001 },
                   },
                   nested: {
                     Protocol: { values: { TCP: 0, UDP: 1, SCTP: 2 } },
@@ -1448,6 +1450,8 @@ export const schema = {
                     mac: { type: 'string', id: 7 },
                     aliases: { rule: 'repeated', type: 'string', id: 8 },
                     serving: { type: 'bool', id: 9 },
+                    address6: { type: 'string', id: 10 },
+                    weight: { type: 'uint32', id: 11 },
                   },
                 },
                 NetworkService: {
@@ -1457,9 +1461,17 @@ export const schema = {
                     aliases: { rule: 'repeated', type: 'string', id: 3 },
                     vip: { type: 'string', id: 4 },
                     ports: { rule: 'repeated', type: 'PortConfig', id: 5 },
+                    vip6: { type: 'string', id: 6 },
+                    prefer_local: { type: 'bool', id: 7 },
                   },
                 },
-                NetworkPeer: { fields: { node_id: { type: 'string', id: 1 }, vtep: { type: 'string', id: 2 } } },
+                NetworkPeer: {
+                  fields: {
+                    node_id: { type: 'string', id: 1 },
+                    vtep: { type: 'string', id: 2 },
+                    wireguard_key: { type: 'bytes', id: 3 },
+                  },
+                },
                 Dispatcher: {
                   methods: {
                     Session: { requestType: 'SessionRequest', responseType: 'SessionMessage', responseStream: true },

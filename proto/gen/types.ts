@@ -164,6 +164,7 @@ export const ManagerStatus: MessageType<ManagerStatus> = messageType<ManagerStat
 
 export interface NodeDescription {
   data_path_addr: string;
+  wireguard_key: Uint8Array;
   hostname: string;
   platform: Platform | null;
   resources: Resources | null;
@@ -416,6 +417,7 @@ export interface PortConfig {
   target_port: number;
   published_port: number;
   publish_mode: PortConfig_PublishMode;
+  host_ip: string;
 }
 export const PortConfig: MessageType<PortConfig> = messageType<PortConfig>('docker.swarmkit.v1.PortConfig');
 
@@ -2177,6 +2179,8 @@ export interface NetworkEndpoint {
   mac: string;
   aliases: string[];
   serving: boolean;
+  address6: string;
+  weight: number;
 }
 export const NetworkEndpoint: MessageType<NetworkEndpoint> = messageType<NetworkEndpoint>(
   'docker.swarmkit.v1.NetworkEndpoint',
@@ -2188,6 +2192,8 @@ export interface NetworkService {
   aliases: string[];
   vip: string;
   ports: PortConfig[];
+  vip6: string;
+  prefer_local: boolean;
 }
 export const NetworkService: MessageType<NetworkService> = messageType<NetworkService>(
   'docker.swarmkit.v1.NetworkService',
@@ -2196,6 +2202,7 @@ export const NetworkService: MessageType<NetworkService> = messageType<NetworkSe
 export interface NetworkPeer {
   node_id: string;
   vtep: string;
+  wireguard_key: Uint8Array;
 }
 export const NetworkPeer: MessageType<NetworkPeer> = messageType<NetworkPeer>('docker.swarmkit.v1.NetworkPeer');
 

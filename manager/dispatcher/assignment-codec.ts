@@ -1,0 +1,60 @@
+import {
+  AssignmentChange,
+  AssignmentsMessage,
+  fieldTag,
+  joinParts,
+  Task,
+  type EncodedPart,
+} from '../../proto/index.ts';
+
+const CHANGES_TAG = fieldTag(4);
+const ASSIGNMENT_TAG = fieldTag(1);
+const TASK_TAG = fieldTag(1);
+
+/** What the tasks of one version of a service have in common, most of their bytes. */
+const SHARED_FIELDS = ['spec', 'service_annotations', 'endpoint', 'log_driver', 'spec_version'] as const;
+type Shared = Pick<Task, (typeof SHARED_FIELDS)[number]>;
+const NOTHING_SHARED: Shared = {
+  spec: null,
+  service_annotations: null,
+  endpoint: null,
+  log_driver: null,
+  spec_version: null,
+};
+
+/**
+ * Encodes assignments as `AssignmentsMessage` does, but the parts that tasks share (the same objects, as those of one
+ * service have in the store) only once: thousands of agents get the same specification.
+ */
+export class AssignmentCodec {
+  /** By specification; goes with it. */
+  readonly #shared = new WeakMap<object, { fields: Shared; bytes: Uint8Array }>();
+
+  encode(message: AssignmentsMessage): Uint8Array {
+    const { changes } = message;
+    const parts: EncodedPart[] = [AssignmentsMessage.encode({ ...message, changes: [] })];
+    for (const change of changes) parts.push({ tag: CHANGES_TAG, bytes: this.#change(change) });
+    return joinParts(parts);
+  }
+
+  #change(change: AssignmentChange): Uint8Array {
+    const task = change.assignment?.task;
+    const shared = task === undefined ? undefined : this.#sharedOf(task);
+    if (task === undefined || shared === undefined) return AssignmentChange.encode(change);
+    const own = Task.encode({ ...task, ...NOTHING_SHARED });
+    const assignment = joinParts([{ tag: TASK_TAG, bytes: joinParts([own, shared]) }]);
+    const { action } = change;
+    return joinParts([AssignmentChange.encode({ action }), { tag: ASSIGNMENT_TAG, bytes: assignment }]);
+  }
+
+  #sharedOf(task: Task): Uint8Array | undefined {
+    if (task.spec === null) return undefined;
+    const known = this.#shared.get(task.spec);
+    if (known !== undefined && SHARED_FIELDS.every((name) => known.fields[name] === task[name])) return known.bytes;
+    const { spec, service_annotations, endpoint, log_driver, spec_version } = task;
+    const fields: Shared = { spec, service_annotations, endpoint, log_driver, spec_version };
+    const bytes = Task.encode(fields);
+    this.#shared.set(task.spec, { fields, bytes });
+    return bytes;
+  }
+}
