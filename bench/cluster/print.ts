@@ -65,6 +65,7 @@ export function printCluster(result: ClusterResult): void {
   for (const use of joining) console.log(useLine(use));
   console.log(`${result.atOnce} of each process at a time, agents connected in ${connectSeconds.toFixed(1)} s:`);
   for (const use of connecting) console.log(useLine(use));
+  console.log(`Event loops held up, by manager: ${result.heldUp.join(', ')}`);
   console.log(`Nodes not ready at the end: ${nodesNotReady}. Idle, heartbeats only:`);
   for (const use of idle) console.log(useLine(use));
   for (const load of loads) printLoad(load, agents);

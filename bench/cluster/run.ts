@@ -79,6 +79,8 @@ export interface ClusterResult {
   idle: LoadUse[];
   loads: LoadResult[];
   nodesNotReady: number;
+  /** How often each manager's event loop was held up for longer than half an election, as its log says. */
+  heldUp: number[];
 }
 
 interface Bed {
@@ -99,7 +101,7 @@ export async function clusterBench(options: ClusterOptions): Promise<void> {
     const hosts = await lab.up(up);
     agents = new AgentHosts(program, AGENT_PROCESSES);
     const bed = { hosts, leader: must(hosts[0], 'first manager'), agents };
-    const result = await measure(bed, options, loadBefore);
+    const result = { ...(await measure(bed, options, loadBefore)), heldUp: heldUp(lab) };
     storeCluster(result);
     printCluster(result);
   } catch (error) {
@@ -122,7 +124,14 @@ function logTails(lab: Lab): string {
   return Array.from({ length: MANAGERS }, (_, i) => tail(`m${i + 1}`)).join('\n');
 }
 
-async function measure(bed: Bed, options: ClusterOptions, loadBefore: number): Promise<ClusterResult> {
+function heldUp(lab: Lab): number[] {
+  return Array.from({ length: MANAGERS }, (_, i) => {
+    const text = readFileIfExists(join(lab.names.hostRunDir(`m${i + 1}`), 'daemon.log')) ?? '';
+    return text.split('this process was held up').length - 1;
+  });
+}
+
+async function measure(bed: Bed, options: ClusterOptions, loadBefore: number): Promise<Omit<ClusterResult, 'heldUp'>> {
   const { agents } = bed;
   const { signal } = options;
   await prepare(bed, signal);

@@ -17,6 +17,8 @@ const SPEC_EVERY = 8;
 const HASHES_MAX = 2000;
 /** A container may run on so long after its task was called off, on a host that can be reached, ms. */
 const RUNS_ON_MAX_MS = 90_000;
+/** After so long on a host that can be reached, a task that was called off while it could not has stopped, ms. */
+const REACHED_MS = 30_000;
 
 /** A secret may stay so long on a node that can be reached after it was needed last, ms. */
 const SECRET_STAYS_MAX_MS = 10_000;
@@ -33,6 +35,7 @@ export class Oracle implements Watcher {
   readonly #unwanted = new Map<SimContainer, number>();
   /** Since when a node has had a secret that none of its tasks needs; virtual time, ms. */
   readonly #uselessSecrets = new Map<string, number>();
+  #workers: readonly WorkerHost[] = [];
   /** Newest entry that any manager has applied. */
   frontier = 0;
   #store: WatchedStore | undefined;
@@ -126,10 +129,24 @@ export class Oracle implements Watcher {
     if (!this.#assignments.has(`${task.id} ${host.nodeId}`)) {
       this.#world.fail(new Violation('containers have an assignment', `${host.name} runs ${taskText(task)}`));
     }
-    const stored = this.view?.get('task', task.id);
+    const { view } = this;
+    const stored = view?.get('task', task.id);
+    if (view !== undefined) this.#checkStart(stored ?? task, view);
     if (stored !== undefined && stored.desired_state < TaskState.RUNNING) {
       const what = `${host.name} started ${taskText(stored)}, which may only be prepared`;
       this.#world.fail(new Violation('containers start when told', what));
+    }
+  }
+
+  /** What was called off in the slot has stopped, where the cluster can know that. */
+  #checkStart(task: Task, view: ReadView): void {
+    const reached = this.#workers.filter(({ connectedSince: at = Infinity }) => this.#world.now - at > REACHED_MS);
+    const running = reached.flatMap(({ containers }) => [...containers.values()].filter(isRunning));
+    const tasks = running.map((one) => view.get('task', one.task.id) ?? one.task);
+    try {
+      this.#slots.started(task, tasks, view);
+    } catch (error) {
+      this.#world.fail(error);
     }
   }
 
@@ -172,9 +189,10 @@ export class Oracle implements Watcher {
   tick(workers: Iterable<WorkerHost>, ms: number, led: boolean): void {
     const { view } = this;
     if (view === undefined) return;
+    this.#workers = [...workers];
     this.#silence.passed(ms, led, view);
     const { now } = this.#world;
-    for (const worker of workers) {
+    for (const worker of this.#workers) {
       const reachedMs = worker.connectedSince === undefined ? 0 : now - worker.connectedSince;
       this.#checkSecrets(worker, reachedMs > SECRET_STAYS_MAX_MS, view);
       const settled = reachedMs > RUNS_ON_MAX_MS;
@@ -197,6 +215,10 @@ export class Oracle implements Watcher {
     const what = `${worker.name} still runs ${taskText(stored ?? container.task)}, ${seconds} s after it was called off`;
     throw new Violation('called off means stopped', what);
   }
+}
+
+function isRunning({ state }: SimContainer): boolean {
+  return state === 'running';
 }
 
 function slotKey(task: Task, service: Service | undefined): string {

@@ -30,6 +30,12 @@ function isNodeBound(service: Service | undefined): boolean {
   return service?.spec?.global !== undefined || service?.spec?.global_job !== undefined;
 }
 
+/** What tasks of one slot have in common; runs of a job may go on side by side. */
+function slotKey(task: Task, view: ReadView): string {
+  const place = isNodeBound(view.get('service', task.service_id)) ? task.node_id : task.slot;
+  return `${task.service_id} ${place} ${task.job_iteration?.index}`;
+}
+
 /** Meant to be at work: not only prepared, not called off, not over. */
 function isAtWork(task: Task): boolean {
   const { desired_state: desired } = task;
@@ -93,12 +99,30 @@ export class SlotCheck {
 
   #checkSlot(slot: readonly Task[], view: ReadView): void {
     const atWork = slot.filter(isAtWork);
-    const first = atWork[0];
-    if (first === undefined || atWork.length < 2) return;
-    const isMove = this.#isLeaving(atWork, view) || atWork.some(isSuccessor);
-    const most = isMove || this.#overlaps(first.service_id, view) ? 2 : 1;
-    if (atWork.length <= most) return;
+    if (atWork.length <= this.#most(atWork, view)) return;
     throw new Violation('one task for each slot', `${atWork.length} are at work: ${atWork.map(taskText).join('; ')}`);
+  }
+
+  /** How many of these tasks of one slot may be at work at the same time. */
+  #most(tasks: readonly Task[], view: ReadView): number {
+    const [first] = tasks;
+    if (first === undefined || tasks.length < 2) return 1;
+    const isMove = this.#isLeaving(tasks, view) || tasks.some(isSuccessor);
+    return isMove || this.#overlaps(first.service_id, view) ? 2 : 1;
+  }
+
+  /**
+   * A container began to run.
+   * @param running tasks whose containers run on nodes that have been reached for a while. @throws Violation
+   */
+  started(task: Task, running: Iterable<Task>, view: ReadView): void {
+    // Tasks of a removed service are on their way out.
+    if (view.get('service', task.service_id) === undefined) return;
+    const key = slotKey(task, view);
+    const slot = [task];
+    for (const other of running) if (other.id !== task.id && slotKey(other, view) === key) slot.push(other);
+    if (slot.length <= this.#most(slot, view)) return;
+    throw new Violation('one container for each slot', `${slot.length} run: ${slot.map(taskText).join('; ')}`);
   }
 
   /** A drained node keeps a task until its successor runs; it may be called active again meanwhile. */
@@ -115,7 +139,7 @@ export class SlotCheck {
     if (this.#overlaps(task.service_id, view) || task.created_for?.code === 'rebalance') return;
     for (const old of this.#slotOf(task, view)) {
       const state = observed(old);
-      if (old.id === task.id || old.desired_state !== TaskState.SHUTDOWN) continue;
+      if (old.id === task.id || old.desired_state < TaskState.SHUTDOWN) continue;
       if (state < TaskState.ASSIGNED || state > TaskState.RUNNING) continue;
       const node = view.get('node', old.node_id);
       if (node === undefined || node.status?.state === NodeStatus_State.DOWN || changedNodes.has(node.id)) continue;

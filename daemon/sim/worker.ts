@@ -1,4 +1,5 @@
-import { simulate, SimulationFailure, type SimulationResult } from './simulate.ts';
+import type { SeedReport } from '../../raft/sim/pool.ts';
+import { simulate, SimulationFailure, type SimulationOptions, type SimulationResult } from './simulate.ts';
 
 /** What a worker process is asked for. */
 export interface SeedRequest {
@@ -6,14 +7,13 @@ export interface SeedRequest {
   durationMs: number;
 }
 
-export type SeedReport =
-  | { kind: 'passed'; seed: number; result: SimulationResult }
-  | { kind: 'failed'; seed: number; violation: string; stack: string; lines: readonly string[] };
-
-/** Runs one seed and says how it went. */
-export async function runSeed({ seed, durationMs }: SeedRequest): Promise<SeedReport> {
+/** Runs one seed and says how it went. @param watch what is told of it meanwhile. */
+export async function runSeed(
+  { seed, durationMs }: SeedRequest,
+  watch: Pick<SimulationOptions, 'onLine' | 'log'> = {},
+): Promise<SeedReport<SimulationResult>> {
   try {
-    return { kind: 'passed', seed, result: await simulate({ seed, durationMs }) };
+    return { kind: 'passed', seed, result: await simulate({ seed, durationMs, ...watch }) };
   } catch (error) {
     if (!(error instanceof SimulationFailure)) throw error;
     const stack = error.cause instanceof Error ? (error.cause.stack ?? '') : '';

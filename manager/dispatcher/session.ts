@@ -22,9 +22,9 @@ export class Session {
   readonly assignments = new Wakeup();
   /** What the newest stream of assignments has told; undefined while there is none. */
   feed: AssignmentFeed | undefined;
-  /** Replaced when the agent opens a newer stream of the same kind. */
-  messageStream = new AbortController();
-  assignmentStream = new AbortController();
+  /** Of the stream that is open, or was last; aborted when the agent opens a newer one of the same kind. */
+  messageStream: AbortController | undefined;
+  assignmentStream: AbortController | undefined;
   /** Ends the stream of reports; undefined while there is none. */
   endReports: ((reason: ShoalError) => void) | undefined;
   /** What the node's tasks use, as its agent told in this session. */

@@ -20,10 +20,8 @@ const STOCK_GRACE_PERIODS = 6;
 /** Heartbeats an agent must be able to lose before it is Down. */
 const PERIODS_WITHIN_DOWN = 3;
 
-/** Messages made for agents in one turn of the event loop: each takes some 0.1 ms. */
-export const MESSAGES_PER_TURN = 32;
-/** Streams that wait for their turn at the most: two of each agent. */
-export const STREAMS_WAITING_MAX = 100_000;
+/** Messages made for agents in one turn of the event loop (each takes some 0.1 ms), and streams that wait at the most. */
+export const MESSAGES_PACE = { perTurn: 16, waitingMax: 100_000, what: 'streams of agents' };
 
 export interface HeartbeatTimes {
   /** Mean time between two heartbeats, ms. */

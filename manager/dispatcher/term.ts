@@ -37,7 +37,7 @@ import { Orphans } from './orphans.ts';
 import { serveReports } from './report-stream.ts';
 import { stableContent, type Session } from './session.ts';
 import { Sessions } from './sessions.ts';
-import { MESSAGES_PER_TURN, STREAMS_WAITING_MAX } from './settings.ts';
+import { MESSAGES_PACE } from './settings.ts';
 import { USAGE_SINCE_VERSION, type UsageReading } from './usage.ts';
 import { copyMeta, WriteBatch, type Settled } from './write-batch.ts';
 
@@ -76,8 +76,9 @@ export class DispatcherTerm {
   readonly #sessions: Sessions;
   readonly #orphans: Orphans;
   readonly #feeds = new FeedLoad();
-  /** What concerns all agents, or their coming all at once, must not hold up consensus. */
+  /** Answers to agents that come, and what is told to all: neither holds up consensus, nor the second the first. */
   readonly #messages: TurnPacer;
+  readonly #news: TurnPacer;
   readonly #codec = new AssignmentCodec();
 
   constructor(options: DispatcherOptions) {
@@ -86,8 +87,8 @@ export class DispatcherTerm {
     this.#batch = new WriteBatch({ store, clock, log, appliedBy: options.nodeId });
     this.#sessions = new Sessions({ store, clock, random, log, batch: this.#batch, restarted, awaitMs });
     this.#orphans = new Orphans({ store, clock, log });
-    const pace = { perTurn: MESSAGES_PER_TURN, waitingMax: STREAMS_WAITING_MAX, what: 'streams of agents' };
-    this.#messages = new TurnPacer({ clock, ...pace });
+    this.#messages = new TurnPacer({ clock, ...MESSAGES_PACE });
+    this.#news = new TurnPacer({ clock, ...MESSAGES_PACE });
   }
 
   /**
@@ -116,7 +117,7 @@ export class DispatcherTerm {
   }
 
   close(): void {
-    void this.#sessions.close(() => this.#messages.turn());
+    void this.#sessions.close(() => this.#news.turn());
     this.#orphans.close();
     this.#batch.close(
       new ShoalError('Unavailable', 'this manager is no longer the leader; connect to another manager'),
@@ -131,7 +132,7 @@ export class DispatcherTerm {
   async session(call: StreamCall<SessionRequest, SessionMessage>): Promise<void> {
     const session = await this.#sessions.register(call.nodeId, call.address, call.request);
     await this.#messages.turn();
-    session.messageStream.abort(new ShoalError('Aborted', 'the agent has opened the session on another stream'));
+    session.messageStream?.abort(new ShoalError('Aborted', 'the agent has opened the session on another stream'));
     session.messageStream = new AbortController();
     const ended = AbortSignal.any([session.signal, session.messageStream.signal, call.signal]);
     let sent: Uint8Array | undefined;
@@ -147,7 +148,7 @@ export class DispatcherTerm {
         sent = content;
       }
       await session.messages.wait(ended);
-      await this.#messages.turn();
+      await this.#news.turn();
     }
     if (!call.signal.aborted) throw abortReason(ended);
   }
@@ -209,7 +210,7 @@ export class DispatcherTerm {
 
   async assignments(call: StreamCall<AssignmentsRequest, AssignmentsMessage>): Promise<void> {
     const session = this.#sessions.check(call.nodeId, call.request.session_id);
-    session.assignmentStream.abort(new ShoalError('Aborted', 'the agent has opened a newer stream of assignments'));
+    session.assignmentStream?.abort(new ShoalError('Aborted', 'the agent has opened a newer stream of assignments'));
     session.assignmentStream = new AbortController();
     const ended = AbortSignal.any([session.signal, session.assignmentStream.signal, call.signal]);
     const feed = new AssignmentFeed(call.nodeId, this.#index, session.shoalVersion >= 1, this.#feeds);

@@ -121,6 +121,45 @@ describe('a slot with a task that does not stop', () => {
   });
 });
 
+describe('a slot that was given up, and is filled again', () => {
+  const scaleTo = (replicas: number) => cluster.updateService('web', (spec) => ({ ...spec, replicated: { replicas } }));
+
+  it('lets its new task wait for the old one', async () => {
+    await start({ replicated: { replicas: 2 } });
+    const old = cluster.running('web').map((task) => task.id);
+    cluster.behaviour = (task) => (old.includes(task.id) ? undefined : obedient(task));
+    await scaleTo(0);
+    await cluster.run(500);
+    await scaleTo(3);
+    await cluster.run(2000);
+    const desired = cluster.wanted('web').map((task) => [task.slot, task.desired_state]);
+    expect(desired).toEqual([
+      [1, TaskState.READY],
+      [2, TaskState.READY],
+      [3, TaskState.RUNNING],
+    ]);
+    await cluster.changeLeader();
+    await cluster.run(1000);
+    expect(cluster.running('web')).toHaveLength(1);
+    cluster.behaviour = obedient;
+    await cluster.run(1000);
+    expect(cluster.running('web')).toHaveLength(3);
+  });
+
+  it('waits no longer than for any old task', async () => {
+    await start({ replicated: { replicas: 1 } });
+    const old = cluster.running('web').map((task) => task.id);
+    cluster.behaviour = (task) => (old.includes(task.id) ? undefined : obedient(task));
+    await scaleTo(0);
+    await cluster.run(500);
+    await scaleTo(1);
+    await cluster.run(59_000);
+    expect(cluster.running('web')).toHaveLength(0);
+    await cluster.run(2000);
+    expect(cluster.running('web')).toHaveLength(1);
+  });
+});
+
 describe('a task that was called off to make room', () => {
   it('is waited for by the one that fills its slot again', async () => {
     await start({ replicated: { replicas: 1 } });

@@ -210,6 +210,7 @@ describe('moves', () => {
           nodeId: '',
           tasks: [],
           wanted: [],
+          outgoing: [],
         })),
       };
     });

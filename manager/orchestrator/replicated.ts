@@ -16,7 +16,7 @@ import { planRebalance, rebalancedServices } from './rebalance.ts';
 import { reason } from './reasons.ts';
 import { firstDesired, superviseSlot } from './restart.ts';
 import { modeOf, readService, calledOff, type ServiceState } from './service-view.ts';
-import { isOccupied, slotsOf, slotsToGiveUp, type Slot } from './slot.ts';
+import { isOccupied, outgoing, slotsOf, slotsToGiveUp, type Slot } from './slot.ts';
 import { planUpdate } from './update.ts';
 import { newUpdateMemory, type UpdateMemory } from './update-progress.ts';
 
@@ -67,13 +67,15 @@ function numberReason(state: ServiceState, code: 'scale-up' | 'scale-down', repl
 function fill(state: ServiceState, slots: readonly Slot[], occupied: ReadonlySet<number>, count: number): Op[][] {
   const steps: Op[][] = [];
   const bySlot = new Map(slots.map((slot) => [slot.slot, slot]));
+  const gone = outgoing(state);
   const isNew = state.tasks.length === 0;
   const why = isNew
     ? reason('service-created', 'the service was created')
     : numberReason(state, 'scale-up', occupied.size + count);
   for (let slot = 1; steps.length < count; slot++) {
     if (occupied.has(slot)) continue;
-    steps.push([creation(state, { slot, nodeId: '' }, why, firstDesired(state, bySlot.get(slot)))]);
+    const desired = firstDesired(state, bySlot.get(slot), gone.has(String(slot)));
+    steps.push([creation(state, { slot, nodeId: '' }, why, desired)]);
   }
   return steps;
 }

@@ -93,10 +93,11 @@ function needsReplacement(state: ServiceState, slot: Slot, lost: Task, healthy: 
 
 /**
  * What a new task in a slot is let do at first: what was called off there (its node was away for a while) may not have
- * stopped yet, and is waited for.
+ * stopped yet, and is waited for. @param slot what there is of it, if anything. @param isTaken by tasks of a slot given up
  */
-export function firstDesired(state: ServiceState, slot: Slot | undefined): TaskState {
-  return slot !== undefined && hasStopping(state, slot) ? TaskState.READY : targetState(state.service);
+export function firstDesired(state: ServiceState, slot: Slot | undefined, isTaken = false): TaskState {
+  const waits = isTaken || (slot !== undefined && hasStopping(state, slot));
+  return waits ? TaskState.READY : targetState(state.service);
 }
 
 /** Why a task is given up and (where policy says so) replaced: it ended, or its node is lost to it. */
@@ -118,7 +119,9 @@ function replacement(state: ServiceState, slot: Slot, lost: Task, healthy: reado
   // The delay is against crash loops; the loss of a node is none.
   const waitsForLost =
     fate === 'ok' ? restartWaitMs(lost) > 0 : fate === 'drained' && !ended && isStopping(state, lost);
-  const waitsForOthers = !isStartFirst(state) && (healthy.length > 0 || hasStopping(state, slot, lost));
+  const others = Number(healthy.length > 0) + Number(hasStopping(state, slot, lost));
+  // Start-first lets two run, no more.
+  const waitsForOthers = others > Number(isStartFirst(state));
   const waits = waitsForLost || waitsForOthers;
   const desired = waits ? TaskState.READY : targetState(state.service);
   const restarts = isDirty(state, lost) ? 0 : failuresInRow(lost);
@@ -213,7 +216,8 @@ function promote(state: ServiceState, slot: Slot): Supervision {
     const older = slot.tasks.slice(0, slot.tasks.indexOf(task));
     const rival = older.some((old) => old.desired_state <= TaskState.COMPLETE && !isLeaving(state, old));
     if (rival && (!isStartFirst(state) || isSuccessor(task))) continue;
-    const at = Math.max(oldTasksGoneAtMs(state, task, older), delayOverAtMs(state, task, older.at(-1)));
+    const goneAtMs = oldTasksGoneAtMs(state, task, [...slot.outgoing, ...older]);
+    const at = Math.max(goneAtMs, delayOverAtMs(state, task, older.at(-1)));
     if (at > state.nowMs) wakeAtMs = earlier(wakeAtMs, at);
     else steps.push([{ op: 'update', task: withDesired(task, targetState(state.service)) }]);
   }

@@ -19,7 +19,11 @@ export interface Slot extends TaskPlace {
   tasks: Task[];
   /** Those that are meant to run. */
   wanted: Task[];
+  /** Of the same place, given up before, and perhaps still alive: they count for nothing, but are waited for. */
+  outgoing: readonly Task[];
 }
+
+const NONE: readonly Task[] = [];
 
 /** Oldest first. Of tasks born together the one that is meant to end came first. */
 function byAge(a: Task, b: Task): number {
@@ -29,16 +33,32 @@ function byAge(a: Task, b: Task): number {
   return a.id < b.id ? -1 : 1;
 }
 
+/** Tasks that are to be removed (of slots given up) and may still be alive, by the key of their slot. */
+export function outgoing(state: ServiceState): Map<string, Task[]> {
+  const nodeBound = isNodeBound(state.service);
+  const tasks = new Map<string, Task[]>();
+  for (const task of state.tasks) {
+    if (task.desired_state < TaskState.REMOVE || !isStopping(state, task)) continue;
+    const key = nodeBound ? task.node_id : String(task.slot);
+    const others = tasks.get(key);
+    if (others === undefined) tasks.set(key, [task]);
+    else others.push(task);
+  }
+  return tasks;
+}
+
 /** Groups a service's tasks; tasks that are to be removed do not count. */
 export function slotsOf(state: ServiceState): Slot[] {
   const nodeBound = isNodeBound(state.service);
   const slots = new Map<string, Slot>();
+  const gone = outgoing(state);
   for (const task of state.tasks) {
     if (task.desired_state >= TaskState.REMOVE) continue;
     const key = nodeBound ? task.node_id : String(task.slot);
     let slot = slots.get(key);
     if (slot === undefined) {
-      slot = { key, slot: nodeBound ? 0 : task.slot, nodeId: nodeBound ? task.node_id : '', tasks: [], wanted: [] };
+      const place = { slot: nodeBound ? 0 : task.slot, nodeId: nodeBound ? task.node_id : '' };
+      slot = { ...place, key, tasks: [], wanted: [], outgoing: gone.get(key) ?? NONE };
       slots.set(key, slot);
     }
     slot.tasks.push(task);
@@ -98,5 +118,6 @@ export function isStopping(state: ServiceState, task: Task): boolean {
 
 /** Whether a task that was called off may still be alive in a slot. */
 export function hasStopping(state: ServiceState, slot: Slot, besides?: Task): boolean {
+  if (slot.outgoing.some((task) => task !== besides)) return true;
   return slot.tasks.some((task) => task !== besides && !isWanted(task) && isStopping(state, task));
 }

@@ -126,3 +126,56 @@ describe('a pair of an update that the next one interrupts', () => {
     expect(cluster.wanted('web')).toHaveLength(2);
   });
 });
+
+describe('a start-first update while a task of the update before it has not stopped yet', () => {
+  const atWork = (): Task[] => cluster.tasks('web').filter((task) => task.status!.state === TaskState.RUNNING);
+
+  /** Tasks of the first version do not stop; each of the second runs beside one of them. */
+  const updatedOnce = async (): Promise<void> => {
+    await start({ replicated: { replicas: 2 } }, { order: START_FIRST });
+    cluster.behaviour = (task) =>
+      imageOf(task) === 'one' && task.desired_state > TaskState.COMPLETE ? undefined : obedient(task);
+    await cluster.updateService('web', withImage('two'));
+    await cluster.run(3_000);
+    expect(atWork().map(imageOf).sort()).toEqual(['one', 'one', 'two', 'two']);
+  };
+
+  it('prepares the new task, which starts when that one has stopped', async () => {
+    await updatedOnce();
+    await cluster.updateService('web', withImage('three'));
+    await cluster.run(2_000);
+    expect(atWork().map(imageOf).sort()).toEqual(['one', 'one', 'two', 'two']);
+    const fresh = cluster.wanted('web').filter((task) => imageOf(task) === 'three');
+    expect(fresh.map((task) => task.desired_state)).toEqual([TaskState.READY, TaskState.READY]);
+    cluster.behaviour = obedient;
+    await cluster.run(5_000);
+    expect(cluster.running('web').map(imageOf)).toEqual(['three', 'three']);
+    expect(state()).toBe(UpdateStatus_UpdateState.COMPLETED);
+  });
+
+  it('has the replacement of a new task that failed wait for it, too', async () => {
+    await updatedOnce();
+    let failing = true;
+    const before = cluster.behaviour;
+    cluster.behaviour = (task) =>
+      failing && imageOf(task) === 'three' && task.desired_state <= TaskState.COMPLETE
+        ? { state: TaskState.FAILED, err: 'no' }
+        : before(task);
+    await cluster.updateService('web', (spec) => ({
+      ...withImage('three')(spec),
+      task: {
+        ...withImage('three')(spec).task!,
+        restart: { condition: 2, delay: null, max_attempts: 0, window: null },
+      },
+      update: {
+        ...spec.update!,
+        failure_action: UpdateConfig_FailureAction.CONTINUE,
+        monitor: { seconds: 60, nanos: 0 },
+      },
+    }));
+    await cluster.run(200);
+    failing = false;
+    await cluster.run(20_000);
+    expect(atWork().map(imageOf).sort()).toEqual(['one', 'one', 'two', 'two']);
+  });
+});

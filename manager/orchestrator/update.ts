@@ -84,12 +84,13 @@ function begin(state: ServiceState, slot: Slot, stale: readonly Task[], settings
   // Where another update was interrupted there may be two; one is enough to serve until the new task runs.
   const kept = stale.filter((task) => isHealthy(state, task)).slice(-1);
   const dropped = stale.filter((task) => !kept.includes(task));
-  const stopping = slot.tasks.some(
+  const alive = slot.tasks.filter(
     (task) => observed(task) >= TaskState.ASSIGNED && observed(task) <= TaskState.RUNNING,
   );
-  // Stop-first prepares the new task (image, container) while the old one still serves.
-  const waits = stopping && !(settings.startFirst && kept.length > 0);
-  const desired = waits ? TaskState.READY : targetState(state.service);
+  // Stop-first prepares the new task (image, container) while the old one still serves; start-first lets two run, but not
+  // beside a third that was called off before and has not stopped.
+  const inTheWay = settings.startFirst ? alive.filter((task) => !kept.includes(task)) : alive;
+  const desired = inTheWay.length > 0 ? TaskState.READY : targetState(state.service);
   return [{ op: 'create', task: newTask(state, slot, updateReason(state), desired) }, ...shutDown(state, dropped)];
 }
 

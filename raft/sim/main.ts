@@ -1,121 +1,18 @@
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-import { loadMachine, storePath, usesStore } from './machine.ts';
-import { buildProgram, runSeeds } from './pool.ts';
-import { simulate, SimulationFailure } from './simulate.ts';
+import { storePath, usesStore } from './machine.ts';
+import { buildProgram } from './program.ts';
+import { ROOT, runWorld } from './runner.ts';
 import { Totals } from './table.ts';
-import type { SeedReport } from './worker.ts';
+import { runSeed } from './worker.ts';
 
-const USAGE = `usage: npm run sim -- [--seed N] [--seeds COUNT] [--minutes M] [--jobs J] [--verbose]
-  --seed N       the seed, or the first of them (default 1)
-  --seeds COUNT  so many seeds from there on, in worker processes (default 1)
-  --minutes M    virtual time with faults for each (default 5)
-  --jobs J       worker processes (default: one for each core)
-  --verbose      says everything that happens to one seed`;
-
-const root = join(fileURLToPath(import.meta.url), '../../..');
-
-interface Choice {
-  seed: number;
-  seeds: number;
-  minutes: number;
-  jobs: number;
-  verbose: boolean;
-}
-
-function parse(): Choice | undefined {
-  const { values } = parseArgs({
-    options: {
-      seed: { type: 'string', default: '1' },
-      seeds: { type: 'string', default: '1' },
-      minutes: { type: 'string', default: '5' },
-      jobs: { type: 'string', default: String(availableParallelism()) },
-      verbose: { type: 'boolean', default: false },
-    },
-  });
-  const choice = {
-    seed: Number(values.seed),
-    seeds: Number(values.seeds),
-    minutes: Number(values.minutes),
-    jobs: Number(values.jobs),
-    verbose: values.verbose,
-  };
-  const whole = [choice.seed, choice.seeds, choice.jobs].every((value) => Number.isSafeInteger(value) && value >= 0);
-  return whole && choice.seeds > 0 && choice.jobs > 0 && choice.minutes > 0 ? choice : undefined;
-}
-
-function say(text: string): void {
-  process.stdout.write(`${text}\n`);
-}
-
-function replayCommand(seed: number, minutes: number): string {
-  return `npm run sim -- --seed ${seed} --minutes ${minutes}`;
-}
-
-function sayFailure(seed: number, violation: string, stack: string, lines: readonly string[], minutes: number): void {
-  say(lines.join('\n'));
-  say(`\nseed ${seed} failed: ${violation}`);
-  if (stack !== '') say(stack.split('\n').slice(1, 8).join('\n'));
-  say(`\nrun it again: ${replayCommand(seed, minutes)}`);
-}
-
-/** One seed in this process, so that a debugger sees it. */
-async function one({ seed, minutes, verbose }: Choice): Promise<boolean> {
-  const totals = new Totals();
-  const store = usesStore(seed) ? storePath(root) : undefined;
-  const machine = store === undefined ? {} : { machine: await loadMachine(join(root, store)) };
-  try {
-    const onLine = verbose ? { onLine: say } : {};
-    const result = await simulate({ seed, durationMs: minutes * 60_000, ...machine, ...onLine });
-    totals.add(result);
-    say(totals.text());
-    say(`seed ${seed} passed; hash of all events ${result.hash.toString(16).padStart(8, '0')}`);
-    return true;
-  } catch (error) {
-    if (!(error instanceof SimulationFailure)) throw error;
-    const stack = error.cause instanceof Error ? (error.cause.stack ?? '') : '';
-    sayFailure(seed, error.message, stack, verbose ? [] : error.lines, minutes);
-    return false;
-  }
-}
-
-async function many({ seed, seeds, minutes, jobs }: Choice): Promise<boolean> {
-  const program = await buildProgram(root, join(root, 'node_modules'));
-  const totals = new Totals();
-  const startedMs = performance.now();
-  let ended = 0;
-  let failed = false;
-  const onReport = (report: SeedReport): boolean => {
-    ended++;
-    if (report.kind === 'passed') totals.add(report.result);
-    else {
-      failed = true;
-      sayFailure(report.seed, report.violation, report.stack, report.lines, minutes);
-    }
-    if (ended % 10 === 0) {
-      const seconds = Math.round((performance.now() - startedMs) / 1000);
-      process.stderr.write(`${ended} of ${seeds} seeds, ${totals.hours.toFixed(1)} simulated hours in ${seconds} s\n`);
-    }
-    return !failed;
-  };
-  try {
-    const all = Array.from({ length: seeds }, (_, i) => seed + i);
-    await runSeeds({ program, seeds: all, durationMs: minutes * 60_000, jobs, onReport });
-  } finally {
-    program.remove();
-  }
-  say(totals.text());
-  const seconds = (performance.now() - startedMs) / 1000;
-  say(`${failed ? 'FAILED' : 'no violation'}; ${seconds.toFixed(0)} s of wall time with ${jobs} process(es)`);
-  return !failed;
-}
-
-const choice = parse();
-if (choice === undefined) {
-  process.stderr.write(`${USAGE}\n`);
-  process.exit(2);
-}
-const passed = await (choice.seeds === 1 ? one(choice) : many(choice));
-if (!passed) process.exit(1);
+await runWorld({
+  command: 'npm run sim -- --only raft',
+  logLevels: [],
+  runHere: ({ seed, durationMs, onLine }) => {
+    const store = usesStore(seed) ? storePath(ROOT) : undefined;
+    const machine = store === undefined ? {} : { machine: join(ROOT, store) };
+    return runSeed({ seed, durationMs, ...machine }, onLine);
+  },
+  build: buildProgram,
+  totals: () => new Totals(),
+});

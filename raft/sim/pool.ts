@@ -3,17 +3,20 @@ import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
-import { storePath, usesStore } from './machine.ts';
-import type { SeedReport, SeedRequest } from './worker.ts';
 
 /** Memory that a worker's old objects may take, MB: a seed needs far less. */
 const WORKER_MB = 1024;
 
+/** What a worker process says of one seed. */
+export type SeedReport<Result> =
+  | { kind: 'passed'; seed: number; result: Result }
+  | { kind: 'failed'; seed: number; violation: string; stack: string; lines: readonly string[] };
+
 /** A program that runs seeds, built from one state of the sources. */
-export interface SeedProgram {
+export interface SeedProgram<Request> {
+  /** It answers each request with a `SeedReport`. */
   path: string;
-  /** The built module of the managers' store, if the sources have it. */
-  store: string | undefined;
+  request(seed: number, durationMs: number): Request;
   remove(): void;
 }
 
@@ -46,44 +49,26 @@ export async function bundle(
   return { directory, remove: () => rmSync(directory, { recursive: true, force: true }) };
 }
 
-/**
- * Builds worker.ts of a copy of the sources. @param root holds raft/, base/, proto/.
- * @param modules its node_modules.
- */
-export async function buildProgram(root: string, modules: string): Promise<SeedProgram> {
-  const store = storePath(root);
-  const entryPoints = { worker: 'raft/sim/worker.ts', ...(store === undefined ? {} : { store }) };
-  const { directory, remove } = await bundle(root, modules, entryPoints);
-  return {
-    path: join(directory, 'worker.mjs'),
-    store: store === undefined ? undefined : join(directory, 'store.mjs'),
-    remove,
-  };
-}
-
-export interface SeedRun {
-  program: SeedProgram;
-  seeds: readonly number[];
+export interface SeedRun<Request, Result> {
+  program: SeedProgram<Request>;
+  /** The first seed, and how many from there on. */
+  first: number;
+  count: number;
   durationMs: number;
   /** Worker processes at once. */
   jobs: number;
   /** Called as each seed ends, in any order; false gives up those that are left. */
-  onReport(report: SeedReport): boolean;
+  onReport(report: SeedReport<Result>): boolean;
 }
 
 /** Runs seeds in worker processes. */
-export async function runSeeds(run: SeedRun): Promise<void> {
-  const { program, seeds, jobs, onReport } = run;
-  const requests = seeds.map((seed) => request(run, seed));
-  await runWorkers<SeedRequest, SeedReport>({ path: program.path, requests, jobs, onReport });
+export async function runSeeds<Request extends { seed: number }, Result>(run: SeedRun<Request, Result>): Promise<void> {
+  const { program, first, count, durationMs, jobs, onReport } = run;
+  const requests = Array.from({ length: count }, (_, i) => program.request(first + i, durationMs));
+  await runWorkers<Request, SeedReport<Result>>({ path: program.path, requests, jobs, onReport });
 }
 
-function request({ program, durationMs }: SeedRun, seed: number): SeedRequest {
-  const machine = usesStore(seed) && program.store !== undefined ? { machine: program.store } : {};
-  return { seed, durationMs, ...machine };
-}
-
-export interface WorkerRun<Request, Report> {
+interface WorkerRun<Request, Report> {
   /** Program that answers each message with one. */
   path: string;
   requests: readonly Request[];
@@ -94,9 +79,7 @@ export interface WorkerRun<Request, Report> {
 }
 
 /** Has requests answered by worker processes. */
-export async function runWorkers<Request extends { seed: number }, Report>(
-  run: WorkerRun<Request, Report>,
-): Promise<void> {
+async function runWorkers<Request extends { seed: number }, Report>(run: WorkerRun<Request, Report>): Promise<void> {
   const waiting = [...run.requests];
   const workers = Array.from({ length: Math.min(run.jobs, waiting.length) }, () => work(run, waiting));
   await Promise.all(workers);

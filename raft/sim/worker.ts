@@ -1,4 +1,5 @@
 import { loadMachine } from './machine.ts';
+import type { SeedReport } from './pool.ts';
 import { simulate, SimulationFailure, type SimulationResult } from './simulate.ts';
 
 /** What a worker process is asked for. */
@@ -9,20 +10,20 @@ export interface SeedRequest {
   machine?: string;
 }
 
-export type SeedReport =
-  | { kind: 'passed'; seed: number; result: SimulationResult }
-  | { kind: 'failed'; seed: number; violation: string; stack: string; lines: readonly string[] };
-
-/** Runs one seed and says how it went. */
-export async function runSeed(request: SeedRequest): Promise<SeedReport> {
+/** Runs one seed and says how it went. @param onLine called with each line of the journal. */
+export async function runSeed(
+  request: SeedRequest,
+  onLine?: (line: string) => void,
+): Promise<SeedReport<SimulationResult>> {
   const { seed, durationMs } = request;
   const machine = request.machine === undefined ? {} : { machine: await loadMachine(request.machine) };
+  const watch = onLine === undefined ? {} : { onLine };
   try {
-    return { kind: 'passed', seed, result: await simulate({ seed, durationMs, ...machine }) };
+    return { kind: 'passed', seed, result: await simulate({ seed, durationMs, ...machine, ...watch }) };
   } catch (error) {
     if (!(error instanceof SimulationFailure)) throw error;
-    const cause = error.cause instanceof Error ? error.cause : error;
-    return { kind: 'failed', seed, violation: cause.message, stack: cause.stack ?? '', lines: error.lines };
+    const stack = error.cause instanceof Error ? (error.cause.stack ?? '') : '';
+    return { kind: 'failed', seed, violation: error.message, stack, lines: error.lines };
   }
 }
 
