@@ -138,6 +138,21 @@ describe('group commit', () => {
     expect(store.view().get('service', 'c')).toBeUndefined();
   });
 
+  it('lets what somebody waits for go first, but keeps nothing waiting for ever', async () => {
+    const clock = new VirtualClock(5000);
+    const store = createMemoryStore({ clock });
+    const order: string[] = [];
+    const add = (name: string, urgent: boolean): Promise<void> =>
+      store.update((tx) => {
+        clock.advance(BATCH_MS_MAX);
+        order.push(name);
+        tx.create('service', aService(name));
+      }, urgent);
+    const all = [add('a', false), add('b', false), add('c', false), add('u', true), add('v', true)];
+    await Promise.all(all);
+    expect(order).toEqual(['u', 'a', 'v', 'b', 'c']);
+  });
+
   it('starts another entry when running its transactions took long', async () => {
     const clock = new VirtualClock(5000);
     const store = createMemoryStore({ clock });

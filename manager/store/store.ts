@@ -101,6 +101,7 @@ class RaftStore implements ReplicatedStore {
   #tables = new TableSet();
   #index = 0;
   #waiting: Waiting[] = [];
+  #urgent: Waiting[] = [];
   #inFlight: InFlight | undefined;
   #scheduled = false;
   #closed = false;
@@ -125,20 +126,25 @@ class RaftStore implements ReplicatedStore {
     return this.#watch.subscribe();
   }
 
-  update<T>(run: (tx: Transaction) => T): Promise<T> {
+  update<T>(run: (tx: Transaction) => T, urgent = false): Promise<T> {
     if (this.#closed || !this.#options.proposer.isLeader()) return Promise.reject(unavailable(NO_LEADER_MESSAGE));
-    if (this.#waiting.length >= UPDATES_WAITING_MAX) {
+    const queue = urgent ? this.#urgent : this.#waiting;
+    if (queue.length >= UPDATES_WAITING_MAX) {
       return Promise.reject(unavailable(`${UPDATES_WAITING_MAX} changes are already waiting; try again later`));
     }
     return new Promise<T>((resolve, reject) => {
-      this.#waiting.push({ run, resolve, reject });
+      queue.push({ run, resolve, reject });
       this.#schedule();
     });
   }
 
+  get #queued(): number {
+    return this.#urgent.length + this.#waiting.length;
+  }
+
   /** Starts a batch a microtask later, so that updates made together go together. */
   #schedule(): void {
-    if (this.#scheduled || this.#inFlight !== undefined || this.#waiting.length === 0) return;
+    if (this.#scheduled || this.#inFlight !== undefined || this.#queued === 0) return;
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
@@ -149,21 +155,24 @@ class RaftStore implements ReplicatedStore {
   #startBatch(): void {
     if (this.#inFlight !== undefined) return;
     if (this.#closed || !this.#options.proposer.isLeader()) {
-      for (const { reject } of this.#waiting.splice(0)) reject(unavailable(NO_LEADER_MESSAGE));
+      this.#rejectWaiting(NO_LEADER_MESSAGE);
       return;
     }
     const batch = new Batch(this.#tables, this.#index);
     const settle: InFlight['settle'] = [];
-    let taken = 0;
     const { clock, batchChangesMax = BATCH_CHANGES_MAX } = this.#options;
     const endMs = clock.monotonic() + BATCH_MS_MAX;
-    for (const waiting of this.#waiting) {
-      if (batch.bytes >= BATCH_BYTES_MAX || batch.size >= batchChangesMax) break;
-      if (taken > 0 && clock.monotonic() >= endMs) break;
-      taken++;
-      settle.push(this.#runOne(batch, waiting));
+    for (const queue of [this.#urgent, this.#waiting]) {
+      let taken = 0;
+      for (const waiting of queue) {
+        if (batch.bytes >= BATCH_BYTES_MAX || batch.size >= batchChangesMax) break;
+        // One of each queue goes in any case: neither keeps the other waiting for ever.
+        if (taken > 0 && clock.monotonic() >= endMs) break;
+        taken++;
+        settle.push(this.#runOne(batch, waiting));
+      }
+      queue.splice(0, taken);
     }
-    this.#waiting.splice(0, taken);
     const actions = batch.encodedActions();
     if (actions.length === 0) {
       for (const end of settle) end(undefined);
@@ -213,6 +222,10 @@ class RaftStore implements ReplicatedStore {
         this.#land(flight, error instanceof ShoalError ? error : unavailable(errorMessage(error)));
       },
     );
+  }
+
+  #rejectWaiting(message: string): void {
+    for (const { reject } of [...this.#urgent.splice(0), ...this.#waiting.splice(0)]) reject(unavailable(message));
   }
 
   #land(flight: InFlight, failure: unknown): void {
@@ -265,7 +278,7 @@ class RaftStore implements ReplicatedStore {
 
   close(): void {
     this.#closed = true;
-    for (const { reject } of this.#waiting.splice(0)) reject(unavailable('the manager is stopping'));
+    this.#rejectWaiting('the manager is stopping');
     if (this.#inFlight !== undefined) this.#land(this.#inFlight, unavailable('the manager is stopping'));
     this.#watch.close();
   }

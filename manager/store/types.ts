@@ -77,9 +77,10 @@ export interface Store {
    * Runs `run` against the newest state and commits what it wrote through raft; resolves when it is applied here.
    * `run` is synchronous, may be called once only, and must draw no conclusion from a rejected update. When it throws, nothing is written
    * and the error is passed on.
+   * @param urgent somebody waits for it: it goes before what the leader does of its own accord.
    * @throws ShoalError Unavailable when this manager is not the leader or the cluster has no quorum.
    */
-  update<T>(run: (tx: Transaction) => T): Promise<T>;
+  update<T>(run: (tx: Transaction) => T, urgent?: boolean): Promise<T>;
   /** Commits from now on. A slow reader is cut off (`overflowed`) and must read everything anew. */
   watch(): Subscription<Commit>;
 }
