@@ -48,6 +48,13 @@ function shoalProgram(): string {
   return join(dir, 'bin', 'shoal');
 }
 
+/** The words that start the program with the running node, and with the flags of its first line. */
+function shoalWords(): string[] {
+  const program = shoalProgram();
+  const [first = ''] = readFileSync(program, 'utf8').split('\n', 1);
+  return [process.execPath, ...(/ node( .*)?$/.exec(first)?.[1] ?? '').split(' ').filter(Boolean), program];
+}
+
 export class Host {
   readonly #options: HostOptions;
 
@@ -122,7 +129,7 @@ export class Host {
     const pidFile = join(this.#runDir, 'daemon.pid');
     rmSync(pidFile, { force: true });
     const daemon = [
-      ...[process.execPath, shoalProgram(), 'daemon', '--data-root', join(names.hostDataDir(host), 'shoal')],
+      ...[...shoalWords(), 'daemon', '--data-root', join(names.hostDataDir(host), 'shoal')],
       ...['--exec-root', this.#execDir, '--pidfile', pidFile, '-H', this.dockerHost],
       ...['--cgroup-parent', `/${this.#cgroup}/containers`, '--insecure-registry', subnet],
       ...['--swarm-default-advertise-addr', address, ...daemonFlags],
