@@ -8,11 +8,15 @@ import {
   UpdateStatus_UpdateState,
   type Task,
 } from '../../proto/index.ts';
+import { must } from '../../base/index.ts';
 import { aNode, aService } from '../store/testing.ts';
+import type { Decision } from './driver.ts';
 import { orchestratorDuties } from './index.ts';
 import { reason } from './reasons.ts';
-import { calledOff } from './service-view.ts';
+import { decideReplicated } from './replicated.ts';
+import { calledOff, readService } from './service-view.ts';
 import { obedient, TestCluster, withImage } from './testing.ts';
+import { newUpdateMemory, type UpdateMemory } from './update-progress.ts';
 
 let cluster: TestCluster;
 
@@ -123,5 +127,38 @@ describe.each([
     await cluster.setNode(victim.node_id, { state: NodeStatus_State.READY });
     await cluster.changeLeader();
     await completes();
+  });
+});
+
+describe('a step of an update that was decided but never written', () => {
+  it('does not keep the update from its end', async () => {
+    // A leader decides twice, the second time in the transaction: by then the allocator may have given the task the new
+    // endpoint, and it follows its service.
+    const quiet = new TestCluster(orchestratorDuties);
+    const newId = (): string => quiet.newId();
+    const service = aService('web', { spec: { replicated: { replicas: 1 }, task: { container: { image: 'one' } } } });
+    const decide = (memory: UpdateMemory) =>
+      decideReplicated(must(readService(quiet.store.view(), 'web', quiet.clock.now(), newId), 'service'), memory);
+    const write = ({ steps }: Decision) =>
+      quiet.store.update((tx) => {
+        for (const op of steps.flat()) {
+          if (op.op === 'create') tx.create('task', op.task);
+          if (op.op === 'update-service') tx.update('service', op.service);
+        }
+      });
+    const memory = newUpdateMemory();
+    await quiet.store.update((tx) => tx.create('service', service));
+    await write(decide(memory));
+    await quiet.clock.advanceAsync(1_000);
+    await quiet.updateService('web', withImage('two'));
+    await write(decide(memory));
+    expect(decide(memory).steps.flat()).toMatchObject([{ op: 'create' }, { op: 'update' }]);
+    const status = (task: Task) => ({ ...task.status!, state: TaskState.RUNNING });
+    await quiet.store.update((tx) => {
+      const spec_version = tx.get('service', 'web')!.spec_version;
+      for (const task of tx.list('task')) tx.update('task', { ...task, spec_version, status: status(task) });
+    });
+    await write(decide(memory));
+    expect(quiet.service('web').update_status?.state).toBe(UpdateStatus_UpdateState.COMPLETED);
   });
 });

@@ -89,7 +89,11 @@ export function remember(
 function rememberSlot(state: ServiceState, slot: Slot, settings: UpdateSettings, memory: UpdateMemory): void {
   const brought = broughtTasks(state, slot);
   const first = brought[0];
-  if (first === undefined) return;
+  if (first === undefined) {
+    // Nothing came of it: what is decided is decided anew when it is written, and may be no more to be done by then.
+    memory.begun.delete(slot.key);
+    return;
+  }
   // A new task after one that it replaces was begun by us, or by the leader before us; one after none fills a new slot.
   const replaced = slot.tasks.slice(0, slot.tasks.indexOf(first));
   if (replaced.some((task) => isDirty(state, task))) memory.begun.add(slot.key);
