@@ -1,10 +1,13 @@
 import { fork, type ChildProcess } from 'node:child_process';
+import { setPriority } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { ShoalError, systemClock } from '../../base/index.ts';
 import type { HostOrder, HostReport } from './protocol.ts';
 
 const POLL_MS = 20;
+/** Agents have machines of their own; on this one, which they share with the managers, these go first. */
+const AGENTS_NICE = 10;
 
 /** Bundles the agents' program into `dir`. */
 export async function buildAgentHost(root: string, dir: string): Promise<string> {
@@ -29,6 +32,7 @@ export class AgentHosts {
   constructor(program: string, processes: number) {
     for (let i = 0; i < processes; i++) {
       const child = fork(program, [], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], serialization: 'advanced' });
+      if (child.pid !== undefined) setPriority(child.pid, AGENTS_NICE);
       child.on('message', (report) => {
         this.#reports[i] = report as HostReport;
       });
