@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { VirtualClock, type Clock } from '../../base/index.ts';
+import { Cluster } from '../../proto/index.ts';
 import { Deadline } from './session.ts';
+import { heartbeatTimes } from './settings.ts';
 
 describe('deadline', () => {
   it('expires once, at the time it was moved to', () => {
@@ -36,5 +38,18 @@ describe('deadline', () => {
     virtual.advance(1);
     expect(expired).toBe(1);
     deadline.cancel();
+  });
+});
+
+describe('the time between heartbeats', () => {
+  it('grows with thousands of agents, never beyond a third of the silence that means Down', () => {
+    expect(heartbeatTimes(undefined, true, 2_500)).toEqual({ periodMs: 1000, downAfterMs: 5000 });
+    expect(heartbeatTimes(undefined, true, 3_000)).toEqual({ periodMs: 1200, downAfterMs: 5000 });
+    expect(heartbeatTimes(undefined, true, 100_000)).toEqual({ periodMs: 5000 / 3, downAfterMs: 5000 });
+  });
+
+  it('is what the cluster sets, however many there are', () => {
+    const cluster = Cluster.create({ spec: { dispatcher: { heartbeat_period: { seconds: 2, nanos: 0 } } } });
+    expect(heartbeatTimes(cluster, true, 100_000)).toEqual({ periodMs: 2000, downAfterMs: 6000 });
   });
 });

@@ -137,7 +137,7 @@ export class Sessions {
   }
 
   #times(session: Session): HeartbeatTimes {
-    return heartbeatTimes(this.#cluster(), session.shoalVersion >= 1);
+    return heartbeatTimes(this.#cluster(), session.shoalVersion >= 1, this.#sessions.size);
   }
 
   #limit(nodeId: string): void {

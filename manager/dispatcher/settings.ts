@@ -20,6 +20,12 @@ const STOCK_GRACE_PERIODS = 6;
 /** Heartbeats an agent must be able to lose before it is Down. */
 const PERIODS_WITHIN_DOWN = 3;
 
+/**
+ * Agents for which the leader has time at the usual period; with more, and where the cluster sets no period, it grows in
+ * proportion, but never so far that an agent could not lose heartbeats (PERIODS_WITHIN_DOWN).
+ */
+const AGENTS_AT_USUAL_PERIOD = 2500;
+
 /** Messages made for agents in one turn of the event loop (each takes some 0.1 ms), and streams that wait at the most. */
 export const MESSAGES_PACE = { perTurn: 16, waitingMax: 100_000, what: 'streams of agents' };
 
@@ -33,17 +39,19 @@ export interface HeartbeatTimes {
 /**
  * Heartbeat timing of one agent. A period longer than a third of an explicit `down_after` is shortened to it, so that
  * no setting makes healthy nodes flap; without an explicit `down_after` a long period stretches it.
+ * @param agents how many there are.
  */
-export function heartbeatTimes(cluster: Cluster | undefined, shoal: boolean): HeartbeatTimes {
+export function heartbeatTimes(cluster: Cluster | undefined, shoal: boolean, agents = 0): HeartbeatTimes {
   const dispatcher = cluster?.spec?.dispatcher;
   const wanted = durationToMs(dispatcher?.heartbeat_period, 0);
   if (!shoal) {
     const periodMs = Math.max(STOCK_PERIOD_MS, wanted);
     return { periodMs, downAfterMs: periodMs * STOCK_PERIODS_MISSED };
   }
-  const periodMs = wanted > 0 ? wanted : SHOAL_PERIOD_MS;
+  const usualMs = SHOAL_PERIOD_MS * Math.max(1, agents / AGENTS_AT_USUAL_PERIOD);
+  const periodMs = wanted > 0 ? wanted : usualMs;
   const explicit = durationToMs(dispatcher?.down_after, 0);
-  const downAfterMs = explicit > 0 ? explicit : Math.max(SHOAL_DOWN_AFTER_MS, periodMs * PERIODS_WITHIN_DOWN);
+  const downAfterMs = explicit > 0 ? explicit : Math.max(SHOAL_DOWN_AFTER_MS, wanted * PERIODS_WITHIN_DOWN);
   return { periodMs: Math.min(periodMs, downAfterMs / PERIODS_WITHIN_DOWN), downAfterMs };
 }
 
