@@ -11,9 +11,16 @@ export interface Leg {
   kind: 'local' | 'overlay' | 'ingress' | 'gateway';
   /** Without mask. */
   address: string;
+  /** Without mask; left out when there is none. */
+  address6?: string;
   mac: string;
-  /** The end in the bridge. */
+  /** The end in the bridge; empty for a macvlan, which has one end only. */
   hostLink: string;
+  /** Its name in the container. */
+  interfaceName?: string;
+  /** Next hops when this leg may carry the default route; empty or left out: it may not. */
+  gateway?: string;
+  gateway6?: string;
 }
 
 /** All that must be known of a sandbox to take it over after a restart. */
@@ -23,6 +30,8 @@ export interface SandboxRecord {
   legs: Leg[];
   /** Address of the leg that carries the default route; empty when there is none. */
   defaultAddress: string;
+  /** The same for IPv6; left out when there is none. */
+  defaultAddress6?: string;
   drained: boolean;
 }
 
@@ -104,7 +113,11 @@ export class NetworkStore {
 
   loadNetworks(): LocalNetwork[] {
     const text = readFileIfExists(this.#networks);
-    return text === undefined ? [] : (JSON.parse(text) as LocalNetwork[]);
+    if (text === undefined) return [];
+    // Files of earlier versions lack what came later.
+    const addresses = { subnet6: '', gateway6: '', ipRange: '', ipRange6: '', auxAddresses: {} };
+    const later = { ...addresses, userSubnet: false, attachable: false };
+    return (JSON.parse(text) as (LocalNetwork & Partial<typeof later>)[]).map((network) => ({ ...later, ...network }));
   }
 
   saveNetworks(networks: readonly LocalNetwork[]): void {
