@@ -11,6 +11,8 @@ export interface Leg {
   kind: 'local' | 'overlay' | 'ingress' | 'gateway';
   /** Without mask. */
   address: string;
+  /** IPv6, without mask; absent when the leg has none. */
+  address6?: string;
   mac: string;
   /** The end in the bridge. */
   hostLink: string;
