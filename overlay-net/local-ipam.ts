@@ -1,6 +1,7 @@
-import { isIPv4, isIPv6 } from 'node:net';
 import { invalidArgument } from '../base/index.ts';
+import { isAddress } from './ip.ts';
 import { formatIp, parseIp } from './ip4.ts';
+import { formatIp6, parseIp6 } from './ip6.ts';
 
 /** A subnet of either family; addresses are plain numbers of 32 or 128 bits. */
 export interface Subnet {
@@ -12,30 +13,13 @@ export interface Subnet {
 
 /** An address of either family as a number. @throws ShoalError InvalidArgument */
 export function addressValue(text: string): bigint {
-  if (isIPv4(text)) return BigInt(parseIp(text));
-  if (!isIPv6(text) || text.includes('%')) throw invalidArgument(`invalid IP address: ${text}`);
-  const dotted = /^(.*:)(\d+\.\d+\.\d+\.\d+)$/.exec(text);
-  const low = dotted === null ? 0 : parseIp(dotted[2] ?? '');
-  const plain = dotted === null ? text : `${dotted[1]}${(low >>> 16).toString(16)}:${(low & 0xffff).toString(16)}`;
-  const [head = '', tail] = plain.split('::');
-  const words = (part: string): string[] => (part === '' ? [] : part.split(':'));
-  const [first, last] = [words(head), words(tail ?? '')];
-  const middle = tail === undefined ? [] : Array<string>(8 - first.length - last.length).fill('0');
-  return [...first, ...middle, ...last].reduce((value, word) => (value << 16n) | BigInt(`0x${word}`), 0n);
+  if (!isAddress(text)) throw invalidArgument(`invalid IP address: ${text}`);
+  return text.includes(':') ? parseIp6(text) : BigInt(parseIp(text));
 }
 
 /** The address in its usual form (IPv6: RFC 5952). */
 export function addressText(value: bigint, bits: number): string {
-  if (bits === 32) return formatIp(Number(value));
-  const words = Array.from({ length: 8 }, (_, i) => Number((value >> BigInt(112 - 16 * i)) & 0xffffn));
-  let [at, best] = [-1, 1];
-  for (let i = 0; i < 8; i++) {
-    let run = 0;
-    while (words[i + run] === 0) run++;
-    if (run > best) [at, best] = [i, run];
-  }
-  const hex = (part: number[]): string => part.map((word) => word.toString(16)).join(':');
-  return at < 0 ? hex(words) : `${hex(words.slice(0, at))}::${hex(words.slice(at + best))}`;
+  return bits === 32 ? formatIp(Number(value)) : formatIp6(value);
 }
 
 /** `address/length` of either family; what lies below the mask is kept in `host`. @throws ShoalError InvalidArgument */
@@ -43,7 +27,7 @@ export function parseSubnet(text: string, what = 'subnet'): Subnet & { host: big
   const [address = '', digits = ''] = text.split('/');
   const bits = address.includes(':') ? 128 : 32;
   const length = Number(digits);
-  if (!/^\d{1,3}$/.test(digits) || length > bits || (!isIPv4(address) && !isIPv6(address))) {
+  if (!/^\d{1,3}$/.test(digits) || length > bits || !isAddress(address)) {
     throw invalidArgument(`invalid ${what} ${text}: invalid CIDR block notation`);
   }
   const value = addressValue(address);

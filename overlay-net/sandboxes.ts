@@ -7,7 +7,7 @@ import { hash32 } from './ingress-wiring.ts';
 import { isNamespace, type Kernel, type Op } from './kernel/index.ts';
 import type { Overlays } from './overlays.ts';
 import { BRIDGE_LINK, DEFAULT_MTU } from './plan.ts';
-import type { Leg, NetworkStore, SandboxRecord } from './store.ts';
+import type { Leg, LegOps, NetworkStore, SandboxRecord } from './store.ts';
 import type { EndpointResult, EndpointSpec, LocalNetwork, PublishedPort, SandboxSpec } from './types.ts';
 
 export interface SandboxBuilderOptions {
@@ -161,6 +161,7 @@ export class SandboxBuilder {
     if (carrier6?.interfaceName !== undefined && carrier6.gateway6) {
       ops.push({ kind: 'route', to: '::/0', via: carrier6.gateway6, dev: carrier6.interfaceName });
     }
+    record.routes = ops;
     if (ops.length > 0) await kernel.apply(namespace, ops);
     record.defaultAddress = carrier?.address ?? '';
     if (carrier6?.address6 === undefined) delete record.defaultAddress6;
@@ -293,45 +294,57 @@ export class SandboxBuilder {
   }
 
   async #connect(namespace: string, planned: PlannedLeg): Promise<void> {
-    const { leg, result, bridge, mtu, isolated, parent } = planned;
+    const { leg, result, bridge, mtu, isolated, parent, bridgeNamespace } = planned;
     const { interfaceName: name } = result;
-    if (parent === '') {
-      const ops: Op[] = [
-        // A former life's link of this name would lead nowhere.
-        { kind: 'link-del', name: leg.hostLink },
-        {
-          kind: 'veth',
-          name: leg.hostLink,
-          mtu,
-          master: bridge,
-          isolated,
-          // A container may reach itself by a published port; where bridges call netfilter, that never leaves the port.
-          hairpin: leg.kind === 'local' || leg.kind === 'gateway',
-          peer: { name, mac: leg.mac, namespace },
-        },
-      ];
-      if (leg.kind === 'overlay' || leg.kind === 'ingress') {
-        ops.push({ kind: 'fdb', dev: leg.hostLink, mac: leg.mac, self: false, master: true });
-      }
-      await this.#o.kernel.apply(planned.bridgeNamespace, ops);
-    } else {
-      await this.#o.kernel.apply(null, [{ kind: 'macvlan', name, parent, namespace, mac: leg.mac }]);
+    const outer: Op[] = [
+      // A former life's link of this name would lead nowhere.
+      { kind: 'link-del', name: leg.hostLink },
+      {
+        kind: 'veth',
+        name: leg.hostLink,
+        mtu,
+        master: bridge,
+        isolated,
+        // A container may reach itself by a published port; where bridges call netfilter, that never leaves the port.
+        hairpin: leg.kind === 'local' || leg.kind === 'gateway',
+        peer: { name, mac: leg.mac, namespace },
+      },
+    ];
+    if (leg.kind === 'overlay' || leg.kind === 'ingress') {
+      outer.push({ kind: 'fdb', dev: leg.hostLink, mac: leg.mac, self: false, master: true });
     }
-    const inside: Op[] = [
+    const single: Op[] = [{ kind: 'macvlan', name, parent, namespace, mac: leg.mac }];
+    const inner: Op[] = [
       { kind: 'link', name, up: true },
       { kind: 'addr', dev: name, address: result.address },
     ];
     if (result.address6 !== undefined) {
       const conf = `net/ipv6/conf/${name}`;
-      inside.unshift(
+      inner.unshift(
         { kind: 'sysctl', path: `${conf}/disable_ipv6`, value: '0' },
         // Addresses are given, not found: usable at once, and no router of the link has a say.
         { kind: 'sysctl', path: `${conf}/accept_dad`, value: '0' },
         { kind: 'sysctl', path: `${conf}/accept_ra`, value: '0' },
       );
-      inside.push({ kind: 'addr', dev: name, address: result.address6 });
+      inner.push({ kind: 'addr', dev: name, address: result.address6 });
     }
-    await this.#o.kernel.apply(namespace, inside);
+    // Set before, so that a leg half made is known too.
+    leg.made = { bridgeNamespace, outer: parent === '' ? outer : single, inner };
+    await this.#make(namespace, leg.made);
+  }
+
+  /** Makes a leg (again). */
+  async #make(namespace: string, { bridgeNamespace, outer, inner }: LegOps): Promise<void> {
+    await this.#o.kernel.apply(bridgeNamespace, outer);
+    await this.#o.kernel.apply(namespace, inner);
+  }
+
+  /** Makes a leg of a living sandbox again, after its link was lost, and the routes that went with it. */
+  async remake(record: SandboxRecord, leg: Leg): Promise<void> {
+    if (leg.made === undefined) return;
+    const { namespacePath } = record.result;
+    await this.#make(namespacePath, leg.made);
+    await this.#o.kernel.apply(namespacePath, record.routes ?? []);
   }
 }
 

@@ -16,7 +16,7 @@ export interface EndpointSpec {
   networkId: string;
   /** Address with mask; empty lets a local network choose one. */
   address: string;
-  /** IPv6 address with mask; empty or left out: none on overlays, one of the network's on local networks that have IPv6. */
+  /** IPv6 address with mask; absent or empty: none is wanted (or a local network with IPv6 chooses one). */
   address6?: string;
   mac: string;
   aliases: readonly string[];
@@ -54,7 +54,7 @@ export interface EndpointResult {
   interfaceName: string;
   address: string;
   gateway: string;
-  /** With mask; left out when there is none. */
+  /** IPv6 address with mask and its gateway; absent when the endpoint has none. */
   address6?: string;
   gateway6?: string;
   mac: string;
