@@ -1,8 +1,10 @@
 import { join } from 'node:path';
 import { alreadyExists, invalidArgument, notFound, readFileIfExists, unavailable, type Logger } from '../base/index.ts';
+import { canonicalIp, maskLength } from './ip.ts';
 import { bareIp, macOf, parsePrefix } from './ip4.ts';
 import { GATEWAY_NETWORK, OPTION_ICC, OPTION_MTU, type LocalNetworks } from './local-networks.ts';
 import { hash32 } from './ingress-wiring.ts';
+import { ip6Switches } from './ip6-switches.ts';
 import { isNamespace, type Kernel, type Op } from './kernel/index.ts';
 import type { Overlays } from './overlays.ts';
 import { BRIDGE_LINK, DEFAULT_MTU } from './plan.ts';
@@ -30,6 +32,8 @@ interface PlannedLeg {
   isolated: boolean;
   /** Next hop of the default route when this leg may carry it. */
   gateway: string;
+  /** The same for IPv6. */
+  gateway6: string;
   prefixLength: number;
 }
 
@@ -65,10 +69,7 @@ export class SandboxBuilder {
         { kind: 'link', name: 'lo', up: true },
       ]);
       for (const leg of planned) await this.#connect(namespace, leg);
-      const routes: Op[] =
-        carrier === undefined
-          ? []
-          : [{ kind: 'route', to: '0.0.0.0/0', via: carrier.gateway, dev: carrier.result.interfaceName }];
+      const routes = defaultRoutes(carrier, planned);
       await this.#o.kernel.apply(namespace, routes);
       const endpoints = planned.filter(({ leg }) => leg.kind !== 'gateway').map(({ result }) => result);
       return {
@@ -142,14 +143,20 @@ export class SandboxBuilder {
     const prefixLength = Number(endpoint.address.split('/')[1] ?? parsePrefix(facts.subnet).length);
     const mac = (endpoint.mac || macOf(address)).toLowerCase();
     const kind = facts.ingress ? 'ingress' : 'overlay';
+    const wanted6 = endpoint.address6 ?? '';
+    const address6 = canonicalIp(wanted6);
+    const length6 = wanted6.includes('/') ? maskLength(wanted6) : maskLength(facts.subnet6);
+    const gateway6 = facts.ingress && address6 !== '' ? facts.gateway6 : '';
+    const bare6 = address6 === '' ? {} : { address6 };
     return {
-      leg: { networkId: facts.id, kind, address, mac, hostLink: linkName('v', spec.id, index) },
+      leg: { networkId: facts.id, kind, address, ...bare6, mac, hostLink: linkName('v', spec.id, index) },
       result: {
         networkId: facts.id,
         networkName: facts.name,
         interfaceName: `eth${index}`,
         address: `${address}/${prefixLength}`,
         gateway: facts.ingress ? facts.gateway : '',
+        ...(address6 === '' ? {} : { address6: `${address6}/${length6}`, gateway6 }),
         mac,
       },
       bridgeNamespace: overlay.namespace,
@@ -157,6 +164,7 @@ export class SandboxBuilder {
       mtu: overlay.mtu,
       isolated: false,
       gateway: facts.ingress ? facts.gateway : '',
+      gateway6,
       prefixLength,
     };
   }
@@ -186,6 +194,7 @@ export class SandboxBuilder {
       // Where the bridge calls netfilter, the host's rules do it, and spare translated connections.
       isolated: network.options[OPTION_ICC] === 'false' && !bridgeCallsNetfilter(),
       gateway,
+      gateway6: '',
       prefixLength,
     };
   }
@@ -209,9 +218,12 @@ export class SandboxBuilder {
     if (leg.kind === 'overlay' || leg.kind === 'ingress') {
       outer.push({ kind: 'fdb', dev: leg.hostLink, mac: leg.mac, self: false, master: true });
     }
+    const dev = result.interfaceName;
     const inner: Op[] = [
-      { kind: 'link', name: result.interfaceName, up: true },
-      { kind: 'addr', dev: result.interfaceName, address: result.address },
+      ...(result.address6 === undefined ? [] : ip6Switches(dev)),
+      { kind: 'link', name: dev, up: true },
+      { kind: 'addr', dev, address: result.address },
+      ...(result.address6 === undefined ? [] : [{ kind: 'addr', dev, address: result.address6 } as const]),
     ];
     // Set before, so that a leg half made is known too.
     leg.made = { bridgeNamespace, outer, inner };
@@ -231,6 +243,19 @@ export class SandboxBuilder {
     await this.#make(namespacePath, leg.made);
     await this.#o.kernel.apply(namespacePath, record.routes ?? []);
   }
+}
+
+/** The sandbox's ways out: IPv4 by its carrier; IPv6 by the same, else by another leg that has a gateway for it. */
+function defaultRoutes(carrier: PlannedLeg | undefined, planned: readonly PlannedLeg[]): Op[] {
+  const routes: Op[] = [];
+  if (carrier !== undefined) {
+    routes.push({ kind: 'route', to: '0.0.0.0/0', via: carrier.gateway, dev: carrier.result.interfaceName });
+  }
+  const carrier6 = [...(carrier === undefined ? [] : [carrier]), ...planned].find(({ gateway6 }) => gateway6 !== '');
+  if (carrier6 !== undefined) {
+    routes.push({ kind: 'route', to: '::/0', via: carrier6.gateway6, dev: carrier6.result.interfaceName });
+  }
+  return routes;
 }
 
 /** Whether bridged frames pass the host's IPv4 rules (br_netfilter). */
