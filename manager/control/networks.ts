@@ -11,7 +11,6 @@ import {
 import {
   AddressPool,
   bitsOf,
-  formatSubnet,
   nodeInside,
   overlaps,
   parseSubnet as parseCidr,
@@ -135,15 +134,11 @@ function checkRemovable(tx: Transaction, network: Network): void {
   checkUnused(tx, network);
 }
 
-/** Subnets that a network has, or will have once it is allocated. */
-function subnetsOf(network: Network): Subnet[] {
-  const configs = network.ipam?.configs ?? network.spec?.ipam?.configs ?? [];
-  return configs.filter((config) => config.subnet !== '').map((config) => parseCidr(config.subnet));
-}
-
-/** @throws ShoalError when the given subnets are in the way of each other, of another network, or of a node. */
+/**
+ * Subnets of other networks are the allocator's concern, as in Swarm: the network waits until its own come free.
+ * @throws ShoalError when the given subnets are in the way of each other or of a node.
+ */
 function checkSubnets(tx: ReadView, spec: NetworkSpec): void {
-  const others = tx.list('network').flatMap((network) => subnetsOf(network).map((subnet) => ({ network, subnet })));
   const own: Subnet[] = [];
   for (const config of spec.ipam?.configs ?? []) {
     const subnet = parseCidr(config.subnet);
@@ -151,13 +146,6 @@ function checkSubnets(tx: ReadView, spec: NetworkSpec): void {
       throw invalidArgument(`ipam configuration: subnet ${config.subnet} overlaps with another one of the network`);
     }
     own.push(subnet);
-    const rival = others.find((other) => overlaps(other.subnet, subnet));
-    if (rival !== undefined) {
-      throw invalidArgument(
-        `Pool overlaps with other one on this address space: subnet ${config.subnet} overlaps with ` +
-          `${formatSubnet(rival.subnet)} of network ${rival.network.spec?.annotations?.name ?? rival.network.id}`,
-      );
-    }
     const host = nodeInside(tx, subnet);
     if (host !== undefined) {
       throw invalidArgument(
