@@ -42,6 +42,11 @@ export function toLines(op: Op): Line[] {
       const tunnel = `id ${op.vni} local ${op.local} dstport ${op.port} nolearning${proxy}`;
       return [line(`link add name ${op.name} mtu ${op.mtu}${mac} netns ${op.namespace} type vxlan ${tunnel}`)];
     }
+    case 'macvlan': {
+      const mac = op.mac === undefined ? '' : ` address ${op.mac}`;
+      const born = `name ${op.name} link ${op.parent}${mac} netns ${op.namespace}`;
+      return [line(`link add ${born} type macvlan mode bridge`)];
+    }
     case 'link':
       return linkLines(op);
     case 'link-del':
@@ -151,6 +156,8 @@ interface JsonLink {
   ifindex: number;
   mtu: number;
   flags: string[];
+  address?: string;
+  master?: string;
   addr_info: { family: string; local: string; prefixlen: number }[];
 }
 
@@ -171,11 +178,13 @@ async function readByPrograms(spawner: Spawner, namespace: string | null): Promi
   type Rule = { priority: number; fwmark?: string; table: string };
   const rules = await read<Rule>('ip', ['-j', '-N', '-4', 'rule', 'show']);
   return {
-    links: links.map(({ ifname, ifindex, mtu, flags }) => ({
+    links: links.map(({ ifname, ifindex, mtu, flags, address, master }) => ({
       name: ifname,
       index: ifindex,
       mtu,
       up: flags.includes('UP'),
+      master: master ?? '',
+      ...(address === undefined ? {} : { mac: address }),
     })),
     addresses: links.flatMap((link) =>
       link.addr_info

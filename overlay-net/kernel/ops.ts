@@ -29,6 +29,8 @@ export type Op =
       /** Answers ARP from the neighbour table and never floods. */
       proxy: boolean;
     }
+  /** A link of its own on `parent` (bridge mode), born in `namespace`. */
+  | { kind: 'macvlan'; name: string; parent: string; namespace: string; mac?: string }
   | {
       kind: 'link';
       name: string;
@@ -53,6 +55,15 @@ export interface LinkInfo {
   index: number;
   mtu: number;
   up: boolean;
+  /** The rest is absent where a back end cannot tell. */
+  mac?: string;
+  /** Name of the bridge it is a port of; empty when of none. */
+  master?: string;
+  /** Of a bridge port. */
+  hairpin?: boolean;
+  isolated?: boolean;
+  /** Of a vxlan device. */
+  tunnel?: { vni: number; local: string; port: number };
 }
 
 export interface AddressInfo {
