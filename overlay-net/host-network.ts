@@ -18,7 +18,6 @@ import { Coalescer } from './coalescer.ts';
 import { createForwarder } from './dns/forward.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
-import { bareIp } from './ip4.ts';
 import { createKernel, type Kernel } from './kernel/index.ts';
 import { isOurs, LocalBridges } from './local-bridges.ts';
 import { LocalNetworks, type AddressPool } from './local-networks.ts';
