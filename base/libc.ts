@@ -226,6 +226,26 @@ export function socketAddress4(address: string, port: number): Uint8Array {
   return bytes;
 }
 
+/** A sockaddr_in6 without scope for bind and connect. The address may be shortened and end in an IPv4 address. */
+export function socketAddress6(address: string, port: number): Uint8Array {
+  const bytes = new Uint8Array(28);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, AF_INET6, true);
+  view.setUint16(2, port, false);
+  const words = (text: string): number[] =>
+    text.split(':').flatMap((part) => {
+      if (part === '') return [];
+      const [a, b, c, d] = part.split('.').map(Number);
+      if (b === undefined || c === undefined || d === undefined) return [parseInt(part, 16)];
+      return [(a ?? 0) * 256 + b, c * 256 + d];
+    });
+  const [head = '', tail] = address.split('::');
+  words(head).forEach((word, i) => view.setUint16(8 + i * 2, word, false));
+  const last = tail === undefined ? [] : words(tail);
+  last.forEach((word, i) => view.setUint16(8 + (8 - last.length + i) * 2, word, false));
+  return bytes;
+}
+
 /** A sockaddr_un for a path of at most 107 bytes. */
 export function socketAddressUnix(path: string): Uint8Array {
   const name = Buffer.from(path);

@@ -10,7 +10,8 @@ import { createFfiKernel } from './kernel/ffi-kernel.ts';
 import type { Op } from './kernel/index.ts';
 import { DEFAULT_POOLS, freeSubnet, LocalNetworks } from './local-networks.ts';
 import { balancingOf, diffItems, itemsOf, planIngress, planOverlay, undo, type Items } from './plan.ts';
-import { balancingDiff, balancingTable, hostTable, ingressTable } from './plan-nft.ts';
+import { balancingDiff, balancingTable, ingressTable } from './plan-nft.ts';
+import { hostTable } from './host-table.ts';
 
 const underlay = { vtep: '192.0.2.1', dataPathPort: 4789, nodeId: 'n1', mtu: 1500 };
 const table = (indexes: readonly number[]): NetworkTable =>
@@ -128,8 +129,8 @@ test('equal wishes give equal rules, so that nothing is replaced in vain', () =>
     targets: [{ address: target, port: 8080 }],
     ingress: false,
   });
-  const one = hostTable({ ...rules, ports: [port('', '10.0.0.1'), port('192.0.2.1', '10.0.0.2')] });
-  expect(hostTable({ ...rules, ports: [port('192.0.2.1', '10.0.0.2'), port('', '10.0.0.1')] })).toBe(one);
+  const one = hostTable({ ...rules, ports: [port('', '10.0.0.1'), port('192.0.2.1', '10.0.0.2')] }, 'ip');
+  expect(hostTable({ ...rules, ports: [port('192.0.2.1', '10.0.0.2'), port('', '10.0.0.1')] }, 'ip')).toBe(one);
   expect(one.indexOf('10.0.0.2:8080')).toBeLessThan(one.indexOf('10.0.0.1:8080'));
 });
 

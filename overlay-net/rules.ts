@@ -4,8 +4,12 @@ import { hash32, type IngressWiring } from './ingress-wiring.ts';
 import type { Kernel } from './kernel/index.ts';
 import { OPTION_ICC, OPTION_MASQUERADE, type LocalNetworks } from './local-networks.ts';
 import type { Overlays } from './overlays.ts';
-import { balancingOf, ingressPorts, peersOf, type PortRule } from './plan.ts';
-import { balancingDiff, balancingTable, hostTable, type Balancing } from './plan-nft.ts';
+import { linkAddresses } from './host-addresses.ts';
+import { hostTable, type HostRules } from './host-table.ts';
+import { balancingOf, peersOf } from './plan.ts';
+import { balancingDiff, balancingTable, type Balancing } from './plan-nft.ts';
+import type { PortHolder } from './ports.ts';
+import { boundRules, endpointAddresses, ingressPorts, type NftFamily, type PortRule } from './published.ts';
 import type { SandboxRecord } from './store.ts';
 
 export interface RulesOptions {
