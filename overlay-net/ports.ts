@@ -138,10 +138,18 @@ export class PortHolder {
     const at = `${address.includes(':') ? `[${address}]` : address}:${port.publishedPort}`;
     const kind = `${port.protocol}${address.includes(':') ? 6 : 4}`;
     const rest = `/${port.protocol}/${port.publishedPort}`;
-    const names = [...[...this.#names.values()].flat(), ...[...this.#ingress].map(([name, { length }]) => length > 0 ? name : '')];
+    const names = [
+      ...[...this.#names.values()].flat(),
+      ...[...this.#ingress].map(([name, { length }]) => (length > 0 ? name : '')),
+    ];
     const ours = names.some((name) => name.endsWith(rest));
-    const why = ours ? `Bind for ${at} failed: port is already allocated` : `listen ${kind} ${at}: bind: address already in use`;
-    return new ShoalError('Internal', `driver failed programming external connectivity on endpoint ${endpoint}: ${why}`);
+    const why = ours
+      ? `Bind for ${at} failed: port is already allocated`
+      : `listen ${kind} ${at}: bind: address already in use`;
+    return new ShoalError(
+      'Internal',
+      `driver failed programming external connectivity on endpoint ${endpoint}: ${why}`,
+    );
   }
 }
 
@@ -154,7 +162,11 @@ function nameOf(port: Bindable & { publishedPort: number }): string {
 function bindPort(port: Bindable, number: number): number[] | undefined {
   const { hostIp } = port;
   const everywhere = hostIp === '';
-  const addresses = everywhere ? ['0.0.0.0', '::'] : isIPv4(hostIp) || isIPv6(hostIp) ? [hostIp] : linkAddresses(hostIp);
+  const addresses = everywhere
+    ? ['0.0.0.0', '::']
+    : isIPv4(hostIp) || isIPv6(hostIp)
+      ? [hostIp]
+      : linkAddresses(hostIp);
   if (addresses.length === 0) {
     throw new ShoalError('InvalidArgument', `cannot publish on ${hostIp}:${number}: this host has no such interface`);
   }

@@ -1,6 +1,11 @@
 /** Published ports as data: which targets a port of the host leads to. Pure: no I/O, clock or randomness. */
 import { isIPv4, isIPv6 } from 'node:net';
-import { PortConfig_Protocol, PortConfig_PublishMode, type NetworkEndpoint, type NetworkTable } from '../proto/index.ts';
+import {
+  PortConfig_Protocol,
+  PortConfig_PublishMode,
+  type NetworkEndpoint,
+  type NetworkTable,
+} from '../proto/index.ts';
 import { bareIp } from './ip4.ts';
 
 export type NftFamily = 'ip' | 'ip6';

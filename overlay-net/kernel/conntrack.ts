@@ -1,51 +1,36 @@
-/** Connection tracking through ctnetlink (linux/netfilter/nfnetlink_conntrack.h). Numbers are in network order. */
-import { AF_INET, AF_INET6 } from '../../base/index.ts';
-import { formatIp, parseIp } from '../ip4.ts';
-import { parseAttributes, type MessageBuilder } from './netlink-message.ts';
-import { ERRNO, RouteSocket } from './netlink.ts';
+/**
+ * Connection tracking through ctnetlink (linux/netfilter/nfnetlink_conntrack.h); numbers are in network order. A look
+ * walks over the kernel's whole table (10 ms with 262,144 buckets), so it is made on a pool thread.
+ */
+import { AF_INET, AF_INET6, AF_NETLINK, closeFd, inNetworkNamespace, SOCK_RAW, sockets } from '../../base/index.ts';
+import { canonicalIp, formatBytes, ipBytes } from '../ip.ts';
+import { MessageBuilder, parseAttributes } from './netlink-message.ts';
+import { ERRNO, NetlinkError, NLM_F_DUMP, NLM_F_REQUEST, RouteSocket } from './netlink.ts';
 
 const NETLINK_NETFILTER = 12;
+const NLMSG_ERROR = 2;
+const NLMSG_DONE = 3;
 const GET = 0x101;
 const DELETE = 0x102;
 const CTA = { TUPLE_ORIG: 1, TUPLE_REPLY: 2, STATUS: 3, ID: 12, ZONE: 18, FILTER: 25 } as const;
 const TUPLE = { IP: 1, PROTO: 2 } as const;
 const IP = { V4_SRC: 1, V6_SRC: 3 } as const;
 const FILTER_REPLY_FLAGS = 2;
-/** Of CTA_FILTER: compare the source address and the protocol's number. */
-const FILTER_SOURCE_AND_PROTOCOL = 0b1001;
+/** Bits of CTA_FILTER: compare the source address, and the protocol's number. */
+const FILTER_SOURCE = 0b0001;
+const FILTER_PROTOCOL = 0b1000;
 const NLA_F_NESTED = 0x8000;
 const IPS_DST_NAT = 1 << 5;
 const IPPROTO_UDP = 17;
+/** A dump's datagrams are at most 32 KiB (kernel's own limit). */
+const RECEIVE_BYTES = 64 * 1024;
 
 interface Flow {
+  family: number;
   /** Where the flow's packets are sent in truth: the source of its replies. */
   target: string;
   /** What names the entry to the kernel: attributes as read. */
   key: [number, Buffer][];
-}
-
-function formatAddress(data: Buffer): string {
-  if (data.length === 4) return formatIp(data.readUInt32BE(0));
-  return Array.from({ length: 8 }, (_, i) => data.readUInt16BE(i * 2).toString(16)).join(':');
-}
-
-/** The same text for every way to write an address. */
-function plain(address: string): string {
-  return formatAddress(Buffer.from(addressBytes(address)));
-}
-
-function addressBytes(address: string): Uint8Array {
-  const bytes = Buffer.alloc(address.includes(':') ? 16 : 4);
-  if (bytes.length === 4) {
-    bytes.writeUInt32BE(parseIp(address));
-    return bytes;
-  }
-  const [head = '', tail] = address.split('::');
-  const words = (text: string): number[] => (text === '' ? [] : text.split(':').map((word) => parseInt(word, 16)));
-  words(head).forEach((word, i) => bytes.writeUInt16BE(word, i * 2));
-  const last = tail === undefined ? [] : words(tail);
-  last.forEach((word, i) => bytes.writeUInt16BE(word, 16 - (last.length - i) * 2));
-  return bytes;
 }
 
 /** struct nfgenmsg. */
@@ -53,12 +38,13 @@ function header(m: MessageBuilder, family: number): MessageBuilder {
   return m.u8(family).u8(0).u16(0);
 }
 
-function toFlow(body: Buffer): Flow | undefined {
+function toFlow(body: Buffer, family: number): Flow | undefined {
   const attributes = parseAttributes(body.subarray(4));
+  const none = Buffer.alloc(0);
   const status = attributes.get(CTA.STATUS)?.readUInt32BE(0) ?? 0;
-  const reply = parseAttributes(attributes.get(CTA.TUPLE_REPLY) ?? Buffer.alloc(0));
-  const source = parseAttributes(reply.get(TUPLE.IP) ?? Buffer.alloc(0));
-  const protocol = parseAttributes(reply.get(TUPLE.PROTO) ?? Buffer.alloc(0)).get(1)?.[0];
+  const reply = parseAttributes(attributes.get(CTA.TUPLE_REPLY) ?? none);
+  const source = parseAttributes(reply.get(TUPLE.IP) ?? none);
+  const protocol = parseAttributes(reply.get(TUPLE.PROTO) ?? none).get(1)?.[0];
   const address = source.get(IP.V4_SRC) ?? source.get(IP.V6_SRC);
   if ((status & IPS_DST_NAT) === 0 || protocol !== IPPROTO_UDP || address === undefined) return undefined;
   const key: [number, Buffer][] = [];
@@ -70,63 +56,90 @@ function toFlow(body: Buffer): Flow | undefined {
     const data = attributes.get(type);
     if (data !== undefined) key.push([type | flag, Buffer.from(data)]);
   }
-  return { target: formatAddress(address), key };
+  return { family, target: formatBytes(address), key };
 }
 
-/** Translated UDP flows; with `target`, the kernel itself picks those that are sent there (Linux 5.8; older: all). */
-function translatedFlows(socket: RouteSocket, family: number, target?: string): Flow[] {
-  const flows: Flow[] = [];
-  const build = (m: MessageBuilder): void => {
+/**
+ * Asks for UDP flows; with `target`, the kernel itself picks those sent there (Linux 5.8; older kernels give all).
+ * Not for IPv6: there it compares the wrong way round and gives all others (seen on 6.18).
+ */
+function request(family: number, target: string | undefined): Buffer {
+  const builder = new MessageBuilder();
+  builder.message(GET, NLM_F_REQUEST | NLM_F_DUMP, 1, (m) => {
     header(m, family);
-    if (target === undefined) return;
-    const six = family === AF_INET6;
     m.nested(CTA.TUPLE_REPLY | NLA_F_NESTED, () => {
-      m.nested(TUPLE.IP | NLA_F_NESTED, () => m.attribute(six ? IP.V6_SRC : IP.V4_SRC, addressBytes(target)));
+      if (target !== undefined) {
+        m.nested(TUPLE.IP | NLA_F_NESTED, () => m.attribute(IP.V4_SRC, ipBytes(target)));
+      }
       m.nested(TUPLE.PROTO | NLA_F_NESTED, () => m.attributeU8(1, IPPROTO_UDP));
     });
-    m.nested(CTA.FILTER | NLA_F_NESTED, () => m.attributeU32(FILTER_REPLY_FLAGS, FILTER_SOURCE_AND_PROTOCOL));
-  };
-  socket.dump(GET, build, (body) => {
-    const flow = toFlow(body);
-    if (flow !== undefined) flows.push(flow);
+    const flags = FILTER_PROTOCOL | (target === undefined ? 0 : FILTER_SOURCE);
+    m.nested(CTA.FILTER | NLA_F_NESTED, () => m.attributeU32(FILTER_REPLY_FLAGS, flags));
   });
-  return flows;
+  return builder.take();
 }
 
-function withSocket<T>(namespace: string | null, use: (socket: RouteSocket) => T): T {
-  const socket = new RouteSocket(namespace, NETLINK_NETFILTER);
+/** Translated UDP flows of one family. @throws NetlinkError */
+async function look(namespace: string | null, family: number, target?: string): Promise<Flow[]> {
+  const open = (): number => sockets.open(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER);
+  const fd = namespace === null ? open() : inNetworkNamespace(namespace, open);
+  const flows: Flow[] = [];
+  const buffer = Buffer.alloc(RECEIVE_BYTES);
   try {
-    return use(socket);
+    await sockets.sendAside(fd, request(family, target));
+    for (;;) {
+      const length = await sockets.receiveAside(fd, buffer);
+      if (takeFlows(buffer.subarray(0, length), family, flows)) return flows;
+    }
   } finally {
-    socket.close();
+    closeFd(fd);
   }
 }
 
-/** Deletes the entries of translated UDP flows to `targets`; returns how many there were. @throws NetlinkError */
-export function forgetFlows(namespace: string | null, targets: readonly string[]): number {
-  return withSocket(namespace, (socket) => {
-    let count = 0;
-    for (const address of targets) {
-      const family = address.includes(':') ? AF_INET6 : AF_INET;
-      const wanted = plain(address);
-      for (const { target, key } of translatedFlows(socket, family, address)) {
-        if (target !== wanted) continue;
-        count++;
-        socket.queue(`flow to ${address}`, DELETE, 0, [ERRNO.ENOENT], (m) => {
-          header(m, family);
-          for (const [type, data] of key) m.attribute(type, data);
-        });
-      }
-    }
-    socket.flush();
-    return count;
-  });
+/** Reads one datagram; true after the last. */
+function takeFlows(data: Buffer, family: number, flows: Flow[]): boolean {
+  for (let at = 0; at + 16 <= data.length;) {
+    const size = data.readUInt32LE(at);
+    if (size < 16 || at + size > data.length) return true;
+    const type = data.readUInt16LE(at + 4);
+    const body = data.subarray(at + 16, at + size);
+    if (type === NLMSG_DONE) return true;
+    if (type === NLMSG_ERROR) throw new NetlinkError('reading the tracked connections', -body.readInt32LE(0), '');
+    const flow = toFlow(body, family);
+    if (flow !== undefined) flows.push(flow);
+    at += (size + 3) & ~3;
+  }
+  return false;
 }
 
-/** Where translated UDP flows are sent; costs a look at every tracked UDP flow. */
-export function flowTargets(namespace: string | null): Set<string> {
-  return withSocket(namespace, (socket) => {
-    const flows = [AF_INET, AF_INET6].flatMap((family) => translatedFlows(socket, family));
-    return new Set(flows.map(({ target }) => target));
-  });
+/** Deletes the entries of translated UDP flows to `targets`; returns how many there were. @throws NetlinkError */
+export async function forgetFlows(namespace: string | null, targets: readonly string[]): Promise<number> {
+  const doomed: Flow[] = [];
+  for (const family of [AF_INET, AF_INET6]) {
+    const wanted = new Set(targets.map(canonicalIp).filter((target) => target.includes(':') === (family === AF_INET6)));
+    if (wanted.size === 0) continue;
+    const [only] = wanted;
+    const flows = await look(namespace, family, wanted.size === 1 && family === AF_INET ? only : undefined);
+    doomed.push(...flows.filter(({ target }) => wanted.has(target)));
+  }
+  if (doomed.length === 0) return 0;
+  const socket = new RouteSocket(namespace, NETLINK_NETFILTER);
+  try {
+    for (const { family, target, key } of doomed) {
+      socket.queue(`flow to ${target}`, DELETE, 0, [ERRNO.ENOENT], (m) => {
+        header(m, family);
+        for (const [type, data] of key) m.attribute(type, data);
+      });
+    }
+    socket.flush();
+  } finally {
+    socket.close();
+  }
+  return doomed.length;
+}
+
+/** Where translated UDP flows are sent. @throws NetlinkError */
+export async function flowTargets(namespace: string | null): Promise<Set<string>> {
+  const flows = [...(await look(namespace, AF_INET)), ...(await look(namespace, AF_INET6))];
+  return new Set(flows.map(({ target }) => target));
 }

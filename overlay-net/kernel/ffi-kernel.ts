@@ -20,8 +20,8 @@ export function createFfiKernel(): Kernel {
     apply: async (namespace, ops) => applyOps(namespace, ops),
     nft: (namespace, text, urgent) => queue.run(namespace, text, urgent ?? false),
     state: async (namespace) => withSocket(namespace, readState),
-    forgetFlows: async (namespace, targets) => forgetFlows(namespace, targets),
-    flowTargets: async (namespace) => flowTargets(namespace),
+    forgetFlows,
+    flowTargets,
   };
 }
 
