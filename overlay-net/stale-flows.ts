@@ -86,7 +86,8 @@ export class StaleFlows {
   /** Addresses that published ports may lead to. */
   #alive(): Set<string> {
     const endpoints = this.#o.overlays.ingress()?.table.endpoints ?? [];
-    const legs = [...this.#o.sandboxes.values()].flatMap((record) => record.legs);
+    // A container that still stops has no place on the mesh any more.
+    const legs = [...this.#o.sandboxes.values()].flatMap((record) => record.legs).filter(({ kind }) => kind !== 'ingress');
     const here = legs.flatMap(({ address, address6 }) => [address, address6 ?? '']).filter((one) => one !== '');
     return new Set([...endpoints.flatMap(endpointAddresses), ...here].map(canonicalIp));
   }
