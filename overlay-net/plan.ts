@@ -127,6 +127,7 @@ export function undo(op: Op): Op {
     case 'bridge':
     case 'veth':
     case 'vxlan':
+    case 'macvlan':
     case 'link':
     case 'link-del':
       return { kind: 'link-del', name: op.name };

@@ -42,6 +42,11 @@ export function toLines(op: Op): Line[] {
       const tunnel = `id ${op.vni} local ${op.local} dstport ${op.port} nolearning${proxy}`;
       return [line(`link add name ${op.name} mtu ${op.mtu}${mac} netns ${op.namespace} type vxlan ${tunnel}`)];
     }
+    case 'macvlan': {
+      const mac = op.mac === undefined ? '' : ` address ${op.mac}`;
+      const born = `name ${op.name} link ${op.parent}${mac} netns ${op.namespace}`;
+      return [line(`link add ${born} type macvlan mode bridge`)];
+    }
     case 'link':
       return linkLines(op);
     case 'link-del':

@@ -29,6 +29,8 @@ export type Op =
       /** Answers ARP from the neighbour table and never floods. */
       proxy: boolean;
     }
+  /** A link of its own on `parent` (bridge mode), born in `namespace`. */
+  | { kind: 'macvlan'; name: string; parent: string; namespace: string; mac?: string }
   | {
       kind: 'link';
       name: string;

@@ -24,13 +24,25 @@ const RTM = {
   NEWRULE: 32,
   DELRULE: 33,
 } as const;
-const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, LINKINFO: 18, NET_NS_FD: 28, INFO_KIND: 1, INFO_DATA: 2 };
+const IFLA = {
+  ADDRESS: 1,
+  IFNAME: 3,
+  MTU: 4,
+  LINK: 5,
+  MASTER: 10,
+  LINKINFO: 18,
+  NET_NS_FD: 28,
+  INFO_KIND: 1,
+  INFO_DATA: 2,
+};
 const IFLA_INFO_SLAVE_KIND = 4;
 const IFLA_INFO_SLAVE_DATA = 5;
 const IFLA_BRPORT_MODE = 4;
 const IFLA_BRPORT_ISOLATED = 33;
 const IFLA_BR = { FORWARD_DELAY: 1, MCAST_SNOOPING: 23 };
 const VETH_INFO_PEER = 1;
+const IFLA_MACVLAN_MODE = 1;
+const MACVLAN_MODE_BRIDGE = 4;
 const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PROXY: 11, PORT: 15 };
 const IFF_UP = 1;
 const PF_BRIDGE = 7;
@@ -69,6 +81,8 @@ export function queueOp(socket: RouteSocket, op: Exclude<Op, { kind: 'sysctl' }>
       return addVeth(socket, op);
     case 'vxlan':
       return addVxlan(socket, op);
+    case 'macvlan':
+      return addMacvlan(socket, op);
     case 'link':
       return setLink(socket, op);
     case 'link-del':
@@ -155,6 +169,26 @@ function addVxlan(socket: RouteSocket, op: Of<'vxlan'>): void {
         });
       });
     });
+    socket.flush();
+  } finally {
+    closeFd(namespace);
+  }
+}
+
+function addMacvlan(socket: RouteSocket, op: Of<'macvlan'>): void {
+  const parent = needIndex(socket, op.parent, op);
+  const namespace = openReadOnly(op.namespace);
+  try {
+    socket.queue(`macvlan ${op.name} on ${op.parent}`, RTM.NEWLINK, NLM_F_CREATE | NLM_F_EXCL, [], (m) => {
+      interfaceInfo(m, 0);
+      m.attributeText(IFLA.IFNAME, op.name).attributeU32(IFLA.LINK, parent).attributeU32(IFLA.NET_NS_FD, namespace);
+      if (op.mac !== undefined) m.attribute(IFLA.ADDRESS, macBytes(op.mac));
+      m.nested(IFLA.LINKINFO, () => {
+        m.attributeText(IFLA.INFO_KIND, 'macvlan');
+        m.nested(IFLA.INFO_DATA, () => m.attributeU32(IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE));
+      });
+    });
+    // The descriptor must be open while the kernel reads the message.
     socket.flush();
   } finally {
     closeFd(namespace);
