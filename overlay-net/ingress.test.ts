@@ -237,7 +237,8 @@ test('nobody but the kernel of a member speaks to the tunnel port', async () => 
   await expect.poll(() => run(theirs, 'busybox', 'netstat', '-lun').out).toContain(':7777 ');
   const heard = (): string => (existsSync(file) ? readFileSync(file, 'utf8') : '');
   const forge = (from: string, word: string, ...before: string[]): string =>
-    run(from, ...before, '/usr/bin/python3', '-I', '-c', FORGE, b.address, '4097', macOf('10.9.1.6'), '10.9.1.6', word).out;
+    run(from, ...before, '/usr/bin/python3', '-I', '-c', FORGE, b.address, '4097', macOf('10.9.1.6'), '10.9.1.6', word)
+      .out;
   // util-linux' setpriv: a user with no rights at all.
   const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
   expect(forge(a.namespace, 'by-user', ...nobody)).toContain('Operation not permitted');

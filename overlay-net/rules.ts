@@ -77,13 +77,14 @@ export class Rules {
 
   #hostPorts(): PortRule[] {
     const rules: PortRule[] = [];
-    for (const record of this.#o.sandboxes.values()) {
-      if (record.defaultAddress === '') continue;
-      const leg = record.legs.find(({ address }) => address === record.defaultAddress);
-      const addresses = [record.defaultAddress, ...(leg?.address6 === undefined ? [] : [leg.address6])];
-      for (const { protocol, publishedPort, hostIp, targetPort } of record.result.ports) {
-        const targets = addresses.filter((one) => one !== '').map((address) => ({ address, port: targetPort }));
-        rules.push({ protocol, port: publishedPort, hostIp, targets, ingress: leg?.kind === 'ingress' });
+    for (const { legs, result, ...record } of this.#o.sandboxes.values()) {
+      // Each family goes by the leg that carries its default route.
+      for (const address of [record.defaultAddress, record.defaultAddress6 ?? '']) {
+        if (address === '') continue;
+        const ingress = legs.some((leg) => leg.kind === 'ingress' && [leg.address, leg.address6].includes(address));
+        for (const { protocol, publishedPort, hostIp, targetPort } of result.ports) {
+          rules.push({ protocol, port: publishedPort, hostIp, targets: [{ address, port: targetPort }], ingress });
+        }
       }
     }
     return rules;
@@ -109,6 +110,7 @@ export class Rules {
       bridges: locals.bridges().map((network) => ({
         name: locals.bridgeName(network),
         subnet: network.subnet,
+        subnet6: network.subnet6,
         internal: network.internal,
         masquerade: network.options[OPTION_MASQUERADE] !== 'false',
         apart: network.options[OPTION_ICC] === 'false',

@@ -87,7 +87,9 @@ export class StaleFlows {
   #alive(): Set<string> {
     const endpoints = this.#o.overlays.ingress()?.table.endpoints ?? [];
     // A container that still stops has no place on the mesh any more.
-    const legs = [...this.#o.sandboxes.values()].flatMap((record) => record.legs).filter(({ kind }) => kind !== 'ingress');
+    const legs = [...this.#o.sandboxes.values()]
+      .flatMap((record) => record.legs)
+      .filter(({ kind }) => kind !== 'ingress');
     const here = legs.flatMap(({ address, address6 }) => [address, address6 ?? '']).filter((one) => one !== '');
     return new Set([...endpoints.flatMap(endpointAddresses), ...here].map(canonicalIp));
   }
