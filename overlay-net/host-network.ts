@@ -18,13 +18,12 @@ import { Coalescer } from './coalescer.ts';
 import { createForwarder } from './dns/forward.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
-import { bareIp } from './ip4.ts';
 import { createKernel, type Kernel } from './kernel/index.ts';
 import { isOurs, LocalBridges } from './local-bridges.ts';
 import { LocalNetworks, type AddressPool } from './local-networks.ts';
 import { NameService } from './name-service.ts';
 import { Overlays } from './overlays.ts';
-import { DEFAULT_MTU } from './plan.ts';
+import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
 import { PortHolder } from './ports.ts';
 import { Rules } from './rules.ts';
 import { SandboxBuilder } from './sandboxes.ts';
@@ -359,9 +358,8 @@ export class HostNetwork implements HostNetworks {
 
   async setUnderlay(underlay: { vtep: string; dataPathPort: number; nodeId: string }): Promise<void> {
     const state = await this.#kernel.state(null);
-    const holder = state.addresses.find(({ address }) => bareIp(address) === underlay.vtep);
-    const mtu = state.links.find(({ index }) => index === holder?.dev)?.mtu ?? DEFAULT_MTU;
     const { vtep, dataPathPort, nodeId } = underlay;
+    const mtu = mtuOfVtep(state, vtep);
     // An address on the loopback link carries tunnels between daemons of one host only; its MTU would be too large.
     if (!this.#overlays.setUnderlay({ vtep, dataPathPort, nodeId, mtu: Math.min(mtu, 9000) })) return;
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());

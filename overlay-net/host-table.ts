@@ -23,8 +23,8 @@ export interface HostRules {
   /** The host's end of the pair to the ingress namespace, when there is one. */
   ingressLink: string | undefined;
   ports: readonly PortRule[];
-  /** Tunnel port, and the only hosts that may send to it. */
-  dataPath: { port: number; peers: readonly string[] } | undefined;
+  /** Tunnel port, the family tunnels go by, and the only hosts that may send to it. */
+  dataPath: { port: number; family: NftFamily; peers: readonly string[] } | undefined;
   /** Turns lists of targets, so that hosts differ. */
   seed: number;
 }
@@ -113,20 +113,14 @@ export function hostTable(rules: HostRules, family: NftFamily): string {
   return wholeTable(rules.table, body, false, family);
 }
 
-/** Members' tunnel end points of one family. */
-function tunnelPeers(rules: HostRules, family: NftFamily): string[] {
-  return (rules.dataPath?.peers ?? []).filter((peer) => nftFamilyOf(peer) === family);
-}
-
 /**
  * What may not come from containers at all: packets to the loopback network, and datagrams to a member's tunnel port.
  * Masqueraded, or under a forged address, the latter would look like a member's.
  */
 function guardRules(rules: HostRules, set: string, family: NftFamily): string[] {
   const lines = [`iifname ${set} ${family} daddr ${family === 'ip' ? '127.0.0.0/8' : '::1'} drop`];
-  if (rules.dataPath === undefined || family !== 'ip') return lines;
-  const { port } = rules.dataPath;
-  const peers = tunnelPeers(rules, family);
+  if (rules.dataPath?.family !== family) return lines;
+  const { port, peers } = rules.dataPath;
   lines.push(`iifname ${set} udp dport ${port} fib daddr type local drop`);
   if (peers.length > 0) lines.push(`iifname ${set} udp dport ${port} ${family} daddr { ${peers.join(', ')} } drop`);
   return lines;
@@ -182,9 +176,8 @@ function forwardRules(rules: HostRules): string[] {
  * owner, which the kernel's tunnels have not (the encapsulated packet's own socket is of another namespace).
  */
 function tunnelGuard(rules: HostRules, family: NftFamily): string[] {
-  if (rules.dataPath === undefined || family !== 'ip') return [];
-  const { port } = rules.dataPath;
-  const peers = tunnelPeers(rules, family);
+  if (rules.dataPath?.family !== family) return [];
+  const { port, peers } = rules.dataPath;
   const from = peers.length === 0 ? '' : `${family} saddr != { ${peers.join(', ')} } `;
   return [
     ...chain('tunnel', [

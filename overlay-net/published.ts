@@ -6,7 +6,7 @@ import {
   type NetworkEndpoint,
   type NetworkTable,
 } from '../proto/index.ts';
-import { bareIp } from './ip4.ts';
+import { addressesOf } from './plan.ts';
 
 export type NftFamily = 'ip' | 'ip6';
 
@@ -43,11 +43,6 @@ export function nftFamilyOf(address: string): NftFamily {
   return address.includes(':') ? 'ip6' : 'ip';
 }
 
-/** Addresses of an endpoint without masks, IPv4 first. */
-export function endpointAddresses(endpoint: Pick<NetworkEndpoint, 'address' | 'address6'>): string[] {
-  return [bareIp(endpoint.address), bareIp(endpoint.address6)].filter((address) => address !== '');
-}
-
 /**
  * Ports that the services of the ingress network publish on every host and that have a serving task. A service that
  * prefers local tasks is sent to those of `nodeId` as long as one of them serves.
@@ -55,7 +50,7 @@ export function endpointAddresses(endpoint: Pick<NetworkEndpoint, 'address' | 'a
 export function ingressPorts(table: NetworkTable, drained: ReadonlySet<string>, nodeId: string): PortRule[] {
   const serving = new Map<string, NetworkEndpoint[]>();
   for (const endpoint of table.endpoints) {
-    if (!endpoint.serving || endpointAddresses(endpoint).some((address) => drained.has(address))) continue;
+    if (!endpoint.serving || addressesOf(endpoint).some((address) => drained.has(address))) continue;
     const list = serving.get(endpoint.service_id);
     if (list === undefined) serving.set(endpoint.service_id, [endpoint]);
     else list.push(endpoint);
@@ -65,7 +60,7 @@ export function ingressPorts(table: NetworkTable, drained: ReadonlySet<string>, 
     const all = serving.get(service.service_id) ?? [];
     const local = service.prefer_local ? all.filter((endpoint) => endpoint.node_id === nodeId) : [];
     const targets = (local.length > 0 ? local : all)
-      .flatMap((endpoint) => endpointAddresses(endpoint).map((address) => ({ address, weight: weightOf(endpoint) })))
+      .flatMap((endpoint) => addressesOf(endpoint).map((address) => ({ address, weight: weightOf(endpoint) })))
       .sort((a, b) => (a.address < b.address ? -1 : 1));
     if (targets.length === 0) continue;
     for (const port of service.ports) {
@@ -89,12 +84,15 @@ function weightOf(endpoint: NetworkEndpoint): number {
 
 /**
  * Rules bound to an interface become one rule for each of its addresses.
- * @param addressesOf addresses that an interface of the host has now; empty when there is no such interface.
+ * @param linkAddressesOf addresses that an interface of the host has now; empty when there is no such interface.
  */
-export function boundRules(rules: readonly PortRule[], addressesOf: (name: string) => readonly string[]): PortRule[] {
+export function boundRules(
+  rules: readonly PortRule[],
+  linkAddressesOf: (name: string) => readonly string[],
+): PortRule[] {
   return rules.flatMap((rule) => {
     if (rule.hostIp === '' || isIPv4(rule.hostIp) || isIPv6(rule.hostIp)) return [rule];
-    return addressesOf(rule.hostIp).map((hostIp) => ({ ...rule, hostIp }));
+    return linkAddressesOf(rule.hostIp).map((hostIp) => ({ ...rule, hostIp }));
   });
 }
 

@@ -5,7 +5,8 @@ import { contains, parseIp, parsePrefix } from './ip4.ts';
 import type { Kernel } from './kernel/index.ts';
 import type { LocalNetworks } from './local-networks.ts';
 import type { Overlays } from './overlays.ts';
-import { endpointAddresses, type PortRule } from './published.ts';
+import { addressesOf } from './plan.ts';
+import type { PortRule } from './published.ts';
 import type { SandboxRecord } from './store.ts';
 
 /** Each look at a namespace's flows costs a walk over the kernel's table, so looks are few. */
@@ -69,7 +70,7 @@ export class StaleFlows {
   #noteOverlays(): void {
     for (const { facts, table } of this.#o.overlays.all()) {
       if (facts.ingress) continue;
-      const now = new Set(table.endpoints.flatMap((endpoint) => endpointAddresses(endpoint).map(canonicalIp)));
+      const now = new Set(table.endpoints.flatMap((endpoint) => addressesOf(endpoint)));
       const gone = [...(this.#members.get(facts.id) ?? [])].filter((address) => !now.has(address));
       this.#members.set(facts.id, now);
       if (gone.length === 0) continue;
@@ -91,7 +92,7 @@ export class StaleFlows {
       .flatMap((record) => record.legs)
       .filter(({ kind }) => kind !== 'ingress');
     const here = legs.flatMap(({ address, address6 }) => [address, address6 ?? '']).filter((one) => one !== '');
-    return new Set([...endpoints.flatMap(endpointAddresses), ...here].map(canonicalIp));
+    return new Set([...endpoints.flatMap(addressesOf), ...here].map(canonicalIp));
   }
 
   async #forget(): Promise<void> {
