@@ -100,7 +100,7 @@ export class Rules {
   }
 
   async #applyHostNow(): Promise<void> {
-    const { kernel, locals, overlays, wiring, tag, hostRules } = this.#o;
+    const { locals, overlays, wiring, tag, hostRules } = this.#o;
     if (!hostRules) return;
     const { underlay } = overlays;
     const peers = new Set(overlays.all().flatMap((overlay) => peersOf(overlay.table, underlay)));
