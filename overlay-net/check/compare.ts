@@ -18,6 +18,7 @@ function target(op: Op): string {
     case 'bridge':
     case 'veth':
     case 'vxlan':
+    case 'macvlan':
     case 'link':
     case 'link-del':
     case 'sysctl':
@@ -43,6 +44,7 @@ function nameOf(op: Op): string {
     case 'bridge':
     case 'veth':
     case 'vxlan':
+    case 'macvlan':
     case 'link':
     case 'link-del':
       return `link ${op.name}`;

@@ -9,11 +9,12 @@ import {
   SOCK_NONBLOCK,
   SOCK_STREAM,
   socketAddress4,
+  socketAddress6,
   sockets,
   SystemCallError,
   type Clock,
 } from '../../base/index.ts';
-import { errnoWords, socketAddress6 } from './address.ts';
+import { errnoWords } from './errno-words.ts';
 
 const POLL_MS = 2;
 const EAGAIN = 11;

@@ -8,12 +8,13 @@ import {
   SOCK_NONBLOCK,
   SOCK_RAW,
   socketAddress4,
+  socketAddress6,
   sockets,
   SystemCallError,
   type Clock,
   type Random,
 } from '../../base/index.ts';
-import { errnoWords, socketAddress6 } from './address.ts';
+import { errnoWords } from './errno-words.ts';
 
 const IPPROTO_ICMP = 1;
 const IPPROTO_ICMPV6 = 58;

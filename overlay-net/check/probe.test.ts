@@ -8,7 +8,6 @@ import { systemClock as clock, systemRandom as random } from '../../base/index.t
 import { createFfiKernel } from '../kernel/ffi-kernel.ts';
 import { dropNamespace } from '../kernel/namespace.ts';
 import { run } from '../testing/harness.ts';
-import { bytes6 } from './address.ts';
 import { decodeAddresses } from './ask-resolver.ts';
 import { tryConnect } from './connect.ts';
 import { checksum, echo } from './icmp.ts';
@@ -83,12 +82,6 @@ describe('echo requests from inside a namespace', () => {
 
   it('sums as RFC 1071 does', () => {
     expect(checksum(Uint8Array.of(0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7))).toBe(0xffff & ~0xddf2);
-  });
-
-  it('reads IPv6 addresses', () => {
-    expect(Buffer.from(bytes6('fd98::2')).toString('hex')).toBe('fd980000000000000000000000000002');
-    expect(Buffer.from(bytes6('::')).toString('hex')).toBe('0'.repeat(32));
-    expect(Buffer.from(bytes6('1:2:3:4:5:6:7:8')).toString('hex')).toBe('00010002000300040005000600070008');
   });
 });
 
