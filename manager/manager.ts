@@ -361,9 +361,8 @@ export class Manager {
 
   /** Proofs of networks by the hosts that have tasks on them. @throws ShoalError */
   checkNetworks(request: CheckNetworksRequest): Promise<CheckNetworksResponse> {
-    const here = (asked: CheckNetworksRequest): Promise<CheckNetworksResponse> =>
-      this.#parts.networkChecker.check(asked);
-    return this.#leaderAccess.call(NetworkChecksService.CheckNetworks, request, here, true);
+    const { networkChecker: checker } = this.#parts;
+    return this.#leaderAccess.call(NetworkChecksService.CheckNetworks, request, (asked) => checker.check(asked), true);
   }
 
   /** Who leads, and what is known of every manager. */
