@@ -18,16 +18,16 @@ import { Coalescer } from './coalescer.ts';
 import { createForwarder } from './dns/forward.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
-import { bareIp } from './ip4.ts';
 import { createKernel, type Kernel } from './kernel/index.ts';
 import { isOurs, LocalBridges } from './local-bridges.ts';
 import { LocalNetworks, type AddressPool } from './local-networks.ts';
 import { NameService } from './name-service.ts';
 import { Overlays } from './overlays.ts';
-import { DEFAULT_MTU } from './plan.ts';
+import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
 import { PortHolder } from './ports.ts';
 import { Rules } from './rules.ts';
 import { SandboxBuilder } from './sandboxes.ts';
+import { StaleFlows } from './stale-flows.ts';
 import { NetworkStore, type SandboxRecord } from './store.ts';
 import type {
   EndpointSpec,
@@ -80,6 +80,7 @@ export class HostNetwork implements HostNetworks {
   readonly #builder: SandboxBuilder;
   readonly #rules: Rules;
   readonly #ports: PortHolder;
+  readonly #flows: StaleFlows;
   readonly #names: NameService;
   readonly #wiring: IngressWiring;
   readonly #updates: Coalescer;
@@ -104,8 +105,10 @@ export class HostNetwork implements HostNetworks {
     this.#bridges = new LocalBridges({ ...options, kernel: this.#kernel, store: this.#store, locals: this.#locals });
     this.#builder = new SandboxBuilder({ ...parts, mtu: options.mtu ?? DEFAULT_MTU });
     const hostRules = options.iptables ?? true;
-    this.#rules = new Rules({ ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring, hostRules });
-    this.#ports = new PortHolder(options.random);
+    this.#ports = new PortHolder(options.random, this.#log);
+    const ruled = { sandboxes: this.#sandboxes, wiring: this.#wiring, ports: this.#ports };
+    this.#rules = new Rules({ ...parts, ...ruled, hostRules });
+    this.#flows = new StaleFlows({ ...parts, sandboxes: this.#sandboxes, clock: options.clock });
     const forwarder = createForwarder(options.clock, options.random);
     this.#names = new NameService({ ...parts, sandboxes: this.#sandboxes, forwarder, random: options.random });
     this.#updates = new Coalescer(
@@ -135,6 +138,7 @@ export class HostNetwork implements HostNetworks {
     this.#stopped = true;
     this.#timer?.cancel();
     await this.#updates.close();
+    await this.#flows.close();
     this.#names.closeAll();
     this.#ports.close();
   }
@@ -354,9 +358,8 @@ export class HostNetwork implements HostNetworks {
 
   async setUnderlay(underlay: { vtep: string; dataPathPort: number; nodeId: string }): Promise<void> {
     const state = await this.#kernel.state(null);
-    const holder = state.addresses.find(({ address }) => bareIp(address) === underlay.vtep);
-    const mtu = state.links.find(({ index }) => index === holder?.dev)?.mtu ?? DEFAULT_MTU;
     const { vtep, dataPathPort, nodeId } = underlay;
+    const mtu = mtuOfVtep(state, vtep);
     // An address on the loopback link carries tunnels between daemons of one host only; its MTU would be too large.
     if (!this.#overlays.setUnderlay({ vtep, dataPathPort, nodeId, mtu: Math.min(mtu, 9000) })) return;
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
@@ -419,6 +422,7 @@ export class HostNetwork implements HostNetworks {
   async #update(): Promise<void> {
     await this.#rules.applyHost();
     await this.#rules.applySandboxes();
+    this.#flows.note(this.#rules.ports);
   }
 
   #scheduleReconcile(): void {

@@ -1,12 +1,14 @@
 import { join } from 'node:path';
 import { invalidArgument, notFound, readFileIfExists, ShoalError, unavailable, type Logger } from '../base/index.ts';
 import { chooseCarrier } from './carrier.ts';
+import { canonicalIp, maskLength } from './ip.ts';
 import { bareIp, macOf, parsePrefix } from './ip4.ts';
 import { GATEWAY_NETWORK, OPTION_ICC, OPTION_MTU, OPTION_PARENT, type LocalNetworks } from './local-networks.ts';
 import { hash32 } from './ingress-wiring.ts';
+import { ip6Switches } from './ip6-switches.ts';
 import { isNamespace, type Kernel, type Op } from './kernel/index.ts';
 import type { Overlays } from './overlays.ts';
-import { BRIDGE_LINK, DEFAULT_MTU } from './plan.ts';
+import { BRIDGE_LINK, DEFAULT_MTU, type OverlayFacts } from './plan.ts';
 import type { Leg, LegOps, NetworkStore, SandboxRecord } from './store.ts';
 import type { EndpointResult, EndpointSpec, LocalNetwork, PublishedPort, SandboxSpec } from './types.ts';
 
@@ -227,14 +229,16 @@ export class SandboxBuilder {
     const interfaceName = `eth${index}`;
     const gateway = facts.ingress ? facts.gateway : '';
     const hostLink = linkName('v', spec.id, index);
+    const { leg6, result6 } = this.#overlayAddress6(endpoint.address6 ?? '', facts);
     return {
-      leg: { networkId: facts.id, kind, address, mac, hostLink, interfaceName, gateway },
+      leg: { networkId: facts.id, kind, address, ...leg6, mac, hostLink, interfaceName, gateway },
       result: {
         networkId: facts.id,
         networkName: facts.name,
         interfaceName,
         address: `${address}/${prefixLength}`,
         gateway,
+        ...result6,
         mac,
       },
       bridgeNamespace: overlay.namespace,
@@ -243,6 +247,18 @@ export class SandboxBuilder {
       isolated: false,
       parent: '',
     };
+  }
+
+  /** The IPv6 part of a leg on an overlay; empty when there is none. */
+  #overlayAddress6(
+    wanted: string,
+    facts: OverlayFacts,
+  ): { leg6: Pick<Leg, 'address6' | 'gateway6'>; result6: Pick<EndpointResult, 'address6' | 'gateway6'> } {
+    if (wanted === '') return { leg6: {}, result6: {} };
+    const address6 = canonicalIp(wanted);
+    const length = maskLength(wanted.includes('/') ? wanted : facts.subnet6);
+    const gateway6 = facts.ingress ? facts.gateway6 : '';
+    return { leg6: { address6, gateway6 }, result6: { address6: `${address6}/${length}`, gateway6 } };
   }
 
   #localLeg(spec: SandboxSpec, endpoint: EndpointSpec, network: LocalNetwork, index: number): PlannedLeg {
@@ -319,13 +335,7 @@ export class SandboxBuilder {
       { kind: 'addr', dev: name, address: result.address },
     ];
     if (result.address6 !== undefined) {
-      const conf = `net/ipv6/conf/${name}`;
-      inner.unshift(
-        { kind: 'sysctl', path: `${conf}/disable_ipv6`, value: '0' },
-        // Addresses are given, not found: usable at once, and no router of the link has a say.
-        { kind: 'sysctl', path: `${conf}/accept_dad`, value: '0' },
-        { kind: 'sysctl', path: `${conf}/accept_ra`, value: '0' },
-      );
+      inner.unshift(...ip6Switches(name));
       inner.push({ kind: 'addr', dev: name, address: result.address6 });
     }
     // Set before, so that a leg half made is known too.
