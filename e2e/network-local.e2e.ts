@@ -69,46 +69,46 @@ describe('connect and disconnect', () => {
   beforeAll(async () => {
     await docker('network', 'create', '--subnet', '10.41.0.0/24', 'front');
     await docker('network', 'create', '--subnet', '10.42.0.0/24', 'back');
-    await serve('a', '--network', 'front');
-    await serve('b', '--network', 'back', '--network-alias', 'friend');
+    await serve('wa', '--network', 'front');
+    await serve('wb', '--network', 'back', '--network-alias', 'friend');
   });
   afterAll(clear);
 
   it('plug a running container in and out, with names, files and default route', async () => {
-    const b = await address('b', 'back');
-    expect(await fetched(`http://${b}/`, 'a')).toBe('');
-    await docker('network', 'connect', '--ip', '10.42.0.50', '--alias', 'first', 'back', 'a');
-    expect(await fetched(`http://${b}/`, 'a')).toBe('b');
-    expect(await resolved('friend', 'a')).toContain(b);
-    expect(await resolved('first', 'b')).toContain('10.42.0.50');
-    expect(await file('a', '/etc/hosts')).toMatch(/^10\.42\.0\.50\t[0-9a-f]{12}$/m);
-    expect(await within('a', 'ip', 'route', 'show', 'default')).toContain('via 10.42.0.1 dev eth1');
+    const b = await address('wb', 'back');
+    expect(await fetched(`http://${b}/`, 'wa')).toBe('');
+    await docker('network', 'connect', '--ip', '10.42.0.50', '--alias', 'first', 'back', 'wa');
+    expect(await fetched(`http://${b}/`, 'wa')).toBe('wb');
+    expect(await resolved('friend', 'wa')).toContain(b);
+    expect(await resolved('first', 'wb')).toContain('10.42.0.50');
+    expect(await file('wa', '/etc/hosts')).toMatch(/^10\.42\.0\.50\t[0-9a-f]{12}$/m);
+    expect(await within('wa', 'ip', 'route', 'show', 'default')).toContain('via 10.42.0.1 dev eth1');
     const network = await bed.client.inspect<{ Containers: Record<string, { Name: string; IPv4Address: string }> }>(
       ...['network', 'inspect', 'back'],
     );
     const names = Object.values(network.Containers).map((one) => `${one.Name} ${one.IPv4Address}`);
-    expect(names.sort()).toEqual(['a 10.42.0.50/24', `b ${b}/24`]);
-    expect(await fails('network', 'connect', 'back', 'a')).toContain(
-      'endpoint with name a already exists in network back',
+    expect(names.sort()).toEqual(['wa 10.42.0.50/24', `wb ${b}/24`]);
+    expect(await fails('network', 'connect', 'back', 'wa')).toContain(
+      'endpoint with name wa already exists in network back',
     );
     expect(await fails('network', 'rm', 'back')).toContain('has active endpoints');
-    await docker('network', 'disconnect', 'back', 'a');
-    expect(await fetched(`http://${b}/`, 'a')).toBe('');
-    expect(await file('a', '/etc/hosts')).not.toContain('10.42.0.50');
-    expect(await within('a', 'ip', 'route', 'show', 'default')).toContain('via 10.41.0.1 dev eth0');
-    expect(await fails('network', 'disconnect', 'back', 'a')).toContain('is not connected to network back');
+    await docker('network', 'disconnect', 'back', 'wa');
+    expect(await fetched(`http://${b}/`, 'wa')).toBe('');
+    expect(await file('wa', '/etc/hosts')).not.toContain('10.42.0.50');
+    expect(await within('wa', 'ip', 'route', 'show', 'default')).toContain('via 10.41.0.1 dev eth0');
+    expect(await fails('network', 'disconnect', 'back', 'wa')).toContain('is not connected to network back');
     expect(await fails('network', 'disconnect', '-f', 'back', 'nobody')).toContain('endpoint nobody not found');
   });
 
   it('of a stopped container hold with its next start', async () => {
-    await docker('stop', '-t', '0', 'a');
-    await docker('network', 'connect', '--ip', '10.42.0.51', 'back', 'a');
-    await docker('network', 'disconnect', 'front', 'a');
-    await docker('start', 'a');
-    const { Networks } = (await shown('a')).NetworkSettings;
+    await docker('stop', '-t', '0', 'wa');
+    await docker('network', 'connect', '--ip', '10.42.0.51', 'back', 'wa');
+    await docker('network', 'disconnect', 'front', 'wa');
+    await docker('start', 'wa');
+    const { Networks } = (await shown('wa')).NetworkSettings;
     expect(Object.keys(Networks)).toEqual(['back']);
     expect(Networks['back']?.IPAddress).toBe('10.42.0.51');
-    expect(await fetched('http://10.42.0.51/', 'b')).toBe('a');
+    expect(await fetched('http://10.42.0.51/', 'wb')).toBe('wa');
   });
 
   it('turn the resolver of a container of the default bridge on and off', async () => {

@@ -59,19 +59,21 @@ export class NameService {
       if (overlay !== undefined) overlays.push(overlay.zone);
       const name = overlay?.facts.name ?? this.#o.locals.find(leg.networkId)?.name;
       // Docker names nothing on the default bridge.
-      if (name !== undefined && name !== 'bridge') locals.push(this.#containerZone(leg.networkId, name));
+      if (name !== undefined && name !== 'bridge') locals.push(this.#containerZone(leg.networkId, name, record));
     }
     return [...overlays, ...locals];
   }
 
-  /** Names of this host's containers on a network. */
-  #containerZone(networkId: string, name: string): Zone {
+  /** Names of this host's containers on a network, as one of them knows them: its links are its own. */
+  #containerZone(networkId: string, name: string, viewer: SandboxRecord): Zone {
     const zone = emptyZone(name);
+    const links = viewer.spec.endpoints.find(({ networkId: key }) => this.#isNetwork(key, networkId))?.links ?? [];
     for (const { spec, legs } of this.#o.sandboxes.values()) {
       const leg = legs.find((candidate) => candidate.networkId === networkId);
       if (leg === undefined) continue;
       const endpoint = spec.endpoints.find((candidate) => this.#isNetwork(candidate.networkId, networkId));
       const names = [...spec.names, ...(endpoint?.aliases ?? []), spec.id.slice(0, 12)];
+      for (const { target, alias } of links) if (names.includes(target) || target === spec.id) names.push(alias);
       for (const address of [leg.address, leg.address6 ?? '']) {
         if (address === '') continue;
         for (const known of names) addName(zone, known, address);

@@ -1,6 +1,6 @@
 import { conflict, isShoalError, must, notFound, ShoalError } from '../../base/index.ts';
 import type { Network } from '../../proto/index.ts';
-import { readJson } from '../body.ts';
+import { queryBool, readJson } from '../body.ts';
 import { Filters } from '../filters.ts';
 import type { JsonObject, LocalNetworkFacts, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
@@ -13,6 +13,7 @@ import {
   networkSpecFromJson,
   networkToJson,
 } from '../shapes/network.ts';
+import { networkUseToJson, type NetworkUse } from '../shapes/network-use.ts';
 import { sendEmpty, sendJson } from '../stream.ts';
 
 const PREDEFINED = ['bridge', 'host', 'none'];
@@ -95,10 +96,28 @@ async function list({ response, ports, query }: RequestContext): Promise<void> {
   );
 }
 
+async function networkUse(ports: Ports, verbose: boolean): Promise<NetworkUse> {
+  const { swarm } = ports;
+  const [{ tasks }, { nodes }] = await Promise.all([
+    swarm.call('ListTasks', { filters: null }),
+    swarm.call('ListNodes', { filters: null }),
+  ]);
+  const services = verbose ? (await swarm.call('ListServices', { filters: null })).services : undefined;
+  return { tasks, nodes, services, nodeId: swarm.state().nodeId };
+}
+
 async function inspect({ response, ports, params, query }: RequestContext): Promise<void> {
   const found = await find(ports, must(params['id'], 'id'), query.get('scope') ?? '');
-  const json = 'swarm' in found ? networkToJson(found.swarm) : localNetworkToJson(found.local);
-  sendJson(response, { ...json, Containers: networkContainers(String(json['Id']), ports.engine.containers.list()) });
+  if ('local' in found) {
+    const Containers = networkContainers(found.local.id, ports.engine.containers.list());
+    return sendJson(response, { ...localNetworkToJson(found.local), Containers });
+  }
+  // As Docker: the swarm's own view (that clients ask for before they create services) names no users.
+  if (query.get('scope') === 'swarm' && !queryBool(query, 'verbose')) {
+    return sendJson(response, networkToJson(found.swarm));
+  }
+  const use = await networkUse(ports, queryBool(query, 'verbose'));
+  sendJson(response, { ...networkToJson(found.swarm), ...networkUseToJson(found.swarm, use) });
 }
 
 async function create(context: RequestContext): Promise<void> {
