@@ -16,6 +16,7 @@ import {
 import type { NetworkTable } from '../proto/index.ts';
 import { Coalescer } from './coalescer.ts';
 import { createForwarder } from './dns/forward.ts';
+import { SecureTunnel, type NetworkKey } from './encryption/index.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
 import { bareIp, formatPrefix, macOf, overlap, parsePrefix, type Prefix } from './ip4.ts';
@@ -56,6 +57,8 @@ export interface HostNetworkOptions {
   iptables?: boolean;
   /** MTU of local networks; default 1500. */
   mtu?: number;
+  /** Age at which the host's key pair of encrypted networks is renewed, ms; default 24 h. */
+  keyPeriodMs?: number;
   /** Back end; default: the fastest that works. */
   kernel?: Kernel;
 }
@@ -74,6 +77,7 @@ export class HostNetwork implements HostNetworks {
   readonly #store: NetworkStore;
   readonly #locals: LocalNetworks;
   readonly #overlays: Overlays;
+  readonly #secure: SecureTunnel;
   readonly #builder: SandboxBuilder;
   readonly #rules: Rules;
   readonly #ports: PortHolder;
@@ -96,7 +100,13 @@ export class HostNetwork implements HostNetworks {
     this.#locals = new LocalNetworks(options.random, options.tag);
     this.#wiring = ingressWiring(options.tag);
     const common = { kernel: this.#kernel, store: this.#store, log: this.#log };
-    this.#overlays = new Overlays({ ...common, wiring: this.#wiring });
+    this.#secure = new SecureTunnel({
+      ...options,
+      ...common,
+      stateDir: options.stateDir ?? options.execRoot,
+      namespace: join(this.#store.namespaces, 'secure'),
+    });
+    this.#overlays = new Overlays({ ...common, wiring: this.#wiring, secure: this.#secure });
     const parts = { ...common, locals: this.#locals, overlays: this.#overlays, tag: options.tag };
     this.#builder = new SandboxBuilder({ ...parts, mtu: options.mtu ?? DEFAULT_MTU });
     const hostRules = options.iptables ?? true;
@@ -130,6 +140,7 @@ export class HostNetwork implements HostNetworks {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#timer?.cancel();
+    this.#secure.stop();
     await this.#updates.close();
     this.#names.closeAll();
     this.#ports.close();
@@ -140,6 +151,7 @@ export class HostNetwork implements HostNetworks {
     for (const record of this.#sandboxes.values()) await this.#builder.remove(record);
     this.#sandboxes.clear();
     for (const { facts } of this.#overlays.all()) await this.#overlays.remove(facts.id);
+    await this.#secure.destroy();
     const bridges = this.#locals.bridges().map((network) => this.#locals.bridgeName(network));
     const { links } = await this.#kernel.state(null);
     const prefix = `sh${this.#o.tag}`;
@@ -348,6 +360,7 @@ export class HostNetwork implements HostNetworks {
     const known = new Set([
       ...[...this.#sandboxes.values()].map((record) => record.result.namespacePath),
       ...this.#overlays.all().map((overlay) => overlay.namespace),
+      ...(this.#secure.inUse ? [this.#secure.namespace] : []),
     ]);
     for (const name of this.#store.namespaceNames()) {
       const path = join(this.#store.namespaces, name);
@@ -370,8 +383,17 @@ export class HostNetwork implements HostNetworks {
 
   async leaveUnderlay(): Promise<void> {
     for (const { facts } of this.#overlays.all()) await this.removeTable(facts.id);
+    await this.#secure.destroy();
     this.#overlays.clearUnderlay();
     await this.#updates.now();
+  }
+
+  wireguardKey(): Uint8Array {
+    return this.#secure.publicKey();
+  }
+
+  async setNetworkKeys(keys: readonly NetworkKey[]): Promise<void> {
+    await this.#secure.setNetworkKeys(keys);
   }
 
   async setTable(table: NetworkTable): Promise<void> {
@@ -446,6 +468,9 @@ export class HostNetwork implements HostNetworks {
       await this.#overlays.check(facts.id);
       await this.#ensureOverlay(facts.id, reversePathFilter());
     }
+    await this.#secure.upkeep().catch((error: unknown) => {
+      this.#log.error('encrypted networks cannot be brought back', { error });
+    });
     await this.#rules.check();
     await this.#passPolicy();
     if (!this.#stopped) await this.#updates.now();
@@ -470,9 +495,9 @@ export class HostNetwork implements HostNetworks {
   }
 }
 
-/** Links named by this daemon: its two bridges, its ingress pair, veths and numbered bridges. */
+/** Links named by this daemon: its two bridges, its ingress pair, veths, WireGuard and numbered bridges. */
 function isOurs(name: string, prefix: string): boolean {
-  return name.startsWith(prefix) && /^(?:[0gi]|v[0-9a-z]+|[0-9a-f]{7})$/.test(name.slice(prefix.length));
+  return name.startsWith(prefix) && /^(?:[0gi]|[vw][0-9a-z]+|[0-9a-f]{7})$/.test(name.slice(prefix.length));
 }
 
 /** Whether the host checks the reverse path of packets on all its links. */

@@ -1,6 +1,8 @@
 import { join } from 'node:path';
 import { errorMessage, failedPrecondition, invalidArgument, type Logger } from '../base/index.ts';
 import { NetworkTable } from '../proto/index.ts';
+import type { SecureTunnel } from './encryption/index.ts';
+import { WIREGUARD_OVERHEAD_BYTES } from './encryption/index.ts';
 import { overlayZone, type Zone } from './dns/zone.ts';
 import { hostOps, innerOps, undoHostOps, type IngressWiring } from './ingress-wiring.ts';
 import { macOf } from './ip4.ts';
@@ -50,6 +52,8 @@ export interface OverlaysOptions {
   store: NetworkStore;
   log: Logger;
   wiring: IngressWiring;
+  /** What encrypted networks run over. */
+  secure: SecureTunnel;
 }
 
 /** Namespaces, tunnels and peers of the overlay networks, made from tables. */
@@ -58,6 +62,7 @@ export class Overlays {
   readonly #store: NetworkStore;
   readonly #log: Logger;
   readonly #wiring: IngressWiring;
+  readonly #secure: SecureTunnel;
   readonly #entries = new Map<string, Entry>();
   #underlay: Underlay | undefined;
 
@@ -66,6 +71,7 @@ export class Overlays {
     this.#store = options.store;
     this.#log = options.log;
     this.#wiring = options.wiring;
+    this.#secure = options.secure;
   }
 
   get underlay(): Underlay | undefined {
@@ -111,11 +117,6 @@ export class Overlays {
       if (table.version === known.table.version && NetworkTable.equal(table, known.table)) return false;
     }
     const facts = overlayFacts(table);
-    if (facts.encrypted) {
-      throw failedPrecondition(
-        `network ${facts.name} asks for encryption, which this host's overlay does not offer; nothing was set up`,
-      );
-    }
     if (facts.vni === 0 || facts.subnet === '') {
       throw invalidArgument(`the table of network ${facts.name} names no VXLAN id or no IPv4 subnet`);
     }
@@ -129,7 +130,7 @@ export class Overlays {
     const facts = overlayFacts(table);
     const zone = overlayZone(facts.name, table);
     const known = this.#entries.get(table.network_id);
-    const mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - VXLAN_OVERHEAD_BYTES;
+    const mtu = this.#mtu(facts);
     if (known !== undefined) return Object.assign(known, { facts, table, zone, mtu });
     const name = facts.ingress ? 'ingress' : `ov-${facts.id.slice(0, 12)}`;
     const namespace = join(this.#store.namespaces, name);
@@ -137,6 +138,20 @@ export class Overlays {
     const entry: Entry = { facts, table, zone, namespace, mtu, ...fresh };
     this.#entries.set(table.network_id, entry);
     return entry;
+  }
+
+  #mtu(facts: OverlayFacts): number {
+    const overhead = VXLAN_OVERHEAD_BYTES + (facts.encrypted ? WIREGUARD_OVERHEAD_BYTES : 0);
+    return (this.#underlay?.mtu ?? DEFAULT_MTU) - overhead;
+  }
+
+  /** Lets the encryption follow the tables; with the last encrypted network it goes. */
+  #syncSecure(): Promise<void> {
+    const tables = this.all().filter(({ facts }) => facts.encrypted);
+    return this.#secure.sync(
+      tables.map(({ table }) => table),
+      this.#underlay,
+    );
   }
 
   #save(entry: Entry): void {
@@ -157,7 +172,7 @@ export class Overlays {
   }
 
   async #stand(entry: Entry, strict: boolean): Promise<void> {
-    entry.mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - VXLAN_OVERHEAD_BYTES;
+    entry.mtu = this.#mtu(entry.facts);
     if (entry.applied === undefined) await this.#adopt(entry, strict);
     await this.#ensureTunnel(entry);
     const plan = entry.facts.ingress ? planIngress : planOverlay;
@@ -193,7 +208,9 @@ export class Overlays {
   /** The kernel takes a VXLAN id once per port and network namespace. */
   async #makeTunnel(facts: OverlayFacts, vxlan: Op, port: number): Promise<void> {
     try {
-      await this.#kernel.apply(null, [vxlan]);
+      // The tunnel's socket is in the namespace where the device is born: that of an encrypted network leads to WireGuard
+      // and nowhere else.
+      await this.#kernel.apply(facts.encrypted ? this.#secure.namespace : null, [vxlan]);
     } catch (error) {
       if (!/EEXIST|File exists|already exists/.test(errorMessage(error))) throw error;
       throw failedPrecondition(
@@ -207,6 +224,7 @@ export class Overlays {
     const underlay = this.#underlay;
     if (underlay === undefined) return;
     const { facts, namespace, mtu } = entry;
+    if (facts.encrypted) await this.#syncSecure();
     const vxlan: Op = {
       kind: 'vxlan',
       name: VXLAN_LINK,
@@ -262,6 +280,7 @@ export class Overlays {
     }
     if (entry.facts.ingress) await this.#kernel.apply(null, undoHostOps(this.#wiring));
     this.#kernel.removeNamespace(entry.namespace);
+    if (entry.facts.encrypted) await this.#syncSecure();
   }
 }
 

@@ -151,6 +151,8 @@ export function noNetworks(): HostNetworks {
     setUnderlay: nothing,
     setTable: nothing,
     leaveUnderlay: nothing,
+    wireguardKey: () => new Uint8Array(),
+    setNetworkKeys: nothing,
     removeTable: nothing,
     waitForNetwork: nothing,
     localNetworks: () => [],

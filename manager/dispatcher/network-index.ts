@@ -22,6 +22,8 @@ interface Entry {
   nodes: Map<string, number>;
   services: Set<string>;
   version: number;
+  /** Its members encrypt: tables name their keys. */
+  encrypted: boolean;
   built: NetworkTable | undefined;
 }
 
@@ -32,6 +34,12 @@ export function isOverlay(network: Network): boolean {
   if (network.spec?.annotations?.labels[LABEL_PREDEFINED] === 'true') return false;
   const driver = network.driver_state?.name || network.spec?.driver_config?.name || 'overlay';
   return driver === 'overlay';
+}
+
+/** Whether packets between hosts are to be encrypted (`--opt encrypted`). */
+function isEncrypted(network: Network): boolean {
+  const value = network.spec?.driver_config?.options['encrypted'] ?? network.driver_state?.options['encrypted'];
+  return value !== undefined && !/^(?:false|f|0)$/i.test(value);
 }
 
 /** An address without its mask. */
@@ -117,6 +125,8 @@ export class NetworkIndex {
   #nodeNetworks = new Map<string, Map<string, number>>();
   #serviceNetworks = new Map<string, Set<string>>();
   #vteps = new Map<string, string>();
+  /** Public keys of nodes, for encrypted networks. */
+  #keys = new Map<string, Uint8Array>();
   #dirty = new Set<string>();
   #ingress: string | undefined;
 
@@ -128,6 +138,7 @@ export class NetworkIndex {
     this.#nodeNetworks.clear();
     this.#serviceNetworks.clear();
     this.#vteps.clear();
+    this.#keys.clear();
     this.#ingress = undefined;
     for (const network of view.list('network')) this.#setNetwork(network, version);
     for (const node of view.list('node')) this.#setNode(node.id, node, version);
@@ -227,14 +238,25 @@ export class NetworkIndex {
     if (entry.endpoints.size === 0) return [];
     const ids = networkId === this.#ingress ? this.#vteps.keys() : entry.nodes.keys();
     const peers: NetworkPeer[] = [];
-    for (const nodeId of ids) peers.push(NetworkPeer.create({ node_id: nodeId, vtep: this.#vteps.get(nodeId) ?? '' }));
+    for (const nodeId of ids) {
+      const key = entry.encrypted ? this.#keys.get(nodeId) : undefined;
+      const vtep = this.#vteps.get(nodeId) ?? '';
+      peers.push(NetworkPeer.create({ node_id: nodeId, vtep, ...(key === undefined ? {} : { wireguard_key: key }) }));
+    }
     return peers;
   }
 
   #entry(networkId: string): Entry {
     let entry = this.#entries.get(networkId);
     if (entry === undefined) {
-      entry = { endpoints: new Map(), nodes: new Map(), services: new Set(), version: 0, built: undefined };
+      entry = {
+        endpoints: new Map(),
+        nodes: new Map(),
+        services: new Set(),
+        version: 0,
+        encrypted: false,
+        built: undefined,
+      };
       this.#entries.set(networkId, entry);
     }
     return entry;
@@ -250,6 +272,7 @@ export class NetworkIndex {
   #setNetwork(network: Network, version: number): void {
     if (!isOverlay(network)) return;
     if (network.spec?.ingress === true) this.#ingress = network.id;
+    this.#entry(network.id).encrypted = isEncrypted(network);
     this.#touch(network.id, version);
   }
 
@@ -299,12 +322,23 @@ export class NetworkIndex {
 
   #setNode(nodeId: string, node: Node | undefined, version: number): void {
     const vtep = node === undefined ? undefined : vtepOf(node);
-    if (vtep === this.#vteps.get(nodeId)) return;
+    const moved = vtep !== this.#vteps.get(nodeId);
+    const rekeyed = this.#setKey(nodeId, node?.description?.wireguard_key);
+    if (!moved && !rekeyed) return;
     if (vtep === undefined || vtep === '') this.#vteps.delete(nodeId);
     else this.#vteps.set(nodeId, vtep);
     for (const networkId of this.networksOf(nodeId)) {
-      if (this.#entry(networkId).endpoints.size > 0) this.#touch(networkId, version);
+      const entry = this.#entry(networkId);
+      if (entry.endpoints.size > 0 && (moved || entry.encrypted)) this.#touch(networkId, version);
     }
+  }
+
+  #setKey(nodeId: string, key: Uint8Array | undefined): boolean {
+    const before = this.#keys.get(nodeId);
+    if (key === undefined || key.length === 0) return this.#keys.delete(nodeId);
+    if (before !== undefined && Buffer.compare(before, key) === 0) return false;
+    this.#keys.set(nodeId, key);
+    return true;
   }
 
   #setService(view: ReadView, serviceId: string, service: Service | undefined, version: number): void {

@@ -57,7 +57,9 @@ export function wireguardConfig(
   }
   const seen = new Set<string>();
   const peers: WireguardPeer[] = [];
-  for (const { publicKey, presharedKey: psk, vtep } of [...byVtep.values()].sort((a, b) => (a.vtep < b.vtep ? -1 : 1))) {
+  for (const { publicKey, presharedKey: psk, vtep } of [...byVtep.values()].sort((a, b) =>
+    a.vtep < b.vtep ? -1 : 1,
+  )) {
     if (seen.has(publicKey)) continue;
     seen.add(publicKey);
     peers.push({ publicKey, presharedKey: psk, vtep });
@@ -70,7 +72,8 @@ export function ownKeyIn(tables: readonly NetworkTable[], underlay: Underlay): s
   const newest = [...tables].sort((a, b) => b.version - a.version);
   for (const table of newest) {
     const own = table.peers.find((peer) => peer.node_id === underlay.nodeId);
-    if (own !== undefined && own.wireguard_key.length === KEY_BYTES) return Buffer.from(own.wireguard_key).toString('hex');
+    if (own !== undefined && own.wireguard_key.length === KEY_BYTES)
+      return Buffer.from(own.wireguard_key).toString('hex');
   }
   return undefined;
 }

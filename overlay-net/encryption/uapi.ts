@@ -149,10 +149,12 @@ export class UapiConnection {
     if (this.#lost) return Promise.reject(unavailable('the WireGuard process has ended'));
     return new Promise((resolve, reject) => {
       const timer = this.#clock.after(ANSWER_TIMEOUT_MS, () => this.#socket.destroy());
-      const done = <T>(next: (value: T) => void) => (value: T): void => {
-        timer.cancel();
-        next(value);
-      };
+      const done =
+        <T>(next: (value: T) => void) =>
+        (value: T): void => {
+          timer.cancel();
+          next(value);
+        };
       this.#waiting.push({ resolve: done(resolve), reject: done(reject) });
       this.#socket.write(request);
     });
