@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import { errorMessage, failedPrecondition, invalidArgument, type Logger } from '../base/index.ts';
 import { NetworkTable } from '../proto/index.ts';
-import type { SecureTunnel } from './encryption/index.ts';
-import { WIREGUARD_OVERHEAD_BYTES } from './encryption/index.ts';
+import { SecureTunnel, WIREGUARD_OVERHEAD_BYTES, type SecureTunnelOptions } from './encryption/index.ts';
 import { overlayZone, type Zone } from './dns/zone.ts';
 import { hostOps, innerOps, undoHostOps, type IngressWiring } from './ingress-wiring.ts';
-import { macOf } from './ip4.ts';
+import { canonicalIp, macOf } from './ip.ts';
+import { ip6Switches } from './ip6-switches.ts';
 import type { Kernel, NamespaceState, Op } from './kernel/ops.ts';
 import {
   BRIDGE_LINK,
@@ -16,8 +16,8 @@ import {
   peersOf,
   planIngress,
   planOverlay,
+  tunnelOverheadBytes,
   VXLAN_LINK,
-  VXLAN_OVERHEAD_BYTES,
   type Items,
   type OverlayFacts,
   type Underlay,
@@ -47,13 +47,10 @@ interface Entry extends Overlay {
   rules: string;
 }
 
-export interface OverlaysOptions {
-  kernel: Kernel;
+export interface OverlaysOptions extends Omit<SecureTunnelOptions, 'namespace' | 'stateDir'> {
   store: NetworkStore;
-  log: Logger;
   wiring: IngressWiring;
-  /** What encrypted networks run over. */
-  secure: SecureTunnel;
+  stateDir?: string;
 }
 
 /** Namespaces, tunnels and peers of the overlay networks, made from tables. */
@@ -62,7 +59,8 @@ export class Overlays {
   readonly #store: NetworkStore;
   readonly #log: Logger;
   readonly #wiring: IngressWiring;
-  readonly #secure: SecureTunnel;
+  /** What encrypted networks run over. */
+  readonly secure: SecureTunnel;
   readonly #entries = new Map<string, Entry>();
   #underlay: Underlay | undefined;
 
@@ -71,7 +69,8 @@ export class Overlays {
     this.#store = options.store;
     this.#log = options.log;
     this.#wiring = options.wiring;
-    this.#secure = options.secure;
+    const namespace = join(options.store.namespaces, 'secure');
+    this.secure = new SecureTunnel({ ...options, stateDir: options.stateDir ?? options.execRoot, namespace });
   }
 
   get underlay(): Underlay | undefined {
@@ -96,7 +95,8 @@ export class Overlays {
     for (const { table, vxlan } of this.#store.loadTables()) this.#put(table).vxlan = vxlan;
   }
 
-  setUnderlay(underlay: Underlay): boolean {
+  setUnderlay(wanted: Underlay): boolean {
+    const underlay = { ...wanted, vtep: canonicalIp(wanted.vtep) };
     if (JSON.stringify(underlay) === JSON.stringify(this.#underlay)) return false;
     this.#underlay = underlay;
     this.#store.saveUnderlay(underlay);
@@ -104,7 +104,8 @@ export class Overlays {
     return true;
   }
 
-  clearUnderlay(): void {
+  async clearUnderlay(): Promise<void> {
+    await this.secure.destroy();
     this.#underlay = undefined;
     this.#store.removeUnderlay();
   }
@@ -141,14 +142,19 @@ export class Overlays {
   }
 
   #mtu(facts: OverlayFacts): number {
-    const overhead = VXLAN_OVERHEAD_BYTES + (facts.encrypted ? WIREGUARD_OVERHEAD_BYTES : 0);
-    return (this.#underlay?.mtu ?? DEFAULT_MTU) - overhead;
+    const encryption = facts.encrypted ? WIREGUARD_OVERHEAD_BYTES : 0;
+    return (this.#underlay?.mtu ?? DEFAULT_MTU) - tunnelOverheadBytes(this.#underlay) - encryption;
+  }
+
+  /** Paths of all namespaces that these networks need. */
+  namespaces(): string[] {
+    return [...this.all().map((overlay) => overlay.namespace), ...(this.secure.inUse ? [this.secure.namespace] : [])];
   }
 
   /** Lets the encryption follow the tables; with the last encrypted network it goes. */
   #syncSecure(): Promise<void> {
     const tables = this.all().filter(({ facts }) => facts.encrypted);
-    return this.#secure.sync(
+    return this.secure.sync(
       tables.map(({ table }) => table),
       this.#underlay,
     );
@@ -188,10 +194,10 @@ export class Overlays {
     const { namespace, facts, mtu } = entry;
     await this.#kernel.createNamespace(namespace);
     await this.#kernel.apply(namespace, [
-      { kind: 'sysctl', path: 'net/ipv6/conf/all/disable_ipv6', value: '1' },
-      { kind: 'sysctl', path: 'net/ipv6/conf/default/disable_ipv6', value: '1' },
+      ...quietIp6(facts),
       // Bridged frames need no pass through the rules for packets.
       { kind: 'sysctl', path: 'net/bridge/bridge-nf-call-iptables', value: '0' },
+      { kind: 'sysctl', path: 'net/bridge/bridge-nf-call-ip6tables', value: '0' },
       { kind: 'link', name: 'lo', up: true },
     ]);
     if (facts.ingress) {
@@ -210,7 +216,7 @@ export class Overlays {
     try {
       // The tunnel's socket is in the namespace where the device is born: that of an encrypted network leads to WireGuard
       // and nowhere else.
-      await this.#kernel.apply(facts.encrypted ? this.#secure.namespace : null, [vxlan]);
+      await this.#kernel.apply(facts.encrypted ? this.secure.namespace : null, [vxlan]);
     } catch (error) {
       if (!/EEXIST|File exists|already exists/.test(errorMessage(error))) throw error;
       throw failedPrecondition(
@@ -243,7 +249,10 @@ export class Overlays {
     entry.applied = new Map([...(entry.applied ?? [])].filter(([, op]) => op.kind === 'rule'));
     await this.#makeTunnel(facts, vxlan, underlay.dataPathPort);
     const master = facts.ingress ? {} : { master: BRIDGE_LINK };
-    await this.#kernel.apply(namespace, [{ kind: 'link', name: VXLAN_LINK, up: true, ...master }]);
+    await this.#kernel.apply(namespace, [
+      ...(facts.ingress && facts.subnet6 !== '' ? ip6Switches(VXLAN_LINK) : []),
+      { kind: 'link', name: VXLAN_LINK, up: true, ...master },
+    ]);
     entry.vxlan = wanted;
     this.#save(entry);
   }
@@ -286,4 +295,14 @@ export class Overlays {
 
 function hasLink(state: NamespaceState, name: string): boolean {
   return state.links.some((link) => link.name === name);
+}
+
+/**
+ * The links of an overlay's namespace speak no IPv6 of their own, whatever their ports do. In the routed ingress network
+ * with IPv6 each link is switched on where it is made, and must not be switched off (and flushed) by the next life.
+ */
+function quietIp6(facts: OverlayFacts): Op[] {
+  const off: Op[] = [{ kind: 'sysctl', path: 'net/ipv6/conf/default/disable_ipv6', value: '1' }];
+  if (facts.ingress && facts.subnet6 !== '') return off;
+  return [{ kind: 'sysctl', path: 'net/ipv6/conf/all/disable_ipv6', value: '1' }, ...off];
 }

@@ -1,5 +1,6 @@
 /** What the device and the rules of encrypted networks shall hold, computed from tables as data. Pure. */
 import type { NetworkTable } from '../../proto/index.ts';
+import { addressBits, canonicalIp, familyOf } from '../ip.ts';
 import { INNER_TABLE } from '../plan-nft.ts';
 import { overlayFacts, peersOf, type Underlay } from '../plan.ts';
 import { KEY_BYTES, keyInUse, presharedKey, publicKeyOf, type NetworkKey } from './keys.ts';
@@ -24,6 +25,16 @@ export const WIREGUARD_OVERHEAD_BYTES = 80;
 /** Seconds between signs of life; a new peer's first one begins the handshake at once. */
 export const KEEPALIVE_S = 25;
 
+/** A node's address alone, with mask. */
+export function hostPrefix(address: string): string {
+  return `${address}/${addressBits(familyOf(address))}`;
+}
+
+/** Where a node's WireGuard device listens, as an address and a port. */
+export function endpointOf(vtep: string, port: number): string {
+  return familyOf(vtep) === 6 ? `[${vtep}]:${port}` : `${vtep}:${port}`;
+}
+
 /** UDP port of a node's WireGuard device: that after the cluster's data path port, so every node knows it of all. */
 export function wireguardPort(dataPathPort: number): number {
   return dataPathPort + 1;
@@ -43,8 +54,10 @@ export function wireguardConfig(
   const own = publicKeyOf(privateKey);
   const byVtep = new Map<string, WireguardPeer & { nodeId: string; version: number }>();
   for (const table of tables) {
-    for (const { node_id: nodeId, vtep, wireguard_key: key } of table.peers) {
-      if (nodeId === underlay.nodeId || vtep === '' || vtep === underlay.vtep || key.length !== KEY_BYTES) continue;
+    for (const { node_id: nodeId, vtep: text, wireguard_key: key } of table.peers) {
+      const vtep = canonicalIp(text);
+      if (nodeId === underlay.nodeId || vtep === '' || vtep === canonicalIp(underlay.vtep) || key.length !== KEY_BYTES)
+        continue;
       const publicKey = Buffer.from(key).toString('hex');
       const known = byVtep.get(vtep);
       // The table that was made last knows best; of one table, the lower id, so that all choose alike.
@@ -90,7 +103,10 @@ export function secureRules(device: string, tables: readonly NetworkTable[], und
     const peers = peersOf(table, underlay);
     const { vni } = overlayFacts(table);
     if (peers.length === 0 || underlay === undefined) continue;
-    lines.push(`    iifname "${device}" udp dport ${port} @th,96,24 ${vni} ip saddr { ${peers.join(', ')} } accept`);
+    const family = familyOf(underlay.vtep) === 6 ? 'ip6' : 'ip';
+    lines.push(
+      `    iifname "${device}" udp dport ${port} @th,96,24 ${vni} ${family} saddr { ${peers.join(', ')} } accept`,
+    );
   }
   return [
     `add table inet ${INNER_TABLE}`,

@@ -11,7 +11,7 @@ import {
   type Spawner,
 } from '../../base/index.ts';
 import type { Kernel } from '../kernel/ops.ts';
-import { KEEPALIVE_S, type WireguardConfig } from './config.ts';
+import { endpointOf, hostPrefix, KEEPALIVE_S, type WireguardConfig } from './config.ts';
 import { setRequest, UapiConnection, type WireguardState } from './uapi.ts';
 
 /** Where WireGuard's userspace programs put their sockets (wg(8) looks there too). */
@@ -187,8 +187,8 @@ export function configFile(config: WireguardConfig, keepaliveS: number): string 
       '[Peer]',
       `PublicKey = ${base64(peer.publicKey)}`,
       `PresharedKey = ${base64(peer.presharedKey)}`,
-      `Endpoint = ${peer.vtep}:${config.listenPort}`,
-      `AllowedIPs = ${peer.vtep}/32`,
+      `Endpoint = ${endpointOf(peer.vtep, config.listenPort)}`,
+      `AllowedIPs = ${hostPrefix(peer.vtep)}`,
       `PersistentKeepalive = ${keepaliveS === 0 ? 'off' : keepaliveS}`,
       '',
     ].join('\n'),

@@ -1,11 +1,19 @@
 import { existsSync } from 'node:fs';
 import { createHash } from 'node:crypto';
-import { errorMessage, type Clock, type Logger, type Random, type Spawner, type Timer } from '../../base/index.ts';
+import type { Clock, Logger, Random, Spawner, Timer } from '../../base/index.ts';
 import type { NetworkTable } from '../../proto/index.ts';
+import { canonicalIp, familyOf } from '../ip.ts';
 import type { Kernel } from '../kernel/ops.ts';
 import { INNER_TABLE } from '../plan-nft.ts';
 import type { Underlay } from '../plan.ts';
-import { ownKeyIn, secureRules, WIREGUARD_OVERHEAD_BYTES, wireguardConfig, wireguardPort } from './config.ts';
+import {
+  hostPrefix,
+  ownKeyIn,
+  secureRules,
+  WIREGUARD_OVERHEAD_BYTES,
+  wireguardConfig,
+  wireguardPort,
+} from './config.ts';
 import { WireguardDevice } from './device.ts';
 import { newPrivateKey, publicKeyOf, type NetworkKey } from './keys.ts';
 import { KeyStore, type OwnKey, type Secrets } from './key-store.ts';
@@ -118,8 +126,12 @@ export class SecureTunnel {
 
   /** Looks after keys and device: renews, and repairs what was changed from outside. */
   async upkeep(): Promise<void> {
-    this.#renew();
-    if (this.inUse) await this.#locked(() => this.#bring());
+    try {
+      this.#renew();
+      if (this.inUse) await this.#locked(() => this.#bring());
+    } catch (error) {
+      this.#log.error('encrypted networks cannot be brought back', { error });
+    }
   }
 
   /** Ends the watch; what is in the kernel stays. */
@@ -154,14 +166,16 @@ export class SecureTunnel {
     const name = this.#name;
     const { links, addresses } = await kernel.state(namespace);
     const index = links.find((link) => link.name === name)?.index;
-    const address = `${underlay.vtep}/32`;
-    if (addresses.some((one) => one.dev === index && one.address !== address)) await this.#device.remove();
+    const vtep = canonicalIp(underlay.vtep);
+    const address = hostPrefix(vtep);
+    if (addresses.some((one) => one.dev === index && one.address !== address && !one.address.startsWith('fe80:')))
+      await this.#device.remove();
     const made = await this.#device.ensure(wireguardPort(underlay.dataPathPort), mtu);
     await kernel.apply(namespace, [
       { kind: 'addr', dev: name, address },
       { kind: 'link', name, up: true, mtu },
       // WireGuard itself drops what is for none of its peers.
-      { kind: 'route', to: '0.0.0.0/0', dev: name },
+      { kind: 'route', to: familyOf(vtep) === 6 ? '::/0' : '0.0.0.0/0', dev: name },
     ]);
     this.#takeNext(underlay);
     const { own, networkKeys } = this.#own();
@@ -180,9 +194,10 @@ export class SecureTunnel {
       if (tables.includes(`table inet ${INNER_TABLE}\n`)) return;
       this.#log.warn('the rules of encrypted networks vanished and are made again');
     }
+    const off = familyOf(this.#underlay?.vtep ?? '') === 6 ? '0' : '1';
     await kernel.apply(namespace, [
-      { kind: 'sysctl', path: 'net/ipv6/conf/all/disable_ipv6', value: '1' },
-      { kind: 'sysctl', path: 'net/ipv6/conf/default/disable_ipv6', value: '1' },
+      { kind: 'sysctl', path: 'net/ipv6/conf/all/disable_ipv6', value: off },
+      { kind: 'sysctl', path: 'net/ipv6/conf/default/disable_ipv6', value: off },
     ]);
     await kernel.nft(namespace, rules);
     this.#rules = rules;
@@ -229,9 +244,7 @@ export class SecureTunnel {
     this.#healDelayMs = Math.min(delayMs * 2, HEAL_DELAY_MAX_MS);
     this.#healing = this.#o.clock.after(delayMs, () => {
       this.#healing = undefined;
-      this.upkeep().catch((error: unknown) => {
-        this.#log.error('encrypted networks cannot be brought back', { error: errorMessage(error) });
-      });
+      void this.upkeep();
     });
   }
 }

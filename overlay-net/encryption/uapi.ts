@@ -1,7 +1,7 @@
 /** WireGuard's cross-platform configuration protocol (wireguard.com/xplatform) over a local socket. */
 import { connect, type Socket } from 'node:net';
 import { ShoalError, unavailable, type Clock } from '../../base/index.ts';
-import { KEEPALIVE_S, type WireguardConfig, type WireguardPeer } from './config.ts';
+import { endpointOf, hostPrefix, KEEPALIVE_S, type WireguardConfig, type WireguardPeer } from './config.ts';
 
 /** Longest answer that is read, bytes: a device with some 10,000 peers. */
 const ANSWER_MAX_BYTES = 4 * 1024 * 1024;
@@ -39,16 +39,16 @@ function peerLines(peer: WireguardPeer, port: number): string[] {
   return [
     `public_key=${peer.publicKey}`,
     `preshared_key=${peer.presharedKey}`,
-    `endpoint=${peer.vtep}:${port}`,
+    `endpoint=${endpointOf(peer.vtep, port)}`,
     'replace_allowed_ips=true',
-    `allowed_ip=${peer.vtep}/32`,
+    `allowed_ip=${hostPrefix(peer.vtep)}`,
     `persistent_keepalive_interval=${KEEPALIVE_S}`,
   ];
 }
 
 function alike(known: ReturnType<WireguardState['peers']['get']>, peer: WireguardPeer): boolean {
   if (known === undefined || known.presharedKey !== peer.presharedKey || known.keepaliveS !== KEEPALIVE_S) return false;
-  return known.allowedIps.length === 1 && known.allowedIps[0] === `${peer.vtep}/32`;
+  return known.allowedIps.length === 1 && known.allowedIps[0] === hostPrefix(peer.vtep);
 }
 
 /**
