@@ -154,6 +154,8 @@ export class NetworkIndex {
   #serviceNetworks = new Map<string, Set<string>>();
   /** Nodes whose tunnel end point is known. */
   #peers = new Map<string, NetworkPeer>();
+  /** The same without keys, for networks that do not encrypt. */
+  #keyless = new Map<string, NetworkPeer>();
   #dirty = new Set<string>();
   #ingress: string | undefined;
 
@@ -165,6 +167,7 @@ export class NetworkIndex {
     this.#nodeNetworks.clear();
     this.#serviceNetworks.clear();
     this.#peers.clear();
+    this.#keyless.clear();
     this.#ingress = undefined;
     for (const network of view.list('network')) this.#setNetwork(network, version);
     for (const node of view.list('node')) this.#setNode(node.id, node, version);
@@ -243,10 +246,8 @@ export class NetworkIndex {
     // With nobody to reach on it, the ingress network needs no tunnels; else each node that joins would be told to all.
     if (entry.endpoints.size === 0) return [];
     const ids = networkId === this.#ingress ? this.#peers.keys() : entry.nodes.keys();
-    return [...ids].map((nodeId) => {
-      const peer = this.#peers.get(nodeId) ?? NetworkPeer.create({ node_id: nodeId });
-      return entry.encrypted ? peer : { ...peer, wireguard_key: new Uint8Array(0) };
-    });
+    const known = entry.encrypted ? this.#peers : this.#keyless;
+    return [...ids].map((nodeId) => known.get(nodeId) ?? NetworkPeer.create({ node_id: nodeId }));
   }
 
   #entry(networkId: string): Entry {
@@ -327,8 +328,15 @@ export class NetworkIndex {
     const peer = node === undefined ? undefined : peerOf(node);
     const before = this.#peers.get(nodeId);
     if (NetworkPeer.equal(peer, before)) return;
-    if (peer === undefined) this.#peers.delete(nodeId);
-    else this.#peers.set(nodeId, peer);
+    if (peer === undefined) {
+      this.#peers.delete(nodeId);
+      this.#keyless.delete(nodeId);
+    } else {
+      this.#peers.set(nodeId, peer);
+      if (peer.vtep !== before?.vtep) {
+        this.#keyless.set(nodeId, NetworkPeer.create({ node_id: nodeId, vtep: peer.vtep }));
+      }
+    }
     const vtep = peer?.vtep ?? '';
     for (const networkId of this.networksOf(nodeId)) {
       const { endpoints, encrypted } = this.#entry(networkId);
