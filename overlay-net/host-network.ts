@@ -198,9 +198,10 @@ export class HostNetwork implements HostNetworks {
   async #hostPrefixes(): Promise<Prefix[]> {
     const state = await this.#kernel.state(null);
     const own = new Set(state.links.filter(({ name }) => isOurs(name, `sh${this.#o.tag}`)).map(({ index }) => index));
-    const addresses = state.addresses.filter(({ dev }) => !own.has(dev)).map(({ address }) => parsePrefix(address));
-    const routes = state.routes.filter(({ dev, to }) => !own.has(dev) && to !== '0.0.0.0/0');
-    return [...addresses, ...routes.map(({ to }) => parsePrefix(to))];
+    const routed = state.routes.filter(({ to }) => to !== '0.0.0.0/0').map(({ dev, to }) => ({ dev, address: to }));
+    // Pools of local networks are IPv4.
+    const foreign = [...state.addresses, ...routed].filter(({ dev, address: a }) => !own.has(dev) && !a.includes(':'));
+    return foreign.map(({ address }) => parsePrefix(address));
   }
 
   async #ensureBridge(network: LocalNetwork): Promise<void> {

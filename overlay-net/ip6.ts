@@ -39,7 +39,7 @@ function groups6(text: string): number[] | undefined {
   const tail = groupsOf(halves[1] ?? '');
   if (tail === undefined) return undefined;
   const missing = 8 - head.length - tail.length;
-  return missing < 1 ? undefined : [...head, ...new Array<number>(missing).fill(0), ...tail];
+  return missing < 1 ? undefined : [...head, ...Array.from({ length: missing }, () => 0), ...tail];
 }
 
 export function isIp6(text: string): boolean {

@@ -6,7 +6,7 @@ import { hash32 } from './ingress-wiring.ts';
 import { isNamespace, type Kernel, type Op } from './kernel/index.ts';
 import type { Overlays } from './overlays.ts';
 import { BRIDGE_LINK, DEFAULT_MTU } from './plan.ts';
-import type { Leg, NetworkStore, SandboxRecord } from './store.ts';
+import type { Leg, LegOps, NetworkStore, SandboxRecord } from './store.ts';
 import type { EndpointResult, EndpointSpec, LocalNetwork, PublishedPort, SandboxSpec } from './types.ts';
 
 export interface SandboxBuilderOptions {
@@ -65,16 +65,18 @@ export class SandboxBuilder {
         { kind: 'link', name: 'lo', up: true },
       ]);
       for (const leg of planned) await this.#connect(namespace, leg);
-      if (carrier !== undefined) {
-        const { gateway: via, result } = carrier;
-        await this.#o.kernel.apply(namespace, [{ kind: 'route', to: '0.0.0.0/0', via, dev: result.interfaceName }]);
-      }
+      const routes: Op[] =
+        carrier === undefined
+          ? []
+          : [{ kind: 'route', to: '0.0.0.0/0', via: carrier.gateway, dev: carrier.result.interfaceName }];
+      await this.#o.kernel.apply(namespace, routes);
       const endpoints = planned.filter(({ leg }) => leg.kind !== 'gateway').map(({ result }) => result);
       return {
         spec,
         result: { namespacePath: namespace, endpoints, ports },
         legs: planned.map(({ leg }) => leg),
         defaultAddress: carrier?.leg.address ?? '',
+        routes,
         drained: false,
       };
     } catch (error) {
@@ -189,8 +191,8 @@ export class SandboxBuilder {
   }
 
   async #connect(namespace: string, planned: PlannedLeg): Promise<void> {
-    const { leg, result, bridge, mtu, isolated } = planned;
-    const ops: Op[] = [
+    const { leg, result, bridge, mtu, isolated, bridgeNamespace } = planned;
+    const outer: Op[] = [
       // A former life's link of this name would lead nowhere.
       { kind: 'link-del', name: leg.hostLink },
       {
@@ -205,13 +207,29 @@ export class SandboxBuilder {
       },
     ];
     if (leg.kind === 'overlay' || leg.kind === 'ingress') {
-      ops.push({ kind: 'fdb', dev: leg.hostLink, mac: leg.mac, self: false, master: true });
+      outer.push({ kind: 'fdb', dev: leg.hostLink, mac: leg.mac, self: false, master: true });
     }
-    await this.#o.kernel.apply(planned.bridgeNamespace, ops);
-    await this.#o.kernel.apply(namespace, [
+    const inner: Op[] = [
       { kind: 'link', name: result.interfaceName, up: true },
       { kind: 'addr', dev: result.interfaceName, address: result.address },
-    ]);
+    ];
+    // Set before, so that a leg half made is known too.
+    leg.made = { bridgeNamespace, outer, inner };
+    await this.#make(namespace, leg.made);
+  }
+
+  /** Makes a leg (again). */
+  async #make(namespace: string, { bridgeNamespace, outer, inner }: LegOps): Promise<void> {
+    await this.#o.kernel.apply(bridgeNamespace, outer);
+    await this.#o.kernel.apply(namespace, inner);
+  }
+
+  /** Makes a leg of a living sandbox again, after its link was lost, and the routes that went with it. */
+  async remake(record: SandboxRecord, leg: Leg): Promise<void> {
+    if (leg.made === undefined) return;
+    const { namespacePath } = record.result;
+    await this.#make(namespacePath, leg.made);
+    await this.#o.kernel.apply(namespacePath, record.routes ?? []);
   }
 }
 

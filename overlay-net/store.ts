@@ -2,6 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync
 import { join } from 'node:path';
 import { readFileIfExists, writeFileDurably, type Logger } from '../base/index.ts';
 import { NetworkTable } from '../proto/index.ts';
+import type { Op } from './kernel/ops.ts';
 import type { Underlay } from './plan.ts';
 import type { LocalNetwork, SandboxResult, SandboxSpec } from './types.ts';
 
@@ -11,9 +12,21 @@ export interface Leg {
   kind: 'local' | 'overlay' | 'ingress' | 'gateway';
   /** Without mask. */
   address: string;
+  /** IPv6, without mask; absent when the leg has none. */
+  address6?: string;
   mac: string;
   /** The end in the bridge. */
   hostLink: string;
+  /** How it was made, so that it can be compared with the kernel and made again; absent in records of older versions. */
+  made?: LegOps;
+}
+
+/** The ops that make one leg, in order: those where the bridge is, then those in the sandbox. */
+export interface LegOps {
+  /** Namespace of the bridge; null is the host's. */
+  bridgeNamespace: string | null;
+  outer: Op[];
+  inner: Op[];
 }
 
 /** All that must be known of a sandbox to take it over after a restart. */
@@ -23,6 +36,8 @@ export interface SandboxRecord {
   legs: Leg[];
   /** Address of the leg that carries the default route; empty when there is none. */
   defaultAddress: string;
+  /** The sandbox's own ops beside those of its legs, to be run after them (default routes). */
+  routes?: Op[];
   drained: boolean;
 }
 

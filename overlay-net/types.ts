@@ -14,6 +14,8 @@ export interface EndpointSpec {
   networkId: string;
   /** Address with mask; empty lets a local network choose one. */
   address: string;
+  /** IPv6 address with mask; absent or empty: none is wanted (or a local network with IPv6 chooses one). */
+  address6?: string;
   mac: string;
   aliases: readonly string[];
 }
@@ -40,6 +42,9 @@ export interface EndpointResult {
   interfaceName: string;
   address: string;
   gateway: string;
+  /** IPv6 address with mask and its gateway; absent when the endpoint has none. */
+  address6?: string;
+  gateway6?: string;
   mac: string;
 }
 

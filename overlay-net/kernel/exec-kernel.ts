@@ -151,6 +151,8 @@ interface JsonLink {
   ifindex: number;
   mtu: number;
   flags: string[];
+  address?: string;
+  master?: string;
   addr_info: { family: string; local: string; prefixlen: number }[];
 }
 
@@ -171,11 +173,13 @@ async function readByPrograms(spawner: Spawner, namespace: string | null): Promi
   type Rule = { priority: number; fwmark?: string; table: string };
   const rules = await read<Rule>('ip', ['-j', '-N', '-4', 'rule', 'show']);
   return {
-    links: links.map(({ ifname, ifindex, mtu, flags }) => ({
+    links: links.map(({ ifname, ifindex, mtu, flags, address, master }) => ({
       name: ifname,
       index: ifindex,
       mtu,
       up: flags.includes('UP'),
+      master: master ?? '',
+      ...(address === undefined ? {} : { mac: address }),
     })),
     addresses: links.flatMap((link) =>
       link.addr_info

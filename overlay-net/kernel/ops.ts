@@ -53,6 +53,15 @@ export interface LinkInfo {
   index: number;
   mtu: number;
   up: boolean;
+  /** The rest is absent where a back end cannot tell. */
+  mac?: string;
+  /** Name of the bridge it is a port of; empty when of none. */
+  master?: string;
+  /** Of a bridge port. */
+  hairpin?: boolean;
+  isolated?: boolean;
+  /** Of a vxlan device. */
+  tunnel?: { vni: number; local: string; port: number };
 }
 
 export interface AddressInfo {

@@ -2,7 +2,7 @@ import { AF_INET } from '../../base/index.ts';
 import { formatIp } from '../ip4.ts';
 import { formatMac, parseAttributes, type MessageBuilder } from './netlink-message.ts';
 import { interfaceInfo, type RouteSocket } from './netlink.ts';
-import type { NamespaceState } from './ops.ts';
+import type { LinkInfo, NamespaceState } from './ops.ts';
 
 const RTM = { GETLINK: 18, GETADDR: 22, GETROUTE: 26, GETNEIGH: 30, GETRULE: 34 } as const;
 const PF_BRIDGE = 7;
@@ -28,8 +28,11 @@ function family(value: number): (m: MessageBuilder) => void {
   return (m) => m.u8(value).u8(0).u16(0).u32(0).u32(0);
 }
 
+/** Dumps are asked for one after the other; none depends on the answers to those before. */
+export type Dumper = Pick<RouteSocket, 'dump'>;
+
 /** Reads all that plans are compared with from the socket's namespace. */
-export function readState(socket: RouteSocket): NamespaceState {
+export function readState(socket: Dumper): NamespaceState {
   const state: NamespaceState = { links: [], addresses: [], routes: [], neighbours: [], fdb: [], rules: [] };
   readLinks(socket, state);
   socket.dump(RTM.GETADDR, family(AF_INET), (body) => {
@@ -61,18 +64,53 @@ export function readState(socket: RouteSocket): NamespaceState {
   return state;
 }
 
-function readLinks(socket: RouteSocket, state: NamespaceState): void {
+const IFLA = { ADDRESS: 1, MASTER: 10, LINKINFO: 18 } as const;
+const IFLA_INFO = { DATA: 2, SLAVE_KIND: 4, SLAVE_DATA: 5 } as const;
+const IFLA_BRPORT = { MODE: 4, ISOLATED: 33 } as const;
+const IFLA_VXLAN = { ID: 1, LOCAL: 4, PORT: 15 } as const;
+
+/** What plans ask of a link beside its name. */
+function linkDetails(attributes: Map<number, Buffer>, link: LinkInfo): void {
+  const address = attributes.get(IFLA.ADDRESS);
+  if (address !== undefined) link.mac = formatMac(address);
+  const info = parseAttributes(attributes.get(IFLA.LINKINFO) ?? Buffer.alloc(0));
+  const kind = text(info.get(1));
+  const data = parseAttributes(info.get(IFLA_INFO.DATA) ?? Buffer.alloc(0));
+  if (kind === 'vxlan') {
+    const port = data.get(IFLA_VXLAN.PORT)?.readUInt16BE(0) ?? 0;
+    link.tunnel = { vni: u32(data.get(IFLA_VXLAN.ID)), local: ip(data.get(IFLA_VXLAN.LOCAL)), port };
+  }
+  if (text(info.get(IFLA_INFO.SLAVE_KIND)) !== 'bridge') return;
+  const port = parseAttributes(info.get(IFLA_INFO.SLAVE_DATA) ?? Buffer.alloc(0));
+  link.hairpin = (port.get(IFLA_BRPORT.MODE)?.[0] ?? 0) !== 0;
+  link.isolated = (port.get(IFLA_BRPORT.ISOLATED)?.[0] ?? 0) !== 0;
+}
+
+function readLinks(socket: Dumper, state: NamespaceState): void {
+  const names = new Map<number, string>();
+  const masters: [LinkInfo, number][] = [];
   socket.dump(
     RTM.GETLINK,
     (m) => interfaceInfo(m, 0),
     (body) => {
       const attributes = parseAttributes(body.subarray(16));
-      state.links.push({
+      const link: LinkInfo = {
         name: text(attributes.get(3)),
         index: body.readUInt32LE(4),
         mtu: u32(attributes.get(4)),
         up: (body.readUInt32LE(8) & IFF_UP) !== 0,
-      });
+        master: '',
+      };
+      linkDetails(attributes, link);
+      names.set(link.index, link.name);
+      const master = u32(attributes.get(IFLA.MASTER));
+      // A master may come after its ports.
+      for (const [port, index] of masters) if (index === link.index) port.master = link.name;
+      if (master !== 0) {
+        masters.push([link, master]);
+        link.master = names.get(master) ?? '';
+      }
+      state.links.push(link);
     },
   );
 }
@@ -85,7 +123,7 @@ function readRoute(body: Buffer, state: NamespaceState): void {
   state.routes.push({ to, via: ip(attributes.get(5)), dev: u32(attributes.get(4)), table });
 }
 
-function readFdb(socket: RouteSocket, state: NamespaceState): void {
+function readFdb(socket: Dumper, state: NamespaceState): void {
   // The kernel takes an ifinfomsg here (rtnl_fdb_dump).
   socket.dump(
     RTM.GETNEIGH,
