@@ -15,7 +15,6 @@ import {
 } from '../base/index.ts';
 import type { NetworkTable } from '../proto/index.ts';
 import { Coalescer } from './coalescer.ts';
-import { createForwarder } from './dns/forward.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
 import { bareIp, formatPrefix, macOf, overlap, parsePrefix, type Prefix } from './ip4.ts';
@@ -102,8 +101,8 @@ export class HostNetwork implements HostNetworks {
     const hostRules = options.iptables ?? true;
     this.#rules = new Rules({ ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring, hostRules });
     this.#ports = new PortHolder(options.random);
-    const forwarder = createForwarder(options.clock, options.random);
-    this.#names = new NameService({ ...parts, sandboxes: this.#sandboxes, forwarder, random: options.random });
+    const { clock, random } = options;
+    this.#names = new NameService({ ...parts, sandboxes: this.#sandboxes, clock, random });
     this.#updates = new Coalescer(
       options.clock,
       RULES_INTERVAL_MS,
@@ -118,9 +117,10 @@ export class HostNetwork implements HostNetworks {
     await this.#kernel.apply(null, [{ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }]);
     await this.#startLocals();
     this.#overlays.load();
+    for (const { table } of this.#overlays.all()) this.#names.setTable(table);
     const strict = reversePathFilter();
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, strict);
-    this.#adoptSandboxes();
+    await this.#adoptSandboxes();
     this.#dropStrays();
     await this.#passPolicy();
     await this.#update();
@@ -131,7 +131,7 @@ export class HostNetwork implements HostNetworks {
     this.#stopped = true;
     this.#timer?.cancel();
     await this.#updates.close();
-    this.#names.closeAll();
+    await this.#names.stop();
     this.#ports.close();
   }
 
@@ -274,7 +274,7 @@ export class HostNetwork implements HostNetworks {
       try {
         record = await this.#builder.build(spec, ports);
         this.#sandboxes.set(spec.id, record);
-        this.#names.open(record);
+        await this.#names.open(record);
         await this.#rules.applyOne(record);
         if (ports.length > 0) await this.#rules.applyHost();
         this.#store.saveSandbox(record);
@@ -325,7 +325,7 @@ export class HostNetwork implements HostNetworks {
   }
 
   /** Takes over what an earlier life left; records whose namespace is gone (the host restarted) are dropped. */
-  #adoptSandboxes(): void {
+  async #adoptSandboxes(): Promise<void> {
     for (const record of this.#store.loadSandboxes()) {
       const { id } = record.spec;
       if (!this.#builder.alive(record)) {
@@ -336,7 +336,7 @@ export class HostNetwork implements HostNetworks {
       try {
         this.#builder.reserve(record);
         this.#ports.hold(id, record.result.ports, id);
-        this.#names.open(record);
+        await this.#names.open(record);
       } catch (error) {
         this.#log.warn('a container was taken over with a part missing', { id, error: errorMessage(error) });
       }
@@ -374,7 +374,12 @@ export class HostNetwork implements HostNetworks {
     await this.#updates.now();
   }
 
+  announceTable(table: NetworkTable): void {
+    this.#names.setTable(table);
+  }
+
   async setTable(table: NetworkTable): Promise<void> {
+    this.announceTable(table);
     await this.#locked(table.network_id, async () => {
       this.#leaving.delete(table.network_id);
       if (!this.#overlays.accept(table)) return;
@@ -392,6 +397,7 @@ export class HostNetwork implements HostNetworks {
       }
       this.#leaving.delete(networkId);
       await this.#overlays.remove(networkId);
+      this.#names.removeTable(networkId);
       this.#updates.request();
     });
   }

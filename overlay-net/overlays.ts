@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import { errorMessage, failedPrecondition, invalidArgument, type Logger } from '../base/index.ts';
 import { NetworkTable } from '../proto/index.ts';
-import { overlayZone, type Zone } from './dns/zone.ts';
 import { hostOps, innerOps, undoHostOps, type IngressWiring } from './ingress-wiring.ts';
 import { macOf } from './ip4.ts';
 import type { Kernel, NamespaceState, Op } from './kernel/ops.ts';
@@ -27,7 +26,6 @@ import type { NetworkStore } from './store.ts';
 export interface Overlay {
   facts: OverlayFacts;
   table: NetworkTable;
-  zone: Zone;
   namespace: string;
   mtu: number;
   /** Its namespace and links stand and follow the table. */
@@ -127,14 +125,13 @@ export class Overlays {
 
   #put(table: NetworkTable): Entry {
     const facts = overlayFacts(table);
-    const zone = overlayZone(facts.name, table);
     const known = this.#entries.get(table.network_id);
     const mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - VXLAN_OVERHEAD_BYTES;
-    if (known !== undefined) return Object.assign(known, { facts, table, zone, mtu });
+    if (known !== undefined) return Object.assign(known, { facts, table, mtu });
     const name = facts.ingress ? 'ingress' : `ov-${facts.id.slice(0, 12)}`;
     const namespace = join(this.#store.namespaces, name);
     const fresh = { applied: undefined, vxlan: '', rules: '', standing: false };
-    const entry: Entry = { facts, table, zone, namespace, mtu, ...fresh };
+    const entry: Entry = { facts, table, namespace, mtu, ...fresh };
     this.#entries.set(table.network_id, entry);
     return entry;
   }

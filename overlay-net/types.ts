@@ -33,6 +33,8 @@ export interface SandboxSpec {
   ports: readonly PublishedPort[];
   /** Resolvers to forward to; empty means the host's. */
   dns: readonly string[];
+  /** Resolver options that the user gave (resolv.conf(5)). */
+  dnsOptions?: readonly string[];
 }
 
 /** One endpoint as it was made. */
@@ -88,6 +90,8 @@ export interface HostNetworks {
   setUnderlay(underlay: { vtep: string; dataPathPort: number; nodeId: string }): Promise<void>;
   /** This host leaves its overlays: their tables, tunnels and rules go; local networks stay. */
   leaveUnderlay(): Promise<void>;
+  /** Takes the names of a table at once; its links, neighbours and rules follow with `setTable`. Never throws. */
+  announceTable(table: import('../proto/index.ts').NetworkTable): void;
   /** Replaces what is known of one overlay network (see proto NetworkTable). */
   setTable(table: import('../proto/index.ts').NetworkTable): Promise<void>;
   removeTable(networkId: string): Promise<void>;

@@ -8,6 +8,8 @@ export interface Executor {
   controller(task: Task, dependencies: TaskDependencies): TaskController;
   /** Replaces what is known of a network. */
   setNetworkTable(table: NetworkTable): Promise<void>;
+  /** A table has come: names follow it at once, before and whatever becomes of `setNetworkTable`. */
+  announceNetworkTable(table: NetworkTable): void;
   removeNetworkTable(networkId: string): Promise<void>;
   /** Removes containers of tasks that are not in `taskIds` (left over from an earlier life). */
   removeOrphans(taskIds: ReadonlySet<string>): Promise<void>;

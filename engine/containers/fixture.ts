@@ -149,6 +149,7 @@ export function noNetworks(): HostNetworks {
     removeSandbox: nothing,
     keepSandboxes: nothing,
     setUnderlay: nothing,
+    announceTable: () => undefined,
     setTable: nothing,
     leaveUnderlay: nothing,
     removeTable: nothing,
