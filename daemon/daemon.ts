@@ -17,7 +17,7 @@ import type { Manager } from '../manager/index.ts';
 import { HostNetwork } from '../overlay-net/index.ts';
 import { ClusterNode } from './cluster.ts';
 import type { DaemonConfig } from './config.ts';
-import { EventHub } from './events.ts';
+import { EventHub, networkEvent } from './events.ts';
 import { EngineExecutor } from './executor.ts';
 import { describeNode } from './node-description.ts';
 import { swarmPort, systemPort } from './ports.ts';
@@ -131,6 +131,7 @@ export class Daemon {
       ...(config.defaultAddressPools.length === 0 ? {} : { addressPools: config.defaultAddressPools }),
       iptables: config.iptables,
       ...(config.mtu === undefined ? {} : { mtu: config.mtu }),
+      onEvent: (event) => onEvent(networkEvent(event, systemClock.now())),
     });
     await networks.start();
     this.#onStop('networks', () => networks.stop());

@@ -124,7 +124,7 @@ export class NameService {
     const upstream = {
       servers: spec.dns,
       namespace: result.namespacePath,
-      hostServers: record.defaultAddress !== '',
+      hostServers: record.defaultAddress !== '' || record.defaultAddress6 !== undefined,
     };
     return {
       // Overlay networks before local ones.

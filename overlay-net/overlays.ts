@@ -2,7 +2,8 @@ import { join } from 'node:path';
 import { errorMessage, failedPrecondition, invalidArgument, type Logger } from '../base/index.ts';
 import { NetworkTable } from '../proto/index.ts';
 import { hostOps, innerOps, undoHostOps, type IngressWiring } from './ingress-wiring.ts';
-import { macOf } from './ip4.ts';
+import { canonicalIp, macOf } from './ip.ts';
+import { ip6Switches } from './ip6-switches.ts';
 import type { Kernel, NamespaceState, Op } from './kernel/ops.ts';
 import {
   BRIDGE_LINK,
@@ -13,8 +14,8 @@ import {
   peersOf,
   planIngress,
   planOverlay,
+  tunnelOverheadBytes,
   VXLAN_LINK,
-  VXLAN_OVERHEAD_BYTES,
   type Items,
   type OverlayFacts,
   type Underlay,
@@ -88,7 +89,8 @@ export class Overlays {
     for (const { table, vxlan } of this.#store.loadTables()) this.#put(table).vxlan = vxlan;
   }
 
-  setUnderlay(underlay: Underlay): boolean {
+  setUnderlay(wanted: Underlay): boolean {
+    const underlay = { ...wanted, vtep: canonicalIp(wanted.vtep) };
     if (JSON.stringify(underlay) === JSON.stringify(this.#underlay)) return false;
     this.#underlay = underlay;
     this.#store.saveUnderlay(underlay);
@@ -126,7 +128,7 @@ export class Overlays {
   #put(table: NetworkTable): Entry {
     const facts = overlayFacts(table);
     const known = this.#entries.get(table.network_id);
-    const mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - VXLAN_OVERHEAD_BYTES;
+    const mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - tunnelOverheadBytes(this.#underlay);
     if (known !== undefined) return Object.assign(known, { facts, table, mtu });
     const name = facts.ingress ? 'ingress' : `ov-${facts.id.slice(0, 12)}`;
     const namespace = join(this.#store.namespaces, name);
@@ -154,7 +156,7 @@ export class Overlays {
   }
 
   async #stand(entry: Entry, strict: boolean): Promise<void> {
-    entry.mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - VXLAN_OVERHEAD_BYTES;
+    entry.mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - tunnelOverheadBytes(this.#underlay);
     if (entry.applied === undefined) await this.#adopt(entry, strict);
     await this.#ensureTunnel(entry);
     const plan = entry.facts.ingress ? planIngress : planOverlay;
@@ -170,10 +172,10 @@ export class Overlays {
     const { namespace, facts, mtu } = entry;
     await this.#kernel.createNamespace(namespace);
     await this.#kernel.apply(namespace, [
-      { kind: 'sysctl', path: 'net/ipv6/conf/all/disable_ipv6', value: '1' },
-      { kind: 'sysctl', path: 'net/ipv6/conf/default/disable_ipv6', value: '1' },
+      ...quietIp6(facts),
       // Bridged frames need no pass through the rules for packets.
       { kind: 'sysctl', path: 'net/bridge/bridge-nf-call-iptables', value: '0' },
+      { kind: 'sysctl', path: 'net/bridge/bridge-nf-call-ip6tables', value: '0' },
       { kind: 'link', name: 'lo', up: true },
     ]);
     if (facts.ingress) {
@@ -222,7 +224,10 @@ export class Overlays {
     entry.applied = new Map([...(entry.applied ?? [])].filter(([, op]) => op.kind === 'rule'));
     await this.#makeTunnel(facts, vxlan, underlay.dataPathPort);
     const master = facts.ingress ? {} : { master: BRIDGE_LINK };
-    await this.#kernel.apply(namespace, [{ kind: 'link', name: VXLAN_LINK, up: true, ...master }]);
+    await this.#kernel.apply(namespace, [
+      ...(facts.ingress && facts.subnet6 !== '' ? ip6Switches(VXLAN_LINK) : []),
+      { kind: 'link', name: VXLAN_LINK, up: true, ...master },
+    ]);
     entry.vxlan = wanted;
     this.#save(entry);
   }
@@ -264,4 +269,14 @@ export class Overlays {
 
 function hasLink(state: NamespaceState, name: string): boolean {
   return state.links.some((link) => link.name === name);
+}
+
+/**
+ * The links of an overlay's namespace speak no IPv6 of their own, whatever their ports do. In the routed ingress network
+ * with IPv6 each link is switched on where it is made, and must not be switched off (and flushed) by the next life.
+ */
+function quietIp6(facts: OverlayFacts): Op[] {
+  const off: Op[] = [{ kind: 'sysctl', path: 'net/ipv6/conf/default/disable_ipv6', value: '1' }];
+  if (facts.ingress && facts.subnet6 !== '') return off;
+  return [{ kind: 'sysctl', path: 'net/ipv6/conf/all/disable_ipv6', value: '1' }, ...off];
 }

@@ -4,8 +4,10 @@ import { hash32, type IngressWiring } from './ingress-wiring.ts';
 import type { Kernel } from './kernel/index.ts';
 import { OPTION_ICC, OPTION_MASQUERADE, type LocalNetworks } from './local-networks.ts';
 import type { Overlays } from './overlays.ts';
-import { balancingOf, ingressPorts, peersOf, type PortRule } from './plan.ts';
-import { balancingDiff, balancingTable, hostTable, type Balancing } from './plan-nft.ts';
+import { familyOf, type Family } from './ip.ts';
+import { ingressPorts, peersOf, type PortRule } from './plan.ts';
+import { balancingDiff, balancingOf, balancingTable, type Balancing } from './plan-balancing.ts';
+import { hostTable } from './plan-nft.ts';
 import type { SandboxRecord } from './store.ts';
 
 export interface RulesOptions {
@@ -46,7 +48,8 @@ export class Rules {
   #drained(): Set<string> {
     const drained = new Set<string>();
     for (const record of this.#o.sandboxes.values()) {
-      if (record.drained) for (const leg of record.legs) drained.add(leg.address);
+      if (!record.drained) continue;
+      for (const leg of record.legs) drained.add(leg.address).add(leg.address6 ?? leg.address);
     }
     return drained;
   }
@@ -133,19 +136,21 @@ export class Rules {
     fresh: boolean,
   ): Promise<void> {
     const wanted = new Map<string, string[]>();
+    const families = balancedFamilies(record);
     for (const leg of record.legs) {
       if (leg.kind !== 'overlay') continue;
       const overlay = this.#o.overlays.get(leg.networkId);
       if (overlay === undefined) continue;
       let balancing = perNetwork.get(leg.networkId);
       if (balancing === undefined) perNetwork.set(leg.networkId, (balancing = balancingOf(overlay.table, drained)));
-      for (const [vip, backends] of balancing) wanted.set(vip, backends);
+      for (const [vip, backends] of balancing) if (families.includes(familyOf(vip))) wanted.set(vip, backends);
     }
     const { id } = record.spec;
     const before = this.#balanced.get(id);
     const seed = hash32(id);
-    if (before === undefined && !record.legs.some((leg) => leg.kind === 'overlay')) return;
-    const text = before === undefined ? balancingTable(wanted, seed, fresh) : balancingDiff(before, wanted, seed);
+    if (before === undefined && families.length === 0) return;
+    const text =
+      before === undefined ? balancingTable(wanted, seed, fresh, families) : balancingDiff(before, wanted, seed);
     if (text !== '') await this.#o.kernel.nft(record.result.namespacePath, text, fresh);
     // A sandbox removed meanwhile must not leave an entry behind.
     if (this.#o.sandboxes.has(id)) this.#balanced.set(id, wanted);
@@ -169,4 +174,11 @@ export class Rules {
     const name = this.hostTableName;
     await this.#o.kernel.nft(null, `add table ip ${name}\ndelete table ip ${name}\n`);
   }
+}
+
+/** Families in which a sandbox may reach virtual addresses. */
+export function balancedFamilies(record: SandboxRecord): readonly Family[] {
+  const overlays = record.legs.filter((leg) => leg.kind === 'overlay');
+  if (overlays.length === 0) return [];
+  return overlays.some((leg) => leg.address6 !== undefined) ? [4, 6] : [4];
 }
