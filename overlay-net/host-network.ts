@@ -26,6 +26,7 @@ import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
 import { PortHolder } from './ports.ts';
 import { Rules } from './rules.ts';
 import { SandboxBuilder } from './sandboxes.ts';
+import { StaleFlows } from './stale-flows.ts';
 import { NetworkStore, type SandboxRecord } from './store.ts';
 import type {
   EndpointSpec,
@@ -78,6 +79,7 @@ export class HostNetwork implements HostNetworks {
   readonly #builder: SandboxBuilder;
   readonly #rules: Rules;
   readonly #ports: PortHolder;
+  readonly #flows: StaleFlows;
   readonly #names: NameService;
   readonly #wiring: IngressWiring;
   readonly #updates: Coalescer;
@@ -102,8 +104,10 @@ export class HostNetwork implements HostNetworks {
     this.#bridges = new LocalBridges({ ...options, kernel: this.#kernel, store: this.#store, locals: this.#locals });
     this.#builder = new SandboxBuilder({ ...parts, mtu: options.mtu ?? DEFAULT_MTU });
     const hostRules = options.iptables ?? true;
-    this.#rules = new Rules({ ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring, hostRules });
-    this.#ports = new PortHolder(options.random);
+    this.#ports = new PortHolder(options.random, this.#log);
+    const ruled = { sandboxes: this.#sandboxes, wiring: this.#wiring, ports: this.#ports };
+    this.#rules = new Rules({ ...parts, ...ruled, hostRules });
+    this.#flows = new StaleFlows({ ...parts, sandboxes: this.#sandboxes, clock: options.clock });
     const { clock, random } = options;
     this.#names = new NameService({ ...parts, sandboxes: this.#sandboxes, clock, random });
     this.#updates = new Coalescer(
@@ -134,6 +138,7 @@ export class HostNetwork implements HostNetworks {
     this.#stopped = true;
     this.#timer?.cancel();
     await this.#updates.close();
+    await this.#flows.close();
     await this.#names.stop();
     this.#ports.close();
   }
@@ -424,6 +429,7 @@ export class HostNetwork implements HostNetworks {
   async #update(): Promise<void> {
     await this.#rules.applyHost();
     await this.#rules.applySandboxes();
+    this.#flows.note(this.#rules.ports);
   }
 
   #scheduleReconcile(): void {
