@@ -108,8 +108,12 @@ export class HostNetwork implements HostNetworks {
     const ruled = { sandboxes: this.#sandboxes, wiring: this.#wiring, ports: this.#ports };
     this.#rules = new Rules({ ...parts, ...ruled, hostRules });
     this.#flows = new StaleFlows({ ...parts, sandboxes: this.#sandboxes, clock: options.clock });
-    const { clock, random } = options;
-    this.#names = new NameService({ ...parts, sandboxes: this.#sandboxes, clock, random });
+    this.#names = new NameService({
+      ...parts,
+      sandboxes: this.#sandboxes,
+      clock: options.clock,
+      random: options.random,
+    });
     this.#updates = new Coalescer(
       options.clock,
       RULES_INTERVAL_MS,

@@ -126,7 +126,7 @@ function planAttempts(
   const given = upstream.servers.length > 0;
   if (!given && !upstream.hostServers) return [];
   const servers = (given ? upstream.servers : hostServers()).slice(0, SERVERS_MAX);
-  const all = servers.length === 1 ? new Array<string>(TRIES_MIN).fill(servers[0] as string) : servers;
+  const all = servers.length === 1 ? Array.from({ length: TRIES_MIN }, () => servers[0] as string) : servers;
   return all.map((server) => {
     // A loopback address is the host's: nothing of the container can be meant.
     const own = given && !/^(?:127\.|::1$|::1#)/.test(server);
