@@ -31,6 +31,14 @@ interface Libc {
   connect: (fd: number, address: Uint8Array, length: number) => number;
   listen: (fd: number, backlog: number) => number;
   send: ((fd: number, data: Uint8Array, length: number, flags: number) => number) & Aside;
+  sendto: (
+    fd: number,
+    data: Uint8Array,
+    length: number,
+    flags: number,
+    address: Uint8Array,
+    addressLength: number,
+  ) => number;
   recv: ((fd: number, data: Uint8Array, length: number, flags: number) => number) & Aside;
   setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number;
   open: (path: string, flags: number, mode: number) => number;
@@ -64,6 +72,9 @@ function libc(): Libc {
     connect: lib.func('int connect(int fd, const uint8_t *addr, uint32_t len)'),
     listen: lib.func('int listen(int fd, int backlog)'),
     send: lib.func('intptr_t send(int fd, const uint8_t *buf, size_t len, int flags)'),
+    sendto: lib.func(
+      'intptr_t sendto(int fd, const uint8_t *buf, size_t len, int flags, const uint8_t *addr, uint32_t alen)',
+    ),
     recv: lib.func('intptr_t recv(int fd, _Out_ uint8_t *buf, size_t len, int flags)'),
     setsockopt: lib.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t len)'),
     open: lib.func('int open(const char *path, int flags, int mode)'),
@@ -235,6 +246,8 @@ export const sockets = {
   },
   send: (fd: number, data: Uint8Array, flags = 0): number =>
     check('send', libc().send(fd, data, data.length, flags), `fd ${fd}`),
+  sendTo: (fd: number, data: Uint8Array, address: Uint8Array, flags = 0): number =>
+    check('sendto', libc().sendto(fd, data, data.length, flags, address, address.length), `fd ${fd}`),
   /** Reads one datagram into `into`; returns its length. */
   receive: (fd: number, into: Uint8Array, flags = 0): number =>
     check('recv', libc().recv(fd, into, into.length, flags), `fd ${fd}`),

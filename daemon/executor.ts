@@ -4,6 +4,8 @@ import type { HostNetworks } from '../overlay-net/index.ts';
 import {
   PortConfig_Protocol,
   PortConfig_PublishMode,
+  type NetworkCheckOrder,
+  type NetworkCheckReport,
   type NetworkTable,
   type NodeDescription,
   type Task,
@@ -79,6 +81,10 @@ export class EngineExecutor implements Executor {
 
   async removeNetworkTable(networkId: string): Promise<void> {
     await this.#options.networks.removeTable(networkId);
+  }
+
+  checkNetworks(order: NetworkCheckOrder): Promise<NetworkCheckReport> {
+    return this.#options.networks.checkNetworks(order);
   }
 
   async removeOrphans(taskIds: ReadonlySet<string>): Promise<void> {

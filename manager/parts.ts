@@ -26,6 +26,7 @@ import {
   RaftAccess,
   type MembershipRaft,
 } from './membership/index.ts';
+import { NetworkChecker } from './network-check/index.ts';
 import { createPlanner } from './plan/index.ts';
 import type { WordsContext } from './quorum-words.ts';
 import { ManagerClients, ManagerServer } from './server/index.ts';
@@ -74,6 +75,7 @@ export interface ManagerParts extends ClusterParts {
   readonly leadership: Leadership;
   readonly membership: MembershipService;
   readonly broker: LogBroker;
+  readonly networkChecker: NetworkChecker;
   /** Reads what this manager has, at once. */
   readonly control: Control;
   /** The same for a leader: what it reads was not overtaken by another leader. */
@@ -309,6 +311,7 @@ export function assemble(options: PartsOptions): ManagerParts {
   const membership = new MembershipService({ ...depsOf(base, 'membership'), raft: late, members, tls });
   const dispatcher = createDispatcherFor(options, store, members, self);
   const broker = createLogBroker(depsOf(base, 'logs'));
+  const networkChecker = new NetworkChecker(depsOf(base, 'network-check'));
   const control = createControlFor(base, dispatcher);
   const confirmedControl = confirmReads(control, async () => await late.leaseBarrier());
   const authority = new CertificateAuthority(depsOf(base, 'ca'));
@@ -329,6 +332,7 @@ export function assemble(options: PartsOptions): ManagerParts {
     dispatcher,
     membership,
     broker,
+    networkChecker,
     control: confirmedControl,
     members,
     raftNode,
@@ -344,6 +348,7 @@ export function assemble(options: PartsOptions): ManagerParts {
     leadership,
     membership,
     broker,
+    networkChecker,
     control,
     confirmedControl,
     self,

@@ -13,7 +13,8 @@ import {
   type Spawner,
   type Timer,
 } from '../base/index.ts';
-import type { NetworkTable } from '../proto/index.ts';
+import type { NetworkCheckOrder, NetworkCheckReport, NetworkTable } from '../proto/index.ts';
+import { runCheck } from './check/index.ts';
 import { Coalescer } from './coalescer.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
@@ -472,11 +473,8 @@ export class HostNetwork implements HostNetworks {
     if (this.#o.iptables ?? true) await passForwardPolicy(this.#kernel, this.#linkPatterns(), this.#log);
   }
 
-  /** The record of a sandbox. @throws ShoalError NotFound */
-  sandbox(id: string): SandboxResult {
-    const record = this.#sandboxes.get(id);
-    if (record === undefined) throw notFound(`no network sandbox of container ${id}`);
-    return record.result;
+  checkNetworks(order: NetworkCheckOrder): Promise<NetworkCheckReport> {
+    return runCheck(order, { ...this.#o, kernel: this.#kernel, overlays: this.#overlays, sandboxes: this.#sandboxes });
   }
 }
 

@@ -145,6 +145,10 @@ export interface HostNetworks {
   removeTable(networkId: string): Promise<void>;
   /** Waits until the table of a network is known and its links stand. @throws ShoalError Unavailable after timeoutMs. */
   waitForNetwork(networkId: string, timeoutMs: number, signal?: AbortSignal): Promise<void>;
+  /** Proves this host's part of networks, or follows one connection, as a manager asked. Changes nothing; never throws. */
+  checkNetworks(
+    order: import('../proto/index.ts').NetworkCheckOrder,
+  ): Promise<import('../proto/index.ts').NetworkCheckReport>;
   localNetworks(): LocalNetwork[];
   createLocalNetwork(network: LocalNetworkRequest): Promise<LocalNetwork>;
   removeLocalNetwork(id: string): Promise<void>;

@@ -156,6 +156,7 @@ export function noNetworks(): HostNetworks {
     leaveUnderlay: nothing,
     removeTable: nothing,
     waitForNetwork: nothing,
+    checkNetworks: () => Promise.reject(new Error('no networks here')),
     localNetworks: () => [],
     createLocalNetwork: () => Promise.reject(new Error('no networks here')),
     removeLocalNetwork: nothing,

@@ -28,6 +28,7 @@ type Methods = Pick<
   | 'removeTable'
   | 'leaveUnderlay'
   | 'reconcile'
+  | 'checkNetworks'
 >;
 type Remote = { [K in keyof Methods]: (...args: Parameters<Methods[K]>) => ReturnType<Methods[K]> };
 
