@@ -3,6 +3,7 @@ import { invalidArgument } from '../base/index.ts';
 import { issuerInfo } from '../identity/index.ts';
 import { NodeDescription, type GenericResource, type Partially } from '../proto/index.ts';
 import type { DaemonConfig } from './config.ts';
+import { hostSubnets } from './host-subnets.ts';
 
 /** uname's word for the processor, as agents report it. */
 export function machineArchitecture(): string {
@@ -67,5 +68,6 @@ export function describeNode(
     },
     data_path_addr: facts.dataPathAddr,
     wireguard_key: facts.wireguardKey,
+    host_subnets: hostSubnets(),
   });
 }

@@ -145,7 +145,7 @@ export function hostPorts(task: Task): PublishedPort[] {
       protocol: PROTOCOLS[port.protocol],
       targetPort: port.target_port,
       publishedPort: port.published_port,
-      hostIp: '',
+      hostIp: port.host_ip,
     }));
 }
 

@@ -32,6 +32,7 @@ import {
   RaftAccess,
   type MembershipRaft,
 } from './membership/index.ts';
+import { NetworkChecker } from './network-check/index.ts';
 import { createPlanner } from './plan/index.ts';
 import type { WordsContext } from './quorum-words.ts';
 import { ManagerClients, ManagerServer } from './server/index.ts';
@@ -80,6 +81,7 @@ export interface ManagerParts extends ClusterParts {
   readonly leadership: Leadership;
   readonly membership: MembershipService;
   readonly broker: LogBroker;
+  readonly networkChecker: NetworkChecker;
   /** Reads what this manager has, at once. */
   readonly control: Control;
   /** The same for a leader: what it reads was not overtaken by another leader. */
@@ -316,6 +318,7 @@ export function assemble(options: PartsOptions): ManagerParts {
   const membership = new MembershipService({ ...depsOf(base, 'membership'), raft: late, members, tls });
   const dispatcher = createDispatcherFor(options, store, members, self);
   const broker = createLogBroker(depsOf(base, 'logs'));
+  const networkChecker = new NetworkChecker(depsOf(base, 'network-check'));
   const control = createControlFor(base, dispatcher);
   const confirmedControl = confirmReads(control, async () => await late.leaseBarrier());
   const authority = new CertificateAuthority(depsOf(base, 'ca'));
@@ -336,6 +339,7 @@ export function assemble(options: PartsOptions): ManagerParts {
     dispatcher,
     membership,
     broker,
+    networkChecker,
     control: confirmedControl,
     members,
     raftNode,
@@ -351,6 +355,7 @@ export function assemble(options: PartsOptions): ManagerParts {
     leadership,
     membership,
     broker,
+    networkChecker,
     control,
     confirmedControl,
     self,

@@ -13,9 +13,9 @@ import {
   type Spawner,
   type Timer,
 } from '../base/index.ts';
-import type { NetworkTable } from '../proto/index.ts';
+import type { NetworkCheckOrder, NetworkCheckReport, NetworkTable } from '../proto/index.ts';
+import { runCheck } from './check/index.ts';
 import { Coalescer } from './coalescer.ts';
-import { createForwarder } from './dns/forward.ts';
 import type { NetworkKey } from './encryption/index.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
@@ -28,6 +28,7 @@ import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
 import { PortHolder } from './ports.ts';
 import { Rules } from './rules.ts';
 import { SandboxBuilder } from './sandboxes.ts';
+import { StaleFlows } from './stale-flows.ts';
 import { NetworkStore, type SandboxRecord } from './store.ts';
 import type {
   EndpointSpec,
@@ -80,6 +81,7 @@ export class HostNetwork implements HostNetworks {
   readonly #builder: SandboxBuilder;
   readonly #rules: Rules;
   readonly #ports: PortHolder;
+  readonly #flows: StaleFlows;
   readonly #names: NameService;
   readonly #wiring: IngressWiring;
   readonly #updates: Coalescer;
@@ -104,10 +106,16 @@ export class HostNetwork implements HostNetworks {
     this.#bridges = new LocalBridges({ ...options, kernel: this.#kernel, store: this.#store, locals: this.#locals });
     this.#builder = new SandboxBuilder({ ...parts, mtu: options.mtu ?? DEFAULT_MTU });
     const hostRules = options.iptables ?? true;
-    this.#rules = new Rules({ ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring, hostRules });
-    this.#ports = new PortHolder(options.random);
-    const forwarder = createForwarder(options.clock, options.random);
-    this.#names = new NameService({ ...parts, sandboxes: this.#sandboxes, forwarder, random: options.random });
+    this.#ports = new PortHolder(options.random, this.#log);
+    const ruled = { sandboxes: this.#sandboxes, wiring: this.#wiring, ports: this.#ports };
+    this.#rules = new Rules({ ...parts, ...ruled, hostRules });
+    this.#flows = new StaleFlows({ ...parts, sandboxes: this.#sandboxes, clock: options.clock });
+    this.#names = new NameService({
+      ...parts,
+      sandboxes: this.#sandboxes,
+      clock: options.clock,
+      random: options.random,
+    });
     this.#updates = new Coalescer(
       options.clock,
       RULES_INTERVAL_MS,
@@ -122,9 +130,10 @@ export class HostNetwork implements HostNetworks {
     await this.#kernel.apply(null, [{ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }]);
     await this.#bridges.start();
     this.#overlays.load();
+    for (const { table } of this.#overlays.all()) this.#names.setTable(table);
     const strict = reversePathFilter();
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, strict);
-    this.#adoptSandboxes();
+    await this.#adoptSandboxes();
     this.#dropStrays();
     await this.#passPolicy();
     await this.#update();
@@ -136,7 +145,8 @@ export class HostNetwork implements HostNetworks {
     this.#timer?.cancel();
     this.#overlays.secure.stop();
     await this.#updates.close();
-    this.#names.closeAll();
+    await this.#flows.close();
+    await this.#names.stop();
     this.#ports.close();
   }
 
@@ -230,7 +240,7 @@ export class HostNetwork implements HostNetworks {
       try {
         record = await this.#builder.build(spec, ports);
         this.#sandboxes.set(spec.id, record);
-        this.#names.open(record);
+        await this.#names.open(record);
         await this.#rules.applyOne(record);
         if (ports.length > 0) await this.#rules.applyHost();
         this.#store.saveSandbox(record);
@@ -289,8 +299,9 @@ export class HostNetwork implements HostNetworks {
     throw notFound(`no network sandbox of container ${id}`);
   }
 
-  /** Rules and record follow a sandbox whose legs have changed. */
+  /** Names, rules and record follow a sandbox whose legs have changed. */
   async #changed(record: SandboxRecord): Promise<void> {
+    this.#names.refresh(record);
     this.#store.saveSandbox(record);
     await this.#updates.now();
   }
@@ -322,7 +333,7 @@ export class HostNetwork implements HostNetworks {
   }
 
   /** Takes over what an earlier life left; records whose namespace is gone (the host restarted) are dropped. */
-  #adoptSandboxes(): void {
+  async #adoptSandboxes(): Promise<void> {
     for (const record of this.#store.loadSandboxes()) {
       const { id } = record.spec;
       if (!this.#builder.alive(record)) {
@@ -333,7 +344,7 @@ export class HostNetwork implements HostNetworks {
       try {
         this.#builder.reserve(record);
         this.#ports.hold(id, record.result.ports, id);
-        this.#names.open(record);
+        await this.#names.open(record);
       } catch (error) {
         this.#log.warn('a container was taken over with a part missing', { id, error: errorMessage(error) });
       }
@@ -373,7 +384,12 @@ export class HostNetwork implements HostNetworks {
   wireguardKey = (): Uint8Array => this.#overlays.secure.publicKey();
   setNetworkKeys = (keys: readonly NetworkKey[]): Promise<void> => this.#overlays.secure.setNetworkKeys(keys);
 
+  announceTable(table: NetworkTable): void {
+    this.#names.setTable(table);
+  }
+
   async setTable(table: NetworkTable): Promise<void> {
+    this.announceTable(table);
     await this.#locked(table.network_id, async () => {
       this.#leaving.delete(table.network_id);
       if (!this.#overlays.accept(table)) return;
@@ -391,6 +407,7 @@ export class HostNetwork implements HostNetworks {
       }
       this.#leaving.delete(networkId);
       await this.#overlays.remove(networkId);
+      this.#names.removeTable(networkId);
       this.#updates.request();
     });
   }
@@ -423,6 +440,7 @@ export class HostNetwork implements HostNetworks {
   async #update(): Promise<void> {
     await this.#rules.applyHost();
     await this.#rules.applySandboxes();
+    this.#flows.note(this.#rules.ports);
   }
 
   #scheduleReconcile(): void {
@@ -462,11 +480,8 @@ export class HostNetwork implements HostNetworks {
     if (this.#o.iptables ?? true) await passForwardPolicy(this.#kernel, this.#linkPatterns(), this.#log);
   }
 
-  /** The record of a sandbox. @throws ShoalError NotFound */
-  sandbox(id: string): SandboxResult {
-    const record = this.#sandboxes.get(id);
-    if (record === undefined) throw notFound(`no network sandbox of container ${id}`);
-    return record.result;
+  checkNetworks(order: NetworkCheckOrder): Promise<NetworkCheckReport> {
+    return runCheck(order, { ...this.#o, kernel: this.#kernel, overlays: this.#overlays, sandboxes: this.#sandboxes });
   }
 }
 

@@ -2,7 +2,6 @@ import { join } from 'node:path';
 import { errorMessage, failedPrecondition, invalidArgument, type Logger } from '../base/index.ts';
 import { NetworkTable } from '../proto/index.ts';
 import { SecureTunnel, WIREGUARD_OVERHEAD_BYTES, type SecureTunnelOptions } from './encryption/index.ts';
-import { overlayZone, type Zone } from './dns/zone.ts';
 import { hostOps, innerOps, undoHostOps, type IngressWiring } from './ingress-wiring.ts';
 import { canonicalIp, macOf } from './ip.ts';
 import { ip6Switches } from './ip6-switches.ts';
@@ -29,7 +28,6 @@ import type { NetworkStore } from './store.ts';
 export interface Overlay {
   facts: OverlayFacts;
   table: NetworkTable;
-  zone: Zone;
   namespace: string;
   mtu: number;
   /** Its namespace and links stand and follow the table. */
@@ -129,14 +127,13 @@ export class Overlays {
 
   #put(table: NetworkTable): Entry {
     const facts = overlayFacts(table);
-    const zone = overlayZone(facts.name, table);
     const known = this.#entries.get(table.network_id);
     const mtu = this.#mtu(facts);
-    if (known !== undefined) return Object.assign(known, { facts, table, zone, mtu });
+    if (known !== undefined) return Object.assign(known, { facts, table, mtu });
     const name = facts.ingress ? 'ingress' : `ov-${facts.id.slice(0, 12)}`;
     const namespace = join(this.#store.namespaces, name);
     const fresh = { applied: undefined, vxlan: '', rules: '', standing: false };
-    const entry: Entry = { facts, table, zone, namespace, mtu, ...fresh };
+    const entry: Entry = { facts, table, namespace, mtu, ...fresh };
     this.#entries.set(table.network_id, entry);
     return entry;
   }
@@ -250,7 +247,8 @@ export class Overlays {
     await this.#makeTunnel(facts, vxlan, underlay.dataPathPort);
     const master = facts.ingress ? {} : { master: BRIDGE_LINK };
     await this.#kernel.apply(namespace, [
-      ...(facts.ingress && facts.subnet6 !== '' ? ip6Switches(VXLAN_LINK) : []),
+      // The kernel keeps neighbours of a family only where it is on.
+      ...(facts.subnet6 === '' ? [] : ip6Switches(VXLAN_LINK, false)),
       { kind: 'link', name: VXLAN_LINK, up: true, ...master },
     ]);
     entry.vxlan = wanted;
@@ -298,11 +296,11 @@ function hasLink(state: NamespaceState, name: string): boolean {
 }
 
 /**
- * The links of an overlay's namespace speak no IPv6 of their own, whatever their ports do. In the routed ingress network
- * with IPv6 each link is switched on where it is made, and must not be switched off (and flushed) by the next life.
+ * The links of an overlay's namespace speak no IPv6 of their own, whatever their ports do. Where the network has IPv6,
+ * links that need it are switched on as they are made, and must not be switched off (and flushed) by the next life.
  */
 function quietIp6(facts: OverlayFacts): Op[] {
   const off: Op[] = [{ kind: 'sysctl', path: 'net/ipv6/conf/default/disable_ipv6', value: '1' }];
-  if (facts.ingress && facts.subnet6 !== '') return off;
+  if (facts.subnet6 !== '') return off;
   return [{ kind: 'sysctl', path: 'net/ipv6/conf/all/disable_ipv6', value: '1' }, ...off];
 }

@@ -23,7 +23,8 @@ import {
   type Items,
 } from './plan.ts';
 import { balancingDiff, balancingOf, balancingTable, WEIGHT_PLACES_MAX } from './plan-balancing.ts';
-import { hostTable, ingressTable } from './plan-nft.ts';
+import { hostTable } from './host-table.ts';
+import { ingressTable } from './plan-nft.ts';
 
 const underlay = { vtep: '192.0.2.1', dataPathPort: 4789, nodeId: 'n1', mtu: 1500 };
 const table = (indexes: readonly number[]): NetworkTable =>
@@ -209,8 +210,8 @@ test('equal wishes give equal rules, so that nothing is replaced in vain', () =>
     targets: [{ address: target, port: 8080 }],
     ingress: false,
   });
-  const one = hostTable({ ...rules, ports: [port('', '10.0.0.1'), port('192.0.2.1', '10.0.0.2')] });
-  expect(hostTable({ ...rules, ports: [port('192.0.2.1', '10.0.0.2'), port('', '10.0.0.1')] })).toBe(one);
+  const one = hostTable({ ...rules, ports: [port('', '10.0.0.1'), port('192.0.2.1', '10.0.0.2')] }, 'ip');
+  expect(hostTable({ ...rules, ports: [port('192.0.2.1', '10.0.0.2'), port('', '10.0.0.1')] }, 'ip')).toBe(one);
   expect(one.indexOf('10.0.0.2:8080')).toBeLessThan(one.indexOf('10.0.0.1:8080'));
 });
 

@@ -2,7 +2,7 @@
  * What the kernel shall hold, computed from tables as data. Pure: no I/O, clock or randomness. Items are ops under a
  * key; the diff of two item maps is the batch that leads from one to the other.
  */
-import { PortConfig_Protocol, PortConfig_PublishMode, type NetworkTable } from '../proto/index.ts';
+import type { NetworkTable } from '../proto/index.ts';
 import { addressBits, canonicalIp, familyOf, idOfIp, macOf, type Family } from './ip.ts';
 import { bareIp, formatIp } from './ip4.ts';
 import type { NamespaceState, Op } from './kernel/ops.ts';
@@ -241,41 +241,4 @@ export function rotate<T>(list: readonly T[], seed: number): T[] {
   if (list.length === 0) return [];
   const start = seed % list.length;
   return [...list.slice(start), ...list.slice(0, start)];
-}
-
-/** One published port: connections to it are sent to `targets` in turn. */
-export interface PortRule {
-  protocol: 'tcp' | 'udp' | 'sctp';
-  port: number;
-  /** Empty: all addresses of the host. */
-  hostIp: string;
-  targets: { address: string; port: number }[];
-  /** Reached through the ingress namespace, not by the host's own routes. */
-  ingress: boolean;
-}
-
-const PROTOCOLS = new Map<number, PortRule['protocol']>([
-  [PortConfig_Protocol.TCP, 'tcp'],
-  [PortConfig_Protocol.UDP, 'udp'],
-  [PortConfig_Protocol.SCTP, 'sctp'],
-]);
-
-/** Ports that the services of the ingress network publish on every host and that have a serving task. */
-export function ingressPorts(table: NetworkTable, drained: ReadonlySet<string>): PortRule[] {
-  const rules: PortRule[] = [];
-  for (const service of table.services) {
-    const backends = table.endpoints
-      .filter((endpoint) => endpoint.service_id === service.service_id && endpoint.serving)
-      .map((endpoint) => bareIp(endpoint.address))
-      .filter((address) => address !== '' && !drained.has(address))
-      .sort();
-    if (backends.length === 0) continue;
-    for (const port of service.ports) {
-      const protocol = PROTOCOLS.get(port.protocol);
-      if (port.publish_mode !== PortConfig_PublishMode.INGRESS || port.published_port === 0 || !protocol) continue;
-      const targets = backends.map((address) => ({ address, port: port.target_port }));
-      rules.push({ protocol, port: port.published_port, hostIp: '', targets, ingress: true });
-    }
-  }
-  return rules;
 }

@@ -213,6 +213,7 @@ export class Agent {
       onAssignments: (message) => this.#tasks.apply(message),
       onSubscription: (message, signal) => this.#logs.handle(message, connection, signal),
       usage: (signal) => this.#usage.take(signal),
+      checkNetworks: this.#options.executor.checkNetworks?.bind(this.#options.executor),
     };
   }
 

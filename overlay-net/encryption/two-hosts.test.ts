@@ -258,8 +258,9 @@ test('the wire never saw a clear byte, also while the network ended', async () =
     return stdout.match(/^\d\d:/gm)?.length ?? 0;
   };
   expect(count(`udp port ${PORT + 1}`)).toBeGreaterThan(100);
-  // On the tunnel's own port there was only what the tests forged.
-  expect(count(`udp port ${PORT}`)).toBe(3);
+  // On the tunnel's own port there was no more than what the tests forged.
+  expect(count(`udp port ${PORT}`)).toBeLessThanOrEqual(3);
+  expect(count(`udp port ${PORT} and src ${lab.clientAddress}`)).toBe(1);
   for (const link of links) {
     expect(link).not.toBe('');
     await expect.poll(() => spawnSync('pgrep', ['-f', `^wireguard-go ${link}$`]).status).toBe(1);

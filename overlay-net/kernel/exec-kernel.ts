@@ -133,6 +133,28 @@ export function createExecKernel(spawner: Spawner): Kernel {
       return result.stdout.toString('utf8');
     },
     state: (namespace) => readByPrograms(spawner, namespace),
+    async forgetFlows(namespace, targets) {
+      let count = 0;
+      for (const target of targets) {
+        const family = target.includes(':') ? 'ipv6' : 'ipv4';
+        const args = ['-D', '-f', family, '-p', 'udp', '--dst-nat', '--reply-src', target];
+        const result = await spawner.run(within(namespace, 'conntrack', args));
+        // With none to delete, the program fails.
+        count += Number(/(\d+) flow entries have been deleted/.exec(result.stderr.toString('utf8'))?.[1] ?? 0);
+      }
+      return count;
+    },
+    async flowTargets(namespace) {
+      const found = new Set<string>();
+      for (const family of ['ipv4', 'ipv6']) {
+        const args = ['-L', '-f', family, '-p', 'udp', '--dst-nat'];
+        const result = await spawner.run(within(namespace, 'conntrack', args));
+        for (const [, source] of result.stdout.toString('utf8').matchAll(/src=\S+ .*? src=(\S+) /g)) {
+          if (source !== undefined) found.add(source);
+        }
+      }
+      return found;
+    },
   };
 }
 

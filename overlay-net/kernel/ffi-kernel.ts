@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { inNetworkNamespace, ShoalError } from '../../base/index.ts';
+import { flowTargets, forgetFlows } from './conntrack.ts';
 import { dropNamespace, makeNamespace } from './namespace.ts';
 import { RouteSocket } from './netlink.ts';
 import { loadNftables, NftQueue } from './nftables.ts';
@@ -19,6 +20,8 @@ export function createFfiKernel(): Kernel {
     apply: async (namespace, ops) => applyOps(namespace, ops),
     nft: (namespace, text, urgent) => queue.run(namespace, text, urgent ?? false),
     state: async (namespace) => withSocket(namespace, readState),
+    forgetFlows,
+    flowTargets,
   };
 }
 

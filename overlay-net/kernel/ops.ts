@@ -109,4 +109,11 @@ export interface Kernel {
    */
   nft(namespace: string | null, text: string, urgent?: boolean): Promise<string>;
   state(namespace: string | null): Promise<NamespaceState>;
+  /**
+   * Forgets translated UDP flows to addresses that nobody serves any more, so that their next packet is sent elsewhere;
+   * TCP is left alone. Returns how many there were.
+   */
+  forgetFlows(namespace: string | null, targets: readonly string[]): Promise<number>;
+  /** Addresses that translated UDP flows are sent to. */
+  flowTargets(namespace: string | null): Promise<Set<string>>;
 }
