@@ -71,6 +71,10 @@ export class EngineExecutor implements Executor {
     );
   }
 
+  announceNetworkTable(table: NetworkTable): void {
+    this.#options.networks.announceTable(table);
+  }
+
   async setNetworkTable(table: NetworkTable): Promise<void> {
     await this.#options.networks.setTable(table);
   }

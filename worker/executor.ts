@@ -17,6 +17,8 @@ export interface Executor {
   controller(task: Task, dependencies: TaskDependencies): TaskController;
   /** Replaces what is known of a network. */
   setNetworkTable(table: NetworkTable): Promise<void>;
+  /** A table has come: names follow it at once, before and whatever becomes of `setNetworkTable`. */
+  announceNetworkTable(table: NetworkTable): void;
   removeNetworkTable(networkId: string): Promise<void>;
   /** Proves that networks work, as a manager ordered. Absent: this host cannot. */
   checkNetworks?(order: NetworkCheckOrder): Promise<NetworkCheckReport>;

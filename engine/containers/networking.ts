@@ -94,6 +94,7 @@ export async function makeSandbox(
     }),
     ports: network.ports,
     dns: config.dns,
+    dnsOptions: config.dnsOptions,
   });
 }
 
@@ -162,7 +163,7 @@ function linkEnv(ownName: string, alias: string, address: string, other: Contain
     env.push(`${name}=${url}`, `${name}_ADDR=${address}`, `${name}_PORT=${port}`, `${name}_PROTO=${protocol}`);
   }
   for (const entry of other.config.env) {
-    const [name = '', value] = [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)];
+    const [name, value] = [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)];
     if (entry.includes('=') && !['HOME', 'PATH', 'HOSTNAME'].includes(name)) env.push(`${prefix}_ENV_${name}=${value}`);
   }
   return env;
