@@ -123,6 +123,8 @@ export class NameService {
     const { spec, result, legs } = record;
     const named = legs.filter((leg) => this.#networkName(leg) !== undefined);
     const overlays = named.filter((leg) => leg.kind === 'overlay').map((leg) => overlayZoneId(leg.networkId));
+    const hasLinks = spec.endpoints.some((endpoint) => endpoint.links !== undefined);
+    const links = hasLinks ? named.map((leg) => linkZoneId(spec.id, leg.networkId)) : [];
     const upstream = {
       servers: spec.dns,
       namespace: result.namespacePath,
@@ -130,11 +132,7 @@ export class NameService {
     };
     return {
       // Overlay networks before local ones.
-      zones: [
-        ...legs.map((leg) => linkZoneId(spec.id, leg.networkId)),
-        ...overlays,
-        ...named.map((leg) => memberZoneId(leg.networkId)),
-      ],
+      zones: [...links, ...overlays, ...named.map((leg) => memberZoneId(leg.networkId))],
       upstream,
       keepsDotless: (spec.dnsOptions ?? []).some((option) => /^ndots:[1-9]/.test(option)),
     };
@@ -171,9 +169,9 @@ export class NameService {
       const names = [...spec.names, ...aliases, spec.id.slice(0, 12)];
       this.#thread.setMember(memberZoneId(leg.networkId), spec.id, { network, names, addresses });
       zones.push(memberZoneId(leg.networkId));
-      for (const [viewer, aliases] of this.#aliasesOf(record, leg.networkId)) {
+      for (const [viewer, own] of this.#aliasesOf(record, leg.networkId)) {
         const zone = linkZoneId(viewer, leg.networkId);
-        this.#thread.setMember(zone, spec.id, { network, names: aliases, addresses });
+        this.#thread.setMember(zone, spec.id, { network, names: own, addresses });
         zones.push(zone);
       }
     }
@@ -187,7 +185,8 @@ export class NameService {
   #aliasesOf(record: SandboxRecord, networkId: string): Map<string, string[]> {
     const found = new Map<string, string[]>();
     for (const { spec } of this.#o.sandboxes.values()) {
-      const links = spec.endpoints.find((endpoint) => this.#isNetwork(endpoint.networkId, networkId))?.links ?? [];
+      const linking = spec.endpoints.filter((endpoint) => endpoint.links !== undefined);
+      const links = linking.find((endpoint) => this.#isNetwork(endpoint.networkId, networkId))?.links ?? [];
       const aliases = links.filter(({ target }) => isNamed(record, target)).map(({ alias }) => alias);
       if (aliases.length > 0) found.set(spec.id, aliases);
     }
