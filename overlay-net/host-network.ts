@@ -20,7 +20,7 @@ import type { NetworkKey } from './encryption/index.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
 import { createKernel, type Kernel } from './kernel/index.ts';
-import { isOurs, LocalBridges } from './local-bridges.ts';
+import { assertUnused, isOurs, LocalBridges, networkEvent } from './local-bridges.ts';
 import { LocalNetworks, type AddressPool } from './local-networks.ts';
 import { NameService } from './name-service.ts';
 import { Overlays } from './overlays.ts';
@@ -194,12 +194,7 @@ export class HostNetwork implements HostNetworks {
 
   async removeLocalNetwork(id: string): Promise<void> {
     const network = this.#locals.assertRemovable(id);
-    const users = [...this.#sandboxes.values()].filter((record) => this.#isOn(record, network.id));
-    if (users.length > 0) {
-      const names = users.map(({ spec }) => `name:"${spec.names[0] ?? ''}" id:"${spec.id.slice(0, 12)}"`).join(', ');
-      const words = `network ${network.name} id ${network.id} has active endpoints (${names})`;
-      throw new ShoalError('PermissionDenied', `error while removing network: ${words}`);
-    }
+    assertUnused(network, this.#sandboxes.values());
     this.#event('destroy', network.id);
     const name = this.#locals.bridgeName(network);
     this.#locals.remove(network.id);
@@ -210,10 +205,7 @@ export class HostNetwork implements HostNetworks {
 
   /** Tells of a network; `containerId` with connect and disconnect. */
   #event(action: NetworkEvent['action'], networkId: string, containerId?: string): void {
-    const local = this.#locals.find(networkId);
-    const networkName = local?.name ?? this.#overlays.get(networkId)?.facts.name ?? networkId;
-    const event = { action, networkId: local?.id ?? networkId, networkName, driver: local?.driver ?? 'overlay' };
-    this.#o.onEvent?.({ ...event, ...(containerId === undefined ? {} : { containerId }) });
+    this.#o.onEvent?.(networkEvent(action, networkId, containerId, this.#locals, this.#overlays));
   }
 
   // --- sandboxes ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-import type { Clock, Random } from '../base/index.ts';
+import { ShoalError, type Clock, type Random } from '../base/index.ts';
 import { ip6Switches } from './ip6-switches.ts';
 import { bareIp, formatPrefix, macOf, overlap, parsePrefix, type Prefix } from './ip4.ts';
 import type { Kernel, Op } from './kernel/index.ts';
@@ -13,8 +13,9 @@ import {
   type AddressPool,
   type LocalNetworks,
 } from './local-networks.ts';
-import type { NetworkStore } from './store.ts';
-import type { LocalNetwork, LocalNetworkRequest } from './types.ts';
+import type { NetworkStore, SandboxRecord } from './store.ts';
+import type { Overlays } from './overlays.ts';
+import type { LocalNetwork, LocalNetworkRequest, NetworkEvent } from './types.ts';
 
 const DEFAULT_BRIDGE = '172.17.0.1/16';
 
@@ -139,4 +140,27 @@ export class LocalBridges {
 /** Links named by this daemon: its two bridges, its ingress pair, veths and numbered bridges. */
 export function isOurs(name: string, prefix: string): boolean {
   return name.startsWith(prefix) && /^(?:[0gi]|[vw][0-9a-z]+|[0-9a-f]{7})$/.test(name.slice(prefix.length));
+}
+
+/** @throws ShoalError PermissionDenied in Docker's words while a container is on the network */
+export function assertUnused(network: LocalNetwork, sandboxes: Iterable<SandboxRecord>): void {
+  const users = [...sandboxes].filter(({ legs }) => legs.some(({ networkId }) => networkId === network.id));
+  if (users.length === 0) return;
+  const names = users.map(({ spec }) => `name:"${spec.names[0] ?? ''}" id:"${spec.id.slice(0, 12)}"`).join(', ');
+  const words = `network ${network.name} id ${network.id} has active endpoints (${names})`;
+  throw new ShoalError('PermissionDenied', `error while removing network: ${words}`);
+}
+
+/** What happened to a network, with its name and driver; overlays are known by their tables. */
+export function networkEvent(
+  action: NetworkEvent['action'],
+  networkId: string,
+  containerId: string | undefined,
+  locals: LocalNetworks,
+  overlays: Overlays,
+): NetworkEvent {
+  const local = locals.find(networkId);
+  const networkName = local?.name ?? overlays.get(networkId)?.facts.name ?? networkId;
+  const event = { action, networkId: local?.id ?? networkId, networkName, driver: local?.driver ?? 'overlay' };
+  return { ...event, ...(containerId === undefined ? {} : { containerId }) };
 }
