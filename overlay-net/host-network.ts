@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   assert,
@@ -26,6 +25,7 @@ import { NameService } from './name-service.ts';
 import { Overlays } from './overlays.ts';
 import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
 import { PortHolder } from './ports.ts';
+import { reversePathFilter } from './reverse-path.ts';
 import { Rules } from './rules.ts';
 import { SandboxBuilder } from './sandboxes.ts';
 import { StaleFlows } from './stale-flows.ts';
@@ -482,14 +482,5 @@ export class HostNetwork implements HostNetworks {
 
   checkNetworks(order: NetworkCheckOrder): Promise<NetworkCheckReport> {
     return runCheck(order, { ...this.#o, kernel: this.#kernel, overlays: this.#overlays, sandboxes: this.#sandboxes });
-  }
-}
-
-/** Whether the host checks the reverse path of packets on all its links. */
-function reversePathFilter(): boolean {
-  try {
-    return readFileSync('/proc/sys/net/ipv4/conf/all/rp_filter', 'utf8').trim() !== '0';
-  } catch {
-    return false;
   }
 }
