@@ -56,18 +56,11 @@ function tableOf(list: readonly Task[]): NetworkTable {
 
 /** Where the kernel keeps an op's entry; two ops on one place overwrite each other. */
 function placeOf(op: Op): string {
-  switch (op.kind) {
-    case 'neigh':
-      return `neigh ${op.dev} ${op.ip}`;
-    case 'fdb':
-      return `fdb ${op.dev} ${op.mac}`;
-    case 'route':
-      return `route ${op.table ?? 254} ${op.to}`;
-    case 'rule':
-      return `rule ${op.family ?? 4} ${op.mark} ${op.table} ${op.priority}`;
-    default:
-      throw new Error(`plans hold no ${op.kind}`);
-  }
+  if (op.kind === 'neigh') return `neigh ${op.dev} ${op.ip}`;
+  if (op.kind === 'fdb') return `fdb ${op.dev} ${op.mac}`;
+  if (op.kind === 'route') return `route ${op.table ?? 254} ${op.to}`;
+  if (op.kind === 'rule') return `rule ${op.family ?? 4} ${op.mark} ${op.table} ${op.priority}`;
+  throw new Error(`plans hold no ${op.kind}`);
 }
 
 /** A kernel as plain as can be: what is added stands until it is deleted or replaced. */
