@@ -43,7 +43,7 @@ describe('a network with IPv6', () => {
     await overlay('auto', '--ipv6');
     const facts = await allocated('auto', 2);
     expect(facts.EnableIPv6).toBe(true);
-    expect(facts.IPAM.Config[0]?.Subnet).toMatch(/^10\.\d+\.\d+\.0\/24$/);
+    expect(facts.IPAM.Config[0]?.Subnet).toMatch(/^10\.\d+\.\d+\.0\/20$/);
     expect(facts.IPAM.Config[1]?.Subnet).toMatch(/^fd[0-9a-f]{2}:.*::\/64$/);
     const ingress = await allocated('ingress', 2);
     expect(ingress.IPAM.Config[1]?.Subnet).not.toBe(facts.IPAM.Config[1]?.Subnet);
