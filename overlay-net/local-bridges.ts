@@ -1,4 +1,5 @@
 import type { Clock, Random } from '../base/index.ts';
+import { forwarding6Ops } from './forwarding6.ts';
 import { bareIp, formatPrefix, macOf, overlap, parsePrefix, type Prefix } from './ip4.ts';
 import type { Kernel, Op } from './kernel/index.ts';
 import {
@@ -104,7 +105,7 @@ export class LocalBridges {
     ];
     if (address6 !== undefined) {
       ops.push(
-        { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
+        ...forwarding6Ops(),
         { kind: 'sysctl', path: `net/ipv6/conf/${name}/disable_ipv6`, value: '0' },
         // The gateway must answer at once, not after duplicate address detection.
         { kind: 'sysctl', path: `net/ipv6/conf/${name}/accept_dad`, value: '0' },
