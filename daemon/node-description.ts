@@ -3,6 +3,7 @@ import { invalidArgument } from '../base/index.ts';
 import { issuerInfo } from '../identity/index.ts';
 import { NodeDescription, type GenericResource, type Partially } from '../proto/index.ts';
 import type { DaemonConfig } from './config.ts';
+import { hostSubnets } from './host-subnets.ts';
 
 /** uname's word for the processor, as agents report it. */
 export function machineArchitecture(): string {
@@ -66,5 +67,6 @@ export function describeNode(
       cert_issuer_public_key: issuer.publicKey,
     },
     data_path_addr: facts.dataPathAddr,
+    host_subnets: hostSubnets(),
   });
 }

@@ -231,7 +231,8 @@ export class Overlays {
     await this.#makeTunnel(facts, vxlan, underlay.dataPathPort);
     const master = facts.ingress ? {} : { master: BRIDGE_LINK };
     await this.#kernel.apply(namespace, [
-      ...(facts.ingress && facts.subnet6 !== '' ? ip6Switches(VXLAN_LINK) : []),
+      // The kernel keeps neighbours of a family only where it is on.
+      ...(facts.subnet6 === '' ? [] : ip6Switches(VXLAN_LINK, false)),
       { kind: 'link', name: VXLAN_LINK, up: true, ...master },
     ]);
     entry.vxlan = wanted;
@@ -278,11 +279,11 @@ function hasLink(state: NamespaceState, name: string): boolean {
 }
 
 /**
- * The links of an overlay's namespace speak no IPv6 of their own, whatever their ports do. In the routed ingress network
- * with IPv6 each link is switched on where it is made, and must not be switched off (and flushed) by the next life.
+ * The links of an overlay's namespace speak no IPv6 of their own, whatever their ports do. Where the network has IPv6,
+ * links that need it are switched on as they are made, and must not be switched off (and flushed) by the next life.
  */
 function quietIp6(facts: OverlayFacts): Op[] {
   const off: Op[] = [{ kind: 'sysctl', path: 'net/ipv6/conf/default/disable_ipv6', value: '1' }];
-  if (facts.ingress && facts.subnet6 !== '') return off;
+  if (facts.subnet6 !== '') return off;
   return [{ kind: 'sysctl', path: 'net/ipv6/conf/all/disable_ipv6', value: '1' }, ...off];
 }

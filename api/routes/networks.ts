@@ -1,11 +1,12 @@
 import { conflict, failedPrecondition, isShoalError, must, notFound, ShoalError } from '../../base/index.ts';
 import type { Network } from '../../proto/index.ts';
-import { readJson } from '../body.ts';
+import { queryBool, readJson } from '../body.ts';
 import { Filters } from '../filters.ts';
 import type { JsonObject, LocalNetworkFacts, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
 import { Fields } from '../shapes/fields.ts';
 import { localNetworkToJson, networkSpecFromJson, networkToJson } from '../shapes/network.ts';
+import { networkUseToJson, type NetworkUse } from '../shapes/network-use.ts';
 import { sendEmpty, sendJson } from '../stream.ts';
 
 const PREDEFINED = ['bridge', 'host', 'none'];
@@ -75,9 +76,25 @@ async function list({ response, ports, query }: RequestContext): Promise<void> {
   );
 }
 
+async function networkUse(ports: Ports, verbose: boolean): Promise<NetworkUse> {
+  const { swarm } = ports;
+  const [{ tasks }, { nodes }] = await Promise.all([
+    swarm.call('ListTasks', { filters: null }),
+    swarm.call('ListNodes', { filters: null }),
+  ]);
+  const services = verbose ? (await swarm.call('ListServices', { filters: null })).services : undefined;
+  return { tasks, nodes, services, nodeId: swarm.state().nodeId };
+}
+
 async function inspect({ response, ports, params, query }: RequestContext): Promise<void> {
   const found = await find(ports, must(params['id'], 'id'), query.get('scope') ?? '');
-  sendJson(response, 'swarm' in found ? networkToJson(found.swarm) : localNetworkToJson(found.local));
+  if ('local' in found) return sendJson(response, localNetworkToJson(found.local));
+  // As Docker: the swarm's own view (that clients ask for before they create services) names no users.
+  if (query.get('scope') === 'swarm' && !queryBool(query, 'verbose')) {
+    return sendJson(response, networkToJson(found.swarm));
+  }
+  const use = await networkUse(ports, queryBool(query, 'verbose'));
+  sendJson(response, { ...networkToJson(found.swarm), ...networkUseToJson(found.swarm, use) });
 }
 
 async function create(context: RequestContext): Promise<void> {

@@ -10,8 +10,13 @@ function ipamToJson(ipam: IPAMOptions | null): JsonObject {
       Subnet: config.subnet,
       ...(config.range === '' ? {} : { IPRange: config.range }),
       ...(config.gateway === '' ? {} : { Gateway: config.gateway }),
+      ...(Object.keys(config.reserved).length === 0 ? {} : { AuxiliaryAddresses: config.reserved }),
     })),
   };
+}
+
+function hasIpv6(network: Network): boolean {
+  return (network.ipam?.configs ?? []).some((config) => config.subnet.includes(':'));
 }
 
 /** Docker's JSON of a swarm network. */
@@ -26,7 +31,7 @@ export function networkToJson(network: Network): JsonObject {
     Scope: 'swarm',
     Driver: driver,
     EnableIPv4: true,
-    EnableIPv6: spec?.ipv6_enabled ?? false,
+    EnableIPv6: spec?.ipv6_enabled === true || hasIpv6(network),
     IPAM: ipamToJson(network.ipam ?? spec?.ipam ?? null),
     Internal: spec?.internal ?? false,
     Attachable: spec?.attachable ?? false,
@@ -51,6 +56,8 @@ export function attachedNetworkToJson(network: Network): JsonObject {
       Name: spec?.annotations?.name ?? '',
       Labels: spec?.annotations?.labels ?? {},
       DriverConfiguration: { Name: spec?.driver_config?.name ?? 'overlay' },
+      IPv6Enabled: spec?.ipv6_enabled === true ? true : undefined,
+      Internal: spec?.internal === true ? true : undefined,
       Ingress: spec?.ingress === true ? true : undefined,
       Attachable: spec?.attachable === true ? true : undefined,
       Scope: 'swarm',

@@ -270,7 +270,8 @@ export interface EchoClient {
 
 /** A connection to an echo server that stays open. */
 export function connectEcho(namespace: string, address: string, port: number): EchoClient {
-  const args = [`--net=${namespace}`, 'socat', '-', `TCP4:${address}:${port},connect-timeout=3`];
+  const target = address.includes(':') ? `TCP6:[${address}]` : `TCP4:${address}`;
+  const args = [`--net=${namespace}`, 'socat', '-', `${target}:${port},connect-timeout=3`];
   const child = spawn('nsenter', args, { stdio: ['pipe', 'pipe', 'ignore'] });
   let heard = '';
   child.stdout.on('data', (data: Buffer) => (heard += data.toString()));
