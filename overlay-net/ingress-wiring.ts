@@ -1,6 +1,6 @@
 import { canonicalIp, maskLength } from './ip.ts';
 import { contains, formatIp, macOf, parseIp, parsePrefix } from './ip4.ts';
-import { ip6Switches } from './ip6-switches.ts';
+import { ip6Switches, loopback6Op } from './ip6-switches.ts';
 import type { Op } from './kernel/ops.ts';
 import { BRIDGE_LINK, HOST_LINK, LOCAL_ENTRY_TABLE, type OverlayFacts } from './plan.ts';
 
@@ -109,6 +109,7 @@ function hostOps6(wiring: IngressWiring): Op[] {
   return [
     ...ip6Switches(hostLink),
     { kind: 'addr', dev: hostLink, address: `${hostAddress6}/126` },
+    loopback6Op(hostLink),
     { kind: 'route', to: '::/0', via: innerAddress6, dev: hostLink, table: mark },
     { kind: 'rule', family: 6, mark, table: mark, priority: HOST_RULE_PRIORITY },
   ];

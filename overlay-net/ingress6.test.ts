@@ -156,6 +156,40 @@ test('a port bound to an IPv6 address answers only there; a restart takes all ov
   expect(say6(lab.client, six(a), 5300)).toBe(`dgram ${CLIENT6}`);
 }, 30_000);
 
+test('a container of a local network with IPv6 is published over both families', async () => {
+  const wanted = { subnet: '', gateway: '', internal: false, labels: {}, options: {} };
+  const local = await a.network.createLocalNetwork({ ...wanted, name: 'six', subnet6: 'fd66::/64' });
+  const made = await a.network.createSandbox({
+    id: 'c6'.repeat(32),
+    names: ['c6'],
+    endpoints: [{ networkId: local.id, address: '', mac: '', aliases: [] }],
+    ports: [
+      { protocol: 'tcp', targetPort: 8080, publishedPort: 8600, hostIp: '' },
+      { protocol: 'tcp', targetPort: 8080, publishedPort: 8601, hostIp: '2001:db8::201' },
+      { protocol: 'udp', targetPort: 5353, publishedPort: 8602, hostIp: '::' },
+    ],
+    dns: [],
+  });
+  await serveBoth(made.namespacePath, 'local', 8080, 'TCP');
+  await serveBoth(made.namespacePath, 'gram', 5353, 'UDP');
+  expect(ask6(lab.client, six(a), 8600)).toBe(`local ${CLIENT6}`);
+  expect(ask(lab.client, a.address, 8600)).toBe(`local ${lab.clientAddress}`);
+  expect(ask6(lab.client, six(a), 8601)).toContain('refused');
+  expect(ask6(lab.client, '2001:db8::201', 8601)).toBe(`local ${CLIENT6}`);
+  expect(say6(lab.client, six(a), 8602)).toBe(`gram ${CLIENT6}`);
+  expect(ask6(a.namespace, six(a), 8600)).toBe(`local ${six(a)}`);
+  expect(ask6(made.namespacePath, six(a), 8600)).toBe('local fd66::1');
+  expect(ask6(made.namespacePath, CLIENT6, 7000)).toMatch(/^outside 2001:db8::/);
+  // Where bridges call netfilter, replies say ::1 before the kernel looks whether they may.
+  run(a.namespace, 'sh', '-c', 'echo 0 >/proc/sys/net/bridge/bridge-nf-call-ip6tables');
+  expect(ask6(a.namespace, '::1', 8600)).toBe('local fd66::1');
+  // Nobody comes to the container but by its ports.
+  run(lab.client, 'ip', '-6', 'route', 'add', 'fd66::/64', 'via', six(a));
+  const address = (made.endpoints[0]?.address6 ?? '').split('/')[0] ?? '';
+  expect(ask6(lab.client, address, 8080)).not.toContain('local');
+  await a.network.removeSandbox('c6'.repeat(32));
+}, 30_000);
+
 test('destroy leaves nothing of IPv6 behind', async () => {
   for (const host of lab.hosts) await host.network.destroy();
   for (const host of lab.hosts) {
