@@ -1,4 +1,6 @@
 import type {
+  CheckNetworksRequest,
+  CheckNetworksResponse,
   ControlService,
   RequestOf,
   ResponseOf,
@@ -96,6 +98,9 @@ export type ControlMethod = keyof typeof ControlService;
 export type ControlRequest<M extends ControlMethod> = RequestOf<(typeof ControlService)[M]>;
 export type ControlResponse<M extends ControlMethod> = ResponseOf<(typeof ControlService)[M]>;
 
+/** What hosts found of their networks. */
+export type NetworkCheckAnswer = CheckNetworksResponse;
+
 export interface SwarmPort {
   state(): SwarmState;
   /** Resolves with the node's id. */
@@ -110,6 +115,8 @@ export interface SwarmPort {
   /** A reading of what this manager last knew, without a leader. @throws ShoalError as `call` on who is no manager */
   callStale<M extends ControlMethod>(method: M, request: ControlRequest<M>): Promise<ControlResponse<M>>;
   subscribeLogs(request: SubscribeLogsRequest, signal: AbortSignal): AsyncIterable<SubscribeLogsMessage>;
+  /** Lets the hosts prove their networks. @throws ShoalError as `call` */
+  checkNetworks(request: CheckNetworksRequest): Promise<NetworkCheckAnswer>;
   /** Subject and public key (both DER) of the root certificate that signs nodes. */
   issuer(): { subject: Uint8Array; publicKey: Uint8Array };
   /**

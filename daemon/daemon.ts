@@ -188,6 +188,7 @@ export class Daemon {
             engineVersion: version,
             rootCa: cluster.member?.identity?.rootCa ?? '',
             dataPathAddr: cluster.member?.dataPathAddr ?? '',
+            wireguardKey: networks.wireguardKey(),
           }),
         defaults: { init: config.init, dns: config.dns },
       }),

@@ -13,9 +13,10 @@ import {
   type Spawner,
   type Timer,
 } from '../base/index.ts';
-import type { NetworkTable } from '../proto/index.ts';
+import type { NetworkCheckOrder, NetworkCheckReport, NetworkTable } from '../proto/index.ts';
+import { runCheck } from './check/index.ts';
 import { Coalescer } from './coalescer.ts';
-import { createForwarder } from './dns/forward.ts';
+import type { NetworkKey } from './encryption/index.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
 import { createKernel, type Kernel } from './kernel/index.ts';
@@ -100,7 +101,7 @@ export class HostNetwork implements HostNetworks {
     this.#locals = new LocalNetworks(options.random, options.tag);
     this.#wiring = ingressWiring(options.tag);
     const common = { kernel: this.#kernel, store: this.#store, log: this.#log };
-    this.#overlays = new Overlays({ ...common, wiring: this.#wiring });
+    this.#overlays = new Overlays({ ...options, ...common, wiring: this.#wiring });
     const parts = { ...common, locals: this.#locals, overlays: this.#overlays, tag: options.tag };
     this.#bridges = new LocalBridges({ ...options, kernel: this.#kernel, store: this.#store, locals: this.#locals });
     this.#builder = new SandboxBuilder({ ...parts, mtu: options.mtu ?? DEFAULT_MTU });
@@ -109,8 +110,12 @@ export class HostNetwork implements HostNetworks {
     const ruled = { sandboxes: this.#sandboxes, wiring: this.#wiring, ports: this.#ports };
     this.#rules = new Rules({ ...parts, ...ruled, hostRules });
     this.#flows = new StaleFlows({ ...parts, sandboxes: this.#sandboxes, clock: options.clock });
-    const forwarder = createForwarder(options.clock, options.random);
-    this.#names = new NameService({ ...parts, sandboxes: this.#sandboxes, forwarder, random: options.random });
+    this.#names = new NameService({
+      ...parts,
+      sandboxes: this.#sandboxes,
+      clock: options.clock,
+      random: options.random,
+    });
     this.#updates = new Coalescer(
       options.clock,
       RULES_INTERVAL_MS,
@@ -125,9 +130,10 @@ export class HostNetwork implements HostNetworks {
     await this.#kernel.apply(null, [{ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }]);
     await this.#bridges.start();
     this.#overlays.load();
+    for (const { table } of this.#overlays.all()) this.#names.setTable(table);
     const strict = reversePathFilter();
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, strict);
-    this.#adoptSandboxes();
+    await this.#adoptSandboxes();
     this.#dropStrays();
     await this.#passPolicy();
     await this.#update();
@@ -137,9 +143,10 @@ export class HostNetwork implements HostNetworks {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#timer?.cancel();
+    this.#overlays.secure.stop();
     await this.#updates.close();
     await this.#flows.close();
-    this.#names.closeAll();
+    await this.#names.stop();
     this.#ports.close();
   }
 
@@ -148,6 +155,7 @@ export class HostNetwork implements HostNetworks {
     for (const record of this.#sandboxes.values()) await this.#builder.remove(record);
     this.#sandboxes.clear();
     for (const { facts } of this.#overlays.all()) await this.#overlays.remove(facts.id);
+    await this.#overlays.secure.destroy();
     const bridges = this.#locals.bridges().map((network) => this.#locals.bridgeName(network));
     const { links } = await this.#kernel.state(null);
     const prefix = `sh${this.#o.tag}`;
@@ -232,7 +240,7 @@ export class HostNetwork implements HostNetworks {
       try {
         record = await this.#builder.build(spec, ports);
         this.#sandboxes.set(spec.id, record);
-        this.#names.open(record);
+        await this.#names.open(record);
         await this.#rules.applyOne(record);
         if (ports.length > 0) await this.#rules.applyHost();
         this.#store.saveSandbox(record);
@@ -291,8 +299,9 @@ export class HostNetwork implements HostNetworks {
     throw notFound(`no network sandbox of container ${id}`);
   }
 
-  /** Rules and record follow a sandbox whose legs have changed. */
+  /** Names, rules and record follow a sandbox whose legs have changed. */
   async #changed(record: SandboxRecord): Promise<void> {
+    this.#names.refresh(record);
     this.#store.saveSandbox(record);
     await this.#updates.now();
   }
@@ -324,7 +333,7 @@ export class HostNetwork implements HostNetworks {
   }
 
   /** Takes over what an earlier life left; records whose namespace is gone (the host restarted) are dropped. */
-  #adoptSandboxes(): void {
+  async #adoptSandboxes(): Promise<void> {
     for (const record of this.#store.loadSandboxes()) {
       const { id } = record.spec;
       if (!this.#builder.alive(record)) {
@@ -335,7 +344,7 @@ export class HostNetwork implements HostNetworks {
       try {
         this.#builder.reserve(record);
         this.#ports.hold(id, record.result.ports, id);
-        this.#names.open(record);
+        await this.#names.open(record);
       } catch (error) {
         this.#log.warn('a container was taken over with a part missing', { id, error: errorMessage(error) });
       }
@@ -346,7 +355,7 @@ export class HostNetwork implements HostNetworks {
   #dropStrays(): void {
     const known = new Set([
       ...[...this.#sandboxes.values()].map((record) => record.result.namespacePath),
-      ...this.#overlays.all().map((overlay) => overlay.namespace),
+      ...this.#overlays.namespaces(),
     ]);
     for (const name of this.#store.namespaceNames()) {
       const path = join(this.#store.namespaces, name);
@@ -368,11 +377,19 @@ export class HostNetwork implements HostNetworks {
 
   async leaveUnderlay(): Promise<void> {
     for (const { facts } of this.#overlays.all()) await this.removeTable(facts.id);
-    this.#overlays.clearUnderlay();
+    await this.#overlays.clearUnderlay();
     await this.#updates.now();
   }
 
+  wireguardKey = (): Uint8Array => this.#overlays.secure.publicKey();
+  setNetworkKeys = (keys: readonly NetworkKey[]): Promise<void> => this.#overlays.secure.setNetworkKeys(keys);
+
+  announceTable(table: NetworkTable): void {
+    this.#names.setTable(table);
+  }
+
   async setTable(table: NetworkTable): Promise<void> {
+    this.announceTable(table);
     await this.#locked(table.network_id, async () => {
       this.#leaving.delete(table.network_id);
       if (!this.#overlays.accept(table)) return;
@@ -390,6 +407,7 @@ export class HostNetwork implements HostNetworks {
       }
       this.#leaving.delete(networkId);
       await this.#overlays.remove(networkId);
+      this.#names.removeTable(networkId);
       this.#updates.request();
     });
   }
@@ -445,6 +463,7 @@ export class HostNetwork implements HostNetworks {
       await this.#overlays.check(facts.id);
       await this.#ensureOverlay(facts.id, reversePathFilter());
     }
+    await this.#overlays.secure.upkeep();
     await this.#rules.check();
     await this.#passPolicy();
     if (!this.#stopped) await this.#updates.now();
@@ -461,11 +480,8 @@ export class HostNetwork implements HostNetworks {
     if (this.#o.iptables ?? true) await passForwardPolicy(this.#kernel, this.#linkPatterns(), this.#log);
   }
 
-  /** The record of a sandbox. @throws ShoalError NotFound */
-  sandbox(id: string): SandboxResult {
-    const record = this.#sandboxes.get(id);
-    if (record === undefined) throw notFound(`no network sandbox of container ${id}`);
-    return record.result;
+  checkNetworks(order: NetworkCheckOrder): Promise<NetworkCheckReport> {
+    return runCheck(order, { ...this.#o, kernel: this.#kernel, overlays: this.#overlays, sandboxes: this.#sandboxes });
   }
 }
 

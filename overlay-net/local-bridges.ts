@@ -142,5 +142,5 @@ export class LocalBridges {
 
 /** Links named by this daemon: its two bridges, its ingress pair, veths and numbered bridges. */
 export function isOurs(name: string, prefix: string): boolean {
-  return name.startsWith(prefix) && /^(?:[0gi]|v[0-9a-z]+|[0-9a-f]{7})$/.test(name.slice(prefix.length));
+  return name.startsWith(prefix) && /^(?:[0gi]|[vw][0-9a-z]+|[0-9a-f]{7})$/.test(name.slice(prefix.length));
 }

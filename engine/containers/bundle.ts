@@ -107,6 +107,7 @@ export async function makeSandbox(
     }),
     ports: network.ports,
     dns: config.dns,
+    dnsOptions: config.dnsOptions,
   });
 }
 
