@@ -157,6 +157,7 @@ export class Daemon {
       volumes,
       cgroupParent: config.cgroupParent,
       defaultUlimits: config.defaultUlimits,
+      dns: config.dns,
       initDefault: config.init,
     });
     users.engine = engine;

@@ -1,6 +1,6 @@
 import type { Clock, Random } from '../base/index.ts';
 import { forwarding6Ops } from './forwarding6.ts';
-import { loopback6Op } from './ip6-switches.ts';
+import { ip6Switches, loopback6Op } from './ip6-switches.ts';
 import { bareIp, formatPrefix, macOf, overlap, parsePrefix, type Prefix } from './ip4.ts';
 import type { Kernel, Op } from './kernel/index.ts';
 import {
@@ -107,9 +107,7 @@ export class LocalBridges {
     if (address6 !== undefined) {
       ops.push(
         ...forwarding6Ops(),
-        { kind: 'sysctl', path: `net/ipv6/conf/${name}/disable_ipv6`, value: '0' },
-        // The gateway must answer at once, not after duplicate address detection.
-        { kind: 'sysctl', path: `net/ipv6/conf/${name}/accept_dad`, value: '0' },
+        ...ip6Switches(name),
         { kind: 'addr', dev: name, address: address6 },
         loopback6Op(name),
       );
