@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { must } from '../base/index.ts';
-import { Bed, until } from './kit/index.ts';
+import { Bed, endGroups, until } from './kit/index.ts';
 
 /**
  * The promise of networks as a table: {overlay, ingress, host-mode, bridge} × family × {same host, other host} × {TCP, UDP}:
@@ -51,7 +51,7 @@ beforeAll(async () => {
   for (const name of ['server', 'hostmode']) for (const protocol of PROTOCOLS) await serve(name, protocol);
 }, 120_000);
 afterAll(async () => {
-  for (const server of servers) if (server.pid !== undefined) process.kill(-server.pid, 'SIGKILL');
+  endGroups(servers);
   await bed.down();
 });
 
@@ -221,4 +221,8 @@ describe.each(PROTOCOLS)('bridge, IPv4, %s', (protocol) => {
   it('is apart from other hosts', async () => {
     expect(await fromHost('m1', protocol, 'IPv4', await bridgeAddress('hostmode'), PORT)).toBe('');
   });
+});
+
+it('finds the same by its own check', async () => {
+  expect(await bed.on('m1', 'shoal').run('network', 'check')).toContain('nothing is broken');
 });

@@ -82,19 +82,23 @@ export async function onHost(lab: Lab, host: string, command: readonly string[],
 /** A bridge, a VXLAN link and a namespace with a veth on one host, as a handbook would make them. */
 async function byHand(lab: Lab, host: string, own: string, peer: string, last: number): Promise<Place> {
   const { vni, port, link, bridge, subnet } = HAND;
+  // The namespace is that of a sleeping process, which ends with the host.
+  const sleeper = 'setsid unshare --net sleep 1000000 >/dev/null 2>&1 & sleep 0.5; echo $!';
+  const pid = (await onHost(lab, host, ['sh', '-c', sleeper])).trim();
+  const enter = ['nsenter', '--target', pid, '--net'];
   const script = [
-    'ip netns add hand',
     `ip link add ${bridge} type bridge`,
     `ip link add ${link} type vxlan id ${vni} dstport ${port} local ${own} remote ${peer}`,
     `ip link set ${link} mtu 1450 master ${bridge} up`,
-    `ip link add handv mtu 1450 type veth peer name eth0 mtu 1450 netns hand`,
+    `ip link add handv mtu 1450 type veth peer name eth0h mtu 1450`,
+    `ip link set eth0h netns ${pid} name eth0`,
     `ip link set handv master ${bridge} up`,
     `ip link set ${bridge} up`,
-    `ip -n hand link set eth0 up`,
-    `ip -n hand addr add ${subnet}.${last}/24 dev eth0`,
+    `${enter.join(' ')} ip link set eth0 up`,
+    `${enter.join(' ')} ip addr add ${subnet}.${last}/24 dev eth0`,
   ];
   await onHost(lab, host, ['sh', '-ec', script.join('\n')]);
-  return { host, enter: ['nsenter', '--net=/run/netns/hand'], address: `${subnet}.${last}` };
+  return { host, enter, address: `${subnet}.${last}` };
 }
 
 /** Services on an overlay, and a VXLAN made by hand between the same two hosts. */
