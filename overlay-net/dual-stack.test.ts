@@ -197,6 +197,8 @@ test('a connection outlives restarts; a service without tasks refuses at once; a
   }
   await a.network.setTable(table(4, { serving: false }));
   await expect.poll(() => tell(at('a'), `${PREFIX}2`, 8080)).toMatch(/refused/);
+  // What a transaction takes away, the kernel lets go a grace period later.
+  run(at('a'), 'sleep', '0.2');
   expect(await open.echoes('drained')).toBe(true);
   await a.network.setTable(table(5));
   await expect.poll(() => tell(at('a'), `${PREFIX}2`, 8080)).toMatch(/^host/);
