@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   assert,
@@ -16,7 +15,6 @@ import {
 import type { NetworkCheckOrder, NetworkCheckReport, NetworkTable } from '../proto/index.ts';
 import { runCheck } from './check/index.ts';
 import { Coalescer } from './coalescer.ts';
-import type { NetworkKey } from './encryption/index.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
 import { createKernel, type Kernel } from './kernel/index.ts';
@@ -26,6 +24,7 @@ import { NameService } from './name-service.ts';
 import { Overlays } from './overlays.ts';
 import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
 import { PortHolder } from './ports.ts';
+import { reversePathFilter } from './reverse-path.ts';
 import { Rules } from './rules.ts';
 import { SandboxBuilder } from './sandboxes.ts';
 import { StaleFlows } from './stale-flows.ts';
@@ -374,7 +373,7 @@ export class HostNetwork implements HostNetworks {
   }
 
   wireguardKey = (): Uint8Array => this.#overlays.secure.publicKey();
-  setNetworkKeys = (keys: readonly NetworkKey[]): Promise<void> => this.#overlays.secure.setNetworkKeys(keys);
+  setNetworkKeys: HostNetworks['setNetworkKeys'] = (keys) => this.#overlays.secure.setNetworkKeys(keys);
 
   announceTable(table: NetworkTable): void {
     this.#names.setTable(table);
@@ -474,14 +473,5 @@ export class HostNetwork implements HostNetworks {
 
   checkNetworks(order: NetworkCheckOrder): Promise<NetworkCheckReport> {
     return runCheck(order, { ...this.#o, kernel: this.#kernel, overlays: this.#overlays, sandboxes: this.#sandboxes });
-  }
-}
-
-/** Whether the host checks the reverse path of packets on all its links. */
-function reversePathFilter(): boolean {
-  try {
-    return readFileSync('/proc/sys/net/ipv4/conf/all/rp_filter', 'utf8').trim() !== '0';
-  } catch {
-    return false;
   }
 }

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { errorMessage, failedPrecondition, invalidArgument, type Logger } from '../base/index.ts';
 import { NetworkTable } from '../proto/index.ts';
 import { SecureTunnel, WIREGUARD_OVERHEAD_BYTES, type SecureTunnelOptions } from './encryption/index.ts';
+import { forwarding6Ops } from './forwarding6.ts';
 import { hostOps, innerOps, undoHostOps, type IngressWiring } from './ingress-wiring.ts';
 import { canonicalIp, macOf } from './ip.ts';
 import { ip6Switches } from './ip6-switches.ts';
@@ -198,7 +199,9 @@ export class Overlays {
       { kind: 'link', name: 'lo', up: true },
     ]);
     if (facts.ingress) {
-      await this.#kernel.apply(null, hostOps(this.#wiring, namespace, DEFAULT_MTU, strict));
+      const six = facts.subnet6 !== '';
+      const wired = hostOps(this.#wiring, namespace, DEFAULT_MTU, strict, six);
+      await this.#kernel.apply(null, [...(six ? forwarding6Ops() : []), ...wired]);
       await this.#kernel.apply(namespace, innerOps(facts, this.#wiring, mtu));
     } else {
       await this.#kernel.apply(namespace, [{ kind: 'bridge', name: BRIDGE_LINK, mtu }]);
@@ -256,7 +259,7 @@ export class Overlays {
   }
 
   async #ensureRules(entry: Entry): Promise<void> {
-    const rules = ingressTable(peersOf(entry.table, this.#underlay));
+    const rules = ingressTable(peersOf(entry.table, this.#underlay), entry.facts.subnet6 !== '');
     if (rules === entry.rules) return;
     await this.#kernel.nft(entry.namespace, rules);
     entry.rules = rules;
@@ -266,6 +269,8 @@ export class Overlays {
   async check(networkId: string): Promise<boolean> {
     const entry = this.#entries.get(networkId);
     if (entry === undefined || !entry.standing) return false;
+    // What cannot be encrypted is refused: new containers are told why.
+    if (entry.facts.encrypted && this.secure.fault !== undefined) return (entry.standing = false);
     const state = await this.#kernel.state(entry.namespace);
     const links = [BRIDGE_LINK, ...(this.#underlay === undefined ? [] : [VXLAN_LINK])];
     if (links.every((name) => hasLink(state, name))) return true;
@@ -285,7 +290,7 @@ export class Overlays {
       // At once, so that the same network may come back while the old namespace still ends.
       await this.#kernel.apply(entry.namespace, [{ kind: 'link-del', name: VXLAN_LINK }]);
     }
-    if (entry.facts.ingress) await this.#kernel.apply(null, undoHostOps(this.#wiring));
+    if (entry.facts.ingress) await this.#kernel.apply(null, undoHostOps(this.#wiring, entry.facts.subnet6 !== ''));
     this.#kernel.removeNamespace(entry.namespace);
     if (entry.facts.encrypted) await this.#syncSecure();
   }

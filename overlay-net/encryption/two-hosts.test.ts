@@ -2,6 +2,7 @@ import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { directSpawner, runChecked } from '../../base/index.ts';
 import type { NetworkTable } from '../../proto/index.ts';
 import { macOf } from '../ip4.ts';
 import {
@@ -15,6 +16,9 @@ import {
   type Lab,
   type TestHost,
 } from '../testing/harness.ts';
+import { configFile, parseDump, syncRequest } from './device.ts';
+import { setRequest } from './uapi.ts';
+import { addUnderlay6, underlay6 } from '../testing/dual.ts';
 import type { SandboxResult } from '../types.ts';
 
 const NET = 'enc0123456789abcdef';
@@ -187,6 +191,18 @@ test('the WireGuard process is killed: it comes back by itself, and connections 
   client.close();
 }, 60_000);
 
+test('with the process dead and no daemon to begin another, nothing passes in any form', async () => {
+  await a.network.stop();
+  const link = linkOf(a);
+  process.kill(programOf(a), 'SIGKILL');
+  await expect.poll(() => run(secure(a), 'ip', '-o', 'link').out).not.toContain(link);
+  expect(ask(inside(a), '10.9.1.6', 8080)).not.toContain(MARK);
+  send(secure(a), b.address, 'into-the-void');
+  await a.restart(true);
+  await a.network.start();
+  await expect.poll(() => ask(inside(a), '10.9.1.6', 8080), { timeout: 20_000 }).toBe(`${MARK}-host2 10.9.1.5`);
+}, 40_000);
+
 test('a restart of the daemon takes the running device over', async () => {
   const pid = programOf(b);
   const client = connectEcho(inside(a), '10.9.1.6', 9000);
@@ -234,6 +250,55 @@ test('lost rules and a changed device are made whole', async () => {
   expect(run(secure(a), 'nft', 'list', 'tables').out).toContain('inet shoal');
   expect(ask(inside(a), '10.9.1.6', 8080)).toBe(`${MARK}-host2 10.9.1.5`);
 });
+
+test('wg(8), by which a device of the kernel is set, takes the same settings', async () => {
+  const link = linkOf(a);
+  const shown = (): string => run(secure(a), 'wg', 'show', link, 'dump').out;
+  const state = parseDump(shown());
+  expect(state.listenPort).toBe(PORT + 1);
+  expect([...state.peers.values()]).toMatchObject([{ allowedIps: [`${b.address}/32`], keepaliveS: 25 }]);
+  const peers = [...state.peers].map(([publicKey, { presharedKey }]) => ({ publicKey, presharedKey, vtep: b.address }));
+  const config = { privateKey: state.privateKey, listenPort: state.listenPort, peers };
+  for (const keepaliveS of [0, 25]) {
+    await runChecked(directSpawner, syncRequest(secure(a), link, configFile(config, keepaliveS)));
+    expect([...parseDump(shown()).peers.values()]).toMatchObject([{ keepaliveS }]);
+  }
+  expect(setRequest(parseDump(shown()), config)).toBe('');
+  expect(ask(inside(a), '10.9.1.6', 8080)).toBe(`${MARK}-host2 10.9.1.5`);
+});
+
+test('a host that can no longer encrypt refuses the network, and takes it again when it can', async () => {
+  const hidden = join(lab.root, 'port');
+  // Another program takes the port while the device is away.
+  await a.network.stop();
+  process.kill(programOf(a), 'SIGKILL');
+  const args = [`--net=${a.namespace}`, 'socat', '-u', `UDP4-RECV:${PORT + 1}`, `CREATE:${hidden}`];
+  const thief = spawn('nsenter', args, { stdio: 'ignore' });
+  await expect.poll(() => run(a.namespace, 'busybox', 'netstat', '-lun').out).toContain(`:${PORT + 1} `);
+  await a.restart(true);
+  await a.network.start();
+  await expect(a.network.waitForNetwork(NET, 1000)).rejects.toThrow(`UDP port ${PORT + 1}, which encrypted networks`);
+  thief.kill('SIGKILL');
+  await expect.poll(() => run(a.namespace, 'busybox', 'netstat', '-lun').out).not.toContain(`:${PORT + 1} `);
+  await a.network.reconcile();
+  await a.network.waitForNetwork(NET, 1000);
+  await expect.poll(() => ask(inside(a), '10.9.1.6', 8080), { timeout: 15_000 }).toBe(`${MARK}-host2 10.9.1.5`);
+}, 40_000);
+
+test('the hosts may speak IPv6 to each other', async () => {
+  addUnderlay6(lab.hosts);
+  const next = await table();
+  const over6 = {
+    ...next,
+    peers: next.peers.map((peer, i) => ({ ...peer, vtep: underlay6(i + 1).toUpperCase() })),
+    endpoints: next.endpoints.map((endpoint, i) => ({ ...endpoint, vtep: underlay6(i + 1) })),
+  };
+  for (const [i, host] of lab.hosts.entries()) {
+    await host.network.setUnderlay({ vtep: underlay6(i + 1), dataPathPort: PORT, nodeId: host.nodeId });
+    await host.network.setTable(over6);
+  }
+  await expect.poll(() => ask(inside(a), '10.9.1.6', 8080), { timeout: 15_000 }).toBe(`${MARK}-host2 10.9.1.5`);
+}, 30_000);
 
 test('the wire never saw a clear byte, also while the network ended', async () => {
   const loop = `while :; do echo ${MARK}; sleep 0.01; done | socat -u - UDP4-SENDTO:10.9.1.6:6001`;
