@@ -58,4 +58,6 @@ process.on('message', (message: Request) => {
       (error: unknown) => process.send?.({ id: message.id, error: errorMessage(error) }),
     );
 });
+// With the test goes its host.
+process.on('disconnect', () => process.exit());
 process.send?.({ id: 0, result: 'ready' });
