@@ -157,6 +157,7 @@ export class Daemon {
       volumes,
       cgroupParent: config.cgroupParent,
       defaultUlimits: config.defaultUlimits,
+      dns: config.dns,
       initDefault: config.init,
     });
     users.engine = engine;
@@ -188,6 +189,7 @@ export class Daemon {
             engineVersion: version,
             rootCa: cluster.member?.identity?.rootCa ?? '',
             dataPathAddr: cluster.member?.dataPathAddr ?? '',
+            wireguardKey: networks.wireguardKey(),
           }),
         defaults: { init: config.init, dns: config.dns },
       }),

@@ -45,7 +45,7 @@ export function parseGenericResources(values: readonly string[]): Partially<Gene
 /** What this node tells the managers of itself. */
 export function describeNode(
   config: Pick<DaemonConfig, 'labels' | 'genericResources'>,
-  facts: { engineVersion: string; rootCa: string; dataPathAddr: string },
+  facts: { engineVersion: string; rootCa: string; dataPathAddr: string; wireguardKey: Uint8Array },
 ): NodeDescription {
   const issuer = issuerInfo(facts.rootCa);
   return NodeDescription.create({
@@ -67,6 +67,7 @@ export function describeNode(
       cert_issuer_public_key: issuer.publicKey,
     },
     data_path_addr: facts.dataPathAddr,
+    wireguard_key: facts.wireguardKey,
     host_subnets: hostSubnets(),
   });
 }

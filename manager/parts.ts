@@ -2,7 +2,13 @@ import { ShoalError, unavailable, type Clock, type Logger, type Random } from '.
 import { channelOptions, TlsIdentity, type IdentityStore, type NodeIdentity } from '../identity/index.ts';
 import { WeightedPeer } from '../proto/index.ts';
 import { GrpcRaftTransport, newReceiveCounters, type RaftReceiveCounters, type StartMode } from '../raft/index.ts';
-import { CertificateAuthority, clusterOf, createRootRotation, isBlacklisted } from './ca/index.ts';
+import {
+  CertificateAuthority,
+  clusterOf,
+  createNetworkKeyRotation,
+  createRootRotation,
+  isBlacklisted,
+} from './ca/index.ts';
 import type { ClusterParts } from './cluster-parts.ts';
 import { confirmReads } from './confirmed-reads.ts';
 import { Consensus, type ConsensusOptions } from './consensus.ts';
@@ -203,6 +209,7 @@ function createLeadership(
       createAddressKeeper({ ...raftDeps, addresses, service: membership }),
       createManagerStatus(raftDeps),
       createRootRotation({ ...depsOf(base, 'ca'), onRotated: () => dispatcher.refresh() }),
+      createNetworkKeyRotation({ ...depsOf(base, 'ca'), onRotated: () => dispatcher.refresh() }),
     ],
   });
 }

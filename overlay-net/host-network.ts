@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   assert,
@@ -25,6 +24,7 @@ import { NameService } from './name-service.ts';
 import { Overlays } from './overlays.ts';
 import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
 import { PortHolder } from './ports.ts';
+import { reversePathFilter } from './reverse-path.ts';
 import { Rules } from './rules.ts';
 import { SandboxBuilder } from './sandboxes.ts';
 import { StaleFlows } from './stale-flows.ts';
@@ -100,7 +100,7 @@ export class HostNetwork implements HostNetworks {
     this.#locals = new LocalNetworks(options.random, options.tag);
     this.#wiring = ingressWiring(options.tag);
     const common = { kernel: this.#kernel, store: this.#store, log: this.#log };
-    this.#overlays = new Overlays({ ...common, wiring: this.#wiring });
+    this.#overlays = new Overlays({ ...options, ...common, wiring: this.#wiring });
     const parts = { ...common, locals: this.#locals, overlays: this.#overlays, tag: options.tag };
     this.#bridges = new LocalBridges({ ...options, kernel: this.#kernel, store: this.#store, locals: this.#locals });
     this.#builder = new SandboxBuilder({ ...parts, mtu: options.mtu ?? DEFAULT_MTU });
@@ -142,6 +142,7 @@ export class HostNetwork implements HostNetworks {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#timer?.cancel();
+    this.#overlays.secure.stop();
     await this.#updates.close();
     await this.#flows.close();
     await this.#names.stop();
@@ -153,6 +154,7 @@ export class HostNetwork implements HostNetworks {
     for (const record of this.#sandboxes.values()) await this.#builder.remove(record);
     this.#sandboxes.clear();
     for (const { facts } of this.#overlays.all()) await this.#overlays.remove(facts.id);
+    await this.#overlays.secure.destroy();
     const bridges = this.#locals.bridges().map((network) => this.#locals.bridgeName(network));
     const { links } = await this.#kernel.state(null);
     const prefix = `sh${this.#o.tag}`;
@@ -352,7 +354,7 @@ export class HostNetwork implements HostNetworks {
   #dropStrays(): void {
     const known = new Set([
       ...[...this.#sandboxes.values()].map((record) => record.result.namespacePath),
-      ...this.#overlays.all().map((overlay) => overlay.namespace),
+      ...this.#overlays.namespaces(),
     ]);
     for (const name of this.#store.namespaceNames()) {
       const path = join(this.#store.namespaces, name);
@@ -374,9 +376,12 @@ export class HostNetwork implements HostNetworks {
 
   async leaveUnderlay(): Promise<void> {
     for (const { facts } of this.#overlays.all()) await this.removeTable(facts.id);
-    this.#overlays.clearUnderlay();
+    await this.#overlays.clearUnderlay();
     await this.#updates.now();
   }
+
+  wireguardKey = (): Uint8Array => this.#overlays.secure.publicKey();
+  setNetworkKeys: HostNetworks['setNetworkKeys'] = (keys) => this.#overlays.secure.setNetworkKeys(keys);
 
   announceTable(table: NetworkTable): void {
     this.#names.setTable(table);
@@ -457,6 +462,7 @@ export class HostNetwork implements HostNetworks {
       await this.#overlays.check(facts.id);
       await this.#ensureOverlay(facts.id, reversePathFilter());
     }
+    await this.#overlays.secure.upkeep();
     await this.#rules.check();
     await this.#passPolicy();
     if (!this.#stopped) await this.#updates.now();
@@ -475,14 +481,5 @@ export class HostNetwork implements HostNetworks {
 
   checkNetworks(order: NetworkCheckOrder): Promise<NetworkCheckReport> {
     return runCheck(order, { ...this.#o, kernel: this.#kernel, overlays: this.#overlays, sandboxes: this.#sandboxes });
-  }
-}
-
-/** Whether the host checks the reverse path of packets on all its links. */
-function reversePathFilter(): boolean {
-  try {
-    return readFileSync('/proc/sys/net/ipv4/conf/all/rp_filter', 'utf8').trim() !== '0';
-  } catch {
-    return false;
   }
 }

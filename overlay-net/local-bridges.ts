@@ -1,4 +1,6 @@
 import type { Clock, Random } from '../base/index.ts';
+import { forwarding6Ops } from './forwarding6.ts';
+import { ip6Switches, loopback6Op } from './ip6-switches.ts';
 import { bareIp, formatPrefix, macOf, overlap, parsePrefix, type Prefix } from './ip4.ts';
 import type { Kernel, Op } from './kernel/index.ts';
 import {
@@ -104,11 +106,10 @@ export class LocalBridges {
     ];
     if (address6 !== undefined) {
       ops.push(
-        { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
-        { kind: 'sysctl', path: `net/ipv6/conf/${name}/disable_ipv6`, value: '0' },
-        // The gateway must answer at once, not after duplicate address detection.
-        { kind: 'sysctl', path: `net/ipv6/conf/${name}/accept_dad`, value: '0' },
+        ...forwarding6Ops(),
+        ...ip6Switches(name),
         { kind: 'addr', dev: name, address: address6 },
+        loopback6Op(name),
       );
     }
     await kernel.apply(null, ops);
@@ -139,5 +140,5 @@ export class LocalBridges {
 
 /** Links named by this daemon: its two bridges, its ingress pair, veths and numbered bridges. */
 export function isOurs(name: string, prefix: string): boolean {
-  return name.startsWith(prefix) && /^(?:[0gi]|v[0-9a-z]+|[0-9a-f]{7})$/.test(name.slice(prefix.length));
+  return name.startsWith(prefix) && /^(?:[0gi]|[vw][0-9a-z]+|[0-9a-f]{7})$/.test(name.slice(prefix.length));
 }

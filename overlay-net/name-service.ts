@@ -21,6 +21,8 @@ export interface NameServiceOptions {
 }
 
 const overlayZoneId = (networkId: string): string => `o:${networkId}`;
+/** Names that one container alone knows: its links. */
+const linkZoneId = (viewerId: string, networkId: string): string => `l:${viewerId}:${networkId}`;
 const memberZoneId = (networkId: string): string => `m:${networkId}`;
 
 /** The resolvers of all sandboxes, and which names each may see. The work is done on a thread, see dns/. */
@@ -121,6 +123,8 @@ export class NameService {
     const { spec, result, legs } = record;
     const named = legs.filter((leg) => this.#networkName(leg) !== undefined);
     const overlays = named.filter((leg) => leg.kind === 'overlay').map((leg) => overlayZoneId(leg.networkId));
+    const hasLinks = spec.endpoints.some((endpoint) => endpoint.links !== undefined);
+    const links = hasLinks ? named.map((leg) => linkZoneId(spec.id, leg.networkId)) : [];
     const upstream = {
       servers: spec.dns,
       namespace: result.namespacePath,
@@ -128,7 +132,7 @@ export class NameService {
     };
     return {
       // Overlay networks before local ones.
-      zones: [...overlays, ...named.map((leg) => memberZoneId(leg.networkId))],
+      zones: [...links, ...overlays, ...named.map((leg) => memberZoneId(leg.networkId))],
       upstream,
       keepsDotless: (spec.dnsOptions ?? []).some((option) => /^ndots:[1-9]/.test(option)),
     };
@@ -142,7 +146,17 @@ export class NameService {
     return name === 'bridge' ? undefined : name;
   }
 
+  /** Makes the names of a sandbox known, and those that it alone has for others. */
   #join(record: SandboxRecord): void {
+    this.#announce(record);
+    const targets = record.spec.endpoints.flatMap(({ links = [] }) => links.map(({ target }) => target));
+    if (targets.length === 0) return;
+    for (const other of this.#o.sandboxes.values()) {
+      if (other !== record && targets.some((target) => isNamed(other, target))) this.#announce(other);
+    }
+  }
+
+  #announce(record: SandboxRecord): void {
     const { spec, legs } = record;
     const zones: string[] = [];
     for (const leg of legs) {
@@ -155,11 +169,28 @@ export class NameService {
       const names = [...spec.names, ...aliases, spec.id.slice(0, 12)];
       this.#thread.setMember(memberZoneId(leg.networkId), spec.id, { network, names, addresses });
       zones.push(memberZoneId(leg.networkId));
+      for (const [viewer, own] of this.#aliasesOf(record, leg.networkId)) {
+        const zone = linkZoneId(viewer, leg.networkId);
+        this.#thread.setMember(zone, spec.id, { network, names: own, addresses });
+        zones.push(zone);
+      }
     }
     for (const zone of this.#memberships.get(spec.id) ?? []) {
       if (!zones.includes(zone)) this.#thread.dropMember(zone, spec.id);
     }
     this.#memberships.set(spec.id, zones);
+  }
+
+  /** Containers that link to one over a network, and the names they have for it. */
+  #aliasesOf(record: SandboxRecord, networkId: string): Map<string, string[]> {
+    const found = new Map<string, string[]>();
+    for (const { spec } of this.#o.sandboxes.values()) {
+      const linking = spec.endpoints.filter((endpoint) => endpoint.links !== undefined);
+      const links = linking.find((endpoint) => this.#isNetwork(endpoint.networkId, networkId))?.links ?? [];
+      const aliases = links.filter(({ target }) => isNamed(record, target)).map(({ alias }) => alias);
+      if (aliases.length > 0) found.set(spec.id, aliases);
+    }
+    return found;
   }
 
   #leave(sandboxId: string): void {
@@ -170,6 +201,10 @@ export class NameService {
   #isNetwork(key: string, networkId: string): boolean {
     return key === networkId || this.#o.locals.find(key)?.id === networkId;
   }
+}
+
+function isNamed({ spec }: SandboxRecord, name: string): boolean {
+  return spec.id === name || spec.names.includes(name.replace(/^\//, ''));
 }
 
 /**

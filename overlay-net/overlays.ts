@@ -1,6 +1,8 @@
 import { join } from 'node:path';
 import { errorMessage, failedPrecondition, invalidArgument, type Logger } from '../base/index.ts';
 import { NetworkTable } from '../proto/index.ts';
+import { SecureTunnel, WIREGUARD_OVERHEAD_BYTES, type SecureTunnelOptions } from './encryption/index.ts';
+import { forwarding6Ops } from './forwarding6.ts';
 import { hostOps, innerOps, undoHostOps, type IngressWiring } from './ingress-wiring.ts';
 import { canonicalIp, macOf } from './ip.ts';
 import { ip6Switches } from './ip6-switches.ts';
@@ -44,11 +46,10 @@ interface Entry extends Overlay {
   rules: string;
 }
 
-export interface OverlaysOptions {
-  kernel: Kernel;
+export interface OverlaysOptions extends Omit<SecureTunnelOptions, 'namespace' | 'stateDir'> {
   store: NetworkStore;
-  log: Logger;
   wiring: IngressWiring;
+  stateDir?: string;
 }
 
 /** Namespaces, tunnels and peers of the overlay networks, made from tables. */
@@ -57,6 +58,8 @@ export class Overlays {
   readonly #store: NetworkStore;
   readonly #log: Logger;
   readonly #wiring: IngressWiring;
+  /** What encrypted networks run over. */
+  readonly secure: SecureTunnel;
   readonly #entries = new Map<string, Entry>();
   #underlay: Underlay | undefined;
 
@@ -65,6 +68,8 @@ export class Overlays {
     this.#store = options.store;
     this.#log = options.log;
     this.#wiring = options.wiring;
+    const namespace = join(options.store.namespaces, 'secure');
+    this.secure = new SecureTunnel({ ...options, stateDir: options.stateDir ?? options.execRoot, namespace });
   }
 
   get underlay(): Underlay | undefined {
@@ -98,7 +103,8 @@ export class Overlays {
     return true;
   }
 
-  clearUnderlay(): void {
+  async clearUnderlay(): Promise<void> {
+    await this.secure.destroy();
     this.#underlay = undefined;
     this.#store.removeUnderlay();
   }
@@ -111,11 +117,6 @@ export class Overlays {
       if (table.version === known.table.version && NetworkTable.equal(table, known.table)) return false;
     }
     const facts = overlayFacts(table);
-    if (facts.encrypted) {
-      throw failedPrecondition(
-        `network ${facts.name} asks for encryption, which this host's overlay does not offer; nothing was set up`,
-      );
-    }
     if (facts.vni === 0 || facts.subnet === '') {
       throw invalidArgument(`the table of network ${facts.name} names no VXLAN id or no IPv4 subnet`);
     }
@@ -128,7 +129,7 @@ export class Overlays {
   #put(table: NetworkTable): Entry {
     const facts = overlayFacts(table);
     const known = this.#entries.get(table.network_id);
-    const mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - tunnelOverheadBytes(this.#underlay);
+    const mtu = this.#mtu(facts);
     if (known !== undefined) return Object.assign(known, { facts, table, mtu });
     const name = facts.ingress ? 'ingress' : `ov-${facts.id.slice(0, 12)}`;
     const namespace = join(this.#store.namespaces, name);
@@ -136,6 +137,25 @@ export class Overlays {
     const entry: Entry = { facts, table, namespace, mtu, ...fresh };
     this.#entries.set(table.network_id, entry);
     return entry;
+  }
+
+  #mtu(facts: OverlayFacts): number {
+    const encryption = facts.encrypted ? WIREGUARD_OVERHEAD_BYTES : 0;
+    return (this.#underlay?.mtu ?? DEFAULT_MTU) - tunnelOverheadBytes(this.#underlay) - encryption;
+  }
+
+  /** Paths of all namespaces that these networks need. */
+  namespaces(): string[] {
+    return [...this.all().map((overlay) => overlay.namespace), ...(this.secure.inUse ? [this.secure.namespace] : [])];
+  }
+
+  /** Lets the encryption follow the tables; with the last encrypted network it goes. */
+  #syncSecure(): Promise<void> {
+    const tables = this.all().filter(({ facts }) => facts.encrypted);
+    return this.secure.sync(
+      tables.map(({ table }) => table),
+      this.#underlay,
+    );
   }
 
   #save(entry: Entry): void {
@@ -156,7 +176,7 @@ export class Overlays {
   }
 
   async #stand(entry: Entry, strict: boolean): Promise<void> {
-    entry.mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - tunnelOverheadBytes(this.#underlay);
+    entry.mtu = this.#mtu(entry.facts);
     if (entry.applied === undefined) await this.#adopt(entry, strict);
     await this.#ensureTunnel(entry);
     const plan = entry.facts.ingress ? planIngress : planOverlay;
@@ -179,7 +199,9 @@ export class Overlays {
       { kind: 'link', name: 'lo', up: true },
     ]);
     if (facts.ingress) {
-      await this.#kernel.apply(null, hostOps(this.#wiring, namespace, DEFAULT_MTU, strict));
+      const six = facts.subnet6 !== '';
+      const wired = hostOps(this.#wiring, namespace, DEFAULT_MTU, strict, six);
+      await this.#kernel.apply(null, [...(six ? forwarding6Ops() : []), ...wired]);
       await this.#kernel.apply(namespace, innerOps(facts, this.#wiring, mtu));
     } else {
       await this.#kernel.apply(namespace, [{ kind: 'bridge', name: BRIDGE_LINK, mtu }]);
@@ -192,7 +214,9 @@ export class Overlays {
   /** The kernel takes a VXLAN id once per port and network namespace. */
   async #makeTunnel(facts: OverlayFacts, vxlan: Op, port: number): Promise<void> {
     try {
-      await this.#kernel.apply(null, [vxlan]);
+      // The tunnel's socket is in the namespace where the device is born: that of an encrypted network leads to WireGuard
+      // and nowhere else.
+      await this.#kernel.apply(facts.encrypted ? this.secure.namespace : null, [vxlan]);
     } catch (error) {
       if (!/EEXIST|File exists|already exists/.test(errorMessage(error))) throw error;
       throw failedPrecondition(
@@ -206,6 +230,7 @@ export class Overlays {
     const underlay = this.#underlay;
     if (underlay === undefined) return;
     const { facts, namespace, mtu } = entry;
+    if (facts.encrypted) await this.#syncSecure();
     const vxlan: Op = {
       kind: 'vxlan',
       name: VXLAN_LINK,
@@ -234,7 +259,7 @@ export class Overlays {
   }
 
   async #ensureRules(entry: Entry): Promise<void> {
-    const rules = ingressTable(peersOf(entry.table, this.#underlay));
+    const rules = ingressTable(peersOf(entry.table, this.#underlay), entry.facts.subnet6 !== '');
     if (rules === entry.rules) return;
     await this.#kernel.nft(entry.namespace, rules);
     entry.rules = rules;
@@ -244,6 +269,8 @@ export class Overlays {
   async check(networkId: string): Promise<boolean> {
     const entry = this.#entries.get(networkId);
     if (entry === undefined || !entry.standing) return false;
+    // What cannot be encrypted is refused: new containers are told why.
+    if (entry.facts.encrypted && this.secure.fault !== undefined) return (entry.standing = false);
     const state = await this.#kernel.state(entry.namespace);
     const links = [BRIDGE_LINK, ...(this.#underlay === undefined ? [] : [VXLAN_LINK])];
     if (links.every((name) => hasLink(state, name))) return true;
@@ -263,8 +290,9 @@ export class Overlays {
       // At once, so that the same network may come back while the old namespace still ends.
       await this.#kernel.apply(entry.namespace, [{ kind: 'link-del', name: VXLAN_LINK }]);
     }
-    if (entry.facts.ingress) await this.#kernel.apply(null, undoHostOps(this.#wiring));
+    if (entry.facts.ingress) await this.#kernel.apply(null, undoHostOps(this.#wiring, entry.facts.subnet6 !== ''));
     this.#kernel.removeNamespace(entry.namespace);
+    if (entry.facts.encrypted) await this.#syncSecure();
   }
 }
 

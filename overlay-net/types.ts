@@ -136,6 +136,10 @@ export interface HostNetworks {
   keepSandboxes(ids: ReadonlySet<string>): Promise<void>;
   /** This host's tunnel end point; until it is set, overlays stay local. */
   setUnderlay(underlay: { vtep: string; dataPathPort: number; nodeId: string }): Promise<void>;
+  /** Public key by which other hosts encrypt for this one, 32 bytes; managers give it to the members of networks. */
+  wireguardKey(): Uint8Array;
+  /** The cluster's keys for encrypted networks, whole, whenever managers send them; `key` is hexadecimal. */
+  setNetworkKeys(keys: readonly { key: string; lamportTime: number }[]): Promise<void>;
   /** This host leaves its overlays: their tables, tunnels and rules go; local networks stay. */
   leaveUnderlay(): Promise<void>;
   /** Takes the names of a table at once; its links, neighbours and rules follow with `setTable`. Never throws. */

@@ -154,6 +154,8 @@ export function noNetworks(): HostNetworks {
     announceTable: () => undefined,
     setTable: nothing,
     leaveUnderlay: nothing,
+    wireguardKey: () => new Uint8Array(),
+    setNetworkKeys: nothing,
     removeTable: nothing,
     waitForNetwork: nothing,
     checkNetworks: () => Promise.reject(new Error('no networks here')),
