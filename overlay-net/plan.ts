@@ -25,7 +25,9 @@ export interface OverlayFacts {
   id: string;
   name: string;
   vni: number;
-  /** First IPv4 subnet; others of the network are not carried. */
+  /** All subnets, of both families, in CIDR form: they are one link, so each is reached from the others without a gateway. */
+  subnets: readonly string[];
+  /** First IPv4 subnet. */
   subnet: string;
   gateway: string;
   /** First IPv6 subnet and its gateway; empty on a network without IPv6. */
@@ -63,6 +65,7 @@ export function overlayFacts(table: NetworkTable): OverlayFacts {
     id: table.network_id,
     name: network?.spec?.annotations?.name ?? table.network_id,
     vni: Number((options[VNI_OPTION] ?? '').split(',')[0] || 0),
+    subnets: configs.map((one) => one.subnet).filter((subnet) => subnet !== ''),
     subnet: config?.subnet ?? '',
     gateway: bareIp(config?.gateway ?? ''),
     subnet6: config6?.subnet ?? '',
