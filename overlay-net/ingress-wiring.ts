@@ -55,7 +55,6 @@ export function ingressWiring(tag: string): IngressWiring {
 /** Inside the ingress namespace: the gateway of its tasks, and routes back to the host. */
 export function innerOps(facts: OverlayFacts, wiring: IngressWiring, mtu: number): Op[] {
   const { length } = parsePrefix(facts.subnet);
-  const further = facts.subnets.filter((subnet) => !subnet.includes(':') && subnet !== facts.subnet);
   const toHost = { to: '0.0.0.0/0', via: wiring.hostAddress, dev: HOST_LINK };
   return [
     { kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' },
@@ -65,23 +64,21 @@ export function innerOps(facts: OverlayFacts, wiring: IngressWiring, mtu: number
     { kind: 'sysctl', path: `net/ipv4/conf/${BRIDGE_LINK}/proxy_arp`, value: '1' },
     { kind: 'sysctl', path: `net/ipv4/conf/${BRIDGE_LINK}/send_redirects`, value: '0' },
     { kind: 'addr', dev: BRIDGE_LINK, address: `${facts.gateway}/${length}` },
-    ...further.map((to): Op => ({ kind: 'route', to, dev: BRIDGE_LINK })),
     { kind: 'link', name: HOST_LINK, up: true },
     { kind: 'addr', dev: HOST_LINK, address: `${wiring.innerAddress}/30` },
     { kind: 'route', ...toHost },
     { kind: 'route', ...toHost, table: LOCAL_ENTRY_TABLE },
     ...(facts.subnet6 === '' ? [] : innerOps6(facts, wiring)),
+    ...facts.moreSubnets.map((to): Op => ({ kind: 'route', to, dev: BRIDGE_LINK })),
   ];
 }
 
 function innerOps6(facts: OverlayFacts, wiring: IngressWiring): Op[] {
-  const further = facts.subnets.filter((subnet) => subnet.includes(':') && subnet !== facts.subnet6);
   const toHost = { to: '::/0', via: wiring.hostAddress6, dev: HOST_LINK };
   return [
     { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
     ...ip6Switches(BRIDGE_LINK),
     { kind: 'addr', dev: BRIDGE_LINK, address: `${facts.gateway6}/${maskLength(facts.subnet6)}` },
-    ...further.map((to): Op => ({ kind: 'route', to, dev: BRIDGE_LINK })),
     ...ip6Switches(HOST_LINK),
     { kind: 'addr', dev: HOST_LINK, address: `${wiring.innerAddress6}/126` },
     { kind: 'route', ...toHost },

@@ -269,6 +269,8 @@ export class Overlays {
   async check(networkId: string): Promise<boolean> {
     const entry = this.#entries.get(networkId);
     if (entry === undefined || !entry.standing) return false;
+    // What cannot be encrypted is refused: new containers are told why.
+    if (entry.facts.encrypted && this.secure.fault !== undefined) return (entry.standing = false);
     const state = await this.#kernel.state(entry.namespace);
     const links = [BRIDGE_LINK, ...(this.#underlay === undefined ? [] : [VXLAN_LINK])];
     if (links.every((name) => hasLink(state, name))) return true;

@@ -1,15 +1,14 @@
 import { join } from 'node:path';
 import { invalidArgument, notFound, readFileIfExists, ShoalError, unavailable, type Logger } from '../base/index.ts';
 import { chooseCarrier } from './carrier.ts';
-import { canonicalIp, familyOf, maskLength } from './ip.ts';
-import { bareIp, contains, macOf, parseIp, parsePrefix } from './ip4.ts';
-import { contains6, parseIp6, parsePrefix6 } from './ip6.ts';
+import { canonicalIp, maskLength } from './ip.ts';
+import { bareIp, macOf, parsePrefix } from './ip4.ts';
 import { GATEWAY_NETWORK, OPTION_ICC, OPTION_MTU, OPTION_PARENT, type LocalNetworks } from './local-networks.ts';
 import { hash32 } from './ingress-wiring.ts';
 import { ip6Switches } from './ip6-switches.ts';
 import { isNamespace, type Kernel, type Op } from './kernel/index.ts';
 import type { Overlays } from './overlays.ts';
-import { BRIDGE_LINK, DEFAULT_MTU, type OverlayFacts } from './plan.ts';
+import { BRIDGE_LINK, DEFAULT_MTU, subnetRoutes, type OverlayFacts } from './plan.ts';
 import type { Leg, LegOps, NetworkStore, SandboxRecord } from './store.ts';
 import type { EndpointResult, EndpointSpec, LocalNetwork, PublishedPort, SandboxSpec } from './types.ts';
 
@@ -32,29 +31,14 @@ interface PlannedLeg {
   bridge: string;
   mtu: number;
   isolated: boolean;
-  /** Further subnets on the same link. */
-  onLink: readonly string[];
+  /** Routes to the rest of its network. */
+  routes: readonly Op[];
   /** Link of the host that a macvlan hangs on; empty for a pair with a bridge. */
   parent: string;
 }
 
 /** Length of a sandbox's short id in paths and names. */
 const SHORT_ID = 12;
-
-/** Subnets of an overlay that hold none of these addresses, of the families that there are addresses of. */
-export function otherSubnets(facts: Pick<OverlayFacts, 'subnets'>, addresses: readonly string[]): string[] {
-  const given = addresses.filter((address) => address !== '');
-  return facts.subnets.filter((subnet) => {
-    const alike = given.filter((address) => familyOf(address) === familyOf(subnet));
-    return alike.length > 0 && !alike.some((address) => holds(subnet, address));
-  });
-}
-
-function holds(subnet: string, address: string): boolean {
-  return familyOf(subnet) === 4
-    ? contains(parsePrefix(subnet), parseIp(address))
-    : contains6(parsePrefix6(subnet), parseIp6(address));
-}
 
 /** Makes and removes the kernel side of sandboxes. Name service, balancing and ports are the caller's. */
 export class SandboxBuilder {
@@ -262,8 +246,8 @@ export class SandboxBuilder {
       bridgeNamespace: overlay.namespace,
       bridge: BRIDGE_LINK,
       mtu: overlay.mtu,
-      onLink: otherSubnets(facts, [address, leg6.address6 ?? '']),
       isolated: false,
+      routes: subnetRoutes(facts, leg6.address6 === undefined ? [address] : [address, leg6.address6], interfaceName),
       parent: '',
     };
   }
@@ -315,9 +299,9 @@ export class SandboxBuilder {
       bridgeNamespace: null,
       bridge: locals.bridgeName(network),
       mtu: Number(network.options[OPTION_MTU] ?? this.#o.mtu) || DEFAULT_MTU,
-      onLink: [],
       // Where the bridge calls netfilter, the host's rules do it, and spare translated connections.
       isolated: network.options[OPTION_ICC] === 'false' && !bridgeCallsNetfilter(),
+      routes: [],
       parent: macvlan ? (network.options[OPTION_PARENT] ?? '') : '',
     };
   }
@@ -330,7 +314,7 @@ export class SandboxBuilder {
   }
 
   async #connect(namespace: string, planned: PlannedLeg): Promise<void> {
-    const { leg, result, bridge, mtu, isolated, parent, bridgeNamespace, onLink } = planned;
+    const { leg, result, bridge, mtu, isolated, parent, bridgeNamespace } = planned;
     const { interfaceName: name } = result;
     const outer: Op[] = [
       // A former life's link of this name would lead nowhere.
@@ -358,7 +342,7 @@ export class SandboxBuilder {
       inner.unshift(...ip6Switches(name));
       inner.push({ kind: 'addr', dev: name, address: result.address6 });
     }
-    for (const to of onLink) inner.push({ kind: 'route', to, dev: name });
+    inner.push(...planned.routes);
     // Set before, so that a leg half made is known too.
     leg.made = { bridgeNamespace, outer: parent === '' ? outer : single, inner };
     await this.#make(namespace, leg.made);
