@@ -4,7 +4,6 @@ import {
   errorMessage,
   isShoalError,
   notFound,
-  ShoalError,
   unavailable,
   type Clock,
   type Logger,
