@@ -93,6 +93,8 @@ export const SOCK_RAW = 3;
 export const SOCK_SEQPACKET = 5;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
+const MSG_DONTWAIT = 0x40;
+const EAGAIN = 11;
 const O_RDONLY = 0;
 const O_CLOEXEC = 0o2000000;
 
@@ -213,6 +215,12 @@ export const sockets = {
   /** Reads one datagram into `into`; returns its length. */
   receive: (fd: number, into: Uint8Array, flags = 0): number =>
     check('recv', libc().recv(fd, into, into.length, flags), `fd ${fd}`),
+  /** As `receive`, without waiting; undefined when nothing has come. */
+  tryReceive: (fd: number, into: Uint8Array): number | undefined => {
+    const length = libc().recv(fd, into, into.length, MSG_DONTWAIT);
+    if (length < 0 && libc().koffi.errno() === EAGAIN) return undefined;
+    return check('recv', length, `fd ${fd}`);
+  },
 };
 
 /** A sockaddr_in for bind and connect. */

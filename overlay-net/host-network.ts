@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   assert,
@@ -11,7 +10,6 @@ import {
   type Logger,
   type Random,
   type Spawner,
-  type Timer,
 } from '../base/index.ts';
 import type { NetworkTable } from '../proto/index.ts';
 import { Coalescer } from './coalescer.ts';
@@ -19,7 +17,7 @@ import { createForwarder } from './dns/forward.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
 import { bareIp, formatPrefix, macOf, overlap, parsePrefix, type Prefix } from './ip4.ts';
-import { createKernel, type Kernel } from './kernel/index.ts';
+import { createKernel, type Kernel, type Op } from './kernel/index.ts';
 import {
   DEFAULT_POOLS,
   freeSubnet,
@@ -33,6 +31,12 @@ import { NameService } from './name-service.ts';
 import { Overlays } from './overlays.ts';
 import { DEFAULT_MTU } from './plan.ts';
 import { PortHolder } from './ports.ts';
+import { Reconciler } from './reconcile/reconciler.ts';
+import { NetworkRepairs, type NetworkRepair } from './reconcile/repairs.ts';
+import { dropStrays, isOurs } from './reconcile/strays.ts';
+import { Upkeep, type Pass } from './reconcile/upkeep.ts';
+import { WatchedKernel } from './reconcile/watched-kernel.ts';
+import { reversePathFilter } from './reverse-path.ts';
 import { Rules } from './rules.ts';
 import { SandboxBuilder } from './sandboxes.ts';
 import { NetworkStore, type SandboxRecord } from './store.ts';
@@ -58,19 +62,22 @@ export interface HostNetworkOptions {
   mtu?: number;
   /** Back end; default: the fastest that works. */
   kernel?: Kernel;
+  /** Told of what was found changed in the kernel and set right. */
+  onRepair?: (repair: NetworkRepair) => void;
 }
 
 const DEFAULT_BRIDGE = '172.17.0.1/16';
 const NO_NETWORK_POLL_MS = 50;
 /** Rules follow tables at most this often, ms. */
 const RULES_INTERVAL_MS = 50;
-const RECONCILE_MS = 5000;
+/** What makes a host a router. */
+const HOST_OPS: readonly Op[] = [{ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }];
 
 /** Networks of one host. See README.md for the design. */
 export class HostNetwork implements HostNetworks {
   readonly #o: HostNetworkOptions;
   readonly #log: Logger;
-  readonly #kernel: Kernel;
+  readonly #kernel: WatchedKernel;
   readonly #store: NetworkStore;
   readonly #locals: LocalNetworks;
   readonly #overlays: Overlays;
@@ -80,18 +87,20 @@ export class HostNetwork implements HostNetworks {
   readonly #names: NameService;
   readonly #wiring: IngressWiring;
   readonly #updates: Coalescer;
+  readonly #reconciler: Reconciler;
+  readonly #upkeep: Upkeep;
+  /** What was repaired, for metrics. */
+  readonly repairs: NetworkRepairs;
   readonly #sandboxes = new Map<string, SandboxRecord>();
   /** Overlay networks that are removed with their last container. */
   readonly #leaving = new Set<string>();
   readonly #locks = new Map<string, Promise<unknown>>();
-  #timer: Timer | undefined;
-  #stopped = false;
 
   constructor(options: HostNetworkOptions) {
     assert(/^[0-9a-z]{1,6}$/.test(options.tag), 'a network tag is 1 to 6 of [0-9a-z]');
     this.#o = options;
     this.#log = options.log.with({ component: 'overlay-net' });
-    this.#kernel = options.kernel ?? createKernel(options.spawner, this.#log);
+    this.#kernel = new WatchedKernel(options.kernel ?? createKernel(options.spawner, this.#log));
     this.#store = new NetworkStore(options.execRoot, options.stateDir ?? options.execRoot, this.#log);
     this.#locals = new LocalNetworks(options.random, options.tag);
     this.#wiring = ingressWiring(options.tag);
@@ -112,27 +121,43 @@ export class HostNetwork implements HostNetworks {
         this.#log.error('cannot bring the network rules up to date', { error });
       },
     );
+    this.repairs = new NetworkRepairs(options.clock, this.#log, options.onRepair ?? (() => undefined));
+    this.#upkeep = new Upkeep(options.clock, this.#log, (pass) => this.#pass(pass));
+    this.#reconciler = new Reconciler({
+      ...parts,
+      repairs: this.repairs,
+      sandboxes: this.#sandboxes,
+      builder: this.#builder,
+      rules: this.#rules,
+      names: this.#names,
+      bridgeOps: (network) => this.#bridgeOps(network),
+      hostOps: HOST_OPS,
+      update: () => this.#updates.now(),
+      strict: reversePathFilter,
+      locked: (lock, job) => this.#locked(lock, job),
+      scratch: join(this.#store.namespaces, 'scratch'),
+    });
   }
 
   async start(): Promise<void> {
-    await this.#kernel.apply(null, [{ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }]);
+    await this.#kernel.apply(null, HOST_OPS);
     await this.#startLocals();
     this.#overlays.load();
     const strict = reversePathFilter();
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, strict);
     this.#adoptSandboxes();
-    this.#dropStrays();
+    await this.#dropStrays();
     await this.#passPolicy();
     await this.#update();
-    this.#scheduleReconcile();
+    this.#upkeep.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#timer?.cancel();
+    await this.#upkeep.stop();
     await this.#updates.close();
     this.#names.closeAll();
     this.#ports.close();
+    this.#kernel.close();
   }
 
   async destroy(): Promise<void> {
@@ -203,14 +228,18 @@ export class HostNetwork implements HostNetworks {
     return [...addresses, ...routes.map(({ to }) => parsePrefix(to))];
   }
 
-  async #ensureBridge(network: LocalNetwork): Promise<void> {
+  #bridgeOps(network: LocalNetwork): Op[] {
     const name = this.#locals.bridgeName(network);
-    await this.#kernel.apply(null, [
+    return [
       { kind: 'bridge', name, mac: macOf(network.gateway) },
       { kind: 'addr', dev: name, address: this.#locals.gatewayAddress(network) },
       // Clients on 127.0.0.1 of published ports are masqueraded behind this link.
       { kind: 'sysctl', path: `net/ipv4/conf/${name}/route_localnet`, value: '1' },
-    ]);
+    ];
+  }
+
+  async #ensureBridge(network: LocalNetwork): Promise<void> {
+    await this.#kernel.apply(null, this.#bridgeOps(network));
   }
 
   localNetworks(): LocalNetwork[] {
@@ -342,16 +371,20 @@ export class HostNetwork implements HostNetworks {
     }
   }
 
-  /** Namespaces that no record names: left by a crash half-way. */
-  #dropStrays(): void {
-    const known = new Set([
-      ...[...this.#sandboxes.values()].map((record) => record.result.namespacePath),
-      ...this.#overlays.all().map((overlay) => overlay.namespace),
-    ]);
-    for (const name of this.#store.namespaceNames()) {
-      const path = join(this.#store.namespaces, name);
-      if (!known.has(path)) this.#kernel.removeNamespace(path);
-    }
+  /** Takes away what a crash left half-way. */
+  async #dropStrays(): Promise<void> {
+    const sandboxes = [...this.#sandboxes.values()];
+    const overlays = this.#overlays.all().map((overlay) => overlay.namespace);
+    const bridges = this.#locals.bridges().map((network) => this.#locals.bridgeName(network));
+    await dropStrays(this.#kernel, {
+      directory: this.#store.namespaces,
+      names: this.#store.namespaceNames(),
+      namespaces: new Set([...sandboxes.map((record) => record.result.namespacePath), ...overlays]),
+      prefix: `sh${this.#o.tag}`,
+      links: new Set([...bridges, ...sandboxes.flatMap((record) => record.legs.map((leg) => leg.hostLink))]),
+      wiring: this.#wiring,
+      ingress: this.#overlays.ingress() !== undefined,
+    });
   }
 
   // --- overlays -------------------------------------------------------------------------------------------------
@@ -425,29 +458,16 @@ export class HostNetwork implements HostNetworks {
     await this.#rules.applySandboxes();
   }
 
-  #scheduleReconcile(): void {
-    if (this.#stopped) return;
-    this.#timer = this.#o.clock.after(RECONCILE_MS, () => {
-      void this.reconcile()
-        .catch((error: unknown) => this.#log.error('cannot repair the network', { error }))
-        .finally(() => this.#scheduleReconcile());
-    });
+  /** Compares all of the kernel with the plan and repairs what drifted. */
+  reconcile(): Promise<void> {
+    return this.#upkeep.run({ deep: true, all: true });
   }
 
-  /** Compares the cheap parts of the kernel with the plan and repairs what drifted. */
-  async reconcile(): Promise<void> {
-    const { links } = await this.#kernel.state(null);
-    const present = new Set(links.map(({ name }) => name));
-    for (const network of this.#locals.bridges()) {
-      if (!present.has(this.#locals.bridgeName(network))) await this.#ensureBridge(network);
-    }
-    for (const { facts } of this.#overlays.all()) {
-      await this.#overlays.check(facts.id);
-      await this.#ensureOverlay(facts.id, reversePathFilter());
-    }
-    await this.#rules.check();
-    await this.#passPolicy();
-    if (!this.#stopped) await this.#updates.now();
+  async #pass({ deep, all }: Pass): Promise<void> {
+    for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
+    await this.#reconciler.pass(deep, all);
+    if (deep) await this.#passPolicy();
+    if (this.#rules.behind) await this.#updates.now();
   }
 
   /** Names of our links as the host's forward chain shall know them. */
@@ -466,19 +486,5 @@ export class HostNetwork implements HostNetworks {
     const record = this.#sandboxes.get(id);
     if (record === undefined) throw notFound(`no network sandbox of container ${id}`);
     return record.result;
-  }
-}
-
-/** Links named by this daemon: its two bridges, its ingress pair, veths and numbered bridges. */
-function isOurs(name: string, prefix: string): boolean {
-  return name.startsWith(prefix) && /^(?:[0gi]|v[0-9a-z]+|[0-9a-f]{7})$/.test(name.slice(prefix.length));
-}
-
-/** Whether the host checks the reverse path of packets on all its links. */
-function reversePathFilter(): boolean {
-  try {
-    return readFileSync('/proc/sys/net/ipv4/conf/all/rp_filter', 'utf8').trim() !== '0';
-  } catch {
-    return false;
   }
 }

@@ -33,6 +33,8 @@ export class Rules {
   /** Sandboxes whose first rules are under way. */
   readonly #first = new Set<string>();
   #hostTurn: Promise<void> = Promise.resolve();
+  /** Something could not be brought up to date; it is tried again with the next update. */
+  behind = false;
 
   constructor(options: RulesOptions) {
     this.#o = options;
@@ -70,7 +72,9 @@ export class Rules {
   /** Brings the host's table up to date; does nothing when it is. */
   applyHost(): Promise<void> {
     const next = this.#hostTurn.then(() => this.#applyHostNow());
-    this.#hostTurn = next.catch(() => undefined);
+    this.#hostTurn = next.catch(() => {
+      this.behind = true;
+    });
     return next;
   }
 
@@ -104,12 +108,14 @@ export class Rules {
     const drained = this.#drained();
     const perNetwork = new Map<string, Map<string, string[]>>();
     let count = 0;
+    this.behind = false;
     for (const record of [...this.#o.sandboxes.values()]) {
       if (this.#first.has(record.spec.id)) continue;
       try {
         await this.#applySandbox(record, drained, perNetwork, false);
       } catch (error) {
         this.forget(record.spec.id);
+        this.behind = true;
         this.#o.log.warn('cannot set the balancing of a container', { id: record.spec.id, error: errorMessage(error) });
       }
       if (++count % SANDBOXES_PER_TURN === 0) await yieldLoop();
@@ -155,13 +161,20 @@ export class Rules {
     this.#balanced.delete(sandboxId);
   }
 
-  /** Looks whether the host's table still stands; if not, the next `applyHost` makes it anew. */
-  async check(): Promise<void> {
-    if (this.#host === '') return;
-    const tables = await this.#o.kernel.nft(null, 'list tables ip\n');
-    if (tables.includes(`table ip ${this.hostTableName}\n`)) return;
-    this.#o.log.warn('the nft table of this daemon vanished and is made again', { table: this.hostTableName });
+  /** The host's table as it was last put in place; empty when it was not. */
+  get hostText(): string {
+    return this.#host;
+  }
+
+  /** Lets the host's table be replaced whole next time. */
+  forgetHost(): void {
     this.#host = '';
+  }
+
+  /** The table that a sandbox shall hold by now; undefined when it has none. */
+  sandboxText(sandboxId: string): string | undefined {
+    const balancing = this.#balanced.get(sandboxId);
+    return balancing === undefined ? undefined : balancingTable(balancing, hash32(sandboxId), false);
   }
 
   async removeHost(): Promise<void> {

@@ -81,11 +81,14 @@ function askUdp(query: Uint8Array, server: string, clock: Clock, random: Random)
       out.set(query.subarray(0, 2), 0);
       finish(out);
     });
-    socket.connect(port, host, () => {
+    // Without a route the callback is given the error; a send on such a socket would throw beyond all handlers.
+    const connected = (failure?: Error): void => {
+      if (failure) return finish(undefined);
       socket.send(sent, (error) => {
         if (error) finish(undefined);
       });
-    });
+    };
+    socket.connect(port, host, connected as () => void);
   });
 }
 

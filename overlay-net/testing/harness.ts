@@ -27,7 +27,10 @@ type Methods = Pick<
   | 'leaveUnderlay'
   | 'reconcile'
 >;
-type Remote = { [K in keyof Methods]: (...args: Parameters<Methods[K]>) => ReturnType<Methods[K]> };
+type Remote = { [K in keyof Methods]: (...args: Parameters<Methods[K]>) => ReturnType<Methods[K]> } & {
+  /** Messages of what was repaired since this was last asked. */
+  takeRepairs(): Promise<string[]>;
+};
 
 export interface TestHost {
   name: string;

@@ -17,6 +17,7 @@ interface Request {
 }
 
 const [execRoot = '', tag = '', subnet = '', backend = ''] = process.argv.slice(2);
+const repairs: string[] = [];
 const network = new HostNetwork({
   execRoot,
   tag,
@@ -25,11 +26,16 @@ const network = new HostNetwork({
   random: systemRandom,
   log: process.env['SHOAL_TEST_LOG'] ? createLogger({ level: 'debug', fd: 2 }) : silentLogger,
   bridge: { subnet },
+  onRepair: ({ message }) => repairs.push(message),
   ...(backend === 'exec' ? { kernel: createExecKernel(directSpawner) } : {}),
 });
 
 process.on('message', (message: Request) => {
-  const method = (network as unknown as Record<string, (...args: unknown[]) => unknown>)[message.method];
+  // What was repaired since this was last asked.
+  const own = { takeRepairs: () => repairs.splice(0) };
+  const methods = { ...own } as Record<string, (...args: unknown[]) => unknown>;
+  const method =
+    methods[message.method] ?? (network as unknown as Record<string, (...args: unknown[]) => unknown>)[message.method];
   void Promise.resolve()
     .then(() => method?.apply(network, message.args))
     .then(
