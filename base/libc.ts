@@ -9,6 +9,17 @@ import { ShoalError } from './errors.ts';
  */
 type Koffi = typeof koffi;
 
+/** A call that may also run on a thread of the pool. */
+interface Aside {
+  async: (
+    fd: number,
+    data: Uint8Array,
+    length: number,
+    flags: number,
+    done: (failure: unknown, result: number) => void,
+  ) => void;
+}
+
 interface Libc {
   koffi: Koffi;
   setns: (fd: number, kind: number) => number;
@@ -19,8 +30,8 @@ interface Libc {
   bind: (fd: number, address: Uint8Array, length: number) => number;
   connect: (fd: number, address: Uint8Array, length: number) => number;
   listen: (fd: number, backlog: number) => number;
-  send: (fd: number, data: Uint8Array, length: number, flags: number) => number;
-  recv: (fd: number, data: Uint8Array, length: number, flags: number) => number;
+  send: ((fd: number, data: Uint8Array, length: number, flags: number) => number) & Aside;
+  recv: ((fd: number, data: Uint8Array, length: number, flags: number) => number) & Aside;
   setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number;
   open: (path: string, flags: number, mode: number) => number;
   close: (fd: number) => number;
@@ -194,6 +205,15 @@ export function createNetworkNamespace(path: string): void {
   }
 }
 
+function aside(call: 'send' | 'recv', fd: number, data: Uint8Array, flags: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    libc()[call].async(fd, data, data.length, flags, (failure, result) => {
+      if (result >= 0 && (failure === null || failure === undefined)) resolve(result);
+      else reject(new ShoalError('Internal', `${call} on descriptor ${fd} failed`, { cause: failure }));
+    });
+  });
+}
+
 /** socket(2), bind(2), connect(2), listen(2), send(2), recv(2) on raw descriptors; the caller closes them. */
 export const sockets = {
   open: (domain: number, type: number, protocol = 0): number =>
@@ -221,6 +241,10 @@ export const sockets = {
     if (length < 0 && libc().koffi.errno() === EAGAIN) return undefined;
     return check('recv', length, `fd ${fd}`);
   },
+  /** As `send`, on a thread of the pool: for requests that the kernel works on for milliseconds inside the call. */
+  sendAside: (fd: number, data: Uint8Array, flags = 0): Promise<number> => aside('send', fd, data, flags),
+  /** As `receive`, on a thread of the pool. */
+  receiveAside: (fd: number, into: Uint8Array, flags = 0): Promise<number> => aside('recv', fd, into, flags),
 };
 
 /** A sockaddr_in for bind and connect. */
@@ -231,6 +255,26 @@ export function socketAddress4(address: string, port: number): Uint8Array {
   address.split('.').forEach((part, i) => {
     bytes[4 + i] = Number(part);
   });
+  return bytes;
+}
+
+/** A sockaddr_in6 without scope for bind and connect. The address may be shortened and end in an IPv4 address. */
+export function socketAddress6(address: string, port: number): Uint8Array {
+  const bytes = new Uint8Array(28);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, AF_INET6, true);
+  view.setUint16(2, port, false);
+  const words = (text: string): number[] =>
+    text.split(':').flatMap((part) => {
+      if (part === '') return [];
+      const [a, b, c, d] = part.split('.').map(Number);
+      if (b === undefined || c === undefined || d === undefined) return [parseInt(part, 16)];
+      return [(a ?? 0) * 256 + b, c * 256 + d];
+    });
+  const [head = '', tail] = address.split('::');
+  words(head).forEach((word, i) => view.setUint16(8 + i * 2, word, false));
+  const last = tail === undefined ? [] : words(tail);
+  last.forEach((word, i) => view.setUint16(8 + (8 - last.length + i) * 2, word, false));
   return bytes;
 }
 

@@ -15,6 +15,7 @@ import {
   SOCK_DGRAM,
   SOCK_SEQPACKET,
   socketAddress4,
+  socketAddress6,
   socketAddressUnix,
   sockets,
   SystemCallError,
@@ -186,6 +187,14 @@ describe('network namespaces', () => {
       unmount(path);
     }
     expect(() => inNetworkNamespace(path, own)).toThrow(SystemCallError);
+  });
+
+  it('write IPv6 addresses whole, however they are shortened', () => {
+    const hex = (address: string): string => Buffer.from(socketAddress6(address, 80)).toString('hex').slice(4);
+    expect(hex('::')).toBe(`0050${'0'.repeat(48)}`);
+    expect(hex('2001:db8::1')).toBe(`00500000000020010db8${'0'.repeat(23)}1${'0'.repeat(8)}`);
+    expect(hex('fe80:0:0:0:1:2:3:4')).toBe(`005000000000fe80${'0'.repeat(12)}0001000200030004${'0'.repeat(8)}`);
+    expect(hex('::ffff:192.0.2.1')).toBe(`005000000000${'0'.repeat(20)}ffffc0000201${'0'.repeat(8)}`);
   });
 
   it('tell what failed', () => {

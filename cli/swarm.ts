@@ -168,6 +168,8 @@ export async function printRecovery(context: Context): Promise<void> {
   if (report !== undefined) context.out.write(`${report.lines.join('\n')}\n\n`);
 }
 
+const addressPools = (flags: Flags): string[] => flags.list('default-addr-pool').flatMap((pool) => pool.split(','));
+
 async function init(context: Context, flags: Flags): Promise<void> {
   const { client } = context;
   const spec: SwarmSpec = {
@@ -185,7 +187,7 @@ async function init(context: Context, flags: Flags): Promise<void> {
     AdvertiseAddr: flags.string('advertise-addr'),
     DataPathAddr: flags.string('data-path-addr'),
     DataPathPort: flags.number('data-path-port') ?? 0,
-    DefaultAddrPool: flags.list('default-addr-pool').flatMap((pool) => pool.split(',')),
+    DefaultAddrPool: addressPools(flags),
     SubnetSize: flags.number('default-addr-pool-mask-length') ?? 24,
     ForceNewCluster: flags.bool('force-new-cluster'),
     AutoLockManagers: flags.bool('autolock'),
@@ -235,15 +237,36 @@ async function update(context: Context, flags: Flags): Promise<void> {
   const swarm = await client.get<Swarm>('/swarm');
   const wasLocked = swarm.Spec.EncryptionConfig?.AutoLockManagers ?? false;
   editSwarm(swarm.Spec, flags);
-  await client.post('/swarm/update', swarm.Spec, {
-    version: swarm.Version.Index,
-    rotateWorkerToken: 'false',
-    rotateManagerToken: 'false',
-    rotateManagerUnlockKey: 'false',
-  });
+  const pools = {
+    ...(flags.changed('default-addr-pool') ? { DefaultAddrPool: addressPools(flags) } : {}),
+    ...(flags.changed('default-addr-pool-mask-length')
+      ? { SubnetSize: flags.number('default-addr-pool-mask-length') }
+      : {}),
+  };
+  await client.post(
+    '/swarm/update',
+    { ...swarm.Spec, ...pools },
+    {
+      version: swarm.Version.Index,
+      rotateWorkerToken: 'false',
+      rotateManagerToken: 'false',
+      rotateManagerUnlockKey: 'false',
+    },
+  );
   say(context.out, 'Swarm updated.');
   if (!wasLocked && flags.bool('autolock')) await printUnlockKey(context, await unlockKey(client));
 }
+
+const POOL_OPTIONS: readonly OptionSpec[] = [
+  option('default-addr-pool', 'ipNetSlice', 'Pools that subnets are taken from, in CIDR form', {
+    many: true,
+    shown: '[]',
+  }),
+  option('default-addr-pool-mask-length', 'uint32', 'Length of the subnets taken from a pool', {
+    initial: 24,
+    shown: '24',
+  }),
+];
 
 const ADDRESS_OPTIONS: readonly OptionSpec[] = [
   option('advertise-addr', 'string', 'Address that other nodes are told (<ip|interface>[:port])'),
@@ -265,14 +288,7 @@ export const swarmCommands: CommandGroup = {
       ...ADDRESS_OPTIONS,
       ...SPEC_OPTIONS,
       option('data-path-port', 'uint32', "Port of the containers' traffic between hosts (1024 - 49151; 0 is 4789)"),
-      option('default-addr-pool', 'ipNetSlice', 'Pools that subnets are taken from, in CIDR form', {
-        many: true,
-        shown: '[]',
-      }),
-      option('default-addr-pool-mask-length', 'uint32', 'Length of the subnets taken from a pool', {
-        initial: 24,
-        shown: '24',
-      }),
+      ...POOL_OPTIONS,
       option('force-new-cluster', 'bool', 'Begin anew with the present state, as the only manager'),
     ],
     run: init,
@@ -289,5 +305,5 @@ export const swarmCommands: CommandGroup = {
     options: [option('force,f', 'bool', 'Leave even if this is a manager, whatever is lost')],
     run: leave,
   },
-  update: { usage: '', arguments: exactly(0), options: SPEC_OPTIONS, run: update },
+  update: { usage: '', arguments: exactly(0), options: [...SPEC_OPTIONS, ...POOL_OPTIONS], run: update },
 };

@@ -11,6 +11,7 @@ import {
 import type { SwarmInitRequest, SwarmJoinRequest, SwarmRestoreRequest } from '../api/index.ts';
 import { fetchLock, IdentityStore, issuerInfo, NO_LOCK, requestCertificate } from '../identity/index.ts';
 import {
+  checkAddressPools,
   checkedNodeLabels,
   createBootstrapIdentity,
   formatUnlockKey,
@@ -209,6 +210,7 @@ export class ClusterNode {
       const settings = this.#settings(request, request.dataPathPort);
       const wanted = availability(request.availability);
       checkedNodeLabels(request.nodeLabels);
+      checkAddressPools({ pools: request.defaultAddrPool, subnetPrefix: request.subnetSize });
       const { identity, rootCa } = createBootstrapIdentity({ nowMs: clock.now(), random });
       const autolock = request.autoLockManagers || request.spec?.encryption_config?.auto_lock_managers === true;
       const unlockKey = autolock ? random.bytes(UNLOCK_KEY_BYTES) : undefined;

@@ -17,7 +17,7 @@ import type { Manager } from '../manager/index.ts';
 import { HostNetwork } from '../overlay-net/index.ts';
 import { ClusterNode } from './cluster.ts';
 import type { DaemonConfig } from './config.ts';
-import { EventHub } from './events.ts';
+import { EventHub, networkEvent } from './events.ts';
 import { EngineExecutor } from './executor.ts';
 import { describeNode } from './node-description.ts';
 import { swarmPort, systemPort } from './ports.ts';
@@ -135,6 +135,7 @@ export class Daemon {
         const attributes = { name, kind, fault, what, message };
         onEvent({ type: 'network', action: 'repair', actorId: id, attributes, timeMs: systemClock.now() });
       },
+      onEvent: (event) => onEvent(networkEvent(event, systemClock.now())),
     });
     await networks.start();
     this.#onStop('networks', () => networks.stop());

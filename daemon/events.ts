@@ -1,6 +1,8 @@
 import { Watch, type Clock, type Logger, type Subscription } from '../base/index.ts';
 import type { EventFacts } from '../api/index.ts';
+import type { EngineEvent } from '../engine/index.ts';
 import type { Change, Store } from '../manager/index.ts';
+import type { NetworkEvent } from '../overlay-net/index.ts';
 import {
   NodeRole,
   NodeSpec_Availability,
@@ -149,6 +151,19 @@ function swarmEvent(change: Change, timeMs: number): EventFacts | undefined {
     actorId: change.object.id,
     attributes: { name: nameOf(change), ...facts },
     scope: 'swarm',
+    timeMs,
+  };
+}
+
+/** What happened to a network of this host, as `docker events` tells it. */
+export function networkEvent(event: NetworkEvent, timeMs: number): EngineEvent {
+  const { action, networkId, networkName, driver, containerId } = event;
+  const container = containerId === undefined ? {} : { container: containerId };
+  return {
+    type: 'network',
+    action,
+    actorId: networkId,
+    attributes: { ...container, name: networkName, type: driver },
     timeMs,
   };
 }

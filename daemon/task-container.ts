@@ -145,7 +145,7 @@ export function hostPorts(task: Task): PublishedPort[] {
       protocol: PROTOCOLS[port.protocol],
       targetPort: port.target_port,
       publishedPort: port.published_port,
-      hostIp: '',
+      hostIp: port.host_ip,
     }));
 }
 
@@ -173,9 +173,11 @@ function networkRequest(task: Task): NetworkRequest {
   const endpoints = task.networks
     .filter((attachment) => predefined(attachment) === undefined)
     .map((attachment): EndpointSpec => {
-      const address = attachment.addresses[0] ?? '';
+      const address = attachment.addresses.find((candidate) => !candidate.includes(':')) ?? '';
+      const address6 = attachment.addresses.find((candidate) => candidate.includes(':'));
       const networkId = must(attachment.network, 'network of an attachment').id;
-      return { networkId, address, mac: macFor(address), aliases: attachment.aliases };
+      const endpoint = { networkId, address, mac: macFor(address), aliases: attachment.aliases };
+      return address6 === undefined ? endpoint : { ...endpoint, address6 };
     });
   if (endpoints.length === 0) endpoints.push({ networkId: 'bridge', address: '', mac: '', aliases: [] });
   return { mode: 'sandbox', endpoints, ports: hostPorts(task), taskId: task.id };

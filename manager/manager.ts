@@ -276,9 +276,10 @@ export class Manager {
 
   /** What must be in the store before the duties of a term begin. */
   async #prepareTerm(): Promise<void> {
-    const { identity, clusterInit, random } = this.#options;
+    const { identity, clusterInit, random, dataPathAddr } = this.#options;
     if (clusterOf(this.store.view()) === undefined && clusterInit !== undefined) {
-      await this.store.update((tx) => createCluster(tx, identity, clusterInit, random));
+      const init = { ...clusterInit, nodeAddr: dataPathAddr };
+      await this.store.update((tx) => createCluster(tx, identity, init, random));
     }
     if (!this.#forced) return;
     await this.store.update((tx) => demoteOthers(tx, identity.nodeId));

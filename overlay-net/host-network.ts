@@ -16,20 +16,12 @@ import { Coalescer } from './coalescer.ts';
 import { createForwarder } from './dns/forward.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
-import { bareIp, formatPrefix, macOf, overlap, parsePrefix, type Prefix } from './ip4.ts';
 import { createKernel, type Kernel, type Op } from './kernel/index.ts';
-import {
-  DEFAULT_POOLS,
-  freeSubnet,
-  GATEWAY_NETWORK,
-  LocalNetworks,
-  OPTION_ICC,
-  OPTION_NAME,
-  type AddressPool,
-} from './local-networks.ts';
+import { LocalBridges } from './local-bridges.ts';
+import { LocalNetworks, type AddressPool } from './local-networks.ts';
 import { NameService } from './name-service.ts';
 import { Overlays } from './overlays.ts';
-import { DEFAULT_MTU } from './plan.ts';
+import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
 import { PortHolder } from './ports.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
 import { NetworkRepairs, type NetworkRepair } from './reconcile/repairs.ts';
@@ -39,8 +31,17 @@ import { WatchedKernel } from './reconcile/watched-kernel.ts';
 import { reversePathFilter } from './reverse-path.ts';
 import { Rules } from './rules.ts';
 import { SandboxBuilder } from './sandboxes.ts';
+import { StaleFlows } from './stale-flows.ts';
 import { NetworkStore, type SandboxRecord } from './store.ts';
-import type { HostNetworks, LocalNetwork, SandboxResult, SandboxSpec } from './types.ts';
+import type {
+  EndpointSpec,
+  HostNetworks,
+  LocalNetwork,
+  LocalNetworkRequest,
+  NetworkEvent,
+  SandboxResult,
+  SandboxSpec,
+} from './types.ts';
 
 export interface HostNetworkOptions {
   /** Directory for namespaces and records of kernel state. */
@@ -60,13 +61,14 @@ export interface HostNetworkOptions {
   iptables?: boolean;
   /** MTU of local networks; default 1500. */
   mtu?: number;
+  /** Is told what happens to networks of this host. */
+  onEvent?: (event: NetworkEvent) => void;
   /** Back end; default: the fastest that works. */
   kernel?: Kernel;
   /** Told of what was found changed in the kernel and set right. */
   onRepair?: (repair: NetworkRepair) => void;
 }
 
-const DEFAULT_BRIDGE = '172.17.0.1/16';
 const NO_NETWORK_POLL_MS = 50;
 /** Rules follow tables at most this often, ms. */
 const RULES_INTERVAL_MS = 50;
@@ -81,9 +83,11 @@ export class HostNetwork implements HostNetworks {
   readonly #store: NetworkStore;
   readonly #locals: LocalNetworks;
   readonly #overlays: Overlays;
+  readonly #bridges: LocalBridges;
   readonly #builder: SandboxBuilder;
   readonly #rules: Rules;
   readonly #ports: PortHolder;
+  readonly #flows: StaleFlows;
   readonly #names: NameService;
   readonly #wiring: IngressWiring;
   readonly #updates: Coalescer;
@@ -107,10 +111,13 @@ export class HostNetwork implements HostNetworks {
     const common = { kernel: this.#kernel, store: this.#store, log: this.#log };
     this.#overlays = new Overlays({ ...common, wiring: this.#wiring });
     const parts = { ...common, locals: this.#locals, overlays: this.#overlays, tag: options.tag };
+    this.#bridges = new LocalBridges({ ...options, kernel: this.#kernel, store: this.#store, locals: this.#locals });
     this.#builder = new SandboxBuilder({ ...parts, mtu: options.mtu ?? DEFAULT_MTU });
     const hostRules = options.iptables ?? true;
-    this.#rules = new Rules({ ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring, hostRules });
-    this.#ports = new PortHolder(options.random);
+    this.#ports = new PortHolder(options.random, this.#log);
+    const ruled = { sandboxes: this.#sandboxes, wiring: this.#wiring, ports: this.#ports };
+    this.#rules = new Rules({ ...parts, ...ruled, hostRules });
+    this.#flows = new StaleFlows({ ...parts, sandboxes: this.#sandboxes, clock: options.clock });
     const forwarder = createForwarder(options.clock, options.random);
     this.#names = new NameService({ ...parts, sandboxes: this.#sandboxes, forwarder, random: options.random });
     this.#updates = new Coalescer(
@@ -130,7 +137,7 @@ export class HostNetwork implements HostNetworks {
       builder: this.#builder,
       rules: this.#rules,
       names: this.#names,
-      bridgeOps: (network) => this.#bridgeOps(network),
+      bridgeOps: (network) => this.#bridges.ops(network),
       hostOps: HOST_OPS,
       update: () => this.#updates.now(),
       strict: reversePathFilter,
@@ -141,7 +148,7 @@ export class HostNetwork implements HostNetworks {
 
   async start(): Promise<void> {
     await this.#kernel.apply(null, HOST_OPS);
-    await this.#startLocals();
+    await this.#bridges.start();
     this.#overlays.load();
     const strict = reversePathFilter();
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, strict);
@@ -155,6 +162,7 @@ export class HostNetwork implements HostNetworks {
   async stop(): Promise<void> {
     await this.#upkeep.stop();
     await this.#updates.close();
+    await this.#flows.close();
     this.#names.closeAll();
     this.#ports.close();
     this.#kernel.close();
@@ -183,78 +191,13 @@ export class HostNetwork implements HostNetworks {
 
   // --- local networks -------------------------------------------------------------------------------------------
 
-  async #startLocals(): Promise<void> {
-    for (const network of this.#store.loadNetworks()) this.#locals.add(network);
-    const taken = await this.#hostPrefixes();
-    const pools = this.#o.addressPools ?? DEFAULT_POOLS;
-    if (this.#locals.find('bridge') === undefined) this.#addDefaultBridge(taken, pools);
-    if (this.#locals.find(GATEWAY_NETWORK) === undefined) {
-      const options = { [OPTION_ICC]: 'false' };
-      const wanted = { name: GATEWAY_NETWORK, subnet: '', gateway: '', internal: false, labels: {}, options };
-      this.#locals.add(this.#locals.complete(wanted, pools, taken, this.#o.clock.now()));
-    }
-    for (const [name, driver] of [
-      ['host', 'host'],
-      ['none', 'null'],
-    ] as const) {
-      if (this.#locals.find(name) !== undefined) continue;
-      const id = Buffer.from(this.#o.random.bytes(32)).toString('hex');
-      const empty = { subnet: '', gateway: '', internal: false, labels: {}, options: {} };
-      this.#locals.add({ id, name, driver, createdMs: this.#o.clock.now(), ...empty });
-    }
-    this.#store.saveNetworks(this.#locals.all());
-    for (const network of this.#locals.bridges()) await this.#ensureBridge(network);
-  }
-
-  #addDefaultBridge(taken: readonly Prefix[], pools: readonly AddressPool[]): void {
-    const usual = parsePrefix(DEFAULT_BRIDGE);
-    const free = taken.some((other) => overlap(other, usual)) ? formatPrefix(freeSubnet(pools, taken)) : DEFAULT_BRIDGE;
-    const address = this.#o.bridge?.subnet ?? free;
-    const options = this.#o.bridge?.name === undefined ? {} : { [OPTION_NAME]: this.#o.bridge.name };
-    const wanted = { name: 'bridge', internal: false, labels: {}, options };
-    const now = this.#o.clock.now();
-    const bare = bareIp(address);
-    // The network's own address as gateway means its first host address.
-    const gateway = parsePrefix(address).base === parsePrefix(`${bare}/32`).base ? '' : bare;
-    this.#locals.add(this.#locals.complete({ ...wanted, subnet: address, gateway }, pools, taken, now));
-  }
-
-  /** Subnets that links of the host have, our own left out. */
-  async #hostPrefixes(): Promise<Prefix[]> {
-    const state = await this.#kernel.state(null);
-    const own = new Set(state.links.filter(({ name }) => isOurs(name, `sh${this.#o.tag}`)).map(({ index }) => index));
-    const addresses = state.addresses.filter(({ dev }) => !own.has(dev)).map(({ address }) => parsePrefix(address));
-    const routes = state.routes.filter(({ dev, to }) => !own.has(dev) && to !== '0.0.0.0/0');
-    return [...addresses, ...routes.map(({ to }) => parsePrefix(to))];
-  }
-
-  #bridgeOps(network: LocalNetwork): Op[] {
-    const name = this.#locals.bridgeName(network);
-    return [
-      { kind: 'bridge', name, mac: macOf(network.gateway) },
-      { kind: 'addr', dev: name, address: this.#locals.gatewayAddress(network) },
-      // Clients on 127.0.0.1 of published ports are masqueraded behind this link.
-      { kind: 'sysctl', path: `net/ipv4/conf/${name}/route_localnet`, value: '1' },
-    ];
-  }
-
-  async #ensureBridge(network: LocalNetwork): Promise<void> {
-    await this.#kernel.apply(null, this.#bridgeOps(network));
-  }
-
   localNetworks(): LocalNetwork[] {
     return this.#locals.all();
   }
 
-  async createLocalNetwork(
-    wanted: Pick<LocalNetwork, 'name' | 'subnet' | 'gateway' | 'internal' | 'labels' | 'options'>,
-  ): Promise<LocalNetwork> {
-    const taken = wanted.subnet === '' ? await this.#hostPrefixes() : [];
-    const pools = this.#o.addressPools ?? DEFAULT_POOLS;
-    const network = this.#locals.complete(wanted, pools, taken, this.#o.clock.now());
-    this.#locals.add(network);
+  async createLocalNetwork(wanted: LocalNetworkRequest): Promise<LocalNetwork> {
+    const network = await this.#bridges.create(wanted);
     try {
-      await this.#ensureBridge(network);
       await this.#passPolicy();
       await this.#updates.now();
     } catch (error) {
@@ -262,20 +205,32 @@ export class HostNetwork implements HostNetworks {
       throw error;
     }
     this.#store.saveNetworks(this.#locals.all());
+    this.#event('create', network.id);
     return network;
   }
 
   async removeLocalNetwork(id: string): Promise<void> {
     const network = this.#locals.assertRemovable(id);
-    if (this.#attached(network.id)) {
-      const words = `error while removing network: network ${network.name} id ${network.id} has active endpoints`;
-      throw new ShoalError('PermissionDenied', words);
+    const users = [...this.#sandboxes.values()].filter((record) => this.#isOn(record, network.id));
+    if (users.length > 0) {
+      const names = users.map(({ spec }) => `name:"${spec.names[0] ?? ''}" id:"${spec.id.slice(0, 12)}"`).join(', ');
+      const words = `network ${network.name} id ${network.id} has active endpoints (${names})`;
+      throw new ShoalError('PermissionDenied', `error while removing network: ${words}`);
     }
+    this.#event('destroy', network.id);
     const name = this.#locals.bridgeName(network);
     this.#locals.remove(network.id);
     this.#store.saveNetworks(this.#locals.all());
     await this.#updates.now();
-    await this.#kernel.apply(null, [{ kind: 'link-del', name }]);
+    if (network.driver === 'bridge') await this.#kernel.apply(null, [{ kind: 'link-del', name }]);
+  }
+
+  /** Tells of a network; `containerId` with connect and disconnect. */
+  #event(action: NetworkEvent['action'], networkId: string, containerId?: string): void {
+    const local = this.#locals.find(networkId);
+    const networkName = local?.name ?? this.#overlays.get(networkId)?.facts.name ?? networkId;
+    const event = { action, networkId: local?.id ?? networkId, networkName, driver: local?.driver ?? 'overlay' };
+    this.#o.onEvent?.({ ...event, ...(containerId === undefined ? {} : { containerId }) });
   }
 
   // --- sandboxes ------------------------------------------------------------------------------------------------
@@ -306,6 +261,7 @@ export class HostNetwork implements HostNetworks {
         await this.#rules.applyOne(record);
         if (ports.length > 0) await this.#rules.applyHost();
         this.#store.saveSandbox(record);
+        for (const { networkId } of record.result.endpoints) this.#event('connect', networkId, spec.id);
         return record.result;
       } catch (error) {
         if (record !== undefined) await this.#remove(record);
@@ -326,8 +282,44 @@ export class HostNetwork implements HostNetworks {
   removeSandbox(id: string): Promise<void> {
     return this.#locked(id, async () => {
       const record = this.#sandboxes.get(id);
-      if (record !== undefined) await this.#remove(record);
+      if (record === undefined) return;
+      await this.#remove(record);
+      for (const { networkId } of record.result.endpoints) this.#event('disconnect', networkId, id);
     });
+  }
+
+  connectSandbox(id: string, endpoint: EndpointSpec): Promise<SandboxResult> {
+    return this.#locked(id, async () => {
+      const record = this.#living(id);
+      const { networkId } = await this.#builder.plug(record, endpoint);
+      await this.#changed(record);
+      this.#event('connect', networkId, id);
+      return record.result;
+    });
+  }
+
+  disconnectSandbox(id: string, key: string): Promise<SandboxResult> {
+    return this.#locked(id, async () => {
+      const record = this.#living(id);
+      const networkId = this.#locals.find(key)?.id ?? key;
+      await this.#builder.unplug(record, networkId);
+      await this.#changed(record);
+      if (this.#leaving.has(networkId) && !this.#attached(networkId)) await this.removeTable(networkId);
+      this.#event('disconnect', networkId, id);
+      return record.result;
+    });
+  }
+
+  #living(id: string): SandboxRecord {
+    const record = this.#sandboxes.get(id);
+    if (record !== undefined && this.#builder.alive(record)) return record;
+    throw notFound(`no network sandbox of container ${id}`);
+  }
+
+  /** Rules and record follow a sandbox whose legs have changed. */
+  async #changed(record: SandboxRecord): Promise<void> {
+    this.#store.saveSandbox(record);
+    await this.#updates.now();
   }
 
   async #remove(record: SandboxRecord): Promise<void> {
@@ -345,7 +337,11 @@ export class HostNetwork implements HostNetworks {
   }
 
   #attached(networkId: string): boolean {
-    return [...this.#sandboxes.values()].some((record) => record.legs.some((leg) => leg.networkId === networkId));
+    return [...this.#sandboxes.values()].some((record) => this.#isOn(record, networkId));
+  }
+
+  #isOn(record: SandboxRecord, networkId: string): boolean {
+    return record.legs.some((leg) => leg.networkId === networkId);
   }
 
   async keepSandboxes(ids: ReadonlySet<string>): Promise<void> {
@@ -391,9 +387,8 @@ export class HostNetwork implements HostNetworks {
 
   async setUnderlay(underlay: { vtep: string; dataPathPort: number; nodeId: string }): Promise<void> {
     const state = await this.#kernel.state(null);
-    const holder = state.addresses.find(({ address }) => bareIp(address) === underlay.vtep);
-    const mtu = state.links.find(({ index }) => index === holder?.dev)?.mtu ?? DEFAULT_MTU;
     const { vtep, dataPathPort, nodeId } = underlay;
+    const mtu = mtuOfVtep(state, vtep);
     // An address on the loopback link carries tunnels between daemons of one host only; its MTU would be too large.
     if (!this.#overlays.setUnderlay({ vtep, dataPathPort, nodeId, mtu: Math.min(mtu, 9000) })) return;
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
@@ -456,6 +451,7 @@ export class HostNetwork implements HostNetworks {
   async #update(): Promise<void> {
     await this.#rules.applyHost();
     await this.#rules.applySandboxes();
+    this.#flows.note(this.#rules.ports);
   }
 
   /** Compares all of the kernel with the plan and repairs what drifted. */

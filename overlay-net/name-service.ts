@@ -72,8 +72,11 @@ export class NameService {
       if (leg === undefined) continue;
       const endpoint = spec.endpoints.find((candidate) => this.#isNetwork(candidate.networkId, networkId));
       const names = [...spec.names, ...(endpoint?.aliases ?? []), spec.id.slice(0, 12)];
-      for (const known of names) addName(zone, known, leg.address);
-      zone.names.set(leg.address, `${names[0] ?? spec.id}.${zone.network}`);
+      for (const address of [leg.address, leg.address6 ?? '']) {
+        if (address === '') continue;
+        for (const known of names) addName(zone, known, address);
+        zone.names.set(address, `${names[0] ?? spec.id}.${zone.network}`);
+      }
     }
     return zone;
   }

@@ -3,7 +3,8 @@ import { errorMessage, failedPrecondition, invalidArgument, type Logger } from '
 import { NetworkTable } from '../proto/index.ts';
 import { overlayZone, type Zone } from './dns/zone.ts';
 import { hostOps, innerOps, undoHostOps, type IngressWiring } from './ingress-wiring.ts';
-import { macOf } from './ip4.ts';
+import { canonicalIp, macOf } from './ip.ts';
+import { ip6Switches } from './ip6-switches.ts';
 import type { Kernel, NamespaceState, Op } from './kernel/ops.ts';
 import {
   BRIDGE_LINK,
@@ -14,8 +15,8 @@ import {
   peersOf,
   planIngress,
   planOverlay,
+  tunnelOverheadBytes,
   VXLAN_LINK,
-  VXLAN_OVERHEAD_BYTES,
   type Items,
   type OverlayFacts,
   type Underlay,
@@ -102,7 +103,8 @@ export class Overlays {
     for (const { table, vxlan } of this.#store.loadTables()) this.#put(table).vxlan = vxlan;
   }
 
-  setUnderlay(underlay: Underlay): boolean {
+  setUnderlay(wanted: Underlay): boolean {
+    const underlay = { ...wanted, vtep: canonicalIp(wanted.vtep) };
     if (JSON.stringify(underlay) === JSON.stringify(this.#underlay)) return false;
     this.#underlay = underlay;
     this.#store.saveUnderlay(underlay);
@@ -141,7 +143,7 @@ export class Overlays {
     const facts = overlayFacts(table);
     const zone = overlayZone(facts.name, table);
     const known = this.#entries.get(table.network_id);
-    const mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - VXLAN_OVERHEAD_BYTES;
+    const mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - tunnelOverheadBytes(this.#underlay);
     if (known !== undefined) return Object.assign(known, { facts, table, zone, mtu });
     const name = facts.ingress ? 'ingress' : `ov-${facts.id.slice(0, 12)}`;
     const namespace = join(this.#store.namespaces, name);
@@ -169,7 +171,7 @@ export class Overlays {
   }
 
   async #stand(entry: Entry, strict: boolean): Promise<void> {
-    entry.mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - VXLAN_OVERHEAD_BYTES;
+    entry.mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - tunnelOverheadBytes(this.#underlay);
     if (entry.applied === undefined) await this.#adopt(entry, strict);
     await this.#ensureTunnel(entry);
     const plan = entry.facts.ingress ? planIngress : planOverlay;
@@ -185,10 +187,10 @@ export class Overlays {
   #baseOps(entry: Entry, strict: boolean): { host: Op[]; inner: Op[] } {
     const { namespace, facts, mtu } = entry;
     const common: Op[] = [
-      { kind: 'sysctl', path: 'net/ipv6/conf/all/disable_ipv6', value: '1' },
-      { kind: 'sysctl', path: 'net/ipv6/conf/default/disable_ipv6', value: '1' },
+      ...quietIp6(facts),
       // Bridged frames need no pass through the rules for packets.
       { kind: 'sysctl', path: 'net/bridge/bridge-nf-call-iptables', value: '0' },
+      { kind: 'sysctl', path: 'net/bridge/bridge-nf-call-ip6tables', value: '0' },
       { kind: 'link', name: 'lo', up: true },
     ];
     if (!facts.ingress) return { host: [], inner: [...common, { kind: 'bridge', name: BRIDGE_LINK, mtu }] };
@@ -223,8 +225,8 @@ export class Overlays {
     }
   }
 
-  /** The tunnel device, and what makes it a port of the bridge. */
-  #tunnelOps({ facts, namespace, mtu }: Entry, underlay: Underlay): { vxlan: Op; link: Op } {
+  /** The tunnel device, and what follows in its namespace. */
+  #tunnelOps({ facts, namespace, mtu }: Entry, underlay: Underlay): { vxlan: Op; inner: Op[] } {
     const vxlan: Op = {
       kind: 'vxlan',
       name: VXLAN_LINK,
@@ -237,21 +239,22 @@ export class Overlays {
       ...(facts.ingress ? { mac: macOf(underlay.vtep) } : {}),
     };
     const master = facts.ingress ? {} : { master: BRIDGE_LINK };
-    return { vxlan, link: { kind: 'link', name: VXLAN_LINK, up: true, ...master } };
+    const switches = facts.ingress && facts.subnet6 !== '' ? ip6Switches(VXLAN_LINK) : [];
+    return { vxlan, inner: [...switches, { kind: 'link', name: VXLAN_LINK, up: true, ...master }] };
   }
 
   async #ensureTunnel(entry: Entry): Promise<void> {
     const underlay = this.#underlay;
     if (underlay === undefined) return;
     const { facts, namespace } = entry;
-    const { vxlan, link } = this.#tunnelOps(entry, underlay);
+    const { vxlan, inner } = this.#tunnelOps(entry, underlay);
     const wanted = JSON.stringify(vxlan);
     if (entry.vxlan === wanted) return;
     await this.#kernel.apply(namespace, [{ kind: 'link-del', name: VXLAN_LINK }]);
     // With the device go its routes, neighbours and forwarding entries.
     entry.applied = new Map([...(entry.applied ?? [])].filter(([, op]) => op.kind === 'rule'));
     await this.#makeTunnel(facts, vxlan, underlay.dataPathPort);
-    await this.#kernel.apply(namespace, [link]);
+    await this.#kernel.apply(namespace, inner);
     entry.vxlan = wanted;
     this.#save(entry);
   }
@@ -269,8 +272,9 @@ export class Overlays {
     if (entry === undefined || entry.behind || entry.applied === undefined) return undefined;
     const { host, inner } = this.#baseOps(entry, strict);
     const underlay = this.#underlay;
-    const tunnel = underlay === undefined ? [] : Object.values(this.#tunnelOps(entry, underlay));
-    return { overlay: entry, host, inner: [...inner, ...tunnel], items: entry.applied, rules: entry.rules };
+    const tunnel = underlay === undefined ? undefined : this.#tunnelOps(entry, underlay);
+    const all = tunnel === undefined ? inner : [...inner, tunnel.vxlan, ...tunnel.inner];
+    return { overlay: entry, host, inner: all, items: entry.applied, rules: entry.rules };
   }
 
   /** Makes a network's links anew where they are gone. @param tunnel whether its tunnel device is gone or another */
@@ -308,4 +312,14 @@ export class Overlays {
 
 function hasLink(state: NamespaceState, name: string): boolean {
   return state.links.some((link) => link.name === name);
+}
+
+/**
+ * The links of an overlay's namespace speak no IPv6 of their own, whatever their ports do. In the routed ingress network
+ * with IPv6 each link is switched on where it is made, and must not be switched off (and flushed) by the next life.
+ */
+function quietIp6(facts: OverlayFacts): Op[] {
+  const off: Op[] = [{ kind: 'sysctl', path: 'net/ipv6/conf/default/disable_ipv6', value: '1' }];
+  if (facts.ingress && facts.subnet6 !== '') return off;
+  return [{ kind: 'sysctl', path: 'net/ipv6/conf/all/disable_ipv6', value: '1' }, ...off];
 }

@@ -2,13 +2,17 @@
  * What the kernel shall hold, computed from tables as data. Pure: no I/O, clock or randomness. Items are ops under a
  * key; the diff of two item maps is the batch that leads from one to the other.
  */
-import { PortConfig_Protocol, PortConfig_PublishMode, type NetworkTable } from '../proto/index.ts';
-import { bareIp, macOf, parseIp } from './ip4.ts';
+import type { NetworkTable } from '../proto/index.ts';
+import { addressBits, canonicalIp, familyOf, idOfIp, macOf, type Family } from './ip.ts';
+import { bareIp, formatIp } from './ip4.ts';
 import type { NamespaceState, Op } from './kernel/ops.ts';
 
 export type Items = ReadonlyMap<string, Op>;
 
-/** This host's place in the underlay. `mtu` is that of the link which holds the tunnel end point. */
+/**
+ * This host's place in the underlay. `vtep` is of either family; hosts of the other one cannot be reached. `mtu` is that
+ * of the link which holds the tunnel end point.
+ */
 export interface Underlay {
   vtep: string;
   dataPathPort: number;
@@ -24,6 +28,9 @@ export interface OverlayFacts {
   /** First IPv4 subnet; others of the network are not carried. */
   subnet: string;
   gateway: string;
+  /** First IPv6 subnet and its gateway; empty on a network without IPv6. */
+  subnet6: string;
+  gateway6: string;
   ingress: boolean;
   internal: boolean;
   encrypted: boolean;
@@ -35,6 +42,8 @@ export const BRIDGE_LINK = 'br0';
 export const HOST_LINK = 'host0';
 /** Outer IPv4, UDP, VXLAN and inner Ethernet headers (RFC 7348). */
 export const VXLAN_OVERHEAD_BYTES = 50;
+/** The same with an outer IPv6 header. */
+export const VXLAN_OVERHEAD6_BYTES = 70;
 export const DEFAULT_MTU = 1500;
 const VNI_OPTION = 'com.docker.network.driver.overlay.vxlanid_list';
 /** Mark of connections that entered through this very host; others carry the entry's VTEP. */
@@ -45,7 +54,9 @@ const ENTRY_RULE_PRIORITY = 20_000;
 
 export function overlayFacts(table: NetworkTable): OverlayFacts {
   const { network } = table;
-  const config = network?.ipam?.configs.find((candidate) => !candidate.subnet.includes(':'));
+  const configs = network?.ipam?.configs ?? [];
+  const config = configs.find((candidate) => !candidate.subnet.includes(':'));
+  const config6 = configs.find((candidate) => candidate.subnet.includes(':'));
   const options = network?.driver_state?.options ?? {};
   const wanted = network?.spec?.driver_config?.options ?? {};
   return {
@@ -54,16 +65,35 @@ export function overlayFacts(table: NetworkTable): OverlayFacts {
     vni: Number((options[VNI_OPTION] ?? '').split(',')[0] || 0),
     subnet: config?.subnet ?? '',
     gateway: bareIp(config?.gateway ?? ''),
+    subnet6: config6?.subnet ?? '',
+    gateway6: canonicalIp(config6?.gateway ?? ''),
     ingress: network?.spec?.ingress ?? false,
     internal: network?.spec?.internal ?? false,
     encrypted: 'encrypted' in options || 'encrypted' in wanted,
   };
 }
 
-/** VTEP of an endpoint when it is on another host; undefined when it is here or not known yet. */
+/** Bytes that a tunnelled frame adds to a packet of the overlay. */
+export function tunnelOverheadBytes(underlay: Pick<Underlay, 'vtep'> | undefined): number {
+  return familyOf(underlay?.vtep ?? '') === 6 ? VXLAN_OVERHEAD6_BYTES : VXLAN_OVERHEAD_BYTES;
+}
+
+/** MTU of the link that holds a tunnel end point. */
+export function mtuOfVtep(state: NamespaceState, vtep: string): number {
+  const holder = state.addresses.find(({ address }) => canonicalIp(address) === canonicalIp(vtep));
+  return state.links.find(({ index }) => index === holder?.dev)?.mtu ?? DEFAULT_MTU;
+}
+
+/** VTEP of an endpoint when it is on another host; undefined when it is here, not known yet or of another family. */
 function remoteVtep(endpoint: { node_id: string; vtep: string }, underlay: Underlay): string | undefined {
-  if (endpoint.node_id === underlay.nodeId || endpoint.vtep === underlay.vtep) return undefined;
-  return endpoint.vtep === '' ? undefined : endpoint.vtep;
+  const vtep = canonicalIp(endpoint.vtep);
+  if (endpoint.node_id === underlay.nodeId || vtep === canonicalIp(underlay.vtep)) return undefined;
+  return vtep === '' || familyOf(vtep) !== familyOf(underlay.vtep) ? undefined : vtep;
+}
+
+/** Addresses of an endpoint, IPv4 first. */
+export function addressesOf(endpoint: { address: string; address6: string }): string[] {
+  return [canonicalIp(endpoint.address), canonicalIp(endpoint.address6)].filter((address) => address !== '');
 }
 
 /** Neighbours and forwarding entries of a bridged overlay: nothing is flooded, so each remote task has both. */
@@ -72,47 +102,76 @@ export function planOverlay(table: NetworkTable, underlay: Underlay | undefined)
   if (underlay === undefined) return items;
   for (const endpoint of table.endpoints) {
     const vtep = remoteVtep(endpoint, underlay);
-    if (vtep === undefined || endpoint.address === '') continue;
-    const ip = bareIp(endpoint.address);
-    const mac = endpoint.mac.toLowerCase() || macOf(ip);
-    items.set(`neigh ${ip}`, { kind: 'neigh', dev: VXLAN_LINK, ip, mac });
+    const addresses = addressesOf(endpoint);
+    const [first] = addresses;
+    if (vtep === undefined || first === undefined) continue;
+    const mac = endpoint.mac.toLowerCase() || macOf(first);
+    for (const ip of addresses) items.set(`neigh ${ip}`, { kind: 'neigh', dev: VXLAN_LINK, ip, mac });
     items.set(`fdb ${mac}`, { kind: 'fdb', dev: VXLAN_LINK, mac, to: vtep, self: true, master: true });
   }
   return items;
 }
 
-/** VTEPs of all other hosts on a network. */
+/** VTEPs of all other hosts on a network that this one can reach. */
 export function peersOf(table: NetworkTable, underlay: Underlay | undefined): string[] {
   const peers = new Set<string>();
-  for (const peer of table.peers) if (peer.node_id !== underlay?.nodeId) peers.add(peer.vtep);
-  for (const endpoint of table.endpoints) if (endpoint.node_id !== underlay?.nodeId) peers.add(endpoint.vtep);
+  for (const peer of table.peers) if (peer.node_id !== underlay?.nodeId) peers.add(canonicalIp(peer.vtep));
+  for (const { node_id, vtep } of table.endpoints) if (node_id !== underlay?.nodeId) peers.add(canonicalIp(vtep));
   peers.delete('');
-  if (underlay !== undefined) peers.delete(underlay.vtep);
-  return [...peers].sort();
+  if (underlay === undefined) return [...peers].sort();
+  peers.delete(canonicalIp(underlay.vtep));
+  return [...peers].filter((vtep) => familyOf(vtep) === familyOf(underlay.vtep)).sort();
+}
+
+/**
+ * What stands for another host as next hop inside the ingress network: its VTEP when that is IPv4, else an address of
+ * the reserved block 240.0.0.0/4, which no other route can hold; for IPv6 always a link-local address.
+ */
+export function nextHopOf(vtep: string, family: Family): string {
+  const id = idOfIp(vtep);
+  if (family === 6) return canonicalIp(`fe80::${(id >>> 16).toString(16)}:${(id & 0xffff).toString(16)}`);
+  return familyOf(vtep) === 4 ? vtep : formatIp((0xf0000000 | (id & 0x0fffffff)) >>> 0);
 }
 
 /** Routes to remote tasks, next hops, and the way back to each entry host of the routed ingress network. */
 export function planIngress(table: NetworkTable, underlay: Underlay | undefined): Items {
   const items = new Map<string, Op>();
-  const local = { mark: LOCAL_ENTRY_MARK, table: LOCAL_ENTRY_TABLE, priority: ENTRY_RULE_PRIORITY };
-  items.set(`rule ${LOCAL_ENTRY_MARK}`, { kind: 'rule', ...local });
+  const families: readonly Family[] = overlayFacts(table).subnet6 === '' ? [4] : [4, 6];
+  for (const family of families) entryRule(items, family, LOCAL_ENTRY_MARK, LOCAL_ENTRY_TABLE);
   if (underlay === undefined) return items;
   for (const vtep of peersOf(table, underlay)) {
     const mac = macOf(vtep);
-    const entry = parseIp(vtep);
-    items.set(`neigh ${vtep}`, { kind: 'neigh', dev: VXLAN_LINK, ip: vtep, mac });
+    const entry = idOfIp(vtep);
     items.set(`fdb ${mac}`, { kind: 'fdb', dev: VXLAN_LINK, mac, to: vtep, self: true, master: false });
-    const back = { to: '0.0.0.0/0', via: vtep, dev: VXLAN_LINK, onlink: true, table: entry };
-    items.set(`route ${entry} ${back.to}`, { kind: 'route', ...back });
-    items.set(`rule ${entry}`, { kind: 'rule', mark: entry, table: entry, priority: ENTRY_RULE_PRIORITY });
+    for (const family of families) {
+      const via = nextHopOf(vtep, family);
+      items.set(`neigh ${via}`, { kind: 'neigh', dev: VXLAN_LINK, ip: via, mac });
+      const back = { to: family === 6 ? '::/0' : '0.0.0.0/0', via, dev: VXLAN_LINK, onlink: true, table: entry };
+      items.set(`route ${entry} ${back.to}`, { kind: 'route', ...back });
+      entryRule(items, family, entry, entry);
+    }
   }
   for (const endpoint of table.endpoints) {
     const vtep = remoteVtep(endpoint, underlay);
-    if (vtep === undefined || endpoint.address === '') continue;
-    const to = `${bareIp(endpoint.address)}/32`;
-    items.set(`route main ${to}`, { kind: 'route', to, via: vtep, dev: VXLAN_LINK, onlink: true });
+    if (vtep === undefined) continue;
+    for (const address of addressesOf(endpoint)) {
+      const family = familyOf(address);
+      if (!families.includes(family)) continue;
+      const to = `${address}/${addressBits(family)}`;
+      const via = nextHopOf(vtep, family);
+      items.set(`route main ${to}`, { kind: 'route', to, via, dev: VXLAN_LINK, onlink: true });
+    }
   }
   return items;
+}
+
+function entryRule(items: Map<string, Op>, family: Family, mark: number, table: number): void {
+  const rule = { ...(family === 6 ? { family } : {}), mark, table, priority: ENTRY_RULE_PRIORITY };
+  items.set(ruleKey(rule), { kind: 'rule', ...rule });
+}
+
+function ruleKey(rule: { family?: 6; mark: number }): string {
+  return `rule${rule.family ?? ''} ${rule.mark}`;
 }
 
 /** The op that takes an item away. */
@@ -127,6 +186,7 @@ export function undo(op: Op): Op {
     case 'bridge':
     case 'veth':
     case 'vxlan':
+    case 'macvlan':
     case 'link':
     case 'link-del':
       return { kind: 'link-del', name: op.name };
@@ -165,26 +225,9 @@ export function itemsOf(state: NamespaceState): Items {
     items.set(key, { kind: 'route', to, via, dev: VXLAN_LINK, onlink: true, ...(main ? {} : { table }) });
   }
   for (const rule of state.rules) {
-    if (rule.priority === ENTRY_RULE_PRIORITY) items.set(`rule ${rule.mark}`, { kind: 'rule', ...rule });
+    if (rule.priority === ENTRY_RULE_PRIORITY) items.set(ruleKey(rule), { kind: 'rule', ...rule });
   }
   return items;
-}
-
-/** Serving addresses behind each virtual address of a network; `drained` addresses are left out. */
-export function balancingOf(table: NetworkTable, drained: ReadonlySet<string>): Map<string, string[]> {
-  const backends = new Map<string, string[]>();
-  for (const endpoint of table.endpoints) {
-    const ip = bareIp(endpoint.address);
-    if (!endpoint.serving || ip === '' || drained.has(ip)) continue;
-    const list = backends.get(endpoint.service_id);
-    if (list === undefined) backends.set(endpoint.service_id, [ip]);
-    else list.push(ip);
-  }
-  const virtual = new Map<string, string[]>();
-  for (const service of table.services) {
-    if (service.vip !== '') virtual.set(bareIp(service.vip), (backends.get(service.service_id) ?? []).sort());
-  }
-  return virtual;
 }
 
 /** Turns a list, so that several clients with counters of their own do not all begin at the same backend. */
@@ -192,41 +235,4 @@ export function rotate<T>(list: readonly T[], seed: number): T[] {
   if (list.length === 0) return [];
   const start = seed % list.length;
   return [...list.slice(start), ...list.slice(0, start)];
-}
-
-/** One published port: connections to it are sent to `targets` in turn. */
-export interface PortRule {
-  protocol: 'tcp' | 'udp' | 'sctp';
-  port: number;
-  /** Empty: all addresses of the host. */
-  hostIp: string;
-  targets: { address: string; port: number }[];
-  /** Reached through the ingress namespace, not by the host's own routes. */
-  ingress: boolean;
-}
-
-const PROTOCOLS = new Map<number, PortRule['protocol']>([
-  [PortConfig_Protocol.TCP, 'tcp'],
-  [PortConfig_Protocol.UDP, 'udp'],
-  [PortConfig_Protocol.SCTP, 'sctp'],
-]);
-
-/** Ports that the services of the ingress network publish on every host and that have a serving task. */
-export function ingressPorts(table: NetworkTable, drained: ReadonlySet<string>): PortRule[] {
-  const rules: PortRule[] = [];
-  for (const service of table.services) {
-    const backends = table.endpoints
-      .filter((endpoint) => endpoint.service_id === service.service_id && endpoint.serving)
-      .map((endpoint) => bareIp(endpoint.address))
-      .filter((address) => address !== '' && !drained.has(address))
-      .sort();
-    if (backends.length === 0) continue;
-    for (const port of service.ports) {
-      const protocol = PROTOCOLS.get(port.protocol);
-      if (port.publish_mode !== PortConfig_PublishMode.INGRESS || port.published_port === 0 || !protocol) continue;
-      const targets = backends.map((address) => ({ address, port: port.target_port }));
-      rules.push({ protocol, port: port.published_port, hostIp: '', targets, ingress: true });
-    }
-  }
-  return rules;
 }

@@ -4,8 +4,13 @@ import { hash32, type IngressWiring } from './ingress-wiring.ts';
 import type { Kernel } from './kernel/index.ts';
 import { OPTION_ICC, OPTION_MASQUERADE, type LocalNetworks } from './local-networks.ts';
 import type { Overlays } from './overlays.ts';
-import { balancingOf, ingressPorts, peersOf, type PortRule } from './plan.ts';
-import { balancingDiff, balancingTable, hostTable, type Balancing } from './plan-nft.ts';
+import { linkAddresses } from './host-addresses.ts';
+import { hostTable, type HostRules } from './host-table.ts';
+import { familyOf, type Family } from './ip.ts';
+import { peersOf } from './plan.ts';
+import { balancingDiff, balancingOf, balancingTable, type Balancing } from './plan-balancing.ts';
+import type { PortHolder } from './ports.ts';
+import { boundRules, ingressPorts, nftFamilyOf, type NftFamily, type PortRule } from './published.ts';
 import type { SandboxRecord } from './store.ts';
 
 export interface RulesOptions {
@@ -17,8 +22,11 @@ export interface RulesOptions {
   wiring: IngressWiring;
   /** False: the host's own namespace gets no rules. */
   hostRules: boolean;
+  ports: PortHolder;
   log: Logger;
 }
+
+const FAMILIES: readonly NftFamily[] = ['ip', 'ip6'];
 
 /** Sandboxes updated before other work of the loop gets a turn. */
 const SANDBOXES_PER_TURN = 8;
@@ -26,7 +34,9 @@ const SANDBOXES_PER_TURN = 8;
 /** Keeps the nft tables of the host and of all sandboxes as the tables demand. */
 export class Rules {
   readonly #o: RulesOptions;
-  #host = '';
+  /** The host's tables as last applied; empty means unknown. */
+  readonly #host: Record<NftFamily, string> = { ip: '', ip6: '' };
+  #warned6 = false;
   /** What each sandbox's table holds; absent means unknown, so it is replaced whole. */
   readonly #balanced = new Map<string, Balancing>();
 
@@ -35,6 +45,7 @@ export class Rules {
   #hostTurn: Promise<void> = Promise.resolve();
   /** Something could not be brought up to date; it is tried again with the next update. */
   behind = false;
+  #ports: readonly PortRule[] = [];
 
   constructor(options: RulesOptions) {
     this.#o = options;
@@ -44,26 +55,40 @@ export class Rules {
     return `shoal-${this.#o.tag}`;
   }
 
+  /** Published ports of the routing mesh and of this host's containers, as last asked of the host's tables. */
+  get ports(): readonly PortRule[] {
+    return this.#ports;
+  }
+
   /** Addresses of containers that are about to stop. */
   #drained(): Set<string> {
     const drained = new Set<string>();
     for (const record of this.#o.sandboxes.values()) {
-      if (record.drained) for (const leg of record.legs) drained.add(leg.address);
+      if (!record.drained) continue;
+      for (const leg of record.legs) drained.add(leg.address).add(leg.address6 ?? leg.address);
     }
     return drained;
   }
 
-  #hostPorts(): PortRule[] {
-    const { overlays, sandboxes } = this.#o;
-    const drained = this.#drained();
+  #ingressPorts(): PortRule[] {
+    const { overlays } = this.#o;
     const ingress = overlays.ingress();
-    const rules = ingress === undefined || !ingress.standing ? [] : ingressPorts(ingress.table, drained);
-    for (const record of sandboxes.values()) {
-      if (record.defaultAddress === '') continue;
-      const viaIngress = record.legs.some((leg) => leg.kind === 'ingress' && leg.address === record.defaultAddress);
-      for (const { protocol, publishedPort, hostIp, targetPort } of record.result.ports) {
-        const targets = [{ address: record.defaultAddress, port: targetPort }];
-        rules.push({ protocol, port: publishedPort, hostIp, targets, ingress: viaIngress });
+    if (ingress === undefined || !ingress.standing) return [];
+    const rules = ingressPorts(ingress.table, this.#drained(), overlays.underlay?.nodeId ?? '');
+    // Rules for the tunnels' own port would take the tunnels' datagrams.
+    return rules.filter(({ protocol, port }) => protocol !== 'udp' || port !== overlays.underlay?.dataPathPort);
+  }
+
+  #hostPorts(): PortRule[] {
+    const rules: PortRule[] = [];
+    for (const { legs, result, ...record } of this.#o.sandboxes.values()) {
+      // Each family goes by the leg that carries its default route.
+      for (const address of [record.defaultAddress, record.defaultAddress6 ?? '']) {
+        if (address === '') continue;
+        const ingress = legs.some((leg) => leg.kind === 'ingress' && [leg.address, leg.address6].includes(address));
+        for (const { protocol, publishedPort, hostIp, targetPort } of result.ports) {
+          rules.push({ protocol, port: publishedPort, hostIp, targets: [{ address, port: targetPort }], ingress });
+        }
       }
     }
     return rules;
@@ -79,28 +104,46 @@ export class Rules {
   }
 
   async #applyHostNow(): Promise<void> {
-    const { kernel, locals, overlays, wiring, tag, hostRules } = this.#o;
+    const { locals, overlays, wiring, tag, hostRules } = this.#o;
     if (!hostRules) return;
     const { underlay } = overlays;
     const peers = new Set(overlays.all().flatMap((overlay) => peersOf(overlay.table, underlay)));
-    const text = hostTable({
+    const mesh = this.#ingressPorts();
+    this.#ports = boundRules([...mesh, ...this.#hostPorts()], linkAddresses);
+    const rules: HostRules = {
       table: this.hostTableName,
       mark: wiring.mark,
       bridges: locals.bridges().map((network) => ({
         name: locals.bridgeName(network),
         subnet: network.subnet,
+        subnet6: network.subnet6,
         internal: network.internal,
         masquerade: network.options[OPTION_MASQUERADE] !== 'false',
         apart: network.options[OPTION_ICC] === 'false',
       })),
       ingressLink: overlays.ingress()?.standing === true ? wiring.hostLink : undefined,
-      ports: this.#hostPorts(),
-      dataPath: underlay === undefined ? undefined : { port: underlay.dataPathPort, peers: [...peers].sort() },
+      ports: this.#ports,
+      dataPath:
+        underlay === undefined
+          ? undefined
+          : { port: underlay.dataPathPort, family: nftFamilyOf(underlay.vtep), peers: [...peers].sort() },
       seed: hash32(underlay?.vtep ?? tag),
-    });
-    if (text === this.#host) return;
-    await kernel.nft(null, text);
-    this.#host = text;
+    };
+    this.#o.ports.holdIngress(boundRules(mesh, linkAddresses));
+    await this.#applyTable('ip', hostTable(rules, 'ip'));
+    try {
+      await this.#applyTable('ip6', hostTable(rules, 'ip6'));
+    } catch (error) {
+      // A kernel without IPv6 tables has no IPv6 clients either.
+      if (!this.#warned6) this.#o.log.warn('cannot set the IPv6 rules of this host', { error: errorMessage(error) });
+      this.#warned6 = true;
+    }
+  }
+
+  async #applyTable(family: NftFamily, text: string): Promise<void> {
+    if (text === this.#host[family]) return;
+    await this.#o.kernel.nft(null, text);
+    this.#host[family] = text;
   }
 
   /** Brings every sandbox's balancing up to date, a few at a time. Failures are logged and tried again next time. */
@@ -139,19 +182,21 @@ export class Rules {
     fresh: boolean,
   ): Promise<void> {
     const wanted = new Map<string, string[]>();
+    const families = balancedFamilies(record);
     for (const leg of record.legs) {
       if (leg.kind !== 'overlay') continue;
       const overlay = this.#o.overlays.get(leg.networkId);
       if (overlay === undefined) continue;
       let balancing = perNetwork.get(leg.networkId);
       if (balancing === undefined) perNetwork.set(leg.networkId, (balancing = balancingOf(overlay.table, drained)));
-      for (const [vip, backends] of balancing) wanted.set(vip, backends);
+      for (const [vip, backends] of balancing) if (families.includes(familyOf(vip))) wanted.set(vip, backends);
     }
     const { id } = record.spec;
     const before = this.#balanced.get(id);
     const seed = hash32(id);
-    if (before === undefined && !record.legs.some((leg) => leg.kind === 'overlay')) return;
-    const text = before === undefined ? balancingTable(wanted, seed, fresh) : balancingDiff(before, wanted, seed);
+    if (before === undefined && families.length === 0) return;
+    const text =
+      before === undefined ? balancingTable(wanted, seed, fresh, families) : balancingDiff(before, wanted, seed);
     if (text !== '') await this.#o.kernel.nft(record.result.namespacePath, text, fresh);
     // A sandbox removed meanwhile must not leave an entry behind.
     if (this.#o.sandboxes.has(id)) this.#balanced.set(id, wanted);
@@ -161,25 +206,36 @@ export class Rules {
     this.#balanced.delete(sandboxId);
   }
 
-  /** The host's table as it was last put in place; empty when it was not. */
+  /** The host's tables as they were last put in place; empty when they were not. */
   get hostText(): string {
-    return this.#host;
+    return FAMILIES.map((family) => this.#host[family]).join('');
   }
 
-  /** Lets the host's table be replaced whole next time. */
+  /** Lets the host's tables be replaced whole next time. */
   forgetHost(): void {
-    this.#host = '';
+    for (const family of FAMILIES) this.#host[family] = '';
   }
 
   /** The table that a sandbox shall hold by now; undefined when it has none. */
   sandboxText(sandboxId: string): string | undefined {
     const balancing = this.#balanced.get(sandboxId);
-    return balancing === undefined ? undefined : balancingTable(balancing, hash32(sandboxId), false);
+    const record = this.#o.sandboxes.get(sandboxId);
+    if (balancing === undefined || record === undefined) return undefined;
+    return balancingTable(balancing, hash32(sandboxId), false, balancedFamilies(record));
   }
 
   async removeHost(): Promise<void> {
-    this.#host = '';
     const name = this.hostTableName;
-    await this.#o.kernel.nft(null, `add table ip ${name}\ndelete table ip ${name}\n`);
+    for (const family of FAMILIES) {
+      this.#host[family] = '';
+      await this.#o.kernel.nft(null, `add table ${family} ${name}\ndelete table ${family} ${name}\n`);
+    }
   }
+}
+
+/** Families in which a sandbox may reach virtual addresses. */
+export function balancedFamilies(record: SandboxRecord): readonly Family[] {
+  const overlays = record.legs.filter((leg) => leg.kind === 'overlay');
+  if (overlays.length === 0) return [];
+  return overlays.some((leg) => leg.address6 !== undefined) ? [4, 6] : [4];
 }

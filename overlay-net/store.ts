@@ -12,9 +12,16 @@ export interface Leg {
   kind: 'local' | 'overlay' | 'ingress' | 'gateway';
   /** Without mask. */
   address: string;
+  /** IPv6, without mask; absent when the leg has none. */
+  address6?: string;
   mac: string;
-  /** The end in the bridge. */
+  /** The end in the bridge; empty for a macvlan, which has one end only. */
   hostLink: string;
+  /** Its name in the container. */
+  interfaceName?: string;
+  /** Next hops when this leg may carry the default route; empty or left out: it may not. */
+  gateway?: string;
+  gateway6?: string;
   /** How it was made, so that it can be compared with the kernel and made again; absent in records of older versions. */
   made?: LegOps;
 }
@@ -34,6 +41,8 @@ export interface SandboxRecord {
   legs: Leg[];
   /** Address of the leg that carries the default route; empty when there is none. */
   defaultAddress: string;
+  /** The same for IPv6; left out when there is none. */
+  defaultAddress6?: string;
   /** The sandbox's own ops beside those of its legs, to be run after them (default routes). */
   routes?: Op[];
   drained: boolean;
@@ -117,7 +126,11 @@ export class NetworkStore {
 
   loadNetworks(): LocalNetwork[] {
     const text = readFileIfExists(this.#networks);
-    return text === undefined ? [] : (JSON.parse(text) as LocalNetwork[]);
+    if (text === undefined) return [];
+    // Files of earlier versions lack what came later.
+    const addresses = { subnet6: '', gateway6: '', ipRange: '', ipRange6: '', auxAddresses: {} };
+    const later = { ...addresses, userSubnet: false, attachable: false };
+    return (JSON.parse(text) as (LocalNetwork & Partial<typeof later>)[]).map((network) => ({ ...later, ...network }));
   }
 
   saveNetworks(networks: readonly LocalNetwork[]): void {

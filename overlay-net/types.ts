@@ -4,6 +4,8 @@ export interface PublishedPort {
   targetPort: number;
   /** 0 lets the host choose one. */
   publishedPort: number;
+  /** Last port of a range from which the first free one is taken; left out: `publishedPort` alone. */
+  publishedPortEnd?: number;
   /** Address to bind to; empty means all. */
   hostIp: string;
 }
@@ -14,8 +16,20 @@ export interface EndpointSpec {
   networkId: string;
   /** Address with mask; empty lets a local network choose one. */
   address: string;
+  /** IPv6 address with mask; absent or empty: none is wanted (or a local network with IPv6 chooses one). */
+  address6?: string;
   mac: string;
   aliases: readonly string[];
+  /** Other containers of this network under names that this container alone knows. */
+  links?: readonly EndpointLink[];
+  /** The leg with the highest carries the default route; 0 when left out. */
+  gwPriority?: number;
+}
+
+export interface EndpointLink {
+  /** Name or id of the other container. */
+  target: string;
+  alias: string;
 }
 
 /** The network side of one container. */
@@ -40,6 +54,9 @@ export interface EndpointResult {
   interfaceName: string;
   address: string;
   gateway: string;
+  /** IPv6 address with mask and its gateway; absent when the endpoint has none. */
+  address6?: string;
+  gateway6?: string;
   mac: string;
 }
 
@@ -55,13 +72,45 @@ export interface SandboxResult {
 export interface LocalNetwork {
   id: string;
   name: string;
-  driver: 'bridge' | 'host' | 'null';
+  driver: 'bridge' | 'host' | 'null' | 'macvlan';
   subnet: string;
   gateway: string;
+  /** IPv6; both empty when the network has none. */
+  subnet6: string;
+  gateway6: string;
+  /** Part of the subnet that addresses are chosen from; empty means all of it. */
+  ipRange: string;
+  ipRange6: string;
+  /** Addresses that others use, by name. */
+  auxAddresses: Readonly<Record<string, string>>;
+  /** A user gave the subnet, so that users may also give addresses. */
+  userSubnet: boolean;
+  attachable: boolean;
   internal: boolean;
   createdMs: number;
   labels: Readonly<Record<string, string>>;
   options: Readonly<Record<string, string>>;
+}
+
+/** What a user wants of a new local network; what is left out takes Docker's default. */
+export type LocalNetworkRequest = Pick<
+  LocalNetwork,
+  'name' | 'subnet' | 'gateway' | 'internal' | 'labels' | 'options'
+> &
+  Partial<Pick<LocalNetwork, 'subnet6' | 'gateway6' | 'ipRange' | 'ipRange6' | 'auxAddresses' | 'attachable'>> & {
+    driver?: 'bridge' | 'macvlan' | 'ipvlan';
+    /** With no `subnet6`, one of the unique local range is made. */
+    ipv6?: boolean;
+  };
+
+/** What happened to a network of this host. */
+export interface NetworkEvent {
+  action: 'create' | 'destroy' | 'connect' | 'disconnect';
+  networkId: string;
+  networkName: string;
+  driver: string;
+  /** Full id, of `connect` and `disconnect`. */
+  containerId?: string;
 }
 
 /** Networks of one host: what the engine and the executor use. Implemented by `HostNetwork`. */
@@ -77,6 +126,10 @@ export interface HostNetworks {
   /** The container is about to stop: no new connections are sent to it by this host. */
   drainSandbox(id: string): Promise<void>;
   removeSandbox(id: string): Promise<void>;
+  /** Plugs one more interface into a living sandbox; the default route moves when the new one shall carry it. */
+  connectSandbox(id: string, endpoint: EndpointSpec): Promise<SandboxResult>;
+  /** Takes the interface on a network out of a living sandbox. @throws ShoalError NotFound when there is none */
+  disconnectSandbox(id: string, networkId: string): Promise<SandboxResult>;
   /** Sandboxes not in `ids` are removed. */
   keepSandboxes(ids: ReadonlySet<string>): Promise<void>;
   /** This host's tunnel end point; until it is set, overlays stay local. */
@@ -89,8 +142,6 @@ export interface HostNetworks {
   /** Waits until the table of a network is known and its links stand. @throws ShoalError Unavailable after timeoutMs. */
   waitForNetwork(networkId: string, timeoutMs: number, signal?: AbortSignal): Promise<void>;
   localNetworks(): LocalNetwork[];
-  createLocalNetwork(
-    network: Pick<LocalNetwork, 'name' | 'subnet' | 'gateway' | 'internal' | 'labels' | 'options'>,
-  ): Promise<LocalNetwork>;
+  createLocalNetwork(network: LocalNetworkRequest): Promise<LocalNetwork>;
   removeLocalNetwork(id: string): Promise<void>;
 }

@@ -7,7 +7,7 @@ import { haltError, isSystemError, notLeader, OUTCOME_UNKNOWN, refusalError } fr
 import * as defaults from './options.ts';
 import type { RaftNodeOptions, RaftStatus, RaftTicks } from './options.ts';
 import { Proposals, type Proposal } from './proposals.ts';
-import { Reads } from './reads.ts';
+import { Reads, type Read } from './reads.ts';
 import { Sender } from './sender.ts';
 import { Snapshots } from './snapshots.ts';
 import type { LogWrite, RaftStorage, RecoveredLog } from './storage.ts';
@@ -112,11 +112,16 @@ export class Driver {
     this.ticker.set(ticks);
   }
 
-  /** Index for a read that needs no round, when all up to it is applied and the lease holds; else null. */
+  /** Index for a read that needs no round, when the lease holds; it may be about to be applied. Else null. */
   leaseRead(): number | null {
     if (this.#stopped || this.#removed || this.core.term === this.#leaseBrokenTerm) return null;
-    const index = this.core.leaseRead(this.ticker.now());
-    return index !== null && index <= this.applier.applied ? index : null;
+    return this.core.leaseRead(this.ticker.now());
+  }
+
+  /** Resolves `read` when `index`, which the lease named, is applied. @throws ShoalError ResourceExhausted. */
+  whenApplied(index: number, read: Read): void {
+    if (index <= this.applier.applied) read.resolve(index);
+    else this.reads.await(index, read, 2 * this.ticks.electionTicks);
   }
 
   /** See `RaftNode.pulse`. */

@@ -247,6 +247,20 @@ describe('reads by lease', () => {
   });
 });
 
+test('a read by lease waits for what is committed, not for a round', async () => {
+  const [leader] = await three();
+  await group.clock.advanceAsync(500);
+  const node = must(leader.node, 'leader');
+  leader.disk.stalledUntilMs = group.clock.monotonic() + 200;
+  const writing = node.propose(Buffer.from('during'));
+  await group.clock.advanceAsync(50);
+  expect(node.status().commit).toBeGreaterThan(node.status().applied);
+  group.network.lost = (message) => message.type === RaftMessageType.MsgHeartbeatResp;
+  const index = await group.settled(node.readLease());
+  expect(leader.machine.values).toContain('during');
+  expect(index).toBe(await group.settled(writing));
+});
+
 test('a read on a follower sees what was written just before, without waiting for a tick', async () => {
   const [, follower] = await three();
   for (let i = 0; i < 5; i++) {

@@ -134,8 +134,10 @@ export class RaftNode {
    * Needs clocks that run at about the same speed and members that all use the same ticks.
    */
   readLease(): Promise<number> {
-    const index = this.#driver.leaseRead();
-    return index === null ? this.readIndex() : Promise.resolve(index);
+    const driver = this.#driver;
+    const index = driver.leaseRead();
+    if (index === null) return this.readIndex();
+    return new Promise((resolve, reject) => driver.whenApplied(index, { resolve, reject }));
   }
 
   /**

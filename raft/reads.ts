@@ -23,10 +23,18 @@ interface Round {
   index: number;
 }
 
+/** A read under the leader's lease: confirmed already, it waits for what is committed to be applied. */
+interface Leased {
+  read: Read;
+  index: number;
+  ticksLeft: number;
+}
+
 /** Reads between asking the leader and having applied what it named (thesis §6.4). Bounded. */
 export class Reads {
   #waiting: Read[] = [];
   #rounds = new Map<number, Round>();
+  #leased: Leased[] = [];
   #size = 0;
   #counter = 0;
   readonly #contexts: ReadContexts;
@@ -41,13 +49,23 @@ export class Reads {
 
   /** @throws ShoalError ResourceExhausted when too many wait. */
   enqueue(read: Read): void {
+    this.#count();
+    this.#waiting.push(read);
+  }
+
+  /** Resolves `read` once `index` is applied. @throws ShoalError ResourceExhausted when too many wait. */
+  await(index: number, read: Read, timeoutTicks: number): void {
+    this.#count();
+    this.#leased.push({ read, index, ticksLeft: timeoutTicks });
+  }
+
+  #count(): void {
     if (this.#size >= PENDING_READS_MAX) {
       throw new ShoalError(
         'ResourceExhausted',
         `${this.#size} reads already wait for the leader of the cluster, as many as may; try again when some are done`,
       );
     }
-    this.#waiting.push(read);
     this.#size++;
   }
 
@@ -69,6 +87,8 @@ export class Reads {
 
   /** Serves the confirmed reads that `applied` covers. */
   serve(applied: number): void {
+    const covered = this.#takeLeased(({ index }) => index <= applied);
+    for (const { read, index } of covered) read.resolve(index);
     for (const [key, round] of this.#rounds) {
       if (round.index === 0 || round.index > applied) continue;
       this.#rounds.delete(key);
@@ -79,6 +99,9 @@ export class Reads {
 
   /** One tick passes: rounds that are silent are asked again, and given up in the end. */
   tick(core: Raft, askAgainTicks: number): void {
+    for (const { read } of this.#takeLeased((leased) => --leased.ticksLeft <= 0)) {
+      read.reject(unavailable('what was committed was not applied here in time; try again'));
+    }
     for (const [key, round] of this.#rounds) {
       if (--round.ticksLeft <= 0) {
         this.#reject(key, unavailable('no leader confirmed the read in time; try again'));
@@ -87,6 +110,14 @@ export class Reads {
         core.readIndex(this.#contexts.encode(key));
       }
     }
+  }
+
+  #takeLeased(isDone: (leased: Leased) => boolean): Leased[] {
+    if (this.#leased.length === 0) return [];
+    const done: Leased[] = [];
+    this.#leased = this.#leased.filter((leased) => !isDone(leased) || done.push(leased) === 0);
+    this.#size -= done.length;
+    return done;
   }
 
   #reject(key: number, error: Error): void {
@@ -107,6 +138,7 @@ export class Reads {
 
   rejectAll(error: Error): void {
     this.rejectWaiting(error);
+    for (const { read } of this.#takeLeased(() => true)) read.reject(error);
     for (const key of this.#rounds.keys()) this.#reject(key, error);
   }
 }

@@ -59,6 +59,7 @@ async function update(context: RequestContext): Promise<void> {
   const { ports, query } = context;
   const version = queryVersion(query, 'swarm');
   const body = await readJson(context);
+  const json = new Fields(body);
   const cluster = await theCluster(ports);
   await ports.swarm.call('UpdateCluster', {
     cluster_id: cluster.id,
@@ -69,6 +70,8 @@ async function update(context: RequestContext): Promise<void> {
       manager_join_token: queryBool(query, 'rotateManagerToken'),
       manager_unlock_key: queryBool(query, 'rotateManagerUnlockKey'),
     },
+    // Shoal's own: Docker chooses the pools once, when a swarm is made.
+    address_pools: { pools: json.strings('DefaultAddrPool'), subnet_size: json.number('SubnetSize') },
   });
   sendEmpty(context.response);
 }

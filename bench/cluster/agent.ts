@@ -112,6 +112,7 @@ export class SimulatedAgent {
       tls_info: null,
       fips: false,
       csi_info: [],
+      host_subnets: [],
       wireguard_key: new Uint8Array(),
     };
   }

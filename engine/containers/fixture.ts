@@ -147,6 +147,8 @@ export function noNetworks(): HostNetworks {
     createSandbox: () => Promise.reject(new Error('no sandboxes here')),
     drainSandbox: nothing,
     removeSandbox: nothing,
+    connectSandbox: () => Promise.reject(new Error('no sandboxes here')),
+    disconnectSandbox: () => Promise.reject(new Error('no sandboxes here')),
     keepSandboxes: nothing,
     setUnderlay: nothing,
     setTable: nothing,

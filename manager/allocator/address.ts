@@ -51,9 +51,27 @@ export function parseAddress(text: string): Address | undefined {
   return v6 === undefined ? undefined : { bits: 128, value: v6 };
 }
 
+/** The longest run of two or more zero groups (the first of equals) as `::`, RFC 5952 §4.2. */
+function compressed(groups: readonly string[]): string {
+  let best = { at: 0, length: 1 };
+  for (let at = 0; at < groups.length; at++) {
+    let length = 0;
+    while (groups[at + length] === '0') length++;
+    if (length > best.length) best = { at, length };
+  }
+  if (best.length < 2) return groups.join(':');
+  return `${groups.slice(0, best.at).join(':')}::${groups.slice(best.at + best.length).join(':')}`;
+}
+
+/** Dotted, or in the canonical form of RFC 5952. */
 export function formatAddress({ bits, value }: Address): string {
   if (bits === 32) return [24n, 16n, 8n, 0n].map((shift) => (value >> shift) & 0xffn).join('.');
-  return Array.from({ length: 8 }, (_, i) => ((value >> BigInt(112 - 16 * i)) & 0xffffn).toString(16)).join(':');
+  return compressed(Array.from({ length: 8 }, (_, i) => ((value >> BigInt(112 - 16 * i)) & 0xffffn).toString(16)));
+}
+
+/** Address family of a text that is an address or a subnet, by its look. */
+export function bitsOf(text: string): 32 | 128 {
+  return text.includes(':') ? 128 : 32;
 }
 
 /** The address part of `address` or `address/prefix`. */

@@ -328,7 +328,8 @@ describe('whatever happens', () => {
         clock = new VirtualClock(1_700_000_000_000);
         store = createMemoryStore({ clock });
         const b = aNetwork('b', { ipam: { configs: [{ subnet: '10.8.0.0/27' }] } });
-        await store.seed({ network: [ingress(), aNetwork('a'), b] });
+        const a = aNetwork('a', { ipv6_enabled: true, ipam: { configs: [{ subnet: 'fd12::/123' }] } });
+        await store.seed({ network: [ingress(), a, b] });
         lead();
         await settle();
         for (const one of steps) {

@@ -2,6 +2,7 @@ import { invalidArgument } from '../../base/index.ts';
 import {
   contains,
   formatAddress,
+  formatSubnet,
   overlaps,
   parseAddress,
   parseSubnet,
@@ -12,11 +13,10 @@ import {
 } from './address.ts';
 import { SerialSet } from './serial-set.ts';
 
-/** Docker's default address pool for overlay networks, and the prefix length of what is cut from it. */
-export const DEFAULT_ADDRESS_POOL = '10.0.0.0/8';
-export const DEFAULT_SUBNET_PREFIX = 24;
 /** Longest prefix of an IPv4 subnet: network, gateway, broadcast and one address for use. */
 const IPV4_PREFIX_MAX = 30;
+/** The same for IPv6, rounded up to a hexadecimal digit: 14 addresses for use. */
+const IPV6_PREFIX_MAX = 124;
 /** Addresses of a subnet that are ever handed out; beyond it (IPv6) the rest lies idle. */
 const POOL_ADDRESSES_MAX = 2 ** 32;
 /** Candidate subnets looked at before the search for a free one is given up. */
@@ -40,40 +40,54 @@ function addressIn(subnet: Subnet, text: string, what: string): Address {
   return address;
 }
 
-/** The addresses of one subnet. Network, broadcast and gateway addresses are never handed out. */
+/** @throws ShoalError InvalidArgument for a subnet that has no room for a gateway and an endpoint. */
+function checkSize(subnet: Subnet): void {
+  const most = subnet.bits === 32 ? IPV4_PREFIX_MAX : IPV6_PREFIX_MAX;
+  if (subnet.prefix <= most) return;
+  throw invalidArgument(`subnet ${formatSubnet(subnet)} is too small: use a prefix of at most ${most}`);
+}
+
+/**
+ * The addresses of one subnet. Network, broadcast (IPv4) and gateway addresses are never handed out, nor is the
+ * subnet-router anycast address of IPv6 (RFC 4291 §2.6.1).
+ */
 export class AddressPool {
   readonly subnet: Subnet;
   /** The gateway's address, without prefix. */
   readonly gateway: string;
   /** Addresses that endpoints can have: all of the range but network, broadcast, gateway and reserved ones. */
   readonly usable: number;
+  /** First address that is handed out, and how many there are. */
+  readonly #first: bigint;
+  readonly #count: number;
+  /** Used addresses of the range, as distance from its first. */
   readonly #used: SerialSet;
+  /** Used addresses outside of the range. */
+  readonly #outside = new Set<bigint>();
 
   /** @throws ShoalError InvalidArgument, in Docker's words, when the parts do not fit together. */
   constructor(config: PoolConfig) {
     const subnet = parseSubnet(config.subnet);
-    if (subnet.bits === 32 && subnet.prefix > IPV4_PREFIX_MAX) {
-      throw invalidArgument(`subnet ${config.subnet} is too small: use a prefix of at most ${IPV4_PREFIX_MAX}`);
-    }
+    checkSize(subnet);
     this.subnet = subnet;
     const range = config.range === '' ? subnet : parseSubnet(config.range);
     if (!contains(subnet, { bits: range.bits, value: range.base }) || range.prefix < subnet.prefix) {
       throw invalidArgument(`range ${config.range} is not inside of subnet ${config.subnet}`);
     }
-    const low = Number(range.base - subnet.base);
     const size = subnetSize(range);
-    const count = size > BigInt(POOL_ADDRESSES_MAX) ? POOL_ADDRESSES_MAX : Number(size);
-    this.#used = new SerialSet(low, low + count - 1);
-    this.#used.add(0);
-    if (subnet.bits === 32) this.#used.add(Number(subnetSize(subnet)) - 1);
+    this.#first = range.base;
+    this.#count = size > BigInt(POOL_ADDRESSES_MAX) ? POOL_ADDRESSES_MAX : Number(size);
+    this.#used = new SerialSet(0, this.#count - 1);
+    this.#add(subnet.base);
+    if (subnet.bits === 32) this.#add(subnet.base + subnetSize(subnet) - 1n);
     const gateway =
       config.gateway === ''
         ? { bits: subnet.bits, value: subnet.base + 1n }
         : addressIn(subnet, config.gateway, 'gateway');
     this.gateway = formatAddress(gateway);
-    this.#used.add(this.#offset(gateway));
+    this.#add(gateway.value);
     for (const text of Object.values(config.reserved)) {
-      this.#used.add(this.#offset(addressIn(subnet, text, 'auxiliary address')));
+      this.#add(addressIn(subnet, text, 'auxiliary address').value);
     }
     this.usable = this.#used.freeCount;
   }
@@ -86,32 +100,37 @@ export class AddressPool {
   /** The next free address, `address/prefix`; undefined when all are in use. */
   allocate(): string | undefined {
     const offset = this.#used.take();
-    return offset === undefined ? undefined : this.#format(offset);
+    return offset === undefined ? undefined : this.#format(this.#first + BigInt(offset));
   }
 
   /** Marks an address (with or without prefix) as used; false when it is not of this subnet or in use. */
   reserve(text: string): boolean {
-    const offset = this.#find(text);
-    return offset !== undefined && this.#used.add(offset);
+    const value = this.#find(text);
+    return value !== undefined && this.#add(value);
   }
 
   /** As `reserve`, for state that is read back: serial allocation goes on behind it. */
   restore(text: string): boolean {
-    const offset = this.#find(text);
-    if (offset === undefined) return false;
-    this.#used.continueAfter(offset);
-    return this.#used.add(offset);
+    const value = this.#find(text);
+    if (value === undefined) return false;
+    const offset = this.#offset(value);
+    if (offset !== undefined) this.#used.continueAfter(offset);
+    return this.#add(value);
   }
 
   /** Gives an address back; false when it was not in use here. */
   release(text: string): boolean {
-    const offset = this.#find(text);
-    return offset !== undefined && this.#used.delete(offset);
+    const value = this.#find(text);
+    if (value === undefined) return false;
+    const offset = this.#offset(value);
+    return offset === undefined ? this.#outside.delete(value) : this.#used.delete(offset);
   }
 
   has(text: string): boolean {
-    const offset = this.#find(text);
-    return offset !== undefined && this.#used.has(offset);
+    const value = this.#find(text);
+    if (value === undefined) return false;
+    const offset = this.#offset(value);
+    return offset === undefined ? this.#outside.has(value) : this.#used.has(offset);
   }
 
   /** Whether an address (with or without prefix) is of this subnet. */
@@ -119,23 +138,40 @@ export class AddressPool {
     return this.#find(text) !== undefined;
   }
 
+  /** An address of this subnet in canonical form, `address/prefix`; undefined when it is of none. */
+  canonical(text: string): string | undefined {
+    const value = this.#find(text);
+    return value === undefined ? undefined : this.#format(value);
+  }
+
   /** Addresses in use (gateway, network and broadcast included), without prefix. */
   used(): string[] {
-    return [...this.#used.values()].map((offset) => withoutPrefix(this.#format(offset)));
+    const inside = [...this.#used.values()].map((offset) => this.#first + BigInt(offset));
+    return [...inside, ...this.#outside].map((value) => withoutPrefix(this.#format(value)));
   }
 
-  #offset(address: Address): number {
-    return Number(address.value - this.subnet.base);
+  #add(value: bigint): boolean {
+    const offset = this.#offset(value);
+    if (offset !== undefined) return this.#used.add(offset);
+    if (this.#outside.has(value)) return false;
+    this.#outside.add(value);
+    return true;
   }
 
-  #find(text: string): number | undefined {
+  /** Distance from the range's first address; undefined outside of the range (a /48 has more than numbers can say). */
+  #offset(value: bigint): number | undefined {
+    const distance = value - this.#first;
+    return distance < 0n || distance >= BigInt(this.#count) ? undefined : Number(distance);
+  }
+
+  #find(text: string): bigint | undefined {
     const address = parseAddress(withoutPrefix(text));
-    return address === undefined || !contains(this.subnet, address) ? undefined : this.#offset(address);
+    return address === undefined || !contains(this.subnet, address) ? undefined : address.value;
   }
 
-  #format(offset: number): string {
-    const { bits, base, prefix } = this.subnet;
-    return `${formatAddress({ bits, value: base + BigInt(offset) })}/${prefix}`;
+  #format(value: bigint): string {
+    const { bits, prefix } = this.subnet;
+    return `${formatAddress({ bits, value })}/${prefix}`;
   }
 }
 

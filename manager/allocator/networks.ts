@@ -1,15 +1,9 @@
 import { errorMessage, invalidArgument, ShoalError } from '../../base/index.ts';
-import {
-  Driver,
-  IPAMConfig,
-  IPAMConfig_AddressFamily,
-  IPAMOptions,
-  type Cluster,
-  type Network,
-} from '../../proto/index.ts';
+import { Driver, IPAMConfig, IPAMConfig_AddressFamily, IPAMOptions, type Network } from '../../proto/index.ts';
 import type { ReadView } from '../store/types.ts';
-import { formatSubnet, overlaps, parseAddress, type Subnet } from './address.ts';
-import { AddressPool, chooseSubnet, DEFAULT_ADDRESS_POOL, DEFAULT_SUBNET_PREFIX } from './ipam.ts';
+import { chooseForNetwork } from './address-pools.ts';
+import { bitsOf, formatSubnet, overlaps } from './address.ts';
+import { AddressPool } from './ipam.ts';
 import { isAddressed, networkName, OVERLAY_DRIVER, type AllocatorState } from './state.ts';
 import { parseVnis, VNI_OPTION } from './vni.ts';
 
@@ -18,48 +12,35 @@ const IPAM_DRIVER = 'default';
 /** A new object to store, or why there is none. */
 export type Outcome<T> = { object: T } | { err: string };
 
-function subnetOfAddress(text: string): Subnet | undefined {
-  const address = parseAddress(text);
-  return address === undefined ? undefined : { bits: address.bits, base: address.value, prefix: address.bits };
-}
-
-/** Addresses of the hosts: a network on top of one of them would cut it off. */
-function hostAddresses(view: ReadView): Subnet[] {
-  return view
-    .list('node')
-    .map((node) => subnetOfAddress(node.status?.addr ?? ''))
-    .filter((subnet) => subnet !== undefined);
-}
-
-function pickSubnet(cluster: Cluster | undefined, avoid: readonly Subnet[]): string {
-  const configured = cluster?.defaultAddressPool ?? [];
-  const pools = configured.length > 0 ? configured : [DEFAULT_ADDRESS_POOL];
-  const prefix = (cluster?.subnetSize ?? 0) === 0 ? DEFAULT_SUBNET_PREFIX : (cluster?.subnetSize ?? 0);
-  const subnet = chooseSubnet(pools, prefix, avoid);
-  if (subnet !== undefined) return formatSubnet(subnet);
-  throw new ShoalError(
-    'ResourceExhausted',
-    `no free /${prefix} subnet is left in the default address pool ${pools.join(', ')}: ` +
-      'remove unused networks, or give the network a subnet of its own',
-  );
-}
-
 interface Subnets {
   pools: AddressPool[];
   configs: IPAMConfig[];
 }
 
-/** The network's subnets: the given ones, checked, and one from the pool when none is given. */
+/** Families that the network shall have: IPv4 always, IPv6 when it is wished or a subnet of it is given. */
+function wantedConfigs(network: Network): IPAMConfig[] {
+  const asked = network.spec?.ipam?.configs ?? [];
+  const has = (bits: 32 | 128): boolean => asked.some((config) => familyOf(config) === bits);
+  const wanted = has(32) ? [...asked] : [IPAMConfig.create({ family: IPAMConfig_AddressFamily.IPV4 }), ...asked];
+  if (network.spec?.ipv6_enabled === true && !has(128)) {
+    wanted.push(IPAMConfig.create({ family: IPAMConfig_AddressFamily.IPV6 }));
+  }
+  return wanted;
+}
+
+function familyOf(config: IPAMConfig): 32 | 128 {
+  if (config.subnet !== '') return bitsOf(config.subnet);
+  return config.family === IPAMConfig_AddressFamily.IPV6 ? 128 : 32;
+}
+
+/** The network's subnets: the given ones, checked, and one from the pools for each family of which none is given. */
 function allocateSubnets(state: AllocatorState, view: ReadView, network: Network): Subnets {
   const others = state.subnets(network.id);
-  const asked = network.spec?.ipam?.configs ?? [];
-  const given = asked.length > 0 ? asked : [IPAMConfig.create({})];
   const pools: AddressPool[] = [];
   const configs: IPAMConfig[] = [];
-  for (const config of given) {
+  for (const config of wantedConfigs(network)) {
     const avoid = [...others, ...pools.map((pool) => pool.subnet)];
-    const chosen = config.subnet === '';
-    const subnet = chosen ? pickSubnet(view.list('cluster')[0], [...avoid, ...hostAddresses(view)]) : config.subnet;
+    const subnet = config.subnet === '' ? chooseForNetwork(view, familyOf(config), avoid) : config.subnet;
     const pool = new AddressPool({ ...config, subnet });
     const rival = avoid.find((other) => overlaps(pool.subnet, other));
     if (rival !== undefined) {
@@ -72,7 +53,7 @@ function allocateSubnets(state: AllocatorState, view: ReadView, network: Network
   return { pools, configs };
 }
 
-/** One VXLAN id per subnet; those that the user names are taken when they are free. */
+/** VXLAN ids, one per IPv4 subnet (IPv6 goes with the first); those that the user names are taken when they are free. */
 function allocateVnis(state: AllocatorState, count: number, asked: readonly number[]): number[] {
   const taken: number[] = [];
   const fail = (message: string): never => {
@@ -112,7 +93,8 @@ export function allocateNetwork(state: AllocatorState, view: ReadView, network: 
   try {
     const { pools, configs } = allocateSubnets(state, view, network);
     const options = network.spec?.driver_config?.options ?? {};
-    const vnis = allocateVnis(state, pools.length, parseVnis(options[VNI_OPTION] ?? ''));
+    const segments = pools.filter((pool) => pool.subnet.bits === 32).length;
+    const vnis = allocateVnis(state, segments, parseVnis(options[VNI_OPTION] ?? ''));
     state.addNetwork({ id: network.id, name: networkName(network), pools, vnis });
     const driver_state = Driver.create({
       name: OVERLAY_DRIVER,

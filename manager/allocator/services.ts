@@ -11,12 +11,13 @@ import {
   type ServiceSpec,
   type TaskSpec,
 } from '../../proto/index.ts';
+import { publishAddressesOf, type PublishAddress } from '../settings/index.ts';
 import { sameMessage } from '../store/dirty.ts';
 import type { ReadView } from '../store/types.ts';
-import { formatSubnet } from './address.ts';
+import { bitsOf, formatSubnet } from './address.ts';
 import type { Outcome } from './networks.ts';
 import { DYNAMIC_PORT_FIRST, DYNAMIC_PORT_LAST } from './ports.ts';
-import { isAddressed, isAllocated, networkName, type AllocatorState, type NetworkState } from './state.ts';
+import { familiesOf, isAddressed, isAllocated, networkName, type AllocatorState, type NetworkState } from './state.ts';
 
 /** A network that something is attached to, with what the user asked for there. */
 export interface Attached {
@@ -63,10 +64,11 @@ export function attachedNetworks(
   return pending === undefined ? attached : { err: `network ${networkName(pending.network)} has no subnet yet` };
 }
 
-/** What users read when a network is full. */
-export function exhausted(network: NetworkState): string {
-  const subnets = network.pools.map((pool) => formatSubnet(pool.subnet)).join(', ');
-  const usable = network.pools.reduce((sum, pool) => sum + pool.usable, 0);
+/** What users read when a network has no address of a family left. */
+export function exhausted(network: NetworkState, bits: 32 | 128): string {
+  const pools = network.pools.filter((pool) => pool.subnet.bits === bits);
+  const subnets = pools.map((pool) => formatSubnet(pool.subnet)).join(', ');
+  const usable = pools.reduce((sum, pool) => sum + pool.usable, 0);
   return (
     `network ${network.name} (${subnets}) has no free address: ${usable} of ${usable} in use; ` +
     'remove tasks or services from it, or use a network with a larger subnet'
@@ -77,7 +79,7 @@ interface Undo {
   run: (() => void)[];
 }
 
-/** Addresses of a service, one per network in VIP mode; those that it has already stay. */
+/** Addresses of a service, one per network and family in VIP mode; those that it has already stay. */
 function allocateVips(
   state: AllocatorState,
   service: Service,
@@ -87,19 +89,22 @@ function allocateVips(
   const vips: Endpoint_VirtualIP[] = [];
   for (const { network } of attached) {
     if (!isAddressed(network)) continue;
-    const former = service.endpoint?.virtual_ips.find(
+    const held = state.network(network.id);
+    if (held === undefined) return { err: `network ${networkName(network)} has no subnet yet` };
+    const had = service.endpoint?.virtual_ips.filter(
       (vip) => vip.network_id === network.id && state.holds(service.id, network.id, vip.addr),
     );
-    if (former !== undefined) {
-      vips.push(former);
-      continue;
+    for (const bits of familiesOf(held)) {
+      const former = had?.find((vip) => bitsOf(vip.addr) === bits);
+      if (former !== undefined) {
+        vips.push(former);
+        continue;
+      }
+      const addr = state.takeAddress(held, service.id, bits);
+      if (addr === undefined) return { err: exhausted(held, bits) };
+      undo.run.push(() => state.releaseAddress(service.id, network.id, addr));
+      vips.push({ network_id: network.id, addr });
     }
-    const held = state.network(network.id);
-    const addr = held === undefined ? undefined : state.takeAddress(held, service.id);
-    if (held === undefined) return { err: `network ${networkName(network)} has no subnet yet` };
-    if (addr === undefined) return { err: exhausted(held) };
-    undo.run.push(() => state.releaseAddress(service.id, network.id, addr));
-    vips.push({ network_id: network.id, addr });
   }
   return vips;
 }
@@ -152,6 +157,12 @@ function allocatePort(
   );
 }
 
+/** Address of the hosts that a published port is bound to; empty for all of them. */
+function hostIpOf(addresses: readonly PublishAddress[], protocol: PortConfig_Protocol, published: number): string {
+  const own = addresses.find((one) => one.port === published && one.protocol === protocolName(protocol));
+  return (own ?? addresses.find((one) => one.port === undefined))?.address ?? '';
+}
+
 /** The service's ports with every published one known. Host-mode ports are a matter of the scheduler. */
 function allocatePorts(
   state: AllocatorState,
@@ -178,7 +189,11 @@ function allocatePorts(
     chosen.set(port, published);
     ports.push({ ...port, published_port: published });
   }
-  return wanted.map((port) => ({ ...port, published_port: chosen.get(port) ?? port.published_port }));
+  const addresses = publishAddressesOf(service.spec?.annotations?.labels);
+  return wanted.map((port) => {
+    const published_port = chosen.get(port) ?? port.published_port;
+    return { ...port, published_port, host_ip: port.host_ip || hostIpOf(addresses, port.protocol, published_port) };
+  });
 }
 
 /** Gives back what the service had and does not have any more; whether that was anything. */

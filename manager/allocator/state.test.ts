@@ -65,7 +65,8 @@ describe('the state of the allocator', () => {
         await store.update((tx) => {
           for (const id of NETWORKS) {
             const configs = id === 'b' ? [{ subnet: '10.200.0.0/28' }] : [];
-            const spec = { annotations: { name: id }, ingress: id === 'ingress', ipam: { configs } };
+            const ipv6_enabled = id !== 'a';
+            const spec = { annotations: { name: id }, ingress: id === 'ingress', ipam: { configs }, ipv6_enabled };
             const outcome = allocateNetwork(live, tx, Network.create({ id, spec }));
             if ('object' in outcome) tx.create('network', outcome.object);
           }

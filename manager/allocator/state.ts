@@ -23,6 +23,11 @@ interface Holding {
   addresses: { networkId: string; address: string }[];
 }
 
+/** Address families of a network, IPv4 first. */
+export function familiesOf(network: NetworkState): (32 | 128)[] {
+  return ([32, 128] as const).filter((bits) => network.pools.some((pool) => pool.subnet.bits === bits));
+}
+
 export function networkName(network: Network): string {
   return network.spec?.annotations?.name ?? network.id;
 }
@@ -141,10 +146,10 @@ export class AllocatorState {
     else holding.addresses.push({ networkId, address });
   }
 
-  /** The next free IPv4 address of a network, given to the owner; undefined when all are in use. */
-  takeAddress(network: NetworkState, ownerId: string): string | undefined {
+  /** The next free address of one family on a network, given to the owner; undefined when all are in use. */
+  takeAddress(network: NetworkState, ownerId: string, bits: 32 | 128): string | undefined {
     for (const pool of network.pools) {
-      const address = pool.subnet.bits === 32 ? pool.allocate() : undefined;
+      const address = pool.subnet.bits === bits ? pool.allocate() : undefined;
       if (address === undefined) continue;
       this.#hold(ownerId, network.id, address);
       return address;
@@ -155,9 +160,8 @@ export class AllocatorState {
   /** A certain address, given to the owner; undefined when it is of no subnet of the network or in use. */
   takeRequested(network: NetworkState, ownerId: string, text: string): string | undefined {
     const pool = network.pools.find((candidate) => candidate.covers(text));
-    if (pool === undefined || !pool.reserve(text)) return undefined;
-    const slash = text.indexOf('/');
-    const address = `${slash < 0 ? text : text.slice(0, slash)}/${pool.subnet.prefix}`;
+    const address = pool?.canonical(text);
+    if (pool === undefined || address === undefined || !pool.reserve(address)) return undefined;
     this.#hold(ownerId, network.id, address);
     return address;
   }

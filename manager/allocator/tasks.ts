@@ -7,9 +7,10 @@ import {
   type TaskStatus,
 } from '../../proto/index.ts';
 import type { ReadView } from '../store/types.ts';
+import { bitsOf } from './address.ts';
 import type { Outcome } from './networks.ts';
 import { attachedNetworks, attachmentConfigs, exhausted, publishesIngress, type Attached } from './services.ts';
-import { awaitsAllocation, isAddressed, networkName, type AllocatorState } from './state.ts';
+import { awaitsAllocation, familiesOf, isAddressed, networkName, type AllocatorState } from './state.ts';
 
 const PENDING_MESSAGE = 'pending task scheduling';
 
@@ -27,19 +28,32 @@ function statusOf(task: Task): TaskStatus {
   );
 }
 
-/** The address of a task on one network: the one that the user asked for, or the next free one. */
-function takeAddress(state: AllocatorState, task: Task, { network, config }: Attached): string | { err: string } {
+/**
+ * The addresses of a task on one network, one per family with IPv4 first: those that the user asked for, or the next
+ * free ones.
+ */
+function takeAddresses(state: AllocatorState, task: Task, { network, config }: Attached): string[] | { err: string } {
   const held = state.network(network.id);
   if (held === undefined) return { err: `network ${networkName(network)} has no subnet yet` };
-  const asked = config?.addresses[0];
-  if (asked !== undefined && asked !== '') {
-    return (
-      state.takeRequested(held, task.id, asked) ?? {
-        err: `address ${asked} cannot be used on network ${held.name}: it is in use, or of no subnet of the network`,
-      }
-    );
+  const asked = (config?.addresses ?? []).filter((address) => address !== '');
+  const families = familiesOf(held);
+  const stray = asked.find((address, at) => {
+    const isFamily = families.includes(bitsOf(address));
+    return !isFamily || asked.findIndex((other) => bitsOf(other) === bitsOf(address)) !== at;
+  });
+  const refused = (address: string): { err: string } => ({
+    err: `address ${address} cannot be used on network ${held.name}: it is in use, or of no subnet of the network`,
+  });
+  if (stray !== undefined) return refused(stray);
+  const addresses: string[] = [];
+  for (const bits of families) {
+    const own = asked.find((address) => bitsOf(address) === bits);
+    const address =
+      own === undefined ? state.takeAddress(held, task.id, bits) : state.takeRequested(held, task.id, own);
+    if (address === undefined) return own === undefined ? { err: exhausted(held, bits) } : refused(own);
+    addresses.push(address);
   }
-  return state.takeAddress(held, task.id) ?? { err: exhausted(held) };
+  return addresses;
 }
 
 function attach(
@@ -51,9 +65,9 @@ function attach(
   for (const one of attached) {
     const addresses: string[] = [];
     if (isAddressed(one.network)) {
-      const address = takeAddress(state, task, one);
-      if (typeof address !== 'string') return address;
-      addresses.push(address);
+      const taken = takeAddresses(state, task, one);
+      if ('err' in taken) return taken;
+      addresses.push(...taken);
     }
     attachments.push({
       network: one.network,

@@ -25,6 +25,7 @@ import {
   NodeStatus_State,
   type Partially,
 } from '../../proto/index.ts';
+import { checkAddressPools, DEFAULT_ADDRESS_POOL, DEFAULT_SUBNET_PREFIX } from '../allocator/index.ts';
 import { checkHeartbeats } from '../heartbeat-settings.ts';
 import { unlockKeyEntry } from '../keys/unlock-key.ts';
 import { DEFAULT_TICKS } from '../../raft/index.ts';
@@ -36,8 +37,6 @@ import { checkedNodeLabels } from './node-labels.ts';
 export const CLUSTER_NAME = 'default';
 /** VXLAN's port unless `swarm init` says otherwise. */
 export const DEFAULT_DATA_PATH_PORT = 4789;
-const DEFAULT_ADDRESS_POOLS = ['10.0.0.0/8'];
-const DEFAULT_SUBNET_SIZE = 24;
 const NS_PER_SECOND = 1e9;
 /** Keys that a stock agent's network needs of each kind (swarmkit.md §1.13). */
 const KEYS_PER_SUBSYSTEM = 3;
@@ -60,6 +59,8 @@ export interface ClusterInit {
   nodeLabels?: Readonly<Record<string, string>> | undefined;
   /** Set for autolock, as is the spec: the key that locks managers' data. */
   unlockKey?: Uint8Array | undefined;
+  /** Address of the first node, which its networks keep off. */
+  nodeAddr?: string | undefined;
 }
 
 /**
@@ -173,6 +174,7 @@ function clusterObject(identity: NodeIdentity, init: ClusterInit, random: Random
   const { keys, clock } = networkKeys(random);
   const { rootCa } = init;
   const pools = init.defaultAddressPools ?? [];
+  checkAddressPools({ pools, subnetPrefix: init.subnetSize ?? 0 });
   return Cluster.create({
     id: identity.clusterId,
     spec: completeClusterSpec(init.spec),
@@ -185,8 +187,8 @@ function clusterObject(identity: NodeIdentity, init: ClusterInit, random: Random
     network_bootstrap_keys: keys,
     encryption_key_lamport_clock: clock,
     unlock_keys: init.unlockKey === undefined ? [] : [unlockKeyEntry(init.unlockKey)],
-    defaultAddressPool: pools.length > 0 ? pools : DEFAULT_ADDRESS_POOLS,
-    subnetSize: init.subnetSize || DEFAULT_SUBNET_SIZE,
+    defaultAddressPool: pools.length > 0 ? pools : [DEFAULT_ADDRESS_POOL],
+    subnetSize: init.subnetSize || DEFAULT_SUBNET_PREFIX,
     VXLANUDPPort: init.dataPathPort || DEFAULT_DATA_PATH_PORT,
   });
 }
@@ -198,6 +200,7 @@ function ingressNetwork(random: Random): Network {
       annotations: { name: 'ingress' },
       driver_config: { name: 'overlay' },
       ipam: { driver: { name: 'default' } },
+      ipv6_enabled: true,
       ingress: true,
     },
   });
@@ -226,7 +229,7 @@ function firstNode(identity: NodeIdentity, init: ClusterInit): Node {
       membership: NodeSpec_Membership.ACCEPTED,
       availability: init.availability ?? NodeSpec_Availability.ACTIVE,
     },
-    status: { state: NodeStatus_State.UNKNOWN },
+    status: { state: NodeStatus_State.UNKNOWN, addr: init.nodeAddr ?? '' },
     role: NodeRole.MANAGER,
     certificate: {
       role: NodeRole.MANAGER,

@@ -5,11 +5,13 @@ import {
   durationToMs,
   durationToNs,
   timestampToMs,
+  type AddressPools,
   type ClusterSpec,
   type Duration,
   type KeyRotation,
 } from '../../proto/index.ts';
 import { CLUSTER_STRATEGY_LABEL, parseStrategy } from '../../scheduler/index.ts';
+import { checkAddressPools } from '../allocator/index.ts';
 import { beginRootRotation } from '../ca/index.ts';
 import { checkHeartbeats } from '../heartbeat-settings.ts';
 import { UNLOCK_KEY_BYTES, unlockKeyEntry } from '../keys/unlock-key.ts';
@@ -163,6 +165,16 @@ function dropExpired(cluster: Cluster, nowMs: number): void {
   }
 }
 
+/** New pools are for networks to come; those that there are keep their subnets. */
+function setAddressPools(cluster: Cluster, wanted: AddressPools | null): void {
+  if (wanted === null) return;
+  const pools = wanted.pools.length > 0 ? wanted.pools : cluster.defaultAddressPool;
+  const subnetPrefix = wanted.subnet_size || cluster.subnetSize;
+  checkAddressPools({ pools, subnetPrefix });
+  cluster.defaultAddressPool = [...pools];
+  cluster.subnetSize = subnetPrefix;
+}
+
 /** The cluster's own settings, join tokens and unlock key. */
 export function clusterMethods(
   options: ControlOptions,
@@ -185,7 +197,7 @@ export function clusterMethods(
       return { clusters: found.map(redacted) };
     },
 
-    UpdateCluster: async ({ cluster_id, cluster_version, spec, rotation }) => {
+    UpdateCluster: async ({ cluster_id, cluster_version, spec, rotation, address_pools }) => {
       if (spec === null) throw invalidArgument('a cluster spec must be provided');
       const id = await store.update((tx) => {
         const stored = resolve(tx, 'cluster', cluster_id);
@@ -197,6 +209,7 @@ export function clusterMethods(
         rotateRoot(cluster, stored, options);
         rotate(cluster, rotation, options);
         rotateUnlockKey(cluster, wasOn, rotation?.manager_unlock_key === true, options);
+        setAddressPools(cluster, address_pools);
         dropExpired(cluster, options.clock.now());
         tx.update('cluster', cluster);
         return stored.id;

@@ -8,6 +8,14 @@ import {
   type NetworkSpec,
   type Service,
 } from '../../proto/index.ts';
+import {
+  AddressPool,
+  bitsOf,
+  nodeInside,
+  overlaps,
+  parseSubnet as parseCidr,
+  type Subnet,
+} from '../allocator/index.ts';
 import type { ReadView, Transaction } from '../store/types.ts';
 import { contains, parseSubnet } from './addresses.ts';
 import { hasLabels, passesCommon } from './filters.ts';
@@ -21,6 +29,7 @@ const INTERNAL_LABEL = 'com.docker.swarm.internal';
 const PREDEFINED_NAMES: ReadonlySet<string> = new Set(['bridge', 'host', 'none', 'default']);
 const OVERLAY = 'overlay';
 
+/** @throws ShoalError InvalidArgument in Docker's words */
 function validateIpamConfig(config: IPAMConfig): void {
   if (config.subnet === '') throw invalidArgument('ipam configuration: subnet required');
   const subnet = parseSubnet(config.subnet);
@@ -38,6 +47,13 @@ function validateIpamConfig(config: IPAMConfig): void {
     if (!contains(subnet, address)) {
       throw invalidArgument(`ipam configuration: subnet ${config.subnet} does not contain ${what} ${address}`);
     }
+  }
+  const { usable } = new AddressPool(config);
+  if (usable < 1) {
+    throw invalidArgument(
+      `ipam configuration: subnet ${config.subnet} has no address to give: its range, gateway and auxiliary ` +
+        'addresses leave none; use a larger range',
+    );
   }
 }
 
@@ -118,9 +134,32 @@ function checkRemovable(tx: Transaction, network: Network): void {
   checkUnused(tx, network);
 }
 
+/**
+ * Subnets of other networks are the allocator's concern, as in Swarm: the network waits until its own come free.
+ * @throws ShoalError when the given subnets are in the way of each other or of a node.
+ */
+function checkSubnets(tx: ReadView, spec: NetworkSpec): void {
+  const own: Subnet[] = [];
+  for (const config of spec.ipam?.configs ?? []) {
+    const subnet = parseCidr(config.subnet);
+    if (own.some((other) => overlaps(other, subnet))) {
+      throw invalidArgument(`ipam configuration: subnet ${config.subnet} overlaps with another one of the network`);
+    }
+    own.push(subnet);
+    const host = nodeInside(tx, subnet);
+    if (host !== undefined) {
+      throw invalidArgument(
+        `subnet ${config.subnet} holds the address ${host.address} of node ` +
+          `${host.node.description?.hostname ?? host.node.id}: tasks could not reach that host; use another subnet`,
+      );
+    }
+  }
+}
+
 function checkNew(tx: ReadView, spec: NetworkSpec): void {
   const name = spec.annotations?.name ?? '';
   if (tx.byName('network', name) !== undefined) throw alreadyExists(`network with name ${name} already exists`);
+  checkSubnets(tx, spec);
   const ingress = spec.ingress ? tx.list('network').find((network) => network.spec?.ingress === true) : undefined;
   if (ingress !== undefined) {
     throw alreadyExists(`ingress network (${ingress.spec?.annotations?.name ?? ingress.id}) is already present`);
@@ -155,7 +194,10 @@ export function networkMethods({
       await store.update((tx) => {
         checkNew(tx, spec);
         const driver_config = spec.driver_config ?? { name: OVERLAY, options: {} };
-        tx.create('network', Network.create({ id, spec: { ...spec, driver_config } }));
+        // A subnet of IPv6 says by itself that IPv6 is wanted.
+        const hasIpv6 = (spec.ipam?.configs ?? []).some((config) => bitsOf(config.subnet) === 128);
+        const ipv6_enabled = spec.ipv6_enabled || hasIpv6;
+        tx.create('network', Network.create({ id, spec: { ...spec, driver_config, ipv6_enabled } }));
       });
       return { network: resolve(store.view(), 'network', id) };
     },

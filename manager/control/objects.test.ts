@@ -294,6 +294,7 @@ describe('the cluster', () => {
       cluster_id: 'c',
       cluster_version: stored.meta?.version ?? null,
       spec: ClusterSpec.create({ ...stored.spec, ...fields }),
+      address_pools: null,
       rotation: { worker_join_token: false, manager_join_token: false, manager_unlock_key: false, ...rotation },
     });
     return cluster as Cluster;

@@ -10,7 +10,7 @@ import {
   type UpdateConfig,
 } from '../../proto/index.ts';
 import { parseConstraints } from '../../scheduler/index.ts';
-import { readServiceSettings } from '../settings/index.ts';
+import { readServiceSettings, readWeight } from '../settings/index.ts';
 import { validateContainer } from './container-spec.ts';
 import { validateDnsName } from './names.ts';
 
@@ -64,6 +64,7 @@ function validateTask(task: TaskSpec | null): void {
   }
   if (task.container === undefined) throw invalidArgument('mismatched Runtime and *Spec fields');
   validateContainer(task.container);
+  readWeight(task.container.labels);
 }
 
 function validateEndpoint(endpoint: EndpointSpec | null): void {

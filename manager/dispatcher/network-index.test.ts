@@ -90,6 +90,61 @@ describe('network index', () => {
     expect(second?.version).toBeGreaterThan(first?.version ?? 0);
   });
 
+  it('tells both families, weights, and whether local tasks are preferred', async () => {
+    const container = { image: 'x', labels: { 'shoal.weight': '5' } };
+    const task = placed('t1', 'n1', net, {
+      spec: { container },
+      networks: [{ network: net, addresses: ['10.0.1.7/24', 'fd00::7/64'] }],
+    });
+    const service = aService('service', {
+      spec: { annotations: { name: 'web', labels: { 'shoal.ingress': 'local' } } },
+      endpoint: {
+        virtual_ips: [
+          { network_id: 'net', addr: '10.0.1.2/24' },
+          { network_id: 'net', addr: 'fd00::2/64' },
+        ],
+        ports: [{ target_port: 80, host_ip: '192.0.2.1' }],
+      },
+    });
+    await change((tx) => {
+      tx.create('service', service);
+      tx.create('task', task);
+    });
+    const table = index.table(store.view(), 'net');
+    expect(table?.endpoints).toMatchObject([{ address: '10.0.1.7/24', address6: 'fd00::7/64', weight: 5 }]);
+    expect(table?.services).toMatchObject([
+      { vip: '10.0.1.2', vip6: 'fd00::2', prefer_local: true, ports: [{ host_ip: '192.0.2.1' }] },
+    ]);
+  });
+
+  it('touches no table when a change is of no concern to networks', async () => {
+    const spec = { annotations: { name: 'web' }, task: { networks: [{ target: 'net' }] }, replicated: { replicas: 1 } };
+    await change((tx) => tx.create('service', aService('service', { spec })));
+    const before = index.table(store.view(), 'net');
+    const scaled = await change((tx) => {
+      const stored = tx.get('service', 'service')!;
+      tx.update('service', { ...stored, spec: { ...stored.spec!, replicated: { replicas: 9 } } });
+    });
+    expect(scaled).toEqual(new Set());
+    expect(index.table(store.view(), 'net')).toBe(before);
+  });
+
+  it('has the key of a peer, and keeps what did not change as the same objects', async () => {
+    await change((tx) => {
+      tx.create('task', placed('t1', 'n1', net));
+      tx.create('task', placed('t2', 'n2', net));
+    });
+    const before = index.table(store.view(), 'net')!;
+    const wireguard_key = Buffer.alloc(32, 7);
+    const description = { data_path_addr: '10.9.0.2', wireguard_key };
+    await change((tx) => tx.update('node', { ...aNode('n2', { description }), meta: tx.get('node', 'n2')!.meta }));
+    const after = index.table(store.view(), 'net')!;
+    expect(after.peers[1]).toEqual({ node_id: 'n2', vtep: '10.9.0.2', wireguard_key });
+    expect(after.endpoints[0]).toBe(before.endpoints[0]);
+    expect(after.endpoints[1]?.vtep).toBe('10.9.0.2');
+    expect(before.endpoints[1]?.vtep).toBe('10.1.0.2');
+  });
+
   it('serves only tasks that run and are to run', async () => {
     const states: [TaskState, TaskState, boolean][] = [
       [TaskState.STARTING, TaskState.RUNNING, false],

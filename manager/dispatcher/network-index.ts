@@ -13,14 +13,18 @@ import {
   type Task,
 } from '../../proto/index.ts';
 import type { Change, ReadView } from '../store/types.ts';
+import { prefersLocalTasks, weightOf } from '../settings/index.ts';
 import { hostOf } from './calls.ts';
 
-/** All that is known of one network; `built` is the table as sent, until something changes. */
+/**
+ * All that is known of one network; `built` is the table as sent, until something changes. Endpoints and services are
+ * as they stand in the table, and are replaced, never changed, so that their encodings can be kept.
+ */
 interface Entry {
   endpoints: Map<string, NetworkEndpoint>;
   /** Tasks on the network per node. */
   nodes: Map<string, number>;
-  services: Set<string>;
+  services: Map<string, NetworkService>;
   version: number;
   built: NetworkTable | undefined;
 }
@@ -61,16 +65,19 @@ function hasPlace(task: Task): boolean {
   return task.node_id !== '' && state >= TaskState.ASSIGNED && !isTerminal(state);
 }
 
-function endpointOf(task: Task, attachment: NetworkAttachment): NetworkEndpoint {
-  const address = attachment.addresses.find((one) => !one.includes(':')) ?? attachment.addresses[0] ?? '';
+function endpointOf(task: Task, attachment: NetworkAttachment, vtep: string): NetworkEndpoint {
+  const address = attachment.addresses.find((one) => !one.includes(':')) ?? '';
   const running = task.status?.state === TaskState.RUNNING;
   return NetworkEndpoint.create({
     task_id: task.id,
     task_name: taskName(task),
     service_id: task.service_id,
     node_id: task.node_id,
+    vtep,
     address,
+    address6: attachment.addresses.find((one) => one.includes(':')) ?? '',
     mac: macOf(address),
+    weight: weightOf(task.spec?.container?.labels),
     // A service's aliases name the service, see NetworkService; only a task of its own has aliases of its own.
     aliases: task.service_id === '' ? attachment.aliases : [],
     // Desired COMPLETE is a job's RUNNING.
@@ -79,19 +86,40 @@ function endpointOf(task: Task, attachment: NetworkAttachment): NetworkEndpoint 
 }
 
 /** A task's endpoints by network id. */
-function endpointsOf(task: Task | undefined): Map<string, NetworkEndpoint> {
+function endpointsOf(task: Task | undefined, vtep: string): Map<string, NetworkEndpoint> {
   const found = new Map<string, NetworkEndpoint>();
   if (task === undefined || !hasPlace(task)) return found;
   for (const attachment of task.networks) {
     const network = attachment.network;
     if (network === null || attachment.addresses.length === 0 || !isOverlay(network)) continue;
-    found.set(network.id, endpointOf(task, attachment));
+    found.set(network.id, endpointOf(task, attachment, vtep));
   }
   return found;
 }
 
-function vtepOf(node: Node): string {
-  return node.description?.data_path_addr || hostOf(node.status?.addr ?? '');
+/** What hosts must know of a node; undefined while its tunnel end point is not known. */
+function peerOf(node: Node): NetworkPeer | undefined {
+  const vtep = node.description?.data_path_addr || hostOf(node.status?.addr ?? '');
+  if (vtep === '') return undefined;
+  return NetworkPeer.create({
+    node_id: node.id,
+    vtep,
+    wireguard_key: node.description?.wireguard_key ?? new Uint8Array(0),
+  });
+}
+
+/** What hosts must know of a service on one network. */
+function serviceOn(networkId: string, service: Service, aliases: readonly string[]): NetworkService {
+  const vips = (service.endpoint?.virtual_ips ?? []).filter((vip) => vip.network_id === networkId);
+  return NetworkService.create({
+    service_id: service.id,
+    name: service.spec?.annotations?.name ?? '',
+    aliases,
+    vip: bareAddress(vips.find((vip) => !vip.addr.includes(':'))?.addr ?? ''),
+    vip6: bareAddress(vips.find((vip) => vip.addr.includes(':'))?.addr ?? ''),
+    ports: service.endpoint?.ports ?? [],
+    prefer_local: prefersLocalTasks(service.spec?.annotations?.labels),
+  });
 }
 
 /** Networks that a service names in its spec, by id, with its aliases there. */
@@ -116,7 +144,8 @@ export class NetworkIndex {
   #taskEndpoints = new Map<string, Map<string, NetworkEndpoint>>();
   #nodeNetworks = new Map<string, Map<string, number>>();
   #serviceNetworks = new Map<string, Set<string>>();
-  #vteps = new Map<string, string>();
+  /** Nodes whose tunnel end point is known. */
+  #peers = new Map<string, NetworkPeer>();
   #dirty = new Set<string>();
   #ingress: string | undefined;
 
@@ -127,7 +156,7 @@ export class NetworkIndex {
     this.#taskEndpoints.clear();
     this.#nodeNetworks.clear();
     this.#serviceNetworks.clear();
-    this.#vteps.clear();
+    this.#peers.clear();
     this.#ingress = undefined;
     for (const network of view.list('network')) this.#setNetwork(network, version);
     for (const node of view.list('node')) this.#setNode(node.id, node, version);
@@ -182,7 +211,7 @@ export class NetworkIndex {
   fanOutCost(networkId: string): number {
     const entry = this.#entries.get(networkId);
     if (entry === undefined) return 0;
-    const nodes = networkId === this.#ingress ? this.#vteps.size : entry.nodes.size;
+    const nodes = networkId === this.#ingress ? this.#peers.size : entry.nodes.size;
     return entry.endpoints.size === 0 ? 0 : (entry.endpoints.size + nodes) * nodes;
   }
 
@@ -195,46 +224,24 @@ export class NetworkIndex {
       network_id: networkId,
       version: entry.version,
       network,
-      endpoints: [...entry.endpoints.values()].map((one) => ({ ...one, vtep: this.#vteps.get(one.node_id) ?? '' })),
-      services: this.#services(view, networkId, entry),
-      peers: this.#peers(networkId, entry),
+      endpoints: [...entry.endpoints.values()],
+      services: [...entry.services.values()],
+      peers: this.#peersOn(networkId, entry),
     };
     return entry.built;
   }
 
-  #services(view: ReadView, networkId: string, entry: Entry): NetworkService[] {
-    const found: NetworkService[] = [];
-    for (const serviceId of entry.services) {
-      const service = view.get('service', serviceId);
-      if (service === undefined) continue;
-      const vip = service.endpoint?.virtual_ips.find((one) => one.network_id === networkId);
-      const aliases = namedNetworks(view, service).get(networkId) ?? [];
-      found.push(
-        NetworkService.create({
-          service_id: serviceId,
-          name: service.spec?.annotations?.name ?? '',
-          aliases,
-          vip: bareAddress(vip?.addr ?? ''),
-          ports: service.endpoint?.ports ?? [],
-        }),
-      );
-    }
-    return found;
-  }
-
-  #peers(networkId: string, entry: Entry): NetworkPeer[] {
+  #peersOn(networkId: string, entry: Entry): NetworkPeer[] {
     // With nobody to reach on it, the ingress network needs no tunnels; else each node that joins would be told to all.
     if (entry.endpoints.size === 0) return [];
-    const ids = networkId === this.#ingress ? this.#vteps.keys() : entry.nodes.keys();
-    const peers: NetworkPeer[] = [];
-    for (const nodeId of ids) peers.push(NetworkPeer.create({ node_id: nodeId, vtep: this.#vteps.get(nodeId) ?? '' }));
-    return peers;
+    const ids = networkId === this.#ingress ? this.#peers.keys() : entry.nodes.keys();
+    return [...ids].map((nodeId) => this.#peers.get(nodeId) ?? NetworkPeer.create({ node_id: nodeId }));
   }
 
   #entry(networkId: string): Entry {
     let entry = this.#entries.get(networkId);
     if (entry === undefined) {
-      entry = { endpoints: new Map(), nodes: new Map(), services: new Set(), version: 0, built: undefined };
+      entry = { endpoints: new Map(), nodes: new Map(), services: new Map(), version: 0, built: undefined };
       this.#entries.set(networkId, entry);
     }
     return entry;
@@ -262,7 +269,7 @@ export class NetworkIndex {
 
   #setTask(taskId: string, task: Task | undefined, version: number): void {
     const before = this.#taskEndpoints.get(taskId);
-    const after = endpointsOf(task);
+    const after = endpointsOf(task, this.#peers.get(task?.node_id ?? '')?.vtep ?? '');
     if (before === undefined && after.size === 0) return;
     for (const [networkId, old] of before ?? []) {
       if (!after.has(networkId)) this.#dropEndpoint(networkId, old, version);
@@ -298,29 +305,46 @@ export class NetworkIndex {
   }
 
   #setNode(nodeId: string, node: Node | undefined, version: number): void {
-    const vtep = node === undefined ? undefined : vtepOf(node);
-    if (vtep === this.#vteps.get(nodeId)) return;
-    if (vtep === undefined || vtep === '') this.#vteps.delete(nodeId);
-    else this.#vteps.set(nodeId, vtep);
+    const peer = node === undefined ? undefined : peerOf(node);
+    const before = this.#peers.get(nodeId);
+    if (NetworkPeer.equal(peer, before)) return;
+    if (peer === undefined) this.#peers.delete(nodeId);
+    else this.#peers.set(nodeId, peer);
+    const vtep = peer?.vtep ?? '';
     for (const networkId of this.networksOf(nodeId)) {
-      if (this.#entry(networkId).endpoints.size > 0) this.#touch(networkId, version);
+      const { endpoints } = this.#entry(networkId);
+      if (endpoints.size === 0) continue;
+      for (const [taskId, endpoint] of vtep === (before?.vtep ?? '') ? [] : endpoints) {
+        if (endpoint.node_id !== nodeId) continue;
+        const moved = { ...endpoint, vtep };
+        endpoints.set(taskId, moved);
+        this.#taskEndpoints.get(taskId)?.set(networkId, moved);
+      }
+      this.#touch(networkId, version);
     }
   }
 
   #setService(view: ReadView, serviceId: string, service: Service | undefined, version: number): void {
-    const after = new Set(service === undefined ? [] : namedNetworks(view, service).keys());
-    for (const vip of service?.endpoint?.virtual_ips ?? []) after.add(vip.network_id);
+    const after = new Map(service === undefined ? [] : namedNetworks(view, service));
+    for (const vip of service?.endpoint?.virtual_ips ?? []) {
+      if (!after.has(vip.network_id)) after.set(vip.network_id, []);
+    }
     for (const networkId of this.#serviceNetworks.get(serviceId) ?? []) {
       if (after.has(networkId) || !this.#entries.has(networkId)) continue;
       this.#entry(networkId).services.delete(serviceId);
       this.#touch(networkId, version);
     }
-    for (const networkId of after) {
-      this.#entry(networkId).services.add(serviceId);
+    for (const [networkId, aliases] of after) {
+      if (service === undefined) continue;
+      const { services } = this.#entry(networkId);
+      const told = serviceOn(networkId, service, aliases);
+      // Most changes of a service, such as its scale or image, are of no concern to networks.
+      if (NetworkService.equal(services.get(serviceId), told)) continue;
+      services.set(serviceId, told);
       this.#touch(networkId, version);
     }
     if (after.size === 0) this.#serviceNetworks.delete(serviceId);
-    else this.#serviceNetworks.set(serviceId, after);
+    else this.#serviceNetworks.set(serviceId, new Set(after.keys()));
   }
 }
 

@@ -97,7 +97,10 @@ describe('the constraint enforcer', () => {
       ...spec,
       task: { ...spec.task!, placement: { ...spec.task!.placement!, constraints: [`node.labels.zone == ${zone}`] } },
     });
-  const rejected = (): Task[] => cluster.tasks('web').filter((task) => task.status?.state === TaskState.REJECTED);
+  const rejected = (): Task[] =>
+    cluster
+      .tasks('web')
+      .filter((task) => task.desired_state === TaskState.SHUTDOWN && task.stopped_for?.code === 'node-mismatch');
 
   it('looks at active nodes only, with the constraints of the service as it is now', async () => {
     await cluster.store.seed({ node: [labelled('n1', ACTIVE, { zone: 'a' }), labelled('n2', DRAIN)] });

@@ -1,19 +1,11 @@
-import {
-  NodeSpec_Availability,
-  TaskState,
-  timestampFromMs,
-  type GenericResource,
-  type Node,
-  type Task,
-} from '../../proto/index.ts';
+import { NodeSpec_Availability, TaskState, type GenericResource, type Node, type Task } from '../../proto/index.ts';
 import type { Change, LeaderDuty, ReadView } from '../store/types.ts';
 import { openCanary, slotCount } from '../settings/index.ts';
 import { satisfiesConstraints } from './constraints.ts';
 import { createReconcileDuty, type Decision, type OrchestratorDeps, type Reconciler } from './driver.ts';
 import { reason } from './reasons.ts';
-import { createdAtMs, observed } from './service-view.ts';
+import { calledOff, createdAtMs, observed } from './service-view.ts';
 
-const MESSAGE = 'task rejected by constraint enforcer';
 const CONSTRAINT_ERROR = 'assigned node no longer meets constraints';
 const RESOURCE_ERROR = 'assigned node no longer has the resources that the task reserves';
 
@@ -68,17 +60,6 @@ function take(free: Free, task: Task): boolean {
   return true;
 }
 
-function rejected(task: Task, err: string, nowMs: number): Task {
-  const why = task.stopped_for ?? reason('node-mismatch', err);
-  const timestamp = timestampFromMs(nowMs);
-  const former = task.status ?? { container: undefined, port_status: null, applied_by: '', applied_at: null };
-  return {
-    ...task,
-    status: { ...former, state: TaskState.REJECTED, timestamp, message: MESSAGE, err },
-    stopped_for: why,
-  };
-}
-
 /** Those of the service as it is now; those of the task's own version while a canary of the next one waits. */
 function constraintsOf(task: Task, view: ReadView): readonly string[] {
   const service = view.get('service', task.service_id);
@@ -88,11 +69,14 @@ function constraintsOf(task: Task, view: ReadView): readonly string[] {
   return spec?.placement?.constraints ?? [];
 }
 
+const misplaced = (task: Task, why: string): Task => calledOff(task, TaskState.SHUTDOWN, reason('node-mismatch', why));
+
 /**
- * Rejects tasks that their node may not or cannot hold any more, so that they are replaced elsewhere (swarmkit.md
- * §3.8). When a node has shrunk, the oldest tasks stay.
+ * Calls tasks off that their node may not or cannot hold any more, so that they are replaced elsewhere (swarmkit.md
+ * §3.8). When a node has shrunk, the oldest tasks stay. Swarm's manager writes the status REJECTED in place of the
+ * agent, whose container runs on meanwhile: a successor would start beside it.
  */
-export function decideNode(nodeId: string, view: ReadView, nowMs: number): Decision {
+export function decideNode(nodeId: string, view: ReadView): Decision {
   const node = view.get('node', nodeId);
   if (node === undefined || (node.spec?.availability ?? 0) !== NodeSpec_Availability.ACTIVE) return { steps: [] };
   const steps: Decision['steps'] = [];
@@ -104,9 +88,9 @@ export function decideNode(nodeId: string, view: ReadView, nowMs: number): Decis
     .sort((a, b) => createdAtMs(a) - createdAtMs(b) || (a.id < b.id ? -1 : 1));
   for (const task of tasks) {
     if (!satisfiesConstraints(constraintsOf(task, view), node)) {
-      steps.push([{ op: 'update', task: rejected(task, CONSTRAINT_ERROR, nowMs) }]);
+      steps.push([{ op: 'update', task: misplaced(task, CONSTRAINT_ERROR) }]);
     } else if (free !== undefined && !take(free, task)) {
-      steps.push([{ op: 'update', task: rejected(task, RESOURCE_ERROR, nowMs) }]);
+      steps.push([{ op: 'update', task: misplaced(task, RESOURCE_ERROR) }]);
     }
   }
   return { steps };
@@ -123,8 +107,8 @@ class EnforcerReconciler implements Reconciler {
     return view.list('node').map((node) => node.id);
   }
 
-  decide(nodeId: string, view: ReadView, nowMs: number): Decision {
-    return decideNode(nodeId, view, nowMs);
+  decide(nodeId: string, view: ReadView): Decision {
+    return decideNode(nodeId, view);
   }
 }
 

@@ -4,6 +4,7 @@ import {
   NodeStatus_State,
   TaskState,
   UpdateConfig_FailureAction,
+  type Node,
   type Service,
 } from '../../proto/index.ts';
 import { aNode, aService } from '../store/testing.ts';
@@ -59,6 +60,32 @@ describe('a node that comes back while its old task still runs', () => {
     cluster.behaviour = obedient;
     await cluster.run(500);
     expect(cluster.running('web').map((task) => task.node_id)).toContain('n1');
+  });
+});
+
+describe('a node that no longer meets the constraints', () => {
+  it('has its task replaced elsewhere, but only when its container has stopped', async () => {
+    const on = (zone: string): Node =>
+      aNode('n1', { spec: { annotations: { labels: { zone } }, availability: NodeSpec_Availability.ACTIVE } });
+    await cluster.store.seed({ node: [on('a')] });
+    const web = service({ replicated: { replicas: 1 } });
+    const placement = { constraints: ['node.labels.zone == a'], preferences: [], platforms: [], max_replicas: 0 };
+    const task = { ...web.spec!.task!, placement };
+    await cluster.store.update((tx) => tx.create('service', { ...web, spec: { ...web.spec!, task } }));
+    await cluster.run(300);
+    const old = cluster.running('web')[0];
+    cluster.behaviour = (one) => (one.id === old?.id ? undefined : obedient(one));
+    await cluster.store.seed({ node: [on('b')] });
+    await cluster.run(3000);
+    const inContainers = cluster.tasks('web').filter((one) => one.status?.state === TaskState.RUNNING);
+    expect(inContainers.map((one) => one.id)).toEqual([old?.id]);
+    expect(cluster.tasks('web').find((one) => one.id === old?.id)).toMatchObject({
+      desired_state: TaskState.SHUTDOWN,
+      stopped_for: { code: 'node-mismatch' },
+    });
+    cluster.behaviour = obedient;
+    await cluster.run(500);
+    expect(cluster.running('web').filter((one) => one.id !== old?.id)).toHaveLength(1);
   });
 });
 

@@ -107,8 +107,8 @@ describe.each([
       tx.update('service', { ...service, spec: { ...service.spec!, task: task as never } });
     });
     await cluster.run(100);
-    const rejected = cluster.tasks('web').filter((task) => task.status?.state === TaskState.REJECTED);
-    expect(rejected.map((task) => task.stopped_for?.code)).toContain('node-mismatch');
+    const calledOff = cluster.tasks('web').filter((task) => task.desired_state === TaskState.SHUTDOWN);
+    expect(calledOff.map((task) => task.stopped_for?.code)).toContain('node-mismatch');
     await cluster.run(2_000);
     expect(state()).toBe(UpdateStatus_UpdateState.UPDATING);
   });

@@ -3,12 +3,17 @@ export { openCanary, promoted, slotCount, waitingSinceMs, withMessage, type Cana
 export {
   drainMsOf,
   movesStopFirst,
+  prefersLocalTasks,
+  publishAddressesOf,
   readServiceSettings,
+  readWeight,
   SETTINGS_PREFIX,
   type AutoscaleSettings,
   type CronSettings,
   type Dependency,
   type DependencyCondition,
+  type PublishAddress,
   type ServiceSettings,
   wantsRebalance,
+  weightOf,
 } from './service-settings.ts';

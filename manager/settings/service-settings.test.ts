@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { readServiceSettings } from './service-settings.ts';
+import { readServiceSettings, readWeight } from './service-settings.ts';
 
 describe('settings as labels', () => {
   test('nothing given means the defaults', () => {
@@ -13,7 +13,32 @@ describe('settings as labels', () => {
       autoscale: undefined,
       cron: undefined,
       dependsOn: [],
+      prefersLocal: false,
+      publishAddresses: [],
     });
+  });
+
+  test('of published ports and of the share of connections', () => {
+    const labels = { 'shoal.ingress': 'local', 'shoal.publish.ip': '8080=192.0.2.1, 53/udp=[2001:db8::1],::1' };
+    expect(readServiceSettings(labels)).toMatchObject({
+      prefersLocal: true,
+      publishAddresses: [
+        { port: 8080, protocol: 'tcp', address: '192.0.2.1' },
+        { port: 53, protocol: 'udp', address: '2001:db8::1' },
+        { port: undefined, protocol: 'tcp', address: '::1' },
+      ],
+    });
+    const bad: [Record<string, string>, string][] = [
+      [{ 'shoal.ingress': 'near' }, "label shoal.ingress: 'near' is not one of all, local"],
+      [{ 'shoal.publish.ip': 'eth0' }, "label shoal.publish.ip: 'eth0' is not an IP address"],
+      [{ 'shoal.publish.ip': '70000=::1' }, "'70000=::1' is not an IP address"],
+      [{ 'shoal.publish.ip': '::1,::2' }, "'::2': there is an address for this port already"],
+    ];
+    for (const [given, words] of bad) expect(() => readServiceSettings(given)).toThrow(words);
+    expect(readWeight({ 'shoal.weight': '7' })).toBe(7);
+    expect(readWeight(undefined)).toBe(0);
+    for (const weight of ['0', '101', 'x'])
+      expect(() => readWeight({ 'shoal.weight': weight })).toThrow('shoal.weight');
   });
 
   test('everything that can be said', () => {

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { invalidArgument, parseDuration } from '../../base/index.ts';
 import {
   AFFINITY_LABEL,
@@ -71,11 +72,29 @@ export interface ServiceSettings {
   autoscale: AutoscaleSettings | undefined;
   cron: CronSettings | undefined;
   dependsOn: readonly Dependency[];
+  /** Whether an entry host sends connections to its own tasks as long as it has one. */
+  prefersLocal: boolean;
+  /** Host addresses that published ports are bound to. */
+  publishAddresses: readonly PublishAddress[];
+}
+
+/** A host address for one published port, or for all of a service's. */
+export interface PublishAddress {
+  /** Published port; undefined: every port that has no entry of its own. */
+  port: number | undefined;
+  protocol: 'tcp' | 'udp' | 'sctp';
+  address: string;
 }
 
 type Labels = Readonly<Record<string, string>>;
 
 const MOVE_ORDER_LABEL = 'shoal.move.order';
+const INGRESS_LABEL = 'shoal.ingress';
+const PUBLISH_IP_LABEL = 'shoal.publish.ip';
+const PUBLISH_ENTRIES_MAX = 256;
+/** Label of containers: the share of new connections that a task gets, beside the others of its service. */
+const WEIGHT_LABEL = 'shoal.weight';
+const WEIGHT_MAX = 100;
 
 function refuse(label: string, value: string, what: string): never {
   throw invalidArgument(`label ${label}: '${value}' is not ${what}`);
@@ -187,6 +206,30 @@ function readDependencies(labels: Labels): Dependency[] {
   });
 }
 
+/** `192.0.2.1` for all ports, `8080=192.0.2.1` or `53/udp=2001:db8::1` for one; several with commas. */
+function readPublishAddresses(labels: Labels): PublishAddress[] {
+  const text = labels[PUBLISH_IP_LABEL];
+  if (text === undefined) return [];
+  const found: PublishAddress[] = [];
+  const form = /^(?:(\d{1,5})(?:\/(tcp|udp|sctp))?=)?(?:\[([^\]]*)\]|(.*))$/;
+  for (const part of text.split(',').map((one) => one.trim())) {
+    const [, number, protocol = 'tcp', bracketed, plain] = form.exec(part) ?? [];
+    const address = bracketed ?? plain ?? '';
+    const port = number === undefined ? undefined : Number(number);
+    if (isIP(address) === 0 || port === 0 || (port ?? 1) > 65_535) {
+      refuse(PUBLISH_IP_LABEL, part, 'an IP address, or PORT[/PROTOCOL]=ADDRESS with a published port');
+    }
+    if (found.some((other) => other.port === port && other.protocol === protocol)) {
+      throw invalidArgument(`label ${PUBLISH_IP_LABEL}: '${part}': there is an address for this port already`);
+    }
+    found.push({ port, protocol: protocol as PublishAddress['protocol'], address });
+  }
+  if (found.length > PUBLISH_ENTRIES_MAX) {
+    throw invalidArgument(`label ${PUBLISH_IP_LABEL}: at most ${PUBLISH_ENTRIES_MAX} ports`);
+  }
+  return found;
+}
+
 const KNOWN: ReadonlySet<string> = new Set([
   AFFINITY_LABEL,
   ANTI_AFFINITY_LABEL,
@@ -210,6 +253,8 @@ const KNOWN: ReadonlySet<string> = new Set([
   'shoal.cron.concurrency',
   'shoal.cron.history',
   'shoal.depends-on',
+  INGRESS_LABEL,
+  PUBLISH_IP_LABEL,
 ]);
 
 /**
@@ -243,6 +288,8 @@ export function readServiceSettings(labels: Labels | undefined): ServiceSettings
     autoscale: readAutoscale(given),
     cron: readCron(given),
     dependsOn: readDependencies(given),
+    prefersLocal: readWord(given, INGRESS_LABEL, ['all', 'local'], 'all') === 'local',
+    publishAddresses: readPublishAddresses(given),
   };
 }
 
@@ -258,6 +305,39 @@ export function drainMsOf(labels: Labels | undefined): number {
 /** `moveStopFirst` alone, for those who ask for it at every look at a service; never throws. */
 export function movesStopFirst(labels: Labels | undefined): boolean {
   return labels?.[MOVE_ORDER_LABEL] === 'stop-first';
+}
+
+/** `prefersLocal` alone, as above. */
+export function prefersLocalTasks(labels: Labels | undefined): boolean {
+  return labels?.[INGRESS_LABEL] === 'local';
+}
+
+/** `publishAddresses` alone; never throws: a label that cannot be read binds nothing. */
+export function publishAddressesOf(labels: Labels | undefined): readonly PublishAddress[] {
+  try {
+    return readPublishAddresses(labels ?? {});
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * The share of new connections that a container's labels ask for, 1 to 100; 0 when they say nothing.
+ * @throws ShoalError InvalidArgument that names the label.
+ */
+export function readWeight(labels: Labels | undefined): number {
+  const weight = readCount(labels ?? {}, WEIGHT_LABEL, WEIGHT_MAX);
+  if (weight === 0) refuse(WEIGHT_LABEL, '0', `a number from 1 to ${WEIGHT_MAX}`);
+  return weight ?? 0;
+}
+
+/** The same, 0 for a label that cannot be read. */
+export function weightOf(labels: Labels | undefined): number {
+  try {
+    return readWeight(labels);
+  } catch {
+    return 0;
+  }
 }
 
 /** `rebalance` alone, as above. */

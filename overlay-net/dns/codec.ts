@@ -1,5 +1,6 @@
-/** Just enough of RFC 1035 (and the size of RFC 6891) for a resolver that owns A and PTR records. */
-import { formatIp, parseIp } from '../ip4.ts';
+/** Just enough of RFC 1035 (and the size of RFC 6891) for a resolver that owns A, AAAA and PTR records. */
+import { formatBytes, ipBytes } from '../ip.ts';
+import { formatIp } from '../ip4.ts';
 
 export const TYPE = { A: 1, PTR: 12, AAAA: 28, OPT: 41, ANY: 255 } as const;
 export const RCODE = { OK: 0, FORMAT: 1, SERVER_FAILURE: 2, NO_NAME: 3, NOT_IMPLEMENTED: 4 } as const;
@@ -27,7 +28,7 @@ export interface Question {
   udpBytes: number;
 }
 
-export type Answer = { type: 'A'; address: string } | { type: 'PTR'; name: string };
+export type Answer = { type: 'A' | 'AAAA'; address: string } | { type: 'PTR'; name: string };
 
 /** Reads a query with one question; undefined when it is none that can be understood. */
 export function decodeQuery(message: Uint8Array): Question | undefined {
@@ -80,8 +81,7 @@ function encodeAnswer(answer: Answer, ttlSeconds: number): Buffer {
   head.writeUInt16BE(TYPE[answer.type], 2);
   head.writeUInt16BE(1, 4);
   head.writeUInt32BE(ttlSeconds, 6);
-  const data = answer.type === 'A' ? Buffer.alloc(4) : encodeName(answer.name);
-  if (answer.type === 'A') data.writeUInt32BE(parseIp(answer.address), 0);
+  const data = answer.type === 'PTR' ? encodeName(answer.name) : ipBytes(answer.address);
   head.writeUInt16BE(data.length, 10);
   return Buffer.concat([head, data]);
 }
@@ -117,8 +117,11 @@ export function encodeResponse(
   return out;
 }
 
-/** The address that a reverse name (4.3.2.1.in-addr.arpa) asks about. */
+/** The address that a reverse name (4.3.2.1.in-addr.arpa, or 32 half bytes under ip6.arpa) asks about. */
 export function reverseAddress(name: string): string | undefined {
+  if (/^(?:[0-9a-f]\.){32}ip6\.arpa$/.test(name)) {
+    return formatBytes(Buffer.from(name.slice(0, 64).replaceAll('.', '').split('').reverse().join(''), 'hex'));
+  }
   const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.in-addr\.arpa$/.exec(name);
   if (match === null) return undefined;
   const [a = 0, b = 0, c = 0, d = 0] = match.slice(1).map(Number);

@@ -3,10 +3,11 @@ import fc from 'fast-check';
 import { createSocket } from 'node:dgram';
 import { expect, test } from 'vitest';
 import { SeededRandom, systemClock, systemRandom } from '../../base/index.ts';
+import { NetworkTable } from '../../proto/index.ts';
 import { decodeQuery, encodeResponse, reverseAddress } from './codec.ts';
 import { createForwarder, parseResolvConf } from './forward.ts';
 import { answerLocally } from './server.ts';
-import { addName, emptyZone, type Zone } from './zone.ts';
+import { addName, emptyZone, overlayZone, type Zone } from './zone.ts';
 
 const query = (name: string, type: 'A' | 'AAAA' | 'PTR', edns = false): Buffer =>
   packet.encode({
@@ -54,6 +55,36 @@ test('answers are those a known codec understands', () => {
   expect(ask(query('web', 'AAAA'))?.answers).toEqual([]);
   expect(ask(query('gone', 'A'))?.answers).toEqual([]);
   expect(ask(query('other', 'A'))).toBeUndefined();
+});
+
+test('a name of both families is answered by the family that is asked for, and found backwards', () => {
+  const table = NetworkTable.create({
+    endpoints: [
+      {
+        task_id: 't',
+        task_name: 'db.1.t',
+        service_id: 's',
+        address: '10.0.2.5/24',
+        address6: 'FD00:2:0::5/64',
+        serving: true,
+      },
+    ],
+    services: [{ service_id: 's', name: 'db', vip: '10.0.2.2', vip6: 'fd00:2::2' }],
+  });
+  const zones = [overlayZone('Net', table)];
+  const told = (name: string, type: 'A' | 'AAAA' | 'PTR'): unknown => {
+    const bytes = query(name, type);
+    const question = decodeQuery(bytes);
+    if (question === undefined) return undefined;
+    const answers = answerLocally(question, zones, new SeededRandom(1)) ?? [];
+    const response = encodeResponse(bytes, question, answers, { rcode: 0, ttlSeconds: 5, limitBytes: 512 });
+    return packet.decode(response).answers?.map((answer) => (answer as { data: unknown }).data);
+  };
+  expect([told('db', 'A'), told('db', 'AAAA')]).toEqual([['10.0.2.2'], ['fd00:2::2']]);
+  expect([told('tasks.db', 'A'), told('tasks.db', 'AAAA')]).toEqual([['10.0.2.5'], ['fd00:2::5']]);
+  expect(told('db.1.t.net', 'AAAA')).toEqual(['fd00:2::5']);
+  const reverse = `5${'.0'.repeat(23)}.2.0.0.0.0.0.d.f.ip6.arpa`;
+  expect(told(reverse, 'PTR')).toEqual(['db.1.t.net']);
 });
 
 test('what does not fit is cut and marked, unless the client announced room', () => {

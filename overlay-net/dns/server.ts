@@ -12,6 +12,7 @@ import {
   type Logger,
   type Random,
 } from '../../base/index.ts';
+import { familyOf } from '../ip.ts';
 import { decodeQuery, encodeResponse, RCODE, reverseAddress, TYPE, type Answer, type Question } from './codec.ts';
 import type { Forwarder } from './forward.ts';
 import { resolveAddress, resolveName, type Zone } from './zone.ts';
@@ -53,8 +54,12 @@ export function answerLocally(question: Question, zones: readonly Zone[], random
   }
   const addresses = resolveName(zones, question.name);
   if (addresses === undefined) return undefined;
-  if (question.type !== TYPE.A && question.type !== TYPE.ANY) return [];
-  return shuffle(addresses, random).map((address) => ({ type: 'A', address }));
+  const answers = shuffle(addresses, random).map((address): Answer => ({ type: recordType(address), address }));
+  return answers.filter(({ type }) => question.type === TYPE[type] || question.type === TYPE.ANY);
+}
+
+function recordType(address: string): 'A' | 'AAAA' {
+  return familyOf(address) === 6 ? 'AAAA' : 'A';
 }
 
 function shuffle(list: readonly string[], random: Random): string[] {

@@ -1,10 +1,10 @@
 import type { NetworkTable } from '../../proto/index.ts';
-import { bareIp } from '../ip4.ts';
+import { canonicalIp } from '../ip.ts';
 
 /** Names of one network. Keys are lower case. */
 export interface Zone {
   network: string;
-  /** Addresses of a name; an empty list is a name that is known and has none now. */
+  /** Addresses of a name, of both families; an empty list is a name that is known and has none now. */
   addresses: Map<string, string[]>;
   names: Map<string, string>;
 }
@@ -27,28 +27,29 @@ export function overlayZone(name: string, table: NetworkTable): Zone {
   const zone = emptyZone(name);
   const serving = new Map<string, string[]>();
   for (const endpoint of table.endpoints) {
-    const ip = bareIp(endpoint.address);
-    if (ip === '') continue;
-    addName(zone, endpoint.task_name, ip);
-    if (endpoint.serving) {
-      for (const alias of endpoint.aliases) addName(zone, alias, ip);
-      const list = serving.get(endpoint.service_id);
-      if (list === undefined) serving.set(endpoint.service_id, [ip]);
-      else list.push(ip);
+    for (const ip of [canonicalIp(endpoint.address), canonicalIp(endpoint.address6)]) {
+      if (ip === '') continue;
+      addName(zone, endpoint.task_name, ip);
+      if (endpoint.serving) {
+        for (const alias of endpoint.aliases) addName(zone, alias, ip);
+        const list = serving.get(endpoint.service_id);
+        if (list === undefined) serving.set(endpoint.service_id, [ip]);
+        else list.push(ip);
+      }
+      if (endpoint.task_name !== '') zone.names.set(ip, `${endpoint.task_name}.${zone.network}`);
     }
-    if (endpoint.task_name !== '') zone.names.set(ip, `${endpoint.task_name}.${zone.network}`);
   }
   for (const service of table.services) {
     const tasks = serving.get(service.service_id) ?? [];
-    const vip = bareIp(service.vip);
+    const virtual = [canonicalIp(service.vip), canonicalIp(service.vip6)].filter((vip) => vip !== '');
     for (const known of [service.name, ...service.aliases]) {
       if (known === '') continue;
       const key = known.toLowerCase();
       // A service's name and aliases mean the service, whatever its tasks call themselves.
-      zone.addresses.set(key, vip === '' ? tasks : [vip]);
+      zone.addresses.set(key, virtual.length === 0 ? tasks : virtual);
       zone.addresses.set(`tasks.${key}`, tasks);
     }
-    if (vip !== '') zone.names.set(vip, `${service.name}.${zone.network}`);
+    for (const vip of virtual) zone.names.set(vip, `${service.name}.${zone.network}`);
   }
   return zone;
 }

@@ -1,11 +1,12 @@
 import { ProgramFailed, runChecked, unreachable, type Spawner } from '../../base/index.ts';
+import { addressBits, familyOf, type Family } from '../ip.ts';
 import { dropNamespace, isNamespace } from './namespace.ts';
 import { nftError } from './nftables.ts';
 import type { Kernel, NamespaceState, Op } from './ops.ts';
 
-/** Which program runs an op, and with which line of its batch (or, for `write`, which file gets which value). */
+/** Which program runs an op (`ip6` is `ip -6`), and with which line of its batch (`write`: which file gets what). */
 export interface Line {
-  program: 'ip' | 'bridge' | 'write';
+  program: 'ip' | 'ip6' | 'bridge' | 'write';
   text: string;
   /** The line may fail because its aim is reached already. */
   lenient: boolean;
@@ -42,12 +43,17 @@ export function toLines(op: Op): Line[] {
       const tunnel = `id ${op.vni} local ${op.local} dstport ${op.port} nolearning${proxy}`;
       return [line(`link add name ${op.name} mtu ${op.mtu}${mac} netns ${op.namespace} type vxlan ${tunnel}`)];
     }
+    case 'macvlan': {
+      const mac = op.mac === undefined ? '' : ` address ${op.mac}`;
+      const born = `name ${op.name} link ${op.parent}${mac} netns ${op.namespace}`;
+      return [line(`link add ${born} type macvlan mode bridge`)];
+    }
     case 'link':
       return linkLines(op);
     case 'link-del':
       return [line(`link del dev ${op.name}`, true)];
     case 'addr':
-      return [line(`addr ${op.del ? 'del' : 'replace'} ${op.address} dev ${op.dev}`, op.del)];
+      return [line(`addr ${op.del ? 'del' : 'replace'} ${op.address} dev ${op.dev}${noDad(op)}`, op.del)];
     case 'route': {
       const via = `${op.via === undefined ? '' : ` via ${op.via}`} dev ${op.dev}${op.onlink ? ' onlink' : ''}`;
       const table = op.table === undefined ? '' : ` table ${op.table}`;
@@ -55,7 +61,8 @@ export function toLines(op: Op): Line[] {
     }
     case 'rule': {
       const rule = `fwmark ${op.mark} lookup ${op.table} priority ${op.priority}`;
-      return [line(`rule ${op.del ? 'del' : 'add'} ${rule}`, true)];
+      const program = op.family === 6 ? 'ip6' : 'ip';
+      return [{ program, text: `rule ${op.del ? 'del' : 'add'} ${rule}`, lenient: true }];
     }
     case 'neigh':
       return [
@@ -71,6 +78,11 @@ export function toLines(op: Op): Line[] {
     default:
       return unreachable(op);
   }
+}
+
+/** No duplicates are looked for: managers give each address once, and a tentative address cannot be used. */
+function noDad(op: Extract<Op, { kind: 'addr' }>): string {
+  return familyOf(op.address) === 6 && op.del !== true ? ' nodad' : '';
 }
 
 function linkLines(op: Extract<Op, { kind: 'link' }>): Line[] {
@@ -121,6 +133,28 @@ export function createExecKernel(spawner: Spawner): Kernel {
       return result.stdout.toString('utf8');
     },
     state: (namespace) => readByPrograms(spawner, namespace),
+    async forgetFlows(namespace, targets) {
+      let count = 0;
+      for (const target of targets) {
+        const family = target.includes(':') ? 'ipv6' : 'ipv4';
+        const args = ['-D', '-f', family, '-p', 'udp', '--dst-nat', '--reply-src', target];
+        const result = await spawner.run(within(namespace, 'conntrack', args));
+        // With none to delete, the program fails.
+        count += Number(/(\d+) flow entries have been deleted/.exec(result.stderr.toString('utf8'))?.[1] ?? 0);
+      }
+      return count;
+    },
+    async flowTargets(namespace) {
+      const found = new Set<string>();
+      for (const family of ['ipv4', 'ipv6']) {
+        const args = ['-L', '-f', family, '-p', 'udp', '--dst-nat'];
+        const result = await spawner.run(within(namespace, 'conntrack', args));
+        for (const [, source] of result.stdout.toString('utf8').matchAll(/src=\S+ .*? src=(\S+) /g)) {
+          if (source !== undefined) found.add(source);
+        }
+      }
+      return found;
+    },
   };
 }
 
@@ -141,7 +175,11 @@ async function runLines(spawner: Spawner, namespace: string | null, lines: reado
     return;
   }
   const args = [...(kind.lenient ? ['-force'] : []), '-batch', '-'];
-  const request = { ...within(namespace, kind.program, args), stdin: lines.map((line) => `${line.text}\n`).join('') };
+  const [file, options] = kind.program === 'ip6' ? ['ip', ['-6']] : [kind.program, []];
+  const request = {
+    ...within(namespace, file, [...options, ...args]),
+    stdin: lines.map((line) => `${line.text}\n`).join(''),
+  };
   const result = await spawner.run(request);
   if (result.code !== 0 && !kind.lenient) throw new ProgramFailed(request, result);
 }
@@ -156,6 +194,8 @@ interface JsonLink {
   addr_info: { family: string; local: string; prefixlen: number }[];
 }
 
+type Read = <T>(file: string, args: string[]) => Promise<T[]>;
+
 async function readByPrograms(spawner: Spawner, namespace: string | null): Promise<NamespaceState> {
   const read = async <T>(file: string, args: string[]): Promise<T[]> => {
     const text = await runChecked(spawner, within(namespace, file, args));
@@ -164,14 +204,9 @@ async function readByPrograms(spawner: Spawner, namespace: string | null): Promi
   const links = await read<JsonLink>('ip', ['-j', '-N', 'addr', 'show']);
   const indexOf = new Map(links.map((link) => [link.ifname, link.ifindex]));
   const at = (name: string | undefined): number => indexOf.get(name ?? '') ?? 0;
-  type Route = { dst: string; gateway?: string; dev?: string; table?: string };
-  const routes = await read<Route>('ip', ['-j', '-N', '-4', 'route', 'show', 'table', 'all', 'type', 'unicast']);
-  type Neighbour = { dst: string; lladdr: string; dev: string };
-  const neighbours = await read<Neighbour>('ip', ['-j', '-4', 'neigh', 'show', 'nud', 'permanent']);
+  const families = [await readFamily(read, at, 4), await readFamily(read, at, 6)];
   type Forward = { mac: string; ifname: string; dst?: string; flags: string[]; master?: string; state: string };
   const fdb = await read<Forward>('bridge', ['-j', 'fdb', 'show']);
-  type Rule = { priority: number; fwmark?: string; table: string };
-  const rules = await read<Rule>('ip', ['-j', '-N', '-4', 'rule', 'show']);
   return {
     links: links.map(({ ifname, ifindex, mtu, flags, address, master }) => ({
       name: ifname,
@@ -183,23 +218,45 @@ async function readByPrograms(spawner: Spawner, namespace: string | null): Promi
     })),
     addresses: links.flatMap((link) =>
       link.addr_info
-        .filter((info) => info.family === 'inet')
+        .filter((info) => info.family === 'inet' || info.family === 'inet6')
         .map((info) => ({ dev: link.ifindex, address: `${info.local}/${info.prefixlen}` })),
     ),
-    routes: routes.map((route) => ({
-      to: route.dst === 'default' ? '0.0.0.0/0' : route.dst.includes('/') ? route.dst : `${route.dst}/32`,
-      via: route.gateway ?? '',
-      dev: at(route.dev),
-      table: Number(route.table ?? 254),
-    })),
-    neighbours: neighbours.map(({ dst, lladdr, dev }) => ({ dev: at(dev), ip: dst, mac: lladdr })),
+    routes: families.flatMap(({ routes }) => routes),
+    neighbours: families.flatMap(({ neighbours }) => neighbours),
     fdb: fdb
       .filter((entry) => entry.state === 'permanent' || entry.state === 'static')
       .map((entry) => {
         const master = entry.master !== undefined;
         return { dev: at(entry.ifname), mac: entry.mac, to: entry.dst ?? '', self: !master, master };
       }),
+    rules: families.flatMap(({ rules }) => rules),
+  };
+}
+
+/** Routes, neighbours and rules of one family. */
+async function readFamily(
+  read: Read,
+  at: (name: string | undefined) => number,
+  family: Family,
+): Promise<Pick<NamespaceState, 'routes' | 'neighbours' | 'rules'>> {
+  const flag = `-${family}`;
+  type Route = { dst: string; gateway?: string; dev?: string; table?: string };
+  const routes = await read<Route>('ip', ['-j', '-N', flag, 'route', 'show', 'table', 'all', 'type', 'unicast']);
+  type Neighbour = { dst: string; lladdr: string; dev: string };
+  const neighbours = await read<Neighbour>('ip', ['-j', flag, 'neigh', 'show', 'nud', 'permanent']);
+  type Rule = { priority: number; fwmark?: string; table: string };
+  const rules = await read<Rule>('ip', ['-j', '-N', flag, 'rule', 'show']);
+  const any = family === 6 ? '::/0' : '0.0.0.0/0';
+  return {
+    routes: routes.map((route) => ({
+      to: route.dst === 'default' ? any : route.dst.includes('/') ? route.dst : `${route.dst}/${addressBits(family)}`,
+      via: route.gateway ?? '',
+      dev: at(route.dev),
+      table: Number(route.table ?? 254),
+    })),
+    neighbours: neighbours.map(({ dst, lladdr, dev }) => ({ dev: at(dev), ip: dst, mac: lladdr })),
     rules: rules.map((rule) => ({
+      ...(family === 6 ? { family } : {}),
       mark: Number(rule.fwmark ?? 0),
       table: Number(rule.table),
       priority: rule.priority,

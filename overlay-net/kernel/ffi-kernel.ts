@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { setImmediate as yieldLoop } from 'node:timers/promises';
 import { inNetworkNamespace, ShoalError } from '../../base/index.ts';
+import { flowTargets, forgetFlows } from './conntrack.ts';
 import { dropNamespace, makeNamespace } from './namespace.ts';
 import { RouteSocket } from './netlink.ts';
 import { loadNftables, NftQueue } from './nftables.ts';
@@ -20,6 +21,8 @@ export function createFfiKernel(): Kernel {
     apply: async (namespace, ops) => applyOps(namespace, ops),
     nft: (namespace, text, urgent) => queue.run(namespace, text, urgent ?? false),
     state: readPaced,
+    forgetFlows,
+    flowTargets,
   };
 }
 

@@ -58,7 +58,7 @@ interface Pending {
 
 const receiveBuffer = Buffer.alloc(RECEIVE_BYTES);
 
-/** One rtnetlink socket of one namespace. All calls are synchronous: the kernel answers inside send(2). */
+/** One netlink socket (rtnetlink, if no other protocol is asked for) of one namespace. All calls are synchronous: the kernel answers inside send(2). */
 export class RouteSocket {
   readonly #fd: number;
   readonly #builder = new MessageBuilder();
@@ -67,8 +67,8 @@ export class RouteSocket {
   readonly #indexes = new Map<string, number>();
 
   /** @param namespace path, or null for the caller's own. */
-  constructor(namespace: string | null) {
-    const open = (): number => sockets.open(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+  constructor(namespace: string | null, protocol = NETLINK_ROUTE) {
+    const open = (): number => sockets.open(AF_NETLINK, SOCK_RAW, protocol);
     this.#fd = namespace === null ? open() : inNetworkNamespace(namespace, open);
     const on = Uint8Array.of(1, 0, 0, 0);
     sockets.setOption(this.#fd, SOL_NETLINK, NETLINK_CAP_ACK, on);

@@ -22,13 +22,16 @@ export type Op =
       /** Namespace the device is born into; its socket stays in the one where this op runs. */
       namespace: string;
       vni: number;
+      /** Of either family; it is that of all far ends. */
       local: string;
       port: number;
       mtu: number;
       mac?: string;
-      /** Answers ARP from the neighbour table and never floods. */
+      /** Answers ARP and neighbour solicitations from the neighbour table and never floods. */
       proxy: boolean;
     }
+  /** A link of its own on `parent` (bridge mode), born in `namespace`. */
+  | { kind: 'macvlan'; name: string; parent: string; namespace: string; mac?: string }
   | {
       kind: 'link';
       name: string;
@@ -42,7 +45,8 @@ export type Op =
   | { kind: 'link-del'; name: string }
   | { kind: 'addr'; del?: boolean; dev: string; address: string }
   | { kind: 'route'; del?: boolean; to: string; via?: string; dev: string; onlink?: boolean; table?: number }
-  | { kind: 'rule'; del?: boolean; mark: number; table: number; priority: number }
+  /** Of IPv4 unless `family` says otherwise; all other ops have the family of their addresses. */
+  | { kind: 'rule'; del?: boolean; family?: 6; mark: number; table: number; priority: number }
   | { kind: 'neigh'; del?: boolean; dev: string; ip: string; mac: string }
   /** `self`: entry of the device itself (vxlan: MAC to tunnel end point); `master`: entry of its bridge. */
   | { kind: 'fdb'; del?: boolean; dev: string; mac: string; to?: string; self: boolean; master: boolean }
@@ -71,23 +75,23 @@ export interface AddressInfo {
 }
 
 export interface RouteInfo {
-  /** Destination with mask; 0.0.0.0/0 for the default. */
+  /** Destination with mask; 0.0.0.0/0 or ::/0 for the default. */
   to: string;
   via: string;
   dev: number;
   table: number;
 }
 
-/** What a namespace holds, as far as plans are compared with it. */
+/** What a namespace holds of both families, as far as plans are compared with it. */
 export interface NamespaceState {
   links: LinkInfo[];
   addresses: AddressInfo[];
   routes: RouteInfo[];
-  /** Permanent IPv4 neighbours. */
+  /** Permanent neighbours. */
   neighbours: { dev: number; ip: string; mac: string }[];
   /** Static entries of devices and bridges. */
   fdb: { dev: number; mac: string; to: string; self: boolean; master: boolean }[];
-  rules: { mark: number; table: number; priority: number }[];
+  rules: { family?: 6; mark: number; table: number; priority: number }[];
 }
 
 /** The kernel's network as seen through one back end. A namespace is a path, or null for the caller's own. */
@@ -105,4 +109,11 @@ export interface Kernel {
    */
   nft(namespace: string | null, text: string, urgent?: boolean): Promise<string>;
   state(namespace: string | null): Promise<NamespaceState>;
+  /**
+   * Forgets translated UDP flows to addresses that nobody serves any more, so that their next packet is sent elsewhere;
+   * TCP is left alone. Returns how many there were.
+   */
+  forgetFlows(namespace: string | null, targets: readonly string[]): Promise<number>;
+  /** Addresses that translated UDP flows are sent to. */
+  flowTargets(namespace: string | null): Promise<Set<string>>;
 }

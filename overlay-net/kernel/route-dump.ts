@@ -1,5 +1,6 @@
-import { AF_INET } from '../../base/index.ts';
-import { formatIp } from '../ip4.ts';
+import { existsSync } from 'node:fs';
+import { AF_INET, AF_INET6 } from '../../base/index.ts';
+import { formatBytes } from '../ip.ts';
 import { formatMac, parseAttributes, type MessageBuilder } from './netlink-message.ts';
 import { interfaceInfo, type RouteSocket } from './netlink.ts';
 import type { LinkInfo, NamespaceState } from './ops.ts';
@@ -17,7 +18,7 @@ function text(data: Buffer | undefined): string {
 }
 
 function ip(data: Buffer | undefined): string {
-  return data === undefined || data.length !== 4 ? '' : formatIp(data.readUInt32BE(0));
+  return data === undefined ? '' : formatBytes(data);
 }
 
 function u32(data: Buffer | undefined): number {
@@ -35,39 +36,45 @@ export type Dumper = Pick<RouteSocket, 'dump'>;
 export function readState(socket: Dumper): NamespaceState {
   const state: NamespaceState = { links: [], addresses: [], routes: [], neighbours: [], fdb: [], rules: [] };
   readLinks(socket, state);
-  socket.dump(RTM.GETADDR, family(AF_INET), (body) => {
+  readFamily(socket, state, AF_INET);
+  if (hasIp6()) readFamily(socket, state, AF_INET6);
+  readFdb(socket, state);
+  return state;
+}
+
+let knowsIp6: boolean | undefined;
+
+/** Whether this kernel has IPv6; one without would refuse to dump its rules. */
+function hasIp6(): boolean {
+  return (knowsIp6 ??= existsSync('/proc/net/if_inet6'));
+}
+
+/** Addresses, routes, neighbours and rules of one family. */
+function readFamily(socket: Dumper, state: NamespaceState, wanted: number): void {
+  socket.dump(RTM.GETADDR, family(wanted), (body) => {
     const attributes = parseAttributes(body.subarray(8));
     const address = ip(attributes.get(2) ?? attributes.get(1));
-    state.addresses.push({ dev: body.readUInt32LE(4), address: `${address}/${body[1] ?? 32}` });
+    state.addresses.push({ dev: body.readUInt32LE(4), address: `${address}/${body[1] ?? 0}` });
   });
-  socket.dump(
-    RTM.GETROUTE,
-    (m) => m.u8(AF_INET).u8(0).u8(0).u8(0).u32(0).u32(0),
-    (body) => readRoute(body, state),
-  );
-  socket.dump(RTM.GETNEIGH, family(AF_INET), (body) => {
+  socket.dump(RTM.GETROUTE, family(wanted), (body) => readRoute(body, state));
+  socket.dump(RTM.GETNEIGH, family(wanted), (body) => {
     if ((body.readUInt16LE(8) & NUD_PERMANENT) === 0) return;
     const attributes = parseAttributes(body.subarray(12));
     const mac = formatMac(attributes.get(2) ?? new Uint8Array());
     state.neighbours.push({ dev: body.readUInt32LE(4), ip: ip(attributes.get(1)), mac });
   });
-  readFdb(socket, state);
-  socket.dump(
-    RTM.GETRULE,
-    (m) => m.u8(AF_INET).u8(0).u8(0).u8(0).u32(0).u32(0),
-    (body) => {
-      const attributes = parseAttributes(body.subarray(12));
-      const table = attributes.has(15) ? u32(attributes.get(15)) : (body[4] ?? 0);
-      state.rules.push({ mark: u32(attributes.get(10)), table, priority: u32(attributes.get(6)) });
-    },
-  );
-  return state;
+  socket.dump(RTM.GETRULE, family(wanted), (body) => {
+    const attributes = parseAttributes(body.subarray(12));
+    const table = attributes.has(15) ? u32(attributes.get(15)) : (body[4] ?? 0);
+    const rule = { mark: u32(attributes.get(10)), table, priority: u32(attributes.get(6)) };
+    state.rules.push(wanted === AF_INET6 ? { family: 6, ...rule } : rule);
+  });
 }
 
 const IFLA = { ADDRESS: 1, MASTER: 10, LINKINFO: 18 } as const;
 const IFLA_INFO = { DATA: 2, SLAVE_KIND: 4, SLAVE_DATA: 5 } as const;
 const IFLA_BRPORT = { MODE: 4, ISOLATED: 33 } as const;
-const IFLA_VXLAN = { ID: 1, LOCAL: 4, PORT: 15 } as const;
+const IFLA_VXLAN = { ID: 1, LOCAL: 4, PORT: 15, LOCAL6: 17 } as const;
 
 /** What plans ask of a link beside its name. */
 function linkDetails(attributes: Map<number, Buffer>, link: LinkInfo): void {
@@ -78,7 +85,8 @@ function linkDetails(attributes: Map<number, Buffer>, link: LinkInfo): void {
   const data = parseAttributes(info.get(IFLA_INFO.DATA) ?? Buffer.alloc(0));
   if (kind === 'vxlan') {
     const port = data.get(IFLA_VXLAN.PORT)?.readUInt16BE(0) ?? 0;
-    link.tunnel = { vni: u32(data.get(IFLA_VXLAN.ID)), local: ip(data.get(IFLA_VXLAN.LOCAL)), port };
+    const local = ip(data.get(IFLA_VXLAN.LOCAL) ?? data.get(IFLA_VXLAN.LOCAL6));
+    link.tunnel = { vni: u32(data.get(IFLA_VXLAN.ID)), local, port };
   }
   if (text(info.get(IFLA_INFO.SLAVE_KIND)) !== 'bridge') return;
   const port = parseAttributes(info.get(IFLA_INFO.SLAVE_DATA) ?? Buffer.alloc(0));
@@ -119,7 +127,8 @@ function readRoute(body: Buffer, state: NamespaceState): void {
   if (body[7] !== RTN_UNICAST) return;
   const attributes = parseAttributes(body.subarray(12));
   const table = attributes.has(15) ? u32(attributes.get(15)) : (body[4] ?? 0);
-  const to = `${ip(attributes.get(1)) || '0.0.0.0'}/${body[1] ?? 0}`;
+  const any = body[0] === AF_INET6 ? '::' : '0.0.0.0';
+  const to = `${ip(attributes.get(1)) || any}/${body[1] ?? 0}`;
   state.routes.push({ to, via: ip(attributes.get(5)), dev: u32(attributes.get(4)), table });
 }
 

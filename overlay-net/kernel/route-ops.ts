@@ -1,5 +1,5 @@
-import { AF_INET, closeFd, openReadOnly, unreachable } from '../../base/index.ts';
-import { bareIp, parseIp } from '../ip4.ts';
+import { AF_INET, AF_INET6, closeFd, openReadOnly, unreachable } from '../../base/index.ts';
+import { familyOf, ipBytes, maskLength } from '../ip.ts';
 import { macBytes, type MessageBuilder } from './netlink-message.ts';
 import {
   ERRNO,
@@ -24,15 +24,28 @@ const RTM = {
   NEWRULE: 32,
   DELRULE: 33,
 } as const;
-const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, LINKINFO: 18, NET_NS_FD: 28, INFO_KIND: 1, INFO_DATA: 2 };
+const IFLA = {
+  ADDRESS: 1,
+  IFNAME: 3,
+  MTU: 4,
+  LINK: 5,
+  MASTER: 10,
+  LINKINFO: 18,
+  NET_NS_FD: 28,
+  INFO_KIND: 1,
+  INFO_DATA: 2,
+};
 const IFLA_INFO_SLAVE_KIND = 4;
 const IFLA_INFO_SLAVE_DATA = 5;
 const IFLA_BRPORT_MODE = 4;
 const IFLA_BRPORT_ISOLATED = 33;
 const IFLA_BR = { FORWARD_DELAY: 1, MCAST_SNOOPING: 23 };
 const VETH_INFO_PEER = 1;
-const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PROXY: 11, PORT: 15 };
+const IFLA_MACVLAN_MODE = 1;
+const MACVLAN_MODE_BRIDGE = 4;
+const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PROXY: 11, PORT: 15, LOCAL6: 17 };
 const IFF_UP = 1;
+const IFA_F_NODAD = 0x02;
 const PF_BRIDGE = 7;
 const NUD_REACHABLE = 0x02;
 const NUD_NOARP = 0x40;
@@ -48,10 +61,8 @@ const RTNH_F_ONLINK = 4;
 const FR_ACT_TO_TBL = 1;
 const ABSENT = [ERRNO.ENODEV, ERRNO.ENOENT, ERRNO.ESRCH, ERRNO.EADDRNOTAVAIL];
 
-/** The address's four bytes. */
-export function ipBytes(address: string): Uint8Array {
-  const value = parseIp(bareIp(address));
-  return Uint8Array.of(value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255);
+function addressFamily(address: string): number {
+  return familyOf(address) === 6 ? AF_INET6 : AF_INET;
 }
 
 function needIndex(socket: RouteSocket, name: string, op: Op): number {
@@ -69,6 +80,8 @@ export function queueOp(socket: RouteSocket, op: Exclude<Op, { kind: 'sysctl' }>
       return addVeth(socket, op);
     case 'vxlan':
       return addVxlan(socket, op);
+    case 'macvlan':
+      return addMacvlan(socket, op);
     case 'link':
       return setLink(socket, op);
     case 'link-del':
@@ -148,13 +161,33 @@ function addVxlan(socket: RouteSocket, op: Of<'vxlan'>): void {
         m.attributeText(IFLA.INFO_KIND, 'vxlan');
         m.nested(IFLA.INFO_DATA, () => {
           m.attributeU32(VXLAN.ID, op.vni)
-            .attribute(VXLAN.LOCAL, ipBytes(op.local))
+            .attribute(familyOf(op.local) === 6 ? VXLAN.LOCAL6 : VXLAN.LOCAL, ipBytes(op.local))
             .attributeU8(VXLAN.LEARNING, 0)
             .attributeU8(VXLAN.PROXY, op.proxy ? 1 : 0)
             .attributeU16be(VXLAN.PORT, op.port);
         });
       });
     });
+    socket.flush();
+  } finally {
+    closeFd(namespace);
+  }
+}
+
+function addMacvlan(socket: RouteSocket, op: Of<'macvlan'>): void {
+  const parent = needIndex(socket, op.parent, op);
+  const namespace = openReadOnly(op.namespace);
+  try {
+    socket.queue(`macvlan ${op.name} on ${op.parent}`, RTM.NEWLINK, NLM_F_CREATE | NLM_F_EXCL, [], (m) => {
+      interfaceInfo(m, 0);
+      m.attributeText(IFLA.IFNAME, op.name).attributeU32(IFLA.LINK, parent).attributeU32(IFLA.NET_NS_FD, namespace);
+      if (op.mac !== undefined) m.attribute(IFLA.ADDRESS, macBytes(op.mac));
+      m.nested(IFLA.LINKINFO, () => {
+        m.attributeText(IFLA.INFO_KIND, 'macvlan');
+        m.nested(IFLA.INFO_DATA, () => m.attributeU32(IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE));
+      });
+    });
+    // The descriptor must be open while the kernel reads the message.
     socket.flush();
   } finally {
     closeFd(namespace);
@@ -191,10 +224,11 @@ function deleteLink(socket: RouteSocket, op: Of<'link-del'>): void {
 function changeAddress(socket: RouteSocket, op: Of<'addr'>): void {
   const index = op.del === true ? socket.indexOf(op.dev) : needIndex(socket, op.dev, op);
   if (index === undefined) return;
-  const length = Number(op.address.split('/')[1] ?? 32);
   const [type, flags] = op.del === true ? [RTM.DELADDR, 0] : [RTM.NEWADDR, NLM_F_CREATE | NLM_F_REPLACE];
   socket.queue(`addr ${op.address} dev ${op.dev}`, type, flags, op.del === true ? ABSENT : [ERRNO.EEXIST], (m) => {
-    m.u8(AF_INET).u8(length).u8(0).u8(RT_SCOPE_UNIVERSE).u32(index);
+    // No duplicates are looked for: managers give each address once, and a tentative address cannot be used.
+    const flags6 = familyOf(op.address) === 6 ? IFA_F_NODAD : 0;
+    m.u8(addressFamily(op.address)).u8(maskLength(op.address)).u8(flags6).u8(RT_SCOPE_UNIVERSE).u32(index);
     m.attribute(2, ipBytes(op.address)).attribute(1, ipBytes(op.address));
   });
 }
@@ -202,12 +236,12 @@ function changeAddress(socket: RouteSocket, op: Of<'addr'>): void {
 function changeRoute(socket: RouteSocket, op: Of<'route'>): void {
   const index = op.del === true ? socket.indexOf(op.dev) : needIndex(socket, op.dev, op);
   if (index === undefined) return;
-  const length = Number(op.to.split('/')[1] ?? 32);
+  const length = maskLength(op.to);
   const table = op.table ?? RT_TABLE_MAIN;
   const [type, flags] = op.del === true ? [RTM.DELROUTE, 0] : [RTM.NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE];
   socket.queue(`route ${op.to} dev ${op.dev}`, type, flags, op.del === true ? ABSENT : [], (m) => {
     const scope = op.via === undefined ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
-    m.u8(AF_INET).u8(length).u8(0).u8(0);
+    m.u8(addressFamily(op.to)).u8(length).u8(0).u8(0);
     m.u8(table < 256 ? table : 0)
       .u8(RTPROT_BOOT)
       .u8(scope)
@@ -222,7 +256,10 @@ function changeRoute(socket: RouteSocket, op: Of<'route'>): void {
 function changeRule(socket: RouteSocket, op: Of<'rule'>): void {
   const [type, flags] = op.del === true ? [RTM.DELRULE, 0] : [RTM.NEWRULE, NLM_F_CREATE | NLM_F_EXCL];
   socket.queue(`rule fwmark ${op.mark}`, type, flags, op.del === true ? ABSENT : [ERRNO.EEXIST], (m) => {
-    m.u8(AF_INET).u8(0).u8(0).u8(0);
+    m.u8(op.family === 6 ? AF_INET6 : AF_INET)
+      .u8(0)
+      .u8(0)
+      .u8(0);
     m.u8(op.table < 256 ? op.table : 0)
       .u8(0)
       .u8(0)
@@ -237,7 +274,7 @@ function changeNeighbour(socket: RouteSocket, op: Of<'neigh'>): void {
   if (index === undefined) return;
   const [type, flags] = op.del === true ? [RTM.DELNEIGH, 0] : [RTM.NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE];
   socket.queue(`neigh ${op.ip} dev ${op.dev}`, type, flags, op.del === true ? ABSENT : [], (m) => {
-    neighbourInfo(m, AF_INET, index, NUD_PERMANENT, 0);
+    neighbourInfo(m, addressFamily(op.ip), index, NUD_PERMANENT, 0);
     m.attribute(1, ipBytes(op.ip)).attribute(2, macBytes(op.mac));
   });
 }

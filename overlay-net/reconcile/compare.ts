@@ -59,7 +59,8 @@ export class StateIndex {
       if (list === undefined) this.#routes.set(key, [route]);
       else list.push(route);
     }
-    for (const { mark, table, priority } of state.rules) this.#rules.add(`${mark} ${table} ${priority}`);
+    for (const { family, mark, table, priority } of state.rules)
+      this.#rules.add(`${family ?? 4} ${mark} ${table} ${priority}`);
     for (const { dev, ip, mac } of state.neighbours) this.#neighbours.set(`${dev} ${ip}`, mac);
     for (const { dev, mac, to, self } of state.fdb) this.#fdb.set(`${dev} ${mac} ${self ? 'self' : 'master'}`, to);
   }
@@ -78,7 +79,7 @@ export class StateIndex {
   }
 
   hasRule(op: Of<'rule'>): boolean {
-    return this.#rules.has(`${op.mark} ${op.table} ${op.priority}`);
+    return this.#rules.has(`${op.family ?? 4} ${op.mark} ${op.table} ${op.priority}`);
   }
 
   neighbour(dev: number, ip: string): string | undefined {
@@ -96,6 +97,7 @@ export function describeOp(op: Op): string {
     case 'bridge':
     case 'veth':
     case 'vxlan':
+    case 'macvlan':
     case 'link':
     case 'link-del':
       return `link ${op.name}`;
@@ -119,6 +121,7 @@ export function kindOf(op: Op): DriftKind {
     case 'bridge':
     case 'veth':
     case 'vxlan':
+    case 'macvlan':
     case 'link':
     case 'link-del':
       return 'link';
@@ -222,6 +225,8 @@ export function compareOps(index: StateIndex, ops: readonly Op[], own?: Readonly
   const lost = new Set<string>();
   for (const op of ops) {
     switch (op.kind) {
+      // A macvlan link is born in the other namespace, where a link op looks for it.
+      case 'macvlan':
       case 'link-del':
       case 'sysctl':
         break;

@@ -6,7 +6,7 @@ import type { NameService } from '../name-service.ts';
 import type { Overlays } from '../overlays.ts';
 import type { Rules } from '../rules.ts';
 import type { SandboxBuilder } from '../sandboxes.ts';
-import type { SandboxRecord } from '../store.ts';
+import type { Leg, SandboxRecord } from '../store.ts';
 import type { LocalNetwork } from '../types.ts';
 import type { RepairPlace } from './repairs.ts';
 
@@ -75,7 +75,7 @@ export function sourcesOf(o: SourcesOptions): Source<Want>[] {
   for (const { id } of o.locals.bridges()) sources.push({ lock: id, want: () => bridgeWant(o, id) });
   for (const { facts } of o.overlays.all()) sources.push(...overlaySources(o, facts.id));
   for (const [id, record] of o.sandboxes) {
-    for (const leg of record.legs) sources.push({ lock: id, want: () => outerWant(o, id, leg.hostLink) });
+    for (const leg of record.legs) sources.push({ lock: id, want: () => outerWant(o, id, leg) });
     sources.push({ lock: id, want: () => innerWant(o, id) });
   }
   return sources;
@@ -113,10 +113,9 @@ function living(o: SourcesOptions, id: string): SandboxRecord | undefined {
 }
 
 /** The end of a leg in its bridge. */
-function outerWant(o: SourcesOptions, id: string, hostLink: string): Want | undefined {
+function outerWant(o: SourcesOptions, id: string, leg: Leg): Want | undefined {
   const record = living(o, id);
-  const leg = record?.legs.find((candidate) => candidate.hostLink === hostLink);
-  if (record === undefined || leg?.made === undefined) return undefined;
+  if (record === undefined || leg.made === undefined || !record.legs.includes(leg)) return undefined;
   const remake = (): Promise<void> => o.builder.remake(record, leg);
   return { place: containerPlace(record), namespace: leg.made.bridgeNamespace, ops: leg.made.outer, remake };
 }

@@ -53,6 +53,14 @@ export class WatchedKernel implements Kernel {
     return this.#kernel.state(namespace);
   }
 
+  forgetFlows(namespace: string | null, targets: readonly string[]): Promise<number> {
+    return this.#kernel.forgetFlows(namespace, targets);
+  }
+
+  flowTargets(namespace: string | null): Promise<Set<string>> {
+    return this.#kernel.flowTargets(namespace);
+  }
+
   /** Lets go of all watches; the kernel stays as it is. */
   close(): void {
     for (const namespace of [...this.#watches.keys()]) this.unwatch(namespace);

@@ -18,6 +18,8 @@ type Methods = Pick<
   | 'createSandbox'
   | 'drainSandbox'
   | 'removeSandbox'
+  | 'connectSandbox'
+  | 'disconnectSandbox'
   | 'setUnderlay'
   | 'setTable'
   | 'waitForNetwork'

@@ -130,6 +130,7 @@ export const schema = {
                   fields: {
                     data_path_addr: { type: 'string', id: 1001 },
                     wireguard_key: { type: 'bytes', id: 1002 },
+                    host_subnets: { rule: 'repeated', type: 'string', id: 1003 },
                     hostname: { type: 'string', id: 1 },
                     platform: { type: 'Platform', id: 2 },
                     resources: { type: 'Resources', id: 3 },
@@ -1167,6 +1168,13 @@ export const schema = {
                     cluster_version: { type: 'Version', id: 2 },
                     spec: { type: 'ClusterSpec', id: 3 },
                     rotation: { type: 'KeyRotation', id: 4 },
+                    address_pools: { type: 'AddressPools', id: 1001 },
+                  },
+                },
+                AddressPools: {
+                  fields: {
+                    pools: { rule: 'repeated', type: 'string', id: 1 },
+                    subnet_size: { type: 'uint32', id: 2 },
                   },
                 },
                 UpdateClusterResponse: { fields: { cluster: { type: 'Cluster', id: 1 } } },

@@ -165,6 +165,7 @@ export const ManagerStatus: MessageType<ManagerStatus> = messageType<ManagerStat
 export interface NodeDescription {
   data_path_addr: string;
   wireguard_key: Uint8Array;
+  host_subnets: string[];
   hostname: string;
   platform: Platform | null;
   resources: Resources | null;
@@ -1742,10 +1743,17 @@ export interface UpdateClusterRequest {
   cluster_version: Version | null;
   spec: ClusterSpec | null;
   rotation: KeyRotation | null;
+  address_pools: AddressPools | null;
 }
 export const UpdateClusterRequest: MessageType<UpdateClusterRequest> = messageType<UpdateClusterRequest>(
   'docker.swarmkit.v1.UpdateClusterRequest',
 );
+
+export interface AddressPools {
+  pools: string[];
+  subnet_size: number;
+}
+export const AddressPools: MessageType<AddressPools> = messageType<AddressPools>('docker.swarmkit.v1.AddressPools');
 
 export interface UpdateClusterResponse {
   cluster: Cluster | null;

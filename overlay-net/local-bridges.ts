@@ -1,0 +1,144 @@
+import type { Clock, Random } from '../base/index.ts';
+import { bareIp, formatPrefix, macOf, overlap, parsePrefix, type Prefix } from './ip4.ts';
+import type { Kernel, Op } from './kernel/index.ts';
+import {
+  assertParent,
+  DEFAULT_POOLS,
+  freeSubnet,
+  GATEWAY_NETWORK,
+  OPTION_ICC,
+  OPTION_NAME,
+  OPTION_PARENT,
+  type AddressPool,
+  type LocalNetworks,
+} from './local-networks.ts';
+import { isOurs } from './reconcile/strays.ts';
+import type { NetworkStore } from './store.ts';
+import type { LocalNetwork, LocalNetworkRequest } from './types.ts';
+
+const DEFAULT_BRIDGE = '172.17.0.1/16';
+
+export interface LocalBridgesOptions {
+  kernel: Kernel;
+  store: NetworkStore;
+  locals: LocalNetworks;
+  clock: Clock;
+  random: Random;
+  tag: string;
+  /** The default bridge: gateway with mask, and the link's name. */
+  bridge?: { subnet?: string; name?: string };
+  addressPools?: readonly AddressPool[];
+}
+
+/** The kernel side of local networks: their bridges, addresses and switches. */
+export class LocalBridges {
+  readonly #o: LocalBridgesOptions;
+
+  constructor(options: LocalBridgesOptions) {
+    this.#o = options;
+  }
+
+  /** Takes over stored networks and makes what every host has: bridge, docker_gwbridge, host, none. */
+  async start(): Promise<void> {
+    const { locals, store, clock, random } = this.#o;
+    for (const network of store.loadNetworks()) locals.add(network);
+    const taken = await this.#hostPrefixes();
+    if (locals.find('bridge') === undefined) this.#addDefaultBridge(taken);
+    if (locals.find(GATEWAY_NETWORK) === undefined) {
+      const options = { [OPTION_ICC]: 'false' };
+      const wanted = { name: GATEWAY_NETWORK, subnet: '', gateway: '', internal: false, labels: {}, options };
+      locals.add(locals.complete(wanted, this.#pools, taken, clock.now()));
+    }
+    for (const [name, driver] of [
+      ['host', 'host'],
+      ['none', 'null'],
+    ] as const) {
+      if (locals.find(name) !== undefined) continue;
+      const id = Buffer.from(random.bytes(32)).toString('hex');
+      const addresses = { subnet: '', gateway: '', subnet6: '', gateway6: '', ipRange: '', ipRange6: '' };
+      const rest = { auxAddresses: {}, userSubnet: false, attachable: false, internal: false, labels: {}, options: {} };
+      locals.add({ id, name, driver, createdMs: clock.now(), ...addresses, ...rest });
+    }
+    store.saveNetworks(locals.all());
+    for (const network of locals.bridges()) await this.ensure(network);
+  }
+
+  get #pools(): readonly AddressPool[] {
+    return this.#o.addressPools ?? DEFAULT_POOLS;
+  }
+
+  #addDefaultBridge(taken: readonly Prefix[]): void {
+    const { locals, bridge, clock } = this.#o;
+    const usual = parsePrefix(DEFAULT_BRIDGE);
+    const clash = taken.some((other) => overlap(other, usual));
+    const address = bridge?.subnet ?? (clash ? formatPrefix(freeSubnet(this.#pools, taken)) : DEFAULT_BRIDGE);
+    const options = bridge?.name === undefined ? {} : { [OPTION_NAME]: bridge.name };
+    const bare = bareIp(address);
+    // The network's own address as gateway means its first host address.
+    const gateway = parsePrefix(address).base === parsePrefix(`${bare}/32`).base ? '' : bare;
+    const wanted = { name: 'bridge', internal: false, labels: {}, options, subnet: address, gateway };
+    const made = locals.complete(wanted, this.#pools, taken, clock.now());
+    locals.add({ ...made, userSubnet: false });
+  }
+
+  /** Subnets that links of the host have, our own left out. */
+  async #hostPrefixes(): Promise<Prefix[]> {
+    const state = await this.#o.kernel.state(null);
+    const prefix = `sh${this.#o.tag}`;
+    const own = new Set(state.links.filter(({ name }) => isOurs(name, prefix)).map(({ index }) => index));
+    const isIp4 = (text: string): boolean => !text.includes(':');
+    const addresses = state.addresses.filter(({ dev, address }) => !own.has(dev) && isIp4(address));
+    const routes = state.routes.filter(({ dev, to }) => !own.has(dev) && to !== '0.0.0.0/0' && isIp4(to));
+    return [...addresses.map(({ address }) => parsePrefix(address)), ...routes.map(({ to }) => parsePrefix(to))];
+  }
+
+  /** Makes a bridge network's link as it shall be; equal parts stay untouched. */
+  async ensure(network: LocalNetwork): Promise<void> {
+    await this.#o.kernel.apply(null, this.ops(network));
+  }
+
+  /** What makes a bridge network's link. */
+  ops(network: LocalNetwork): Op[] {
+    const { locals } = this.#o;
+    const name = locals.bridgeName(network);
+    const address6 = locals.gatewayAddress6(network);
+    const ops: Op[] = [
+      { kind: 'bridge', name, mac: macOf(network.gateway) },
+      { kind: 'addr', dev: name, address: locals.gatewayAddress(network) },
+      // Clients on 127.0.0.1 of published ports are masqueraded behind this link.
+      { kind: 'sysctl', path: `net/ipv4/conf/${name}/route_localnet`, value: '1' },
+    ];
+    if (address6 !== undefined) {
+      ops.push(
+        { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
+        { kind: 'sysctl', path: `net/ipv6/conf/${name}/disable_ipv6`, value: '0' },
+        // The gateway must answer at once, not after duplicate address detection.
+        { kind: 'sysctl', path: `net/ipv6/conf/${name}/accept_dad`, value: '0' },
+        { kind: 'addr', dev: name, address: address6 },
+      );
+    }
+    return ops;
+  }
+
+  /** Checks and completes a request, and makes the link. @throws ShoalError in Docker's words; then nothing is left */
+  async create(wanted: LocalNetworkRequest): Promise<LocalNetwork> {
+    const { kernel, locals, clock } = this.#o;
+    const taken = wanted.subnet === '' ? await this.#hostPrefixes() : [];
+    const network = locals.complete(wanted, this.#pools, taken, clock.now());
+    if (network.driver === 'macvlan') {
+      const { links } = await kernel.state(null);
+      const present = links.map(({ name }) => name);
+      assertParent(network.options[OPTION_PARENT] ?? '', present, locals.all());
+    }
+    locals.add(network);
+    if (network.driver === 'bridge') {
+      try {
+        await this.ensure(network);
+      } catch (error) {
+        locals.remove(network.id);
+        throw error;
+      }
+    }
+    return network;
+  }
+}
