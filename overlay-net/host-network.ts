@@ -150,8 +150,7 @@ export class HostNetwork implements HostNetworks {
     await this.#kernel.apply(null, HOST_OPS);
     await this.#bridges.start();
     this.#overlays.load();
-    const strict = reversePathFilter();
-    for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, strict);
+    for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
     this.#adoptSandboxes();
     await this.#dropStrays();
     await this.#passPolicy();

@@ -137,24 +137,24 @@ export function kindOf(op: Op): DriftKind {
   }
 }
 
-/** The link op that gives a link back what a making op gave it; undefined when nothing differs. */
-function linkRepair(link: LinkInfo, wanted: Of<'link'>): Op | undefined {
-  const fix: Of<'link'> = { kind: 'link', name: link.name };
+/** The ops that give a link back what a making op gave it; none when nothing differs. */
+function linkRepair(link: LinkInfo, wanted: Of<'link'>): Op[] {
+  const { name } = link;
+  const fix: Of<'link'> = { kind: 'link', name };
   if (wanted.up === true && !link.up) fix.up = true;
   if (wanted.mtu !== undefined && link.mtu !== wanted.mtu) fix.mtu = wanted.mtu;
   if (wanted.mac !== undefined && link.mac !== undefined && link.mac !== wanted.mac) fix.mac = wanted.mac;
   if (wanted.master !== undefined && link.master !== undefined && link.master !== wanted.master) {
     fix.master = wanted.master;
   }
-  // A link just put into a bridge has that bridge's defaults.
-  const fresh = fix.master !== undefined;
-  if (wanted.hairpin !== undefined && (fresh || (link.hairpin ?? wanted.hairpin) !== wanted.hairpin)) {
-    fix.hairpin = wanted.hairpin;
+  // A link just put into a bridge has a bridge's defaults; only then can its port be set up, by a request of its own.
+  const held = fix.master === undefined ? link : { hairpin: false, isolated: false };
+  const port: Of<'link'> = { kind: 'link', name };
+  for (const key of ['hairpin', 'isolated'] as const) {
+    const value = wanted[key];
+    if (value !== undefined && (held[key] ?? value) !== value) port[key] = value;
   }
-  if (wanted.isolated !== undefined && (fresh || (link.isolated ?? wanted.isolated) !== wanted.isolated)) {
-    fix.isolated = wanted.isolated;
-  }
-  return Object.keys(fix).length === 2 ? undefined : fix;
+  return [fix, port].filter((op) => Object.keys(op).length > 2);
 }
 
 /** What a link of ours shall be like, of the ops that make or change one. */
@@ -243,8 +243,7 @@ export function compareOps(index: StateIndex, ops: readonly Op[], own?: Readonly
           break;
         }
         const repair = linkRepair(link, linkWanted(op));
-        if (repair !== undefined)
-          drifts.push({ kind: 'link', what: describeOp(op), fault: 'changed', repair: [repair] });
+        if (repair.length > 0) drifts.push({ kind: 'link', what: describeOp(op), fault: 'changed', repair });
         break;
       }
       default: {

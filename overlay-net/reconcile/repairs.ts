@@ -31,6 +31,8 @@ const NAMED_PER_MINUTE_MAX = 240;
 /** Repairs of one place told by name at once. */
 const NAMED_AT_ONCE_MAX = 16;
 const MINUTE_MS = 60_000;
+/** Places with failed repairs that are remembered; each is told once a minute. */
+const FAILING_MAX = 256;
 
 /** Counts what was repaired, by kind, and tells of it. */
 export class NetworkRepairs {
@@ -39,6 +41,8 @@ export class NetworkRepairs {
   readonly #log: Logger;
   readonly #tell: (repair: NetworkRepair) => void;
   #failed = 0;
+  /** Places whose repair failed, and when that was last told. */
+  readonly #failing = new Map<string, number>();
   #minuteBegan = -Infinity;
   #named = 0;
 
@@ -72,7 +76,10 @@ export class NetworkRepairs {
 
   failure(place: RepairPlace, drifts: readonly Drift[], error: unknown): void {
     this.#failed += Math.max(1, drifts.length);
-    if (this.#grant(1) === 0) return;
+    const now = this.#clock.monotonic();
+    if (now - (this.#failing.get(place.where) ?? -Infinity) < MINUTE_MS) return;
+    if (this.#failing.size >= FAILING_MAX) this.#failing.clear();
+    this.#failing.set(place.where, now);
     const what = drifts
       .slice(0, NAMED_AT_ONCE_MAX)
       .map((drift) => drift.what)
