@@ -1,4 +1,6 @@
 import type {
+  CheckNetworksRequest,
+  CheckNetworksResponse,
   ControlService,
   RequestOf,
   ResponseOf,
@@ -96,6 +98,9 @@ export type ControlMethod = keyof typeof ControlService;
 export type ControlRequest<M extends ControlMethod> = RequestOf<(typeof ControlService)[M]>;
 export type ControlResponse<M extends ControlMethod> = ResponseOf<(typeof ControlService)[M]>;
 
+/** What hosts found of their networks. */
+export type NetworkCheckAnswer = CheckNetworksResponse;
+
 export interface SwarmPort {
   state(): SwarmState;
   /** Resolves with the node's id. */
@@ -110,6 +115,8 @@ export interface SwarmPort {
   /** A reading of what this manager last knew, without a leader. @throws ShoalError as `call` on who is no manager */
   callStale<M extends ControlMethod>(method: M, request: ControlRequest<M>): Promise<ControlResponse<M>>;
   subscribeLogs(request: SubscribeLogsRequest, signal: AbortSignal): AsyncIterable<SubscribeLogsMessage>;
+  /** Lets the hosts prove their networks. @throws ShoalError as `call` */
+  checkNetworks(request: CheckNetworksRequest): Promise<NetworkCheckAnswer>;
   /** Subject and public key (both DER) of the root certificate that signs nodes. */
   issuer(): { subject: Uint8Array; publicKey: Uint8Array };
   /**
@@ -218,7 +225,20 @@ export interface ContainerFacts {
     resources: { memoryBytes?: number; nanoCpus?: number; pidsLimit?: number };
     restart: { name: string; maximumRetryCount: number };
     logDriver: { type: string; config: Readonly<Record<string, string>> };
-    network: { mode: string };
+    domainname?: string;
+    exposedPorts?: readonly string[];
+    extraHosts?: readonly string[];
+    dns?: readonly string[];
+    dnsSearch?: readonly string[];
+    dnsOptions?: readonly string[];
+    network: {
+      mode: string;
+      container?: string;
+      userMode?: string;
+      endpoints?: readonly (Omit<EndpointRequestFacts, 'address6'> & { address6?: string })[];
+      ports?: readonly PortRequestFacts[];
+      links?: readonly { target: string; alias: string }[];
+    };
   };
   imageId: string;
   createdMs: number;
@@ -236,6 +256,8 @@ export interface ContainerFacts {
     networkName: string;
     address: string;
     gateway: string;
+    address6?: string;
+    gateway6?: string;
     mac: string;
   }[];
   ports: readonly PortFacts[];
@@ -268,7 +290,93 @@ export interface LogQueryFacts {
   untilMs?: number;
 }
 
+/** A published port as asked for; a range leads to its first free port. */
+export interface PortRequestFacts {
+  protocol: 'tcp' | 'udp' | 'sctp';
+  targetPort: number;
+  publishedPort: number;
+  publishedPortEnd?: number;
+  hostIp: string;
+}
+
+export interface EndpointRequestFacts {
+  networkId: string;
+  address: string;
+  address6: string;
+  mac: string;
+  aliases: readonly string[];
+  links?: readonly { target: string; alias: string }[];
+  gwPriority?: number;
+}
+
+/** What the body of POST /containers/create asks for. */
+export interface ContainerRequestFacts {
+  name: string;
+  image: string;
+  entrypoint?: readonly string[];
+  cmd?: readonly string[];
+  env: readonly string[];
+  workingDir?: string;
+  user?: string;
+  hostname?: string;
+  domainname?: string;
+  exposedPorts: readonly string[];
+  publishAll: boolean;
+  labels: Readonly<Record<string, string>>;
+  tty: boolean;
+  openStdin: boolean;
+  readOnlyRootfs: boolean;
+  init: boolean;
+  stopSignal?: string;
+  stopGraceMs?: number;
+  mounts: readonly {
+    type: 'bind' | 'volume';
+    source: string;
+    target: string;
+    readOnly: boolean;
+    propagation?: string;
+    createMountpoint?: boolean;
+  }[];
+  files: readonly never[];
+  resources: { memoryBytes?: number; nanoCpus?: number; pidsLimit?: number };
+  capAdd: readonly string[];
+  capDrop: readonly string[];
+  privileged: boolean;
+  noNewPrivileges: boolean;
+  seccomp: string;
+  sysctls: Readonly<Record<string, string>>;
+  extraHosts: readonly string[];
+  dns: readonly string[];
+  dnsSearch: readonly string[];
+  dnsOptions: readonly string[];
+  network:
+    | { mode: 'host' }
+    | { mode: 'none' }
+    | { mode: 'container'; container: string }
+    | {
+        mode: 'sandbox';
+        endpoints: readonly EndpointRequestFacts[];
+        ports: readonly PortRequestFacts[];
+        links?: readonly { target: string; alias: string }[];
+        userMode: string;
+      };
+  healthCheck?: {
+    test: readonly string[];
+    intervalMs: number;
+    timeoutMs: number;
+    startPeriodMs: number;
+    startIntervalMs: number;
+    retries: number;
+  };
+  logDriver: { type: string; config: Readonly<Record<string, string>> };
+  restart: { name: 'no' | 'always' | 'unless-stopped' | 'on-failure'; maximumRetryCount: number };
+  autoRemove: boolean;
+}
+
 export interface ContainersPort {
+  create(config: ContainerRequestFacts): Promise<{ id: string; warnings: string[] }>;
+  connect(reference: string, endpoint: EndpointRequestFacts): Promise<void>;
+  disconnect(reference: string, networkId: string): Promise<void>;
   start(reference: string): Promise<void>;
   stop(reference: string, options: { signal?: string; graceMs?: number }): Promise<void>;
   kill(reference: string, signal: string): Promise<void>;
@@ -321,17 +429,26 @@ export interface LocalNetworkFacts {
   driver: string;
   subnet: string;
   gateway: string;
+  subnet6: string;
+  gateway6: string;
+  ipRange: string;
+  ipRange6: string;
+  auxAddresses: Readonly<Record<string, string>>;
+  attachable: boolean;
   internal: boolean;
   createdMs: number;
   labels: Readonly<Record<string, string>>;
   options: Readonly<Record<string, string>>;
 }
 
+export type LocalNetworkRequestFacts = Omit<LocalNetworkFacts, 'id' | 'driver' | 'createdMs'> & {
+  driver: 'bridge' | 'macvlan' | 'ipvlan';
+  ipv6: boolean;
+};
+
 export interface LocalNetworksPort {
   localNetworks(): LocalNetworkFacts[];
-  createLocalNetwork(
-    network: Pick<LocalNetworkFacts, 'name' | 'subnet' | 'gateway' | 'internal' | 'labels' | 'options'>,
-  ): Promise<LocalNetworkFacts>;
+  createLocalNetwork(network: LocalNetworkRequestFacts): Promise<LocalNetworkFacts>;
   removeLocalNetwork(id: string): Promise<void>;
 }
 

@@ -9,6 +9,7 @@ import { Router } from './router.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
 import { imageRoutes } from './routes/images.ts';
+import { networkCheckRoutes } from './routes/network-check.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
 import { planRoutes } from './routes/plan.ts';
@@ -56,6 +57,7 @@ export class ApiServer {
       ...planRoutes,
       ...dataRoutes,
       ...networkRoutes,
+      ...networkCheckRoutes,
       ...imageRoutes,
       ...containerRoutes,
       ...volumeRoutes,

@@ -1,5 +1,6 @@
 export * from './assert.ts';
 export * from './clock.ts';
+export * from './datagrams.ts';
 export * from './duration.ts';
 export * from './errors.ts';
 export * from './files.ts';

@@ -5,7 +5,7 @@ import { ShoalError } from './errors.ts';
 
 /**
  * The system calls that Node has no name for. All FFI of the program's C library stands in this file. Calls are
- * synchronous and run on the main thread; `setns` must never be used on another.
+ * synchronous and run on the thread that makes them; what `setns` does, it does to that thread alone.
  */
 type Koffi = typeof koffi;
 
@@ -31,6 +31,14 @@ interface Libc {
   connect: (fd: number, address: Uint8Array, length: number) => number;
   listen: (fd: number, backlog: number) => number;
   send: ((fd: number, data: Uint8Array, length: number, flags: number) => number) & Aside;
+  sendto: (
+    fd: number,
+    data: Uint8Array,
+    length: number,
+    flags: number,
+    address: Uint8Array,
+    addressLength: number,
+  ) => number;
   recv: ((fd: number, data: Uint8Array, length: number, flags: number) => number) & Aside;
   setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number;
   open: (path: string, flags: number, mode: number) => number;
@@ -38,6 +46,8 @@ interface Libc {
   syscall: (number: number) => number;
   lsetxattr: (path: string, name: string, value: Uint8Array, size: number, flags: number) => number;
   mknod: (path: string, mode: number, device: number) => number;
+  recvmmsg: (fd: number, vector: unknown, length: number, flags: number, timeout: null) => number;
+  sendmmsg: (fd: number, vector: unknown, length: number, flags: number) => number;
 }
 
 let loaded: Libc | undefined;
@@ -62,6 +72,9 @@ function libc(): Libc {
     connect: lib.func('int connect(int fd, const uint8_t *addr, uint32_t len)'),
     listen: lib.func('int listen(int fd, int backlog)'),
     send: lib.func('intptr_t send(int fd, const uint8_t *buf, size_t len, int flags)'),
+    sendto: lib.func(
+      'intptr_t sendto(int fd, const uint8_t *buf, size_t len, int flags, const uint8_t *addr, uint32_t alen)',
+    ),
     recv: lib.func('intptr_t recv(int fd, _Out_ uint8_t *buf, size_t len, int flags)'),
     setsockopt: lib.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t len)'),
     open: lib.func('int open(const char *path, int flags, int mode)'),
@@ -71,6 +84,8 @@ function libc(): Libc {
       'int lsetxattr(const char *path, const char *name, const uint8_t *value, size_t size, int flags)',
     ),
     mknod: lib.func('int mknod(const char *path, unsigned int mode, uint64_t dev)'),
+    recvmmsg: lib.func('int recvmmsg(int fd, void *vec, unsigned int len, int flags, void *timeout)'),
+    sendmmsg: lib.func('int sendmmsg(int fd, void *vec, unsigned int len, int flags)'),
   };
   return loaded;
 }
@@ -104,7 +119,6 @@ export const SOCK_RAW = 3;
 export const SOCK_SEQPACKET = 5;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
-const MSG_DONTWAIT = 0x40;
 const EAGAIN = 11;
 const O_RDONLY = 0;
 const O_CLOEXEC = 0o2000000;
@@ -167,7 +181,8 @@ export function makeWhiteoutDevice(path: string): void {
  * one. Sockets made inside stay in that namespace for life.
  */
 export function inNetworkNamespace<T>(path: string, inside: () => T): T {
-  const back = openReadOnly('/proc/self/ns/net');
+  // Not /proc/self: that is the main thread's, which may be inside another namespace just now.
+  const back = openReadOnly('/proc/thread-self/ns/net');
   try {
     const there = openReadOnly(path);
     try {
@@ -232,6 +247,8 @@ export const sockets = {
   },
   send: (fd: number, data: Uint8Array, flags = 0): number =>
     check('send', libc().send(fd, data, data.length, flags), `fd ${fd}`),
+  sendTo: (fd: number, data: Uint8Array, address: Uint8Array, flags = 0): number =>
+    check('sendto', libc().sendto(fd, data, data.length, flags, address, address.length), `fd ${fd}`),
   /** Reads one datagram into `into`; returns its length. */
   receive: (fd: number, into: Uint8Array, flags = 0): number =>
     check('recv', libc().recv(fd, into, into.length, flags), `fd ${fd}`),
@@ -246,6 +263,31 @@ export const sockets = {
   /** As `receive`, on a thread of the pool. */
   receiveAside: (fd: number, into: Uint8Array, flags = 0): Promise<number> => aside('recv', fd, into, flags),
 };
+
+/** Memory that stays in its place, so that the kernel can be told its address. Lives as long as `bytes` is held. */
+export interface NativeMemory {
+  /** To be passed to a call. */
+  pointer: unknown;
+  address: bigint;
+  bytes: Buffer;
+}
+
+export function nativeMemory(length: number): NativeMemory {
+  const { koffi: ffi } = libc();
+  const pointer: unknown = ffi.alloc('uint8_t', length);
+  const bytes = Buffer.from(ffi.view(pointer, length));
+  bytes.fill(0);
+  return { pointer, address: ffi.address(pointer), bytes };
+}
+
+/** recvmmsg(2) and sendmmsg(2) on a vector of `struct mmsghdr` in native memory: messages done; 0 when none could be. */
+export const manyMessages = {
+  receive: (fd: number, vector: NativeMemory, count: number): number =>
+    Math.max(0, libc().recvmmsg(fd, vector.pointer, count, MSG_DONTWAIT, null)),
+  send: (fd: number, vector: NativeMemory, count: number): number =>
+    Math.max(0, libc().sendmmsg(fd, vector.pointer, count, MSG_DONTWAIT)),
+};
+const MSG_DONTWAIT = 0x40;
 
 /** A sockaddr_in for bind and connect. */
 export function socketAddress4(address: string, port: number): Uint8Array {

@@ -18,6 +18,8 @@ const container = (): Promise<CommandGroup> => import('./container.ts').then((fi
 const logs = (): Promise<CommandGroup> => import('./container-logs.ts').then((file) => file.containerLogCommands);
 const image = (): Promise<CommandGroup> => import('./image.ts').then((file) => file.imageCommands);
 const transfer = (): Promise<CommandGroup> => import('./image-transfer.ts').then((file) => file.imageTransferCommands);
+const networkCheck = (): Promise<CommandGroup> =>
+  import('./network-check.ts').then((file) => file.networkCheckCommands);
 const network = (): Promise<CommandGroup> => import('./network.ts').then((file) => file.networkCommands);
 const node = (): Promise<CommandGroup> => import('./node.ts').then((file) => file.nodeCommands);
 const nodeDrain = (): Promise<CommandGroup> => import('./node-drain.ts').then((file) => file.nodeDrainCommands);
@@ -104,11 +106,13 @@ export const GROUPS: Readonly<Record<string, Group>> = {
   network: {
     about: 'Manage networks',
     commands: {
+      check: entry('check', networkCheck, 'Prove that networks work, and tell what is broken'),
       create: entry('create', network, 'Create a network'),
       inspect: entry('inspect', network, 'Show all facts of one or more networks'),
       ls: entry('ls', network, 'List networks', 'list'),
       prune: entry('prune', network, 'Remove all unused networks'),
       rm: entry('rm', network, 'Remove one or more networks', 'remove'),
+      trace: entry('trace', networkCheck, 'Follow the way from a task to a port of another'),
     },
   },
   node: {

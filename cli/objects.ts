@@ -6,6 +6,8 @@ export interface PortConfig {
   TargetPort: number;
   PublishedPort?: number;
   PublishMode?: string;
+  /** Address of the hosts that the port is bound to; of flags only, see service-publish.ts. */
+  HostIP?: string;
 }
 
 export interface Mount {

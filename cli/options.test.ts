@@ -120,6 +120,8 @@ describe('values', () => {
     expect(parsePorts('published=1,target=2,mode=host,protocol=udp')).toEqual([
       { Protocol: 'udp', TargetPort: 2, PublishedPort: 1, PublishMode: 'host' },
     ]);
+    expect(parsePorts('published=1,target=2,ip=[2001:db8::1]')).toMatchObject([{ HostIP: '2001:db8::1' }]);
+    expect(() => parsePorts('published=1,target=2,ip=eth0')).toThrow('IP address is not correctly formatted: eth0');
     expect(() => parsePorts('127.0.0.1:80:80')).toThrow('hostip is not supported');
     expect(() => parsePorts('mode=x,target=1')).toThrow(
       "invalid publish mode value (x): must be either 'ingress' or 'host'",

@@ -10,6 +10,7 @@ import type {
   TaskSpec,
 } from './objects.ts';
 import { healthcheck, hostLines, networkId, resolveData, restartPolicy, updateConfig } from './service-spec.ts';
+import { withoutAddresses, withPublishAddresses } from './service-publish.ts';
 import { hasSettings, withSettings } from './service-settings.ts';
 import { capabilitySet, parseGenericResources } from './service-values.ts';
 import { cut, keyValues } from './words.ts';
@@ -208,7 +209,11 @@ export async function editSpec(client: Client, flags: Flags, spec: ServiceSpec):
   if (rollback !== undefined) spec.RollbackConfig = rollback;
   const endpoint = spec.EndpointSpec ?? {};
   if (flags.changed('endpoint-mode')) endpoint.Mode = flags.string('endpoint-mode');
-  if (editing(flags, 'publish')) endpoint.Ports = editPorts(flags, endpoint.Ports);
+  if (editing(flags, 'publish')) {
+    const ports = editPorts(flags, endpoint.Ports);
+    endpoint.Ports = withoutAddresses(ports);
+    spec.Labels = withPublishAddresses(spec.Labels ?? {}, flags.list<PortConfig>('publish-add'), ports);
+  }
   if (Object.keys(endpoint).length > 0) spec.EndpointSpec = endpoint;
   if (flags.string('log-driver') !== '') {
     task.LogDriver = { Name: flags.string('log-driver'), Options: keyValues(flags.list('log-opt')) };

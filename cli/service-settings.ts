@@ -48,6 +48,7 @@ const SETTINGS: readonly Setting[] = [
   setting('anti-affinity', 'list', 'Only nodes without a task of such a service', 'anti-affinity'),
   setting('priority', 'string', 'Rank when there is not enough room, 0 to 1000 (0)', 'priority'),
   setting('placement-strategy', 'string', 'How nodes are ranked ("spread", "binpack"; the cluster\'s)'),
+  setting('ingress', 'string', 'Tasks that an entry host sends connections to ("all", or "local" if it has any)'),
   setting('preempt', 'bool', 'May push tasks of lower priority off a node', 'preempt'),
 ];
 

@@ -13,6 +13,7 @@ import type {
   TaskSpec,
   UpdateConfig,
 } from './objects.ts';
+import { withoutAddresses, withPublishAddresses } from './service-publish.ts';
 import { withSettings } from './service-settings.ts';
 import { effectiveCapabilities, parseGenericResources } from './service-values.ts';
 import { cut, keyValues } from './words.ts';
@@ -331,14 +332,14 @@ export async function serviceSpec(
   const ports = flags.list<PortConfig>('publish');
   return {
     Name: flags.string('name'),
-    Labels: withSettings(flags, keyValues(flags.list('label'))),
+    Labels: withPublishAddresses(withSettings(flags, keyValues(flags.list('label'))), ports, ports),
     TaskTemplate: { ...task, ForceUpdate: 0 },
     Mode: mode,
     ...(update === undefined ? {} : { UpdateConfig: update }),
     ...(rollback === undefined ? {} : { RollbackConfig: rollback }),
     EndpointSpec: {
       Mode: flags.changed('endpoint-mode') ? flags.string('endpoint-mode').toLowerCase() : 'vip',
-      ...(ports.length === 0 ? {} : { Ports: ports }),
+      ...(ports.length === 0 ? {} : { Ports: withoutAddresses(ports) }),
     },
   };
 }

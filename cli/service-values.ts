@@ -36,6 +36,10 @@ function longPort(value: string): PortConfig {
       case 'published':
         port.PublishedPort = number('published', text);
         break;
+      // Shoal's own: Docker has no such field.
+      case 'ip':
+        port.HostIP = parseAddress(text.replace(/^\[(.*)\]$/, '$1'));
+        break;
       default:
         throw new Error(`invalid field key: ${key}`);
     }

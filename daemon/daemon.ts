@@ -161,6 +161,7 @@ export class Daemon {
       volumes,
       cgroupParent: config.cgroupParent,
       defaultUlimits: config.defaultUlimits,
+      dns: config.dns,
       initDefault: config.init,
     });
     users.engine = engine;
@@ -192,6 +193,7 @@ export class Daemon {
             engineVersion: version,
             rootCa: cluster.member?.identity?.rootCa ?? '',
             dataPathAddr: cluster.member?.dataPathAddr ?? '',
+            wireguardKey: networks.wireguardKey(),
           }),
         defaults: { init: config.init, dns: config.dns },
       }),

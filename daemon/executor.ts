@@ -4,6 +4,8 @@ import type { HostNetworks } from '../overlay-net/index.ts';
 import {
   PortConfig_Protocol,
   PortConfig_PublishMode,
+  type NetworkCheckOrder,
+  type NetworkCheckReport,
   type NetworkTable,
   type NodeDescription,
   type Task,
@@ -69,12 +71,20 @@ export class EngineExecutor implements Executor {
     );
   }
 
+  announceNetworkTable(table: NetworkTable): void {
+    this.#options.networks.announceTable(table);
+  }
+
   async setNetworkTable(table: NetworkTable): Promise<void> {
     await this.#options.networks.setTable(table);
   }
 
   async removeNetworkTable(networkId: string): Promise<void> {
     await this.#options.networks.removeTable(networkId);
+  }
+
+  checkNetworks(order: NetworkCheckOrder): Promise<NetworkCheckReport> {
+    return this.#options.networks.checkNetworks(order);
   }
 
   async removeOrphans(taskIds: ReadonlySet<string>): Promise<void> {

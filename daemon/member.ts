@@ -11,7 +11,7 @@ import {
 import { channelOptions, TlsIdentity, verifyChain, type IdentityStore, type NodeIdentity } from '../identity/index.ts';
 import { Manager, type ClusterInit, type ManagerStart, type RestoreImage } from '../manager/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
-import { IssuanceStatus_State, NodeRole, type Node, type WeightedPeer } from '../proto/index.ts';
+import { IssuanceStatus_State, NodeRole, type EncryptionKey, type Node, type WeightedPeer } from '../proto/index.ts';
 import { Agent, grpcConnection, reaches, type Executor } from '../worker/index.ts';
 import { splitHostPort } from './addresses.ts';
 import { CertificateRenewal } from './certificate-renewal.ts';
@@ -20,6 +20,8 @@ import type { KnownManager, SwarmFiles, SwarmSettings } from './swarm-files.ts';
 const PROMOTION_BACKOFF = { baseMs: 500, capMs: 60_000 };
 const CONNECT_POLL_MS = 20;
 const DEFAULT_DATA_PATH_PORT = 4789;
+/** Whose keys these are, in Swarm's words: of encrypted networks (Docker's use IPsec). */
+const IPSEC_SUBSYSTEM = 'networking:ipsec';
 /** Pause between two tries to write to a full disk, ms. */
 const DISK_RETRY_MS = 2_000;
 
@@ -268,6 +270,7 @@ export class Member {
       log,
       onManagers: (peers) => this.#onManagers(peers),
       onNode: (node) => this.#onNode(node),
+      onNetworkKeys: (keys) => this.#onNetworkKeys(keys),
       onRootCa: (pem) => this.#onRootCa(pem),
     });
     await this.#agent.start();
@@ -286,6 +289,16 @@ export class Member {
     if (JSON.stringify(sorted) === JSON.stringify(this.#managers)) return;
     this.#managers = sorted;
     this.#options.files.saveManagers(sorted);
+  }
+
+  #onNetworkKeys(keys: readonly EncryptionKey[]): void {
+    const { networks, log } = this.#options;
+    const ours = keys
+      .filter(({ subsystem }) => subsystem === IPSEC_SUBSYSTEM)
+      .map(({ key, lamport_time: lamportTime }) => ({ key: Buffer.from(key).toString('hex'), lamportTime }));
+    networks.setNetworkKeys(ours).catch((error: unknown) => {
+      log.error('the new keys of encrypted networks could not be taken', { error });
+    });
   }
 
   #onNode(node: Node): void {

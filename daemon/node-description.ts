@@ -3,6 +3,7 @@ import { invalidArgument } from '../base/index.ts';
 import { issuerInfo } from '../identity/index.ts';
 import { NodeDescription, type GenericResource, type Partially } from '../proto/index.ts';
 import type { DaemonConfig } from './config.ts';
+import { hostSubnets } from './host-subnets.ts';
 
 /** uname's word for the processor, as agents report it. */
 export function machineArchitecture(): string {
@@ -44,7 +45,7 @@ export function parseGenericResources(values: readonly string[]): Partially<Gene
 /** What this node tells the managers of itself. */
 export function describeNode(
   config: Pick<DaemonConfig, 'labels' | 'genericResources'>,
-  facts: { engineVersion: string; rootCa: string; dataPathAddr: string },
+  facts: { engineVersion: string; rootCa: string; dataPathAddr: string; wireguardKey: Uint8Array },
 ): NodeDescription {
   const issuer = issuerInfo(facts.rootCa);
   return NodeDescription.create({
@@ -66,5 +67,7 @@ export function describeNode(
       cert_issuer_public_key: issuer.publicKey,
     },
     data_path_addr: facts.dataPathAddr,
+    wireguard_key: facts.wireguardKey,
+    host_subnets: hostSubnets(),
   });
 }

@@ -35,6 +35,7 @@ export function swarmPort(cluster: ClusterNode): SwarmPort {
     restore: (body, request) => cluster.restore(body, request),
     rejoin: (remoteAddrs) => cluster.rejoin(remoteAddrs),
     subscribeLogs: (request, signal) => cluster.manager().subscribeLogs(request, signal),
+    checkNetworks: async (request) => await cluster.manager().checkNetworks(request),
     issuer: () => cluster.issuer(),
     unlockKey: () => cluster.unlockKey(),
     unlock: (key) => cluster.unlock(key),

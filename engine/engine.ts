@@ -34,6 +34,8 @@ export interface EngineOptions {
   defaultUlimits?: readonly UlimitRequest[];
   /** Whether every container gets an init process, asked for or not; default false. */
   initDefault?: boolean;
+  /** Resolvers of containers that name none; default: the host's. */
+  dns?: readonly string[];
   /** Name or path of the OCI runtime; default: the first that works. */
   runtime?: string;
 }
@@ -94,7 +96,9 @@ export class Engine {
       swapAccounting: facts.swapAccounting,
       x32: facts.x32,
       initDefault: options.initDefault ?? false,
+      dns: options.dns ?? [],
       publish: (event) => this.publish(event),
+      find: (reference) => this.#set.find(reference),
     });
     this.containers = this.#set;
   }

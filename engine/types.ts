@@ -1,4 +1,4 @@
-import type { EndpointResult, EndpointSpec, PublishedPort } from '../overlay-net/index.ts';
+import type { EndpointLink, EndpointResult, EndpointSpec, PublishedPort } from '../overlay-net/index.ts';
 
 /** A mount as a user asked for it. */
 export interface MountRequest {
@@ -76,6 +76,11 @@ export interface ContainerConfig {
   user?: string;
   groups?: readonly string[];
   hostname?: string;
+  domainname?: string;
+  /** Ports the container serves, `80/tcp`; with those of its image. */
+  exposedPorts?: readonly string[];
+  /** Every exposed port gets a port of the host. */
+  publishAll?: boolean;
   labels: Readonly<Record<string, string>>;
   tty: boolean;
   openStdin: boolean;
@@ -107,7 +112,18 @@ export interface ContainerConfig {
 export type NetworkRequest =
   | { mode: 'host' }
   | { mode: 'none' }
-  | { mode: 'sandbox'; endpoints: readonly EndpointSpec[]; ports: readonly PublishedPort[]; taskId?: string };
+  /** The namespace of another container, by name or id. */
+  | { mode: 'container'; container: string }
+  | {
+      mode: 'sandbox';
+      endpoints: readonly EndpointSpec[];
+      ports: readonly PublishedPort[];
+      taskId?: string;
+      /** Legacy links: containers of the default network, told by hosts file and environment. */
+      links?: readonly EndpointLink[];
+      /** The network as the user named it. */
+      userMode?: string;
+    };
 
 export type ContainerState = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead';
 
@@ -193,6 +209,10 @@ export interface Containers {
   /** What a running container uses; undefined when it does not run. @throws ShoalError NotFound */
   usage(reference: string): ContainerUsage | undefined;
   logs(reference: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine>;
+  /** Connects to one more network; while it runs, at once. @throws ShoalError in Docker's words */
+  connect(reference: string, endpoint: EndpointSpec): Promise<void>;
+  /** @throws ShoalError PermissionDenied when the container is not on the network. */
+  disconnect(reference: string, networkId: string): Promise<void>;
   /** Runs a command in a running container and collects its output. */
   exec(reference: string, request: ExecRequest, signal: AbortSignal): Promise<ExecOutcome>;
 }

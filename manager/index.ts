@@ -1,5 +1,5 @@
 export { inspectBackup, readRestoreImage, type BackupFacts, type RestoreImage } from './backup/index.ts';
-export { checkAddressPools } from './allocator/index.ts';
+export { checkAddressPools, formatSubnet, parseSubnet } from './allocator/index.ts';
 export * from './store/types.ts';
 export {
   checkedNodeLabels,

@@ -15,7 +15,10 @@ import {
   ControlService,
   GetUnlockKeyRequest,
   JoinRequest,
+  NetworkChecksService,
   RaftMembershipService,
+  type CheckNetworksRequest,
+  type CheckNetworksResponse,
   type MethodDescription,
   type RequestOf,
   type ResponseOf,
@@ -354,6 +357,12 @@ export class Manager {
   /** Lines of service logs, from the leader's broker. @throws ShoalError */
   subscribeLogs(request: SubscribeLogsRequest, signal: AbortSignal): AsyncIterable<SubscribeLogsMessage> {
     return this.#leaderAccess.subscribeLogs(request, signal);
+  }
+
+  /** Proofs of networks by the hosts that have tasks on them. @throws ShoalError */
+  checkNetworks(request: CheckNetworksRequest): Promise<CheckNetworksResponse> {
+    const { networkChecker: checker } = this.#parts;
+    return this.#leaderAccess.call(NetworkChecksService.CheckNetworks, request, (asked) => checker.check(asked), true);
   }
 
   /** Who leads, and what is known of every manager. */

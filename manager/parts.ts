@@ -2,7 +2,13 @@ import { ShoalError, unavailable, type Clock, type Logger, type Random } from '.
 import { channelOptions, TlsIdentity, type IdentityStore, type NodeIdentity } from '../identity/index.ts';
 import { WeightedPeer } from '../proto/index.ts';
 import { GrpcRaftTransport, newReceiveCounters, type RaftReceiveCounters, type StartMode } from '../raft/index.ts';
-import { CertificateAuthority, clusterOf, createRootRotation, isBlacklisted } from './ca/index.ts';
+import {
+  CertificateAuthority,
+  clusterOf,
+  createNetworkKeyRotation,
+  createRootRotation,
+  isBlacklisted,
+} from './ca/index.ts';
 import type { ClusterParts } from './cluster-parts.ts';
 import { confirmReads } from './confirmed-reads.ts';
 import { Consensus, type ConsensusOptions } from './consensus.ts';
@@ -26,6 +32,7 @@ import {
   RaftAccess,
   type MembershipRaft,
 } from './membership/index.ts';
+import { NetworkChecker } from './network-check/index.ts';
 import { createPlanner } from './plan/index.ts';
 import type { WordsContext } from './quorum-words.ts';
 import { ManagerClients, ManagerServer } from './server/index.ts';
@@ -74,6 +81,7 @@ export interface ManagerParts extends ClusterParts {
   readonly leadership: Leadership;
   readonly membership: MembershipService;
   readonly broker: LogBroker;
+  readonly networkChecker: NetworkChecker;
   /** Reads what this manager has, at once. */
   readonly control: Control;
   /** The same for a leader: what it reads was not overtaken by another leader. */
@@ -201,6 +209,7 @@ function createLeadership(
       createAddressKeeper({ ...raftDeps, addresses, service: membership }),
       createManagerStatus(raftDeps),
       createRootRotation({ ...depsOf(base, 'ca'), onRotated: () => dispatcher.refresh() }),
+      createNetworkKeyRotation({ ...depsOf(base, 'ca'), onRotated: () => dispatcher.refresh() }),
     ],
   });
 }
@@ -309,6 +318,7 @@ export function assemble(options: PartsOptions): ManagerParts {
   const membership = new MembershipService({ ...depsOf(base, 'membership'), raft: late, members, tls });
   const dispatcher = createDispatcherFor(options, store, members, self);
   const broker = createLogBroker(depsOf(base, 'logs'));
+  const networkChecker = new NetworkChecker(depsOf(base, 'network-check'));
   const control = createControlFor(base, dispatcher);
   const confirmedControl = confirmReads(control, async () => await late.leaseBarrier());
   const authority = new CertificateAuthority(depsOf(base, 'ca'));
@@ -329,6 +339,7 @@ export function assemble(options: PartsOptions): ManagerParts {
     dispatcher,
     membership,
     broker,
+    networkChecker,
     control: confirmedControl,
     members,
     raftNode,
@@ -344,6 +355,7 @@ export function assemble(options: PartsOptions): ManagerParts {
     leadership,
     membership,
     broker,
+    networkChecker,
     control,
     confirmedControl,
     self,

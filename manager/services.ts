@@ -7,6 +7,8 @@ import {
   HealthService,
   LogBrokerService,
   LogsService,
+  NetworkCheckBrokerService,
+  NetworkChecksService,
   NodeCAService,
   RaftMembershipService,
 } from '../proto/index.ts';
@@ -27,6 +29,7 @@ import {
   type MembershipService,
   type RaftAccess,
 } from './membership/index.ts';
+import type { NetworkChecker } from './network-check/index.ts';
 import type { HandlersOf, ManagerServer, UnaryCall } from './server/index.ts';
 
 /** What the services of a manager are made of. */
@@ -35,6 +38,7 @@ export interface ServiceParts {
   dispatcher: Dispatcher;
   membership: MembershipService;
   broker: LogBroker;
+  networkChecker: NetworkChecker;
   control: Control;
   members: MemberList;
   addresses: LearntAddresses;
@@ -101,8 +105,22 @@ export function addServices(server: ManagerServer, parts: ServiceParts): void {
       },
     },
   );
+  addNetworkChecks(server, parts.networkChecker);
   server.add(ControlService, { access: 'manager', ...leader }, controlHandlers(control));
   addConsensusServices(server, parts);
+}
+
+function addNetworkChecks(server: ManagerServer, checker: NetworkChecker): void {
+  server.add(
+    NetworkCheckBrokerService,
+    { access: 'node', leaderOnly: true },
+    { ListenChecks: (call) => checker.listen(call), ReportCheck: (call) => checker.report(call) },
+  );
+  server.add(
+    NetworkChecksService,
+    { access: 'manager', leaderOnly: true },
+    { CheckNetworks: (call) => checker.check(call.request) },
+  );
 }
 
 /** What managers say to each other. */

@@ -11,12 +11,14 @@ import {
   type Random,
   type Spawner,
 } from '../base/index.ts';
-import type { NetworkTable } from '../proto/index.ts';
+import type { NetworkCheckOrder, NetworkCheckReport, NetworkTable } from '../proto/index.ts';
+import { runCheck } from './check/index.ts';
 import { Coalescer } from './coalescer.ts';
-import { createForwarder } from './dns/forward.ts';
+import type { NetworkKey } from './encryption/index.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
 import { createKernel, type Kernel, type Op } from './kernel/index.ts';
+import { KeyedLocks } from './keyed-locks.ts';
 import { LocalBridges } from './local-bridges.ts';
 import { LocalNetworks, type AddressPool } from './local-networks.ts';
 import { NameService } from './name-service.ts';
@@ -25,7 +27,7 @@ import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
 import { PortHolder } from './ports.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
 import { NetworkRepairs, type NetworkRepair } from './reconcile/repairs.ts';
-import { dropStrays, isOurs } from './reconcile/strays.ts';
+import { dropStrays, isOurs, type OwnState } from './reconcile/strays.ts';
 import { Upkeep, type Pass } from './reconcile/upkeep.ts';
 import { WatchedKernel } from './reconcile/watched-kernel.ts';
 import { reversePathFilter } from './reverse-path.ts';
@@ -93,12 +95,13 @@ export class HostNetwork implements HostNetworks {
   readonly #updates: Coalescer;
   readonly #reconciler: Reconciler;
   readonly #upkeep: Upkeep;
+  readonly #own: OwnState;
   /** What was repaired, for metrics. */
   readonly repairs: NetworkRepairs;
   readonly #sandboxes = new Map<string, SandboxRecord>();
   /** Overlay networks that are removed with their last container. */
   readonly #leaving = new Set<string>();
-  readonly #locks = new Map<string, Promise<unknown>>();
+  readonly #locks = new KeyedLocks();
 
   constructor(options: HostNetworkOptions) {
     assert(/^[0-9a-z]{1,6}$/.test(options.tag), 'a network tag is 1 to 6 of [0-9a-z]');
@@ -109,7 +112,7 @@ export class HostNetwork implements HostNetworks {
     this.#locals = new LocalNetworks(options.random, options.tag);
     this.#wiring = ingressWiring(options.tag);
     const common = { kernel: this.#kernel, store: this.#store, log: this.#log };
-    this.#overlays = new Overlays({ ...common, wiring: this.#wiring });
+    this.#overlays = new Overlays({ ...options, ...common, wiring: this.#wiring });
     const parts = { ...common, locals: this.#locals, overlays: this.#overlays, tag: options.tag };
     this.#bridges = new LocalBridges({ ...options, kernel: this.#kernel, store: this.#store, locals: this.#locals });
     this.#builder = new SandboxBuilder({ ...parts, mtu: options.mtu ?? DEFAULT_MTU });
@@ -118,8 +121,12 @@ export class HostNetwork implements HostNetworks {
     const ruled = { sandboxes: this.#sandboxes, wiring: this.#wiring, ports: this.#ports };
     this.#rules = new Rules({ ...parts, ...ruled, hostRules });
     this.#flows = new StaleFlows({ ...parts, sandboxes: this.#sandboxes, clock: options.clock });
-    const forwarder = createForwarder(options.clock, options.random);
-    this.#names = new NameService({ ...parts, sandboxes: this.#sandboxes, forwarder, random: options.random });
+    this.#names = new NameService({
+      ...parts,
+      sandboxes: this.#sandboxes,
+      clock: options.clock,
+      random: options.random,
+    });
     this.#updates = new Coalescer(
       options.clock,
       RULES_INTERVAL_MS,
@@ -130,6 +137,7 @@ export class HostNetwork implements HostNetworks {
     );
     this.repairs = new NetworkRepairs(options.clock, this.#log, options.onRepair ?? (() => undefined));
     this.#upkeep = new Upkeep(options.clock, this.#log, (pass) => this.#pass(pass));
+    this.#own = { ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring };
     this.#reconciler = new Reconciler({
       ...parts,
       repairs: this.repairs,
@@ -141,7 +149,7 @@ export class HostNetwork implements HostNetworks {
       hostOps: HOST_OPS,
       update: () => this.#updates.now(),
       strict: reversePathFilter,
-      locked: (lock, job) => this.#locked(lock, job),
+      locked: (lock, job) => this.#locks.run(lock, job),
       scratch: join(this.#store.namespaces, 'scratch'),
     });
   }
@@ -150,9 +158,10 @@ export class HostNetwork implements HostNetworks {
     await this.#kernel.apply(null, HOST_OPS);
     await this.#bridges.start();
     this.#overlays.load();
+    for (const { table } of this.#overlays.all()) this.#names.setTable(table);
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
-    this.#adoptSandboxes();
-    await this.#dropStrays();
+    await this.#adoptSandboxes();
+    await dropStrays(this.#own);
     await this.#passPolicy();
     await this.#update();
     this.#upkeep.start();
@@ -160,9 +169,10 @@ export class HostNetwork implements HostNetworks {
 
   async stop(): Promise<void> {
     await this.#upkeep.stop();
+    this.#overlays.secure.stop();
     await this.#updates.close();
     await this.#flows.close();
-    this.#names.closeAll();
+    await this.#names.stop();
     this.#ports.close();
     this.#kernel.close();
   }
@@ -172,6 +182,7 @@ export class HostNetwork implements HostNetworks {
     for (const record of this.#sandboxes.values()) await this.#builder.remove(record);
     this.#sandboxes.clear();
     for (const { facts } of this.#overlays.all()) await this.#overlays.remove(facts.id);
+    await this.#overlays.secure.destroy();
     const bridges = this.#locals.bridges().map((network) => this.#locals.bridgeName(network));
     const { links } = await this.#kernel.state(null);
     const prefix = `sh${this.#o.tag}`;
@@ -234,20 +245,8 @@ export class HostNetwork implements HostNetworks {
 
   // --- sandboxes ------------------------------------------------------------------------------------------------
 
-  /** Runs jobs for one sandbox one after the other. */
-  async #locked<T>(id: string, job: () => Promise<T>): Promise<T> {
-    const before = this.#locks.get(id) ?? Promise.resolve();
-    const mine = before.catch(() => undefined).then(job);
-    this.#locks.set(id, mine);
-    try {
-      return await mine;
-    } finally {
-      if (this.#locks.get(id) === mine) this.#locks.delete(id);
-    }
-  }
-
   createSandbox(spec: SandboxSpec): Promise<SandboxResult> {
-    return this.#locked(spec.id, async () => {
+    return this.#locks.run(spec.id, async () => {
       const known = this.#sandboxes.get(spec.id);
       if (known !== undefined && this.#builder.alive(known)) return known.result;
       if (known !== undefined) await this.#remove(known);
@@ -256,7 +255,7 @@ export class HostNetwork implements HostNetworks {
       try {
         record = await this.#builder.build(spec, ports);
         this.#sandboxes.set(spec.id, record);
-        this.#names.open(record);
+        await this.#names.open(record);
         await this.#rules.applyOne(record);
         if (ports.length > 0) await this.#rules.applyHost();
         this.#store.saveSandbox(record);
@@ -279,7 +278,7 @@ export class HostNetwork implements HostNetworks {
   }
 
   removeSandbox(id: string): Promise<void> {
-    return this.#locked(id, async () => {
+    return this.#locks.run(id, async () => {
       const record = this.#sandboxes.get(id);
       if (record === undefined) return;
       await this.#remove(record);
@@ -288,7 +287,7 @@ export class HostNetwork implements HostNetworks {
   }
 
   connectSandbox(id: string, endpoint: EndpointSpec): Promise<SandboxResult> {
-    return this.#locked(id, async () => {
+    return this.#locks.run(id, async () => {
       const record = this.#living(id);
       const { networkId } = await this.#builder.plug(record, endpoint);
       await this.#changed(record);
@@ -298,7 +297,7 @@ export class HostNetwork implements HostNetworks {
   }
 
   disconnectSandbox(id: string, key: string): Promise<SandboxResult> {
-    return this.#locked(id, async () => {
+    return this.#locks.run(id, async () => {
       const record = this.#living(id);
       const networkId = this.#locals.find(key)?.id ?? key;
       await this.#builder.unplug(record, networkId);
@@ -315,8 +314,9 @@ export class HostNetwork implements HostNetworks {
     throw notFound(`no network sandbox of container ${id}`);
   }
 
-  /** Rules and record follow a sandbox whose legs have changed. */
+  /** Names, rules and record follow a sandbox whose legs have changed. */
   async #changed(record: SandboxRecord): Promise<void> {
+    this.#names.refresh(record);
     this.#store.saveSandbox(record);
     await this.#updates.now();
   }
@@ -348,7 +348,7 @@ export class HostNetwork implements HostNetworks {
   }
 
   /** Takes over what an earlier life left; records whose namespace is gone (the host restarted) are dropped. */
-  #adoptSandboxes(): void {
+  async #adoptSandboxes(): Promise<void> {
     for (const record of this.#store.loadSandboxes()) {
       const { id } = record.spec;
       if (!this.#builder.alive(record)) {
@@ -359,27 +359,11 @@ export class HostNetwork implements HostNetworks {
       try {
         this.#builder.reserve(record);
         this.#ports.hold(id, record.result.ports, id);
-        this.#names.open(record);
+        await this.#names.open(record);
       } catch (error) {
         this.#log.warn('a container was taken over with a part missing', { id, error: errorMessage(error) });
       }
     }
-  }
-
-  /** Takes away what a crash left half-way. */
-  async #dropStrays(): Promise<void> {
-    const sandboxes = [...this.#sandboxes.values()];
-    const overlays = this.#overlays.all().map((overlay) => overlay.namespace);
-    const bridges = this.#locals.bridges().map((network) => this.#locals.bridgeName(network));
-    await dropStrays(this.#kernel, {
-      directory: this.#store.namespaces,
-      names: this.#store.namespaceNames(),
-      namespaces: new Set([...sandboxes.map((record) => record.result.namespacePath), ...overlays]),
-      prefix: `sh${this.#o.tag}`,
-      links: new Set([...bridges, ...sandboxes.flatMap((record) => record.legs.map((leg) => leg.hostLink))]),
-      wiring: this.#wiring,
-      ingress: this.#overlays.ingress() !== undefined,
-    });
   }
 
   // --- overlays -------------------------------------------------------------------------------------------------
@@ -396,12 +380,20 @@ export class HostNetwork implements HostNetworks {
 
   async leaveUnderlay(): Promise<void> {
     for (const { facts } of this.#overlays.all()) await this.removeTable(facts.id);
-    this.#overlays.clearUnderlay();
+    await this.#overlays.clearUnderlay();
     await this.#updates.now();
   }
 
+  wireguardKey = (): Uint8Array => this.#overlays.secure.publicKey();
+  setNetworkKeys = (keys: readonly NetworkKey[]): Promise<void> => this.#overlays.secure.setNetworkKeys(keys);
+
+  announceTable(table: NetworkTable): void {
+    this.#names.setTable(table);
+  }
+
   async setTable(table: NetworkTable): Promise<void> {
-    await this.#locked(table.network_id, async () => {
+    this.announceTable(table);
+    await this.#locks.run(table.network_id, async () => {
       this.#leaving.delete(table.network_id);
       if (!this.#overlays.accept(table)) return;
       await this.#overlays.ensure(table.network_id, reversePathFilter());
@@ -410,7 +402,7 @@ export class HostNetwork implements HostNetworks {
   }
 
   removeTable(networkId: string): Promise<void> {
-    return this.#locked(networkId, async () => {
+    return this.#locks.run(networkId, async () => {
       // Containers that still stop keep their network to the end.
       if (this.#attached(networkId)) {
         this.#leaving.add(networkId);
@@ -418,6 +410,7 @@ export class HostNetwork implements HostNetworks {
       }
       this.#leaving.delete(networkId);
       await this.#overlays.remove(networkId);
+      this.#names.removeTable(networkId);
       this.#updates.request();
     });
   }
@@ -439,7 +432,7 @@ export class HostNetwork implements HostNetworks {
 
   async #ensureOverlay(networkId: string, strict: boolean): Promise<void> {
     try {
-      await this.#locked(networkId, () => this.#overlays.ensure(networkId, strict));
+      await this.#locks.run(networkId, () => this.#overlays.ensure(networkId, strict));
     } catch (error) {
       this.#log.error('cannot set up an overlay network', { network: networkId, error });
     }
@@ -461,6 +454,7 @@ export class HostNetwork implements HostNetworks {
   async #pass({ deep, all }: Pass): Promise<void> {
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
     await this.#reconciler.pass(deep, all);
+    if (deep) await this.#overlays.secure.upkeep();
     if (deep) await this.#passPolicy();
     if (this.#rules.behind) await this.#updates.now();
   }
@@ -476,10 +470,7 @@ export class HostNetwork implements HostNetworks {
     if (this.#o.iptables ?? true) await passForwardPolicy(this.#kernel, this.#linkPatterns(), this.#log);
   }
 
-  /** The record of a sandbox. @throws ShoalError NotFound */
-  sandbox(id: string): SandboxResult {
-    const record = this.#sandboxes.get(id);
-    if (record === undefined) throw notFound(`no network sandbox of container ${id}`);
-    return record.result;
+  checkNetworks(order: NetworkCheckOrder): Promise<NetworkCheckReport> {
+    return runCheck(order, { ...this.#o, kernel: this.#kernel, overlays: this.#overlays, sandboxes: this.#sandboxes });
   }
 }

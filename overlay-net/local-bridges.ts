@@ -1,4 +1,5 @@
 import type { Clock, Random } from '../base/index.ts';
+import { ip6Switches } from './ip6-switches.ts';
 import { bareIp, formatPrefix, macOf, overlap, parsePrefix, type Prefix } from './ip4.ts';
 import type { Kernel, Op } from './kernel/index.ts';
 import {
@@ -109,13 +110,11 @@ export class LocalBridges {
       { kind: 'sysctl', path: `net/ipv4/conf/${name}/route_localnet`, value: '1' },
     ];
     if (address6 !== undefined) {
-      ops.push(
-        { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
-        { kind: 'sysctl', path: `net/ipv6/conf/${name}/disable_ipv6`, value: '0' },
-        // The gateway must answer at once, not after duplicate address detection.
-        { kind: 'sysctl', path: `net/ipv6/conf/${name}/accept_dad`, value: '0' },
-        { kind: 'addr', dev: name, address: address6 },
-      );
+      ops.push({ kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' }, ...ip6Switches(name), {
+        kind: 'addr',
+        dev: name,
+        address: address6,
+      });
     }
     return ops;
   }

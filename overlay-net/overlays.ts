@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { errorMessage, failedPrecondition, invalidArgument, type Logger } from '../base/index.ts';
 import { NetworkTable } from '../proto/index.ts';
-import { overlayZone, type Zone } from './dns/zone.ts';
+import { SecureTunnel, WIREGUARD_OVERHEAD_BYTES, type SecureTunnelOptions } from './encryption/index.ts';
 import { hostOps, innerOps, undoHostOps, type IngressWiring } from './ingress-wiring.ts';
 import { canonicalIp, macOf } from './ip.ts';
 import { ip6Switches } from './ip6-switches.ts';
@@ -28,7 +28,6 @@ import type { NetworkStore } from './store.ts';
 export interface Overlay {
   facts: OverlayFacts;
   table: NetworkTable;
-  zone: Zone;
   namespace: string;
   mtu: number;
   /** Its namespace and links stand. */
@@ -58,11 +57,10 @@ export interface OverlayWanted {
   rules: string;
 }
 
-export interface OverlaysOptions {
-  kernel: Kernel;
+export interface OverlaysOptions extends Omit<SecureTunnelOptions, 'namespace' | 'stateDir'> {
   store: NetworkStore;
-  log: Logger;
   wiring: IngressWiring;
+  stateDir?: string;
 }
 
 /** Namespaces, tunnels and peers of the overlay networks, made from tables. */
@@ -71,6 +69,8 @@ export class Overlays {
   readonly #store: NetworkStore;
   readonly #log: Logger;
   readonly #wiring: IngressWiring;
+  /** What encrypted networks run over. */
+  readonly secure: SecureTunnel;
   readonly #entries = new Map<string, Entry>();
   #underlay: Underlay | undefined;
 
@@ -79,6 +79,8 @@ export class Overlays {
     this.#store = options.store;
     this.#log = options.log;
     this.#wiring = options.wiring;
+    const namespace = join(options.store.namespaces, 'secure');
+    this.secure = new SecureTunnel({ ...options, stateDir: options.stateDir ?? options.execRoot, namespace });
   }
 
   get underlay(): Underlay | undefined {
@@ -112,7 +114,8 @@ export class Overlays {
     return true;
   }
 
-  clearUnderlay(): void {
+  async clearUnderlay(): Promise<void> {
+    await this.secure.destroy();
     this.#underlay = undefined;
     this.#store.removeUnderlay();
   }
@@ -125,11 +128,6 @@ export class Overlays {
       if (table.version === known.table.version && NetworkTable.equal(table, known.table)) return false;
     }
     const facts = overlayFacts(table);
-    if (facts.encrypted) {
-      throw failedPrecondition(
-        `network ${facts.name} asks for encryption, which this host's overlay does not offer; nothing was set up`,
-      );
-    }
     if (facts.vni === 0 || facts.subnet === '') {
       throw invalidArgument(`the table of network ${facts.name} names no VXLAN id or no IPv4 subnet`);
     }
@@ -141,16 +139,34 @@ export class Overlays {
 
   #put(table: NetworkTable): Entry {
     const facts = overlayFacts(table);
-    const zone = overlayZone(facts.name, table);
     const known = this.#entries.get(table.network_id);
-    const mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - tunnelOverheadBytes(this.#underlay);
-    if (known !== undefined) return Object.assign(known, { facts, table, zone, mtu });
+    const mtu = this.#mtu(facts);
+    if (known !== undefined) return Object.assign(known, { facts, table, mtu });
     const name = facts.ingress ? 'ingress' : `ov-${facts.id.slice(0, 12)}`;
     const namespace = join(this.#store.namespaces, name);
     const fresh = { applied: undefined, vxlan: '', rules: '', standing: false, behind: true };
-    const entry: Entry = { facts, table, zone, namespace, mtu, ...fresh };
+    const entry: Entry = { facts, table, namespace, mtu, ...fresh };
     this.#entries.set(table.network_id, entry);
     return entry;
+  }
+
+  #mtu(facts: OverlayFacts): number {
+    const encryption = facts.encrypted ? WIREGUARD_OVERHEAD_BYTES : 0;
+    return (this.#underlay?.mtu ?? DEFAULT_MTU) - tunnelOverheadBytes(this.#underlay) - encryption;
+  }
+
+  /** Paths of all namespaces that these networks need. */
+  namespaces(): string[] {
+    return [...this.all().map((overlay) => overlay.namespace), ...(this.secure.inUse ? [this.secure.namespace] : [])];
+  }
+
+  /** Lets the encryption follow the tables; with the last encrypted network it goes. */
+  #syncSecure(): Promise<void> {
+    const tables = this.all().filter(({ facts }) => facts.encrypted);
+    return this.secure.sync(
+      tables.map(({ table }) => table),
+      this.#underlay,
+    );
   }
 
   #save(entry: Entry): void {
@@ -171,7 +187,7 @@ export class Overlays {
   }
 
   async #stand(entry: Entry, strict: boolean): Promise<void> {
-    entry.mtu = (this.#underlay?.mtu ?? DEFAULT_MTU) - tunnelOverheadBytes(this.#underlay);
+    entry.mtu = this.#mtu(entry.facts);
     if (entry.applied === undefined) await this.#adopt(entry, strict);
     await this.#ensureTunnel(entry);
     const plan = entry.facts.ingress ? planIngress : planOverlay;
@@ -215,7 +231,9 @@ export class Overlays {
   /** The kernel takes a VXLAN id once per port and network namespace. */
   async #makeTunnel(facts: OverlayFacts, vxlan: Op, port: number): Promise<void> {
     try {
-      await this.#kernel.apply(null, [vxlan]);
+      // The tunnel's socket is in the namespace where the device is born: that of an encrypted network leads to WireGuard
+      // and nowhere else.
+      await this.#kernel.apply(facts.encrypted ? this.secure.namespace : null, [vxlan]);
     } catch (error) {
       if (!/EEXIST|File exists|already exists/.test(errorMessage(error))) throw error;
       throw failedPrecondition(
@@ -239,7 +257,8 @@ export class Overlays {
       ...(facts.ingress ? { mac: macOf(underlay.vtep) } : {}),
     };
     const master = facts.ingress ? {} : { master: BRIDGE_LINK };
-    const switches = facts.ingress && facts.subnet6 !== '' ? ip6Switches(VXLAN_LINK) : [];
+    // The kernel keeps neighbours of a family only where it is on.
+    const switches = facts.subnet6 === '' ? [] : ip6Switches(VXLAN_LINK, false);
     return { vxlan, inner: [...switches, { kind: 'link', name: VXLAN_LINK, up: true, ...master }] };
   }
 
@@ -247,6 +266,7 @@ export class Overlays {
     const underlay = this.#underlay;
     if (underlay === undefined) return;
     const { facts, namespace } = entry;
+    if (facts.encrypted) await this.#syncSecure();
     const { vxlan, inner } = this.#tunnelOps(entry, underlay);
     const wanted = JSON.stringify(vxlan);
     if (entry.vxlan === wanted) return;
@@ -307,6 +327,7 @@ export class Overlays {
     }
     if (entry.facts.ingress) await this.#kernel.apply(null, undoHostOps(this.#wiring));
     this.#kernel.removeNamespace(entry.namespace);
+    if (entry.facts.encrypted) await this.#syncSecure();
   }
 }
 
@@ -315,11 +336,11 @@ function hasLink(state: NamespaceState, name: string): boolean {
 }
 
 /**
- * The links of an overlay's namespace speak no IPv6 of their own, whatever their ports do. In the routed ingress network
- * with IPv6 each link is switched on where it is made, and must not be switched off (and flushed) by the next life.
+ * The links of an overlay's namespace speak no IPv6 of their own, whatever their ports do. Where the network has IPv6,
+ * links that need it are switched on as they are made, and must not be switched off (and flushed) by the next life.
  */
 function quietIp6(facts: OverlayFacts): Op[] {
   const off: Op[] = [{ kind: 'sysctl', path: 'net/ipv6/conf/default/disable_ipv6', value: '1' }];
-  if (facts.ingress && facts.subnet6 !== '') return off;
+  if (facts.subnet6 !== '') return off;
   return [{ kind: 'sysctl', path: 'net/ipv6/conf/all/disable_ipv6', value: '1' }, ...off];
 }

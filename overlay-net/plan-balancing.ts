@@ -107,6 +107,9 @@ function familyTable(balancing: Balancing, seed: number, fresh: boolean, family:
     ...chain('output', ['type nat hook output priority -100; policy accept;', `${daddr} vmap @vips`]),
     ...chain('refuse', [
       'type filter hook output priority filter; policy accept;',
+      // This rule also keeps conntrack at work: with the last `dnat` rule the kernel would stop translating, and reset,
+      // the connections that still go on.
+      'ct state established,related accept',
       `${daddr} @dead meta l4proto tcp reject with tcp reset`,
       `${daddr} @dead reject`,
     ]),

@@ -69,8 +69,14 @@ export function overlayFacts(table: NetworkTable): OverlayFacts {
     gateway6: canonicalIp(config6?.gateway ?? ''),
     ingress: network?.spec?.ingress ?? false,
     internal: network?.spec?.internal ?? false,
-    encrypted: 'encrypted' in options || 'encrypted' in wanted,
+    encrypted: isEncrypted(options) || isEncrypted(wanted),
   };
+}
+
+/** Docker's `--opt encrypted`: on when it is there at all, unless its value says no. */
+function isEncrypted(options: Readonly<Record<string, string>>): boolean {
+  const value = options['encrypted'];
+  return value !== undefined && !/^(?:false|f|0)$/i.test(value);
 }
 
 /** Bytes that a tunnelled frame adds to a packet of the overlay. */

@@ -117,10 +117,14 @@ export class PortHolder {
     // There is no socket that could hold an SCTP port on hosts without that protocol.
     if (port.protocol === 'sctp' && port.publishedPort !== 0) return port;
     if (port.publishedPort !== 0) {
-      const bound = bindPort(port, port.publishedPort);
-      if (bound === undefined) throw this.#refusal(endpoint, port);
-      fds.push(...bound);
-      return port;
+      const { publishedPortEnd = port.publishedPort, ...plain } = port;
+      for (let number = port.publishedPort; number <= publishedPortEnd; number++) {
+        const bound = bindPort(port, number);
+        if (bound === undefined) continue;
+        fds.push(...bound);
+        return { ...plain, publishedPort: number };
+      }
+      throw this.#refusal(endpoint, port);
     }
     for (let i = 0; i < CHOICES_MAX; i++) {
       const number = EPHEMERAL_FIRST + this.#random.int(EPHEMERAL_LAST - EPHEMERAL_FIRST + 1);
@@ -142,6 +146,13 @@ export class PortHolder {
       ...[...this.#names.values()].flat(),
       ...[...this.#ingress].map(([name, { length }]) => (length > 0 ? name : '')),
     ];
+    if (port.publishedPortEnd !== undefined) {
+      const words = `Bind for ${at}-${port.publishedPortEnd} failed: all ports are allocated`;
+      return new ShoalError(
+        'Internal',
+        `driver failed programming external connectivity on endpoint ${endpoint}: ${words}`,
+      );
+    }
     const ours = names.some((name) => name.endsWith(rest));
     const why = ours
       ? `Bind for ${at} failed: port is already allocated`

@@ -84,7 +84,8 @@ export class Rules {
     for (const { legs, result, ...record } of this.#o.sandboxes.values()) {
       // Each family goes by the leg that carries its default route.
       for (const address of [record.defaultAddress, record.defaultAddress6 ?? '']) {
-        if (address === '') continue;
+        // A macvlan has no port of this host: it cannot be reached from here.
+        if (address === '' || legs.some((leg) => leg.hostLink === '' && leg.address === address)) continue;
         const ingress = legs.some((leg) => leg.kind === 'ingress' && [leg.address, leg.address6].includes(address));
         for (const { protocol, publishedPort, hostIp, targetPort } of result.ports) {
           rules.push({ protocol, port: publishedPort, hostIp, targets: [{ address, port: targetPort }], ingress });

@@ -46,6 +46,8 @@ export interface SandboxRecord {
   /** The sandbox's own ops beside those of its legs, to be run after them (default routes). */
   routes?: Op[];
   drained: boolean;
+  /** Port of the sandbox's resolver; absent until it was opened. */
+  resolverPort?: number;
 }
 
 /** A table as it was last given, with the tunnel device that was made for it. */

@@ -45,6 +45,8 @@ export interface SandboxSpec {
   ports: readonly PublishedPort[];
   /** Resolvers to forward to; empty means the host's. */
   dns: readonly string[];
+  /** Resolver options that the user gave (resolv.conf(5)). */
+  dnsOptions?: readonly string[];
 }
 
 /** One endpoint as it was made. */
@@ -134,13 +136,23 @@ export interface HostNetworks {
   keepSandboxes(ids: ReadonlySet<string>): Promise<void>;
   /** This host's tunnel end point; until it is set, overlays stay local. */
   setUnderlay(underlay: { vtep: string; dataPathPort: number; nodeId: string }): Promise<void>;
+  /** Public key by which other hosts encrypt for this one, 32 bytes; managers give it to the members of networks. */
+  wireguardKey(): Uint8Array;
+  /** The cluster's keys for encrypted networks, whole, whenever managers send them; `key` is hexadecimal. */
+  setNetworkKeys(keys: readonly { key: string; lamportTime: number }[]): Promise<void>;
   /** This host leaves its overlays: their tables, tunnels and rules go; local networks stay. */
   leaveUnderlay(): Promise<void>;
+  /** Takes the names of a table at once; its links, neighbours and rules follow with `setTable`. Never throws. */
+  announceTable(table: import('../proto/index.ts').NetworkTable): void;
   /** Replaces what is known of one overlay network (see proto NetworkTable). */
   setTable(table: import('../proto/index.ts').NetworkTable): Promise<void>;
   removeTable(networkId: string): Promise<void>;
   /** Waits until the table of a network is known and its links stand. @throws ShoalError Unavailable after timeoutMs. */
   waitForNetwork(networkId: string, timeoutMs: number, signal?: AbortSignal): Promise<void>;
+  /** Proves this host's part of networks, or follows one connection, as a manager asked. Changes nothing; never throws. */
+  checkNetworks(
+    order: import('../proto/index.ts').NetworkCheckOrder,
+  ): Promise<import('../proto/index.ts').NetworkCheckReport>;
   localNetworks(): LocalNetwork[];
   createLocalNetwork(network: LocalNetworkRequest): Promise<LocalNetwork>;
   removeLocalNetwork(id: string): Promise<void>;

@@ -16,6 +16,8 @@ install_system_packages() {
   need conmon conmon
   need ip iproute2
   need nft nftables
+  need wireguard-go wireguard-go
+  need wg wireguard-tools
   need tar tar
   need zstd zstd
   need nsenter util-linux
@@ -28,6 +30,7 @@ install_system_packages() {
   need bzip2 bzip2
   # For the tests alone: other ends of connections, certificates and attributes read by other programs.
   need socat socat
+  need tcpdump tcpdump
   need openssl openssl
   need getfattr attr
   [ -x /bin/busybox ] && /bin/busybox --help 2>&1 | grep -q httpd || missing+=(busybox-static)

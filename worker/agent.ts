@@ -7,7 +7,7 @@ import {
   type Logger,
   type Random,
 } from '../base/index.ts';
-import { type Node, type SessionMessage, type WeightedPeer } from '../proto/index.ts';
+import { type EncryptionKey, type Node, type SessionMessage, type WeightedPeer } from '../proto/index.ts';
 import type { AgentConnection, ConnectManager } from './connection.ts';
 import type { Executor } from './executor.ts';
 import { LogPublisher } from './log-publisher.ts';
@@ -47,6 +47,8 @@ export interface AgentOptions {
   onManagers?: (peers: WeightedPeer[]) => void;
   /** This node as the manager sees it: role, certificate state, labels. */
   onNode?: (node: Node) => void;
+  /** The cluster's keys for networks, whole, with each message of a manager that has any. */
+  onNetworkKeys?: (keys: readonly EncryptionKey[]) => void;
   /** The root certificates (PEM) of the cluster, when they differ from those sent before. */
   onRootCa?: (pem: Uint8Array) => void;
 }
@@ -211,6 +213,7 @@ export class Agent {
       onAssignments: (message) => this.#tasks.apply(message),
       onSubscription: (message, signal) => this.#logs.handle(message, connection, signal),
       usage: (signal) => this.#usage.take(signal),
+      checkNetworks: this.#options.executor.checkNetworks?.bind(this.#options.executor),
     };
   }
 
@@ -221,12 +224,13 @@ export class Agent {
   }
 
   #onMessage(message: SessionMessage): void {
-    const { onManagers, onNode, onRootCa } = this.#options;
+    const { onManagers, onNetworkKeys, onNode, onRootCa } = this.#options;
     const addresses = message.managers.map((one) => one.peer?.addr ?? '').filter((addr) => addr !== '');
     if (addresses.length > 0) {
       this.#managers = [...new Set(addresses)];
       onManagers?.(message.managers);
     }
+    if (message.network_bootstrap_keys.length > 0) onNetworkKeys?.(message.network_bootstrap_keys);
     if (message.node !== null) onNode?.(message.node);
     const pem = message.RootCA;
     if (pem.length === 0 || (this.#rootCa !== undefined && Buffer.compare(this.#rootCa, pem) === 0)) return;

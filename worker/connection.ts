@@ -5,6 +5,8 @@ import type {
   AssignmentsRequest,
   HeartbeatRequest,
   HeartbeatResponse,
+  NetworkCheckOrder,
+  NetworkCheckReport,
   PublishLogsMessage,
   ReportAck,
   SessionMessage,
@@ -29,6 +31,9 @@ export interface AgentConnection {
    */
   reports?(events: ReportEvents): ReportLink;
   publishLogs(signal: AbortSignal): LogStream;
+  /** Orders to check networks. Absent, or Unimplemented, where managers give none. */
+  listenChecks?(signal: AbortSignal): AsyncIterable<NetworkCheckOrder>;
+  reportCheck?(report: NetworkCheckReport, timeoutMs: number, signal: AbortSignal): Promise<void>;
   /** Whether the other side has taken the connection; undefined when that cannot be told. */
   isConnected?(): boolean;
   close(): void;

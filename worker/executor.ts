@@ -1,4 +1,13 @@
-import type { Config, NetworkTable, NodeDescription, Secret, Task, TaskStatus } from '../proto/index.ts';
+import type {
+  Config,
+  NetworkCheckOrder,
+  NetworkCheckReport,
+  NetworkTable,
+  NodeDescription,
+  Secret,
+  Task,
+  TaskStatus,
+} from '../proto/index.ts';
 
 /** What an agent needs of the host: implemented over the engine by the daemon, by a fake in tests. */
 export interface Executor {
@@ -8,7 +17,11 @@ export interface Executor {
   controller(task: Task, dependencies: TaskDependencies): TaskController;
   /** Replaces what is known of a network. */
   setNetworkTable(table: NetworkTable): Promise<void>;
+  /** A table has come: names follow it at once, before and whatever becomes of `setNetworkTable`. */
+  announceNetworkTable(table: NetworkTable): void;
   removeNetworkTable(networkId: string): Promise<void>;
+  /** Proves that networks work, as a manager ordered. Absent: this host cannot. */
+  checkNetworks?(order: NetworkCheckOrder): Promise<NetworkCheckReport>;
   /** Removes containers of tasks that are not in `taskIds` (left over from an earlier life). */
   removeOrphans(taskIds: ReadonlySet<string>): Promise<void>;
 }

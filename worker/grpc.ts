@@ -11,6 +11,7 @@ import { abortReason, codeFromGrpc, ShoalError, type Clock } from '../base/index
 import {
   DispatcherService,
   LogBrokerService,
+  NetworkCheckBrokerService,
   grpcMethod,
   type MethodDescription,
   type PublishLogsMessage,
@@ -149,6 +150,10 @@ export function grpcConnection(
     },
     reports: (events) => reports(client, events),
     publishLogs: (signal) => publishLogs(client, signal),
+    listenChecks: (signal) => stream(NetworkCheckBrokerService.ListenChecks, {}, signal),
+    reportCheck: async (report, timeoutMs, signal) => {
+      await unary(client, clock, NetworkCheckBrokerService.ReportCheck, report, { timeoutMs, signal });
+    },
     isConnected: () => client.getChannel().getConnectivityState(false) === connectivityState.READY,
     close: () => client.close(),
   };

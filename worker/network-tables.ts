@@ -14,6 +14,8 @@ interface Wanted {
 export interface NetworkTablesOptions {
   clock: Clock;
   log: Logger;
+  /** Told of every table as it comes, while others may still be applied. */
+  announce: (table: NetworkTable) => void;
   set: (table: NetworkTable) => Promise<void>;
   remove: (networkId: string) => Promise<void>;
   /** Whether a live task of this node still uses the network: its table must not be taken away under it. */
@@ -44,6 +46,7 @@ export class NetworkTables {
   }
 
   set(table: NetworkTable): void {
+    this.#options.announce(table);
     this.#want(table.network_id, table);
   }
 

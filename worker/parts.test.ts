@@ -72,11 +72,13 @@ describe('network tables', () => {
   it('applies them in order, tries again, and takes none away that is in use', async () => {
     const clock = new VirtualClock();
     const done: string[] = [];
+    const announced: string[] = [];
     let failing = true;
     let used = true;
     const tables = new NetworkTables({
       clock,
       log: silentLogger,
+      announce: (table) => void announced.push(table.network_id),
       set: async (table) => {
         if (table.network_id === 'bad' && failing) throw unavailable('no kernel');
         done.push(`${table.network_id} ${table.version}`);
@@ -87,6 +89,8 @@ describe('network tables', () => {
     const { signal } = new AbortController();
     tables.set(aTable(1));
     tables.set(aTable(1, 'bad'));
+    // Names do not wait for the kernel's turn.
+    expect(announced).toEqual(['net', 'bad']);
     let ready = false;
     void tables.ready(['net', 'bad', 'unknown'], signal).then(() => (ready = true));
     await clock.advanceAsync(0);

@@ -8,6 +8,7 @@ import {
   type TaskUsage,
 } from '../proto/index.ts';
 import type { AgentConnection } from './connection.ts';
+import { followNetworkChecks, type NetworkChecksOptions } from './network-checks.ts';
 import { ReportChannel } from './report-channel.ts';
 import type { Reporter } from './reporter.ts';
 
@@ -43,6 +44,7 @@ export interface SessionHandlers {
   onSubscription: (message: SubscriptionMessage, signal: AbortSignal) => void;
   /** Readings for the next heartbeat; often none. */
   usage: (signal: AbortSignal) => TaskUsage[];
+  checkNetworks?: NetworkChecksOptions['check'];
 }
 
 export interface SessionOptions {
@@ -91,6 +93,7 @@ export async function runSession(options: SessionOptions, signal: AbortSignal): 
       heartbeats(options, channel, own),
       followAssignments(options, sessionId, own),
       followSubscriptions(options, own),
+      followNetworkChecks({ connection, log: options.log, check: handlers.checkNetworks }, own),
       options.reporter.run((updates) => channel.update(updates, REPORT_TIMEOUT_MS), own),
       watchDescription(options, description, own),
     );

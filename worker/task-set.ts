@@ -62,6 +62,7 @@ export class TaskSet {
     this.#tables = new NetworkTables({
       clock,
       log,
+      announce: (table) => executor.announceNetworkTable(table),
       set: (table) => executor.setNetworkTable(table),
       remove: (networkId) => executor.removeNetworkTable(networkId),
       inUse: (networkId) => this.#networkInUse(networkId),

@@ -152,6 +152,8 @@ class FakeController implements TaskController {
 export class FakeExecutor implements Executor {
   readonly containers = new Map<string, FakeContainer>();
   readonly tables = new Map<string, NetworkTable>();
+  /** Tables as they came. */
+  readonly announced: NetworkTable[] = [];
   /** Tasks with what was assigned with them, by task id. */
   readonly dependencies = new Map<string, TaskDependencies>();
   /** Everything asked of the host, in order: `table <id> <version>`, `untable <id>`, `orphans`. */
@@ -184,6 +186,10 @@ export class FakeExecutor implements Executor {
   controller(task: Task, dependencies: TaskDependencies): TaskController {
     this.dependencies.set(task.id, dependencies);
     return new FakeController(this.container(task.id));
+  }
+
+  announceNetworkTable(table: NetworkTable): void {
+    this.announced.push(table);
   }
 
   async setNetworkTable(table: NetworkTable): Promise<void> {

@@ -1,9 +1,11 @@
 import { invalidArgument, must } from '../../base/index.ts';
-import { queryBool, queryInt, queryTimeMs } from '../body.ts';
+import { queryBool, queryInt, queryTimeMs, readJson } from '../body.ts';
 import { Filters } from '../filters.ts';
 import type { ContainerFacts } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
+import { containerFromJson } from '../shapes/container-create.ts';
 import { containerSummary, containerToJson } from '../shapes/container.ts';
+import { Fields } from '../shapes/fields.ts';
 import { beginOutput, frame, sendEmpty, sendJson, write } from '../stream.ts';
 import { tailCount } from './service-logs.ts';
 
@@ -103,7 +105,17 @@ async function stop(context: RequestContext): Promise<void> {
   sendEmpty(context.response, 204);
 }
 
+async function create(context: RequestContext): Promise<void> {
+  const { ports, query, response } = context;
+  const json = new Fields(await readJson(context));
+  const local = ports.engine.networks.localNetworks();
+  const { config, warnings } = containerFromJson((query.get('name') ?? '').replace(/^\//, ''), json, local);
+  const made = await ports.engine.containers.create(config);
+  sendJson(response, { Id: made.id, Warnings: [...warnings, ...made.warnings] }, 201);
+}
+
 export const containerRoutes: readonly Route[] = [
+  { method: 'POST', path: '/containers/create', handler: create },
   { method: 'GET', path: '/containers/json', handler: list },
   {
     method: 'GET',

@@ -1,14 +1,23 @@
-import { conflict, failedPrecondition, isShoalError, must, notFound, ShoalError } from '../../base/index.ts';
+import { conflict, isShoalError, must, notFound, ShoalError } from '../../base/index.ts';
 import type { Network } from '../../proto/index.ts';
-import { readJson } from '../body.ts';
+import { queryBool, readJson } from '../body.ts';
 import { Filters } from '../filters.ts';
 import type { JsonObject, LocalNetworkFacts, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
 import { Fields } from '../shapes/fields.ts';
-import { localNetworkToJson, networkSpecFromJson, networkToJson } from '../shapes/network.ts';
+import { endpointFromJson } from '../shapes/container-create.ts';
+import {
+  localNetworkFromJson,
+  localNetworkToJson,
+  networkContainers,
+  networkSpecFromJson,
+  networkToJson,
+} from '../shapes/network.ts';
+import { networkUseToJson, type NetworkUse } from '../shapes/network-use.ts';
 import { sendEmpty, sendJson } from '../stream.ts';
 
 const PREDEFINED = ['bridge', 'host', 'none'];
+const GATEWAY_NETWORK = 'docker_gwbridge';
 /** Label of swarm networks that stand for a network of every host. */
 const PREDEFINED_LABEL = 'com.docker.swarm.predefined';
 
@@ -50,7 +59,7 @@ async function find(ports: Ports, reference: string, scope: string): Promise<Fou
   throw notFound(`network ${reference} not found`);
 }
 
-function passes(json: JsonObject, filters: Filters): boolean {
+function passes(json: JsonObject, filters: Filters, used: ReadonlySet<string>): boolean {
   const text = (key: string): string => String(json[key]);
   const builtIn = PREDEFINED.includes(text('Name')) && json['Scope'] === 'local';
   return (
@@ -58,9 +67,20 @@ function passes(json: JsonObject, filters: Filters): boolean {
     filters.some('id', (wanted) => text('Id').startsWith(wanted)) &&
     filters.some('name', (wanted) => text('Name').includes(wanted)) &&
     filters.some('scope', (wanted) => text('Scope') === wanted) &&
+    filters.some('dangling', (wanted) => {
+      const dangling = !builtIn && !used.has(text('Id')) && !used.has(text('Name'));
+      return ['1', 't', 'true', 'True', 'TRUE'].includes(wanted) === dangling;
+    }) &&
     filters.some('type', (wanted) => (wanted === 'builtin') === builtIn) &&
     filters.matchesLabels((json['Labels'] ?? {}) as Record<string, string>)
   );
+}
+
+/** Ids and names of networks that some container of this host is on, or shall be on when it starts. */
+function networksInUse(ports: Ports): Set<string> {
+  const containers = ports.engine.containers.list();
+  const wanted = containers.flatMap(({ config }) => config.network.endpoints ?? []).map(({ networkId }) => networkId);
+  return new Set([...wanted, ...containers.flatMap(({ endpoints }) => endpoints.map(({ networkId }) => networkId))]);
 }
 
 async function list({ response, ports, query }: RequestContext): Promise<void> {
@@ -69,15 +89,35 @@ async function list({ response, ports, query }: RequestContext): Promise<void> {
     ...ports.engine.networks.localNetworks().map(localNetworkToJson),
     ...(await swarmNetworks(ports, false)).map(networkToJson),
   ];
+  const used = filters.has('dangling') ? networksInUse(ports) : new Set<string>();
   sendJson(
     response,
-    all.filter((network) => passes(network, filters)),
+    all.filter((network) => passes(network, filters, used)),
   );
+}
+
+async function networkUse(ports: Ports, verbose: boolean): Promise<NetworkUse> {
+  const { swarm } = ports;
+  const [{ tasks }, { nodes }] = await Promise.all([
+    swarm.call('ListTasks', { filters: null }),
+    swarm.call('ListNodes', { filters: null }),
+  ]);
+  const services = verbose ? (await swarm.call('ListServices', { filters: null })).services : undefined;
+  return { tasks, nodes, services, nodeId: swarm.state().nodeId };
 }
 
 async function inspect({ response, ports, params, query }: RequestContext): Promise<void> {
   const found = await find(ports, must(params['id'], 'id'), query.get('scope') ?? '');
-  sendJson(response, 'swarm' in found ? networkToJson(found.swarm) : localNetworkToJson(found.local));
+  if ('local' in found) {
+    const Containers = networkContainers(found.local.id, ports.engine.containers.list());
+    return sendJson(response, { ...localNetworkToJson(found.local), Containers });
+  }
+  // As Docker: the swarm's own view (that clients ask for before they create services) names no users.
+  if (query.get('scope') === 'swarm' && !queryBool(query, 'verbose')) {
+    return sendJson(response, networkToJson(found.swarm));
+  }
+  const use = await networkUse(ports, queryBool(query, 'verbose'));
+  sendJson(response, { ...networkToJson(found.swarm), ...networkUseToJson(found.swarm, use) });
 }
 
 async function create(context: RequestContext): Promise<void> {
@@ -90,24 +130,20 @@ async function create(context: RequestContext): Promise<void> {
     sendJson(response, { Id: must(network, 'network').id, Warning: '' }, 201);
     return;
   }
-  if (driver !== 'bridge') throw notFound(`plugin "${driver}" not found`);
+  if (driver === 'host' || driver === 'null') {
+    throw new ShoalError('PermissionDenied', `only one instance of "${driver}" network is allowed`);
+  }
+  if (driver !== 'bridge' && driver !== 'macvlan' && driver !== 'ipvlan')
+    throw notFound(`plugin "${driver}" not found`);
   // A name stands for one network, wherever it is valid.
   const taken = ports.engine.networks.localNetworks().some((network) => network.name === name);
   if (taken || (await swarmNetworks(ports, false)).some((network) => network.spec?.annotations?.name === name)) {
     throw conflict(`network with name ${name} already exists`);
   }
-  const config = json.object('IPAM')?.objects('Config')[0];
-  if (config?.string('IPRange') || Object.keys(config?.stringMap('AuxiliaryAddresses') ?? {}).length > 0) {
-    throw new ShoalError('InvalidArgument', '--ip-range and --aux-address are not supported for bridge networks yet');
+  if (PREDEFINED.includes(name)) {
+    throw new ShoalError('PermissionDenied', `operation is not permitted on predefined ${name} network`);
   }
-  const network = await ports.engine.networks.createLocalNetwork({
-    name,
-    subnet: config?.string('Subnet') ?? '',
-    gateway: config?.string('Gateway') ?? '',
-    internal: json.bool('Internal'),
-    labels: json.stringMap('Labels'),
-    options: json.stringMap('Options'),
-  });
+  const network = await ports.engine.networks.createLocalNetwork(localNetworkFromJson(json, driver));
   sendJson(response, { Id: network.id, Warning: '' }, 201);
 }
 
@@ -138,9 +174,12 @@ function pruneUntilMs(text: string | undefined, nowMs: number): number {
 async function prune({ response, ports, query }: RequestContext): Promise<void> {
   const filters = Filters.parse(query, ['label', 'until']);
   const untilMs = pruneUntilMs(filters.get('until')[0], Date.now());
+  const used = networksInUse(ports);
   const removed: string[] = [];
   for (const network of ports.engine.networks.localNetworks()) {
+    // Docker also keeps what stopped containers shall be on when they start again.
     if (PREDEFINED.includes(network.name) || network.createdMs > untilMs) continue;
+    if (used.has(network.id) || used.has(network.name) || network.name === GATEWAY_NETWORK) continue;
     if (!filters.matchesLabels(network.labels)) continue;
     try {
       await ports.engine.networks.removeLocalNetwork(network.id);
@@ -153,9 +192,33 @@ async function prune({ response, ports, query }: RequestContext): Promise<void> 
   sendJson(response, { NetworksDeleted: removed });
 }
 
-/** Connecting running containers comes with the single-host engine; saying so is better than pretending. */
-async function connect(): Promise<void> {
-  throw failedPrecondition('connecting a running container to a network is not supported by this version of Shoal');
+/** The id by which the engine knows a network. @throws ShoalError NotFound */
+async function keyOf(ports: Ports, reference: string): Promise<string> {
+  const found = await find(ports, reference, '');
+  return 'swarm' in found ? found.swarm.id : found.local.name;
+}
+
+async function connect(context: RequestContext): Promise<void> {
+  const { ports, params, response } = context;
+  const json = new Fields(await readJson(context));
+  const network = await keyOf(ports, must(params['id'], 'id'));
+  const endpoint = endpointFromJson(network, json.object('EndpointConfig'));
+  await ports.engine.containers.connect(json.string('Container'), endpoint);
+  sendEmpty(response, 200);
+}
+
+/** `Force` also takes what is left of a container that is gone; there is nothing left here, as its end clears all. */
+async function disconnect(context: RequestContext): Promise<void> {
+  const { ports, params, response } = context;
+  const json = new Fields(await readJson(context));
+  const network = await keyOf(ports, must(params['id'], 'id'));
+  try {
+    await ports.engine.containers.disconnect(json.string('Container'), network);
+  } catch (error) {
+    if (!json.bool('Force') || !isShoalError(error, 'NotFound')) throw error;
+    throw notFound(`endpoint ${json.string('Container')} not found`);
+  }
+  sendEmpty(response, 200);
 }
 
 export const networkRoutes: readonly Route[] = [
@@ -165,5 +228,5 @@ export const networkRoutes: readonly Route[] = [
   { method: 'GET', path: '/networks/{id}', handler: inspect },
   { method: 'DELETE', path: '/networks/{id}', handler: remove },
   { method: 'POST', path: '/networks/{id}/connect', handler: connect },
-  { method: 'POST', path: '/networks/{id}/disconnect', handler: connect },
+  { method: 'POST', path: '/networks/{id}/disconnect', handler: disconnect },
 ];

@@ -19,7 +19,10 @@ const facts: ContainerFacts = {
     resources: { memoryBytes: 1024 },
     restart: { name: 'no', maximumRetryCount: 0 },
     logDriver: { type: 'json-file', config: {} },
-    network: { mode: 'sandbox' },
+    network: {
+      mode: 'sandbox',
+      ports: [{ protocol: 'tcp', targetPort: 80, publishedPort: 8080, hostIp: '' }],
+    },
   },
   imageId: 'sha256:1',
   createdMs: 1_700_000_000_000,
@@ -91,7 +94,8 @@ describe('containers', () => {
     expect(containerToJson(facts, 'overlay2')).toMatchObject({
       Name: '/web.1.x',
       State: { Running: true, Pid: 42, FinishedAt: '0001-01-01T00:00:00Z' },
-      HostConfig: { Memory: 1024, PortBindings: { '80/tcp': [{ HostIp: '0.0.0.0', HostPort: '8080' }] } },
+      HostConfig: { Memory: 1024, PortBindings: { '80/tcp': [{ HostIp: '', HostPort: '8080' }] } },
+      NetworkSettings: { Ports: { '80/tcp': [{ HostIp: '0.0.0.0', HostPort: '8080' }] } },
       Config: { Hostname: 'f'.repeat(12) },
     });
   });

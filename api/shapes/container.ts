@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { ZERO_TIME } from '../../proto/index.ts';
 import type { ContainerFacts, ImageFacts, JsonObject, PortFacts } from '../ports.ts';
 
@@ -53,35 +54,88 @@ function address(cidr: string): { IPAddress: string; IPPrefixLen: number } {
   return { IPAddress: ip, IPPrefixLen: Number(length) };
 }
 
-function networksToJson(container: ContainerFacts): JsonObject {
-  return Object.fromEntries(
-    container.endpoints.map((endpoint) => [
-      endpoint.networkName,
-      {
-        IPAMConfig: null,
-        Links: null,
-        Aliases: null,
-        MacAddress: endpoint.mac,
-        DriverOpts: null,
-        GwPriority: 0,
-        NetworkID: endpoint.networkId,
-        EndpointID: '',
-        Gateway: endpoint.gateway,
-        ...address(endpoint.address),
-        IPv6Gateway: '',
-        GlobalIPv6Address: '',
-        GlobalIPv6PrefixLen: 0,
-        DNSNames: null,
-      },
-    ]),
-  );
+function address6(cidr = ''): { GlobalIPv6Address: string; GlobalIPv6PrefixLen: number } {
+  const { IPAddress, IPPrefixLen } = address(cidr);
+  return { GlobalIPv6Address: IPAddress, GlobalIPv6PrefixLen: IPPrefixLen };
 }
 
-function portsToJson(ports: readonly PortFacts[]): JsonObject {
+type Endpoint = ContainerFacts['endpoints'][number];
+type Wanted = NonNullable<ContainerFacts['config']['network']['endpoints']>[number];
+
+/** Names one end of a container on a network; made from both, so that it needs no place to be kept. */
+export function endpointId(containerId: string, networkId: string): string {
+  return createHash('sha256').update(`${containerId}/${networkId}`).digest('hex');
+}
+
+function endpointToJson(container: ContainerFacts, wanted: Wanted | undefined, made: Endpoint | undefined): JsonObject {
+  const fixed = { ...given('IPv4Address', wanted?.address), ...given('IPv6Address', wanted?.address6) };
+  const isDefault = (made?.networkName ?? wanted?.networkId) === 'bridge';
+  const names = [container.config.name, ...(wanted?.aliases ?? []), container.id.slice(0, 12)];
+  return {
+    IPAMConfig: Object.keys(fixed).length === 0 ? null : fixed,
+    Links: wanted?.links?.map(({ target, alias }) => `${target}:${alias}`) ?? null,
+    Aliases: wanted === undefined || wanted.aliases.length === 0 ? null : wanted.aliases,
+    MacAddress: made?.mac ?? '',
+    DriverOpts: null,
+    GwPriority: wanted?.gwPriority ?? 0,
+    NetworkID: made?.networkId ?? '',
+    EndpointID: made === undefined ? '' : endpointId(container.id, made.networkId),
+    Gateway: made?.gateway ?? '',
+    ...address(made?.address ?? ''),
+    IPv6Gateway: made?.gateway6 ?? '',
+    ...address6(made?.address6),
+    DNSNames: isDefault ? null : [...new Set(names)],
+  };
+}
+
+const given = (key: string, value: string | undefined): JsonObject => (value ? { [key]: value } : {});
+
+/** Networks that the container is on, or shall be on when it starts. */
+function networksToJson(container: ContainerFacts): JsonObject {
+  const { network } = container.config;
+  if (network.mode === 'host' || network.mode === 'none') {
+    return { [network.mode]: endpointToJson(container, undefined, undefined) };
+  }
+  const wanted = network.endpoints ?? [];
+  const of = (endpoint: Endpoint): Wanted | undefined =>
+    wanted.find(({ networkId }) => networkId === endpoint.networkId || networkId === endpoint.networkName);
+  const made = container.endpoints.map((endpoint) => {
+    return [endpoint.networkName, endpointToJson(container, of(endpoint), endpoint)] as const;
+  });
+  const known = container.endpoints.map(of);
+  const later = wanted
+    .filter((endpoint) => !known.includes(endpoint))
+    .map((endpoint) => [endpoint.networkId, endpointToJson(container, endpoint, undefined)] as const);
+  return Object.fromEntries([...made, ...later]);
+}
+
+const ANY = '0.0.0.0';
+
+/** The port on all addresses answers on those of both families where the container has both. */
+function hostAddresses(container: ContainerFacts, port: PortFacts): string[] {
+  if (port.hostIp !== '') return [port.hostIp];
+  return container.endpoints.some(({ address6: six }) => six !== undefined) ? [ANY, '::'] : [ANY];
+}
+
+function portsToJson(container: ContainerFacts): JsonObject {
+  const out: Record<string, { HostIp: string; HostPort: string }[] | null> = {};
+  const running = container.state === 'running' || container.state === 'paused';
+  // Ports that are served but not published have an entry of their own.
+  if (running) for (const key of container.config.exposedPorts ?? []) out[key] = null;
+  for (const port of container.ports) {
+    const list = (out[`${port.targetPort}/${port.protocol}`] ??= []);
+    for (const ip of hostAddresses(container, port)) list.push({ HostIp: ip, HostPort: String(port.publishedPort) });
+  }
+  return out;
+}
+
+function bindingsToJson(container: ContainerFacts): JsonObject {
   const out: Record<string, { HostIp: string; HostPort: string }[]> = {};
-  for (const port of ports) {
-    const key = `${port.targetPort}/${port.protocol}`;
-    (out[key] ??= []).push({ HostIp: port.hostIp || '0.0.0.0', HostPort: String(port.publishedPort) });
+  for (const { targetPort, protocol, hostIp, publishedPort, publishedPortEnd } of container.config.network.ports ??
+    []) {
+    const first = publishedPort === 0 ? '' : String(publishedPort);
+    const text = publishedPortEnd === undefined ? first : `${first}-${publishedPortEnd}`;
+    (out[`${targetPort}/${protocol}`] ??= []).push({ HostIp: hostIp, HostPort: text });
   }
   return out;
 }
@@ -100,8 +154,9 @@ function mountsToJson(container: ContainerFacts): JsonObject[] {
 }
 
 function networkMode(container: ContainerFacts): string {
-  const { mode } = container.config.network;
-  return mode === 'sandbox' ? 'default' : mode;
+  const { mode, userMode, container: other } = container.config.network;
+  if (mode === 'container') return `container:${other ?? ''}`;
+  return mode === 'sandbox' ? (userMode ?? 'default') : mode;
 }
 
 /** One line of GET /containers/json. */
@@ -113,12 +168,14 @@ export function containerSummary(container: ContainerFacts, nowMs: number): Json
     ImageID: container.imageId,
     Command: [container.path, ...container.args].join(' '),
     Created: Math.floor(container.createdMs / 1000),
-    Ports: container.ports.map((port) => ({
-      IP: port.hostIp || '0.0.0.0',
-      PrivatePort: port.targetPort,
-      PublicPort: port.publishedPort,
-      Type: port.protocol,
-    })),
+    Ports: container.ports.flatMap((port) =>
+      hostAddresses(container, port).map((ip) => ({
+        IP: ip,
+        PrivatePort: port.targetPort,
+        PublicPort: port.publishedPort,
+        Type: port.protocol,
+      })),
+    ),
     Labels: container.config.labels,
     State: container.state,
     Status: statusText(container, nowMs),
@@ -132,7 +189,12 @@ function hostConfig(container: ContainerFacts): JsonObject {
   const { config } = container;
   return {
     NetworkMode: networkMode(container),
-    PortBindings: portsToJson(container.ports),
+    PortBindings: bindingsToJson(container),
+    Links: config.network.links?.map(({ target, alias }) => `/${target}:/${config.name}/${alias}`) ?? null,
+    ExtraHosts: config.extraHosts ?? null,
+    Dns: config.dns ?? [],
+    DnsSearch: config.dnsSearch ?? [],
+    DnsOptions: config.dnsOptions ?? [],
     RestartPolicy: { Name: config.restart.name, MaximumRetryCount: config.restart.maximumRetryCount },
     LogConfig: { Type: config.logDriver.type, Config: config.logDriver.config },
     AutoRemove: config.autoRemove,
@@ -183,6 +245,8 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
     Mounts: mountsToJson(container),
     Config: {
       Hostname: config.hostname ?? container.id.slice(0, 12),
+      Domainname: config.domainname ?? '',
+      ExposedPorts: Object.fromEntries((config.exposedPorts ?? []).map((port) => [port, {}])),
       User: config.user ?? '',
       Tty: config.tty,
       OpenStdin: config.openStdin,
@@ -194,11 +258,21 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
       Labels: config.labels,
       StopSignal: config.stopSignal,
     },
-    NetworkSettings: {
-      Ports: portsToJson(container.ports),
-      Networks: networksToJson(container),
-      ...(container.endpoints[0] === undefined ? {} : address(container.endpoints[0].address)),
-    },
+    NetworkSettings: networkSettings(container),
+  };
+}
+
+/** The older members tell of the default bridge only, as in Docker. */
+function networkSettings(container: ContainerFacts): JsonObject {
+  const first = container.endpoints.find(({ networkName }) => networkName === 'bridge');
+  return {
+    Ports: portsToJson(container),
+    Networks: networksToJson(container),
+    ...address(first?.address ?? ''),
+    ...address6(first?.address6),
+    Gateway: first?.gateway ?? '',
+    IPv6Gateway: first?.gateway6 ?? '',
+    MacAddress: first?.mac ?? '',
   };
 }
 

@@ -59,6 +59,17 @@ export class Fields {
     return value;
   }
 
+  /** Words of a command line: a list, or one text that a shell runs. */
+  words(name: string): string[] {
+    const value = this.#get(name);
+    return typeof value === 'string' ? ['/bin/sh', '-c', value] : this.strings(name);
+  }
+
+  /** Names of the members. */
+  keys(): string[] {
+    return Object.keys(this.#json);
+  }
+
   stringMap(name: string): Record<string, string> {
     const value = this.#get(name) ?? {};
     if (typeof value !== 'object' || Array.isArray(value)) throw this.#bad(name, 'an object');

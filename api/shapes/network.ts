@@ -1,5 +1,7 @@
+import { invalidArgument } from '../../base/index.ts';
 import { NetworkSpec, timestampToIso, type IPAMOptions, type Network, type Partially } from '../../proto/index.ts';
-import type { JsonObject, LocalNetworkFacts } from '../ports.ts';
+import type { ContainerFacts, JsonObject, LocalNetworkFacts, LocalNetworkRequestFacts } from '../ports.ts';
+import { endpointId } from './container.ts';
 import { Fields } from './fields.ts';
 
 function ipamToJson(ipam: IPAMOptions | null): JsonObject {
@@ -10,8 +12,13 @@ function ipamToJson(ipam: IPAMOptions | null): JsonObject {
       Subnet: config.subnet,
       ...(config.range === '' ? {} : { IPRange: config.range }),
       ...(config.gateway === '' ? {} : { Gateway: config.gateway }),
+      ...(Object.keys(config.reserved).length === 0 ? {} : { AuxiliaryAddresses: config.reserved }),
     })),
   };
+}
+
+function hasIpv6(network: Network): boolean {
+  return (network.ipam?.configs ?? []).some((config) => config.subnet.includes(':'));
 }
 
 /** Docker's JSON of a swarm network. */
@@ -26,7 +33,7 @@ export function networkToJson(network: Network): JsonObject {
     Scope: 'swarm',
     Driver: driver,
     EnableIPv4: true,
-    EnableIPv6: spec?.ipv6_enabled ?? false,
+    EnableIPv6: spec?.ipv6_enabled === true || hasIpv6(network),
     IPAM: ipamToJson(network.ipam ?? spec?.ipam ?? null),
     Internal: spec?.internal ?? false,
     Attachable: spec?.attachable ?? false,
@@ -51,6 +58,8 @@ export function attachedNetworkToJson(network: Network): JsonObject {
       Name: spec?.annotations?.name ?? '',
       Labels: spec?.annotations?.labels ?? {},
       DriverConfiguration: { Name: spec?.driver_config?.name ?? 'overlay' },
+      IPv6Enabled: spec?.ipv6_enabled === true ? true : undefined,
+      Internal: spec?.internal === true ? true : undefined,
       Ingress: spec?.ingress === true ? true : undefined,
       Attachable: spec?.attachable === true ? true : undefined,
       Scope: 'swarm',
@@ -63,9 +72,41 @@ export function attachedNetworkToJson(network: Network): JsonObject {
   };
 }
 
+/** Subnets of a network of this host, with ranges and addresses of others. */
+function localConfigs(network: LocalNetworkFacts): JsonObject[] {
+  const families = [
+    { six: false, Subnet: network.subnet, IPRange: network.ipRange, Gateway: network.gateway },
+    { six: true, Subnet: network.subnet6, IPRange: network.ipRange6, Gateway: network.gateway6 },
+  ];
+  return families
+    .filter(({ Subnet }) => Subnet !== '')
+    .map(({ six, Subnet, IPRange, Gateway }) => {
+      const aux = Object.entries(network.auxAddresses).filter(([, address]) => address.includes(':') === six);
+      const range = IPRange === '' ? {} : { IPRange };
+      const others = aux.length === 0 ? {} : { AuxiliaryAddresses: Object.fromEntries(aux) };
+      return { Subnet, ...range, Gateway, ...others };
+    });
+}
+
+/** Members of `Containers` of a network: those of this host that are on it now. */
+export function networkContainers(networkId: string, containers: readonly ContainerFacts[]): JsonObject {
+  const entries = containers.flatMap((container) => {
+    const endpoint = container.endpoints.find((candidate) => candidate.networkId === networkId);
+    if (endpoint === undefined) return [];
+    const shown = {
+      Name: container.config.name,
+      EndpointID: endpointId(container.id, networkId),
+      MacAddress: endpoint.mac,
+      IPv4Address: endpoint.address,
+      IPv6Address: endpoint.address6 ?? '',
+    };
+    return [[container.id, shown] as const];
+  });
+  return Object.fromEntries(entries);
+}
+
 /** Docker's JSON of a network of this host. */
 export function localNetworkToJson(network: LocalNetworkFacts): JsonObject {
-  const config = network.subnet === '' ? [] : [{ Subnet: network.subnet, Gateway: network.gateway }];
   return {
     Name: network.name,
     Id: network.id,
@@ -73,16 +114,43 @@ export function localNetworkToJson(network: LocalNetworkFacts): JsonObject {
     Scope: 'local',
     Driver: network.driver,
     EnableIPv4: true,
-    EnableIPv6: false,
-    IPAM: { Driver: 'default', Options: null, Config: config },
+    EnableIPv6: network.subnet6 !== '',
+    IPAM: { Driver: 'default', Options: null, Config: localConfigs(network) },
     Internal: network.internal,
-    Attachable: false,
+    Attachable: network.attachable,
     Ingress: false,
     ConfigFrom: { Network: '' },
     ConfigOnly: false,
     Containers: {},
     Options: network.options,
     Labels: network.labels,
+  };
+}
+
+/** What the body of POST /networks/create asks of this host. @throws ShoalError InvalidArgument */
+export function localNetworkFromJson(
+  json: Fields,
+  driver: LocalNetworkRequestFacts['driver'],
+): LocalNetworkRequestFacts {
+  const configs = json.object('IPAM')?.objects('Config') ?? [];
+  const ipv6 = json.bool('EnableIPv6');
+  const four = configs.filter((config) => !config.string('Subnet').includes(':'));
+  // Without --ipv6 a subnet of that family is left aside, as Docker does.
+  const six = ipv6 ? configs.filter((config) => config.string('Subnet').includes(':')) : [];
+  if (four.length > 1 || six.length > 1) {
+    throw invalidArgument(`${driver} networks take one subnet of each family; make one network for each subnet`);
+  }
+  const of = (list: Fields[], name: string): string => list[0]?.string(name) ?? '';
+  return {
+    name: json.string('Name'),
+    driver,
+    ...{ subnet: of(four, 'Subnet'), gateway: of(four, 'Gateway'), ipRange: of(four, 'IPRange') },
+    ...{ subnet6: of(six, 'Subnet'), gateway6: of(six, 'Gateway'), ipRange6: of(six, 'IPRange'), ipv6 },
+    auxAddresses: Object.assign({}, ...[...four, ...six].map((config) => config.stringMap('AuxiliaryAddresses'))),
+    internal: json.bool('Internal'),
+    attachable: json.bool('Attachable'),
+    labels: json.stringMap('Labels'),
+    options: json.stringMap('Options'),
   };
 }
 

@@ -34,6 +34,10 @@ export class SimExecutor implements Executor {
     return new SimController(this.#host, this.#process, task, dependencies);
   }
 
+  announceNetworkTable(): void {
+    // Nothing has names here.
+  }
+
   setNetworkTable(): Promise<void> {
     return this.#process.sleep(1 + around(this.#host.random, 5));
   }

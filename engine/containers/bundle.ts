@@ -9,9 +9,10 @@ import { resolveInRoot } from '../runtime/in-root.ts';
 import { prepareBindSource, userMount } from '../runtime/mounts.ts';
 import type { OciMount } from '../runtime/oci.ts';
 import { findProgram } from '../runtime/probe.ts';
-import { containerHostname, containerSpec } from '../runtime/spec.ts';
+import { containerSpec } from '../runtime/spec.ts';
 import type { ContainerConfig, ContainerMount, Image } from '../types.ts';
 import { placeFiles, requireFiles } from './injected-files.ts';
+import { etcRequest, joinContainer, linkFacts, makeSandbox } from './networking.ts';
 import type { Parts } from './parts.ts';
 import type { StoredContainer } from './store.ts';
 
@@ -39,7 +40,17 @@ export async function prepareBundle(
   filesLost: boolean,
 ): Promise<Prepared> {
   const { container } = stored;
-  const { id, config } = container;
+  const { id } = container;
+  const shared =
+    container.config.network.mode === 'container'
+      ? joinContainer(parts, container.config.network.container)
+      : undefined;
+  const links = linkFacts(parts, container.config);
+  const config = {
+    ...container.config,
+    env: [...links.env, ...container.config.env],
+    ...(shared === undefined ? {} : { hostname: shared.hostname }),
+  };
   const [rootPath, sandbox, initPath] = await Promise.all([
     parts.images.mountRoot(id, container.imageId),
     makeSandbox(parts, id, config),
@@ -49,12 +60,8 @@ export async function prepareBundle(
   const [user, files, etc] = await Promise.all([
     prepareMounts(parts, stored, rootPath),
     placeFiles(parts.filesRoot, id, config.files),
-    writeEtcFiles(parts.store.directory(id), {
-      config,
-      hostname: containerHostname(id, config),
-      addresses: (sandbox?.endpoints ?? []).map((endpoint) => endpoint.address.split('/')[0] ?? ''),
-      gateway: sandbox?.endpoints.find((endpoint) => endpoint.gateway !== '')?.gateway,
-    }),
+    shared?.etc ??
+      writeEtcFiles(parts.store.directory(id), etcRequest(parts, container, sandbox?.endpoints ?? [], links.lines)),
   ]);
   const spec = containerSpec({
     id,
@@ -63,7 +70,7 @@ export async function prepareBundle(
     args: [container.path, ...container.args],
     rootPath,
     cgroupPath: cgroupPathOf(parts, id),
-    networkNamespace: sandbox?.namespacePath,
+    networkNamespace: sandbox?.namespacePath ?? shared?.namespacePath,
     etc,
     mounts: [...user.oci, ...files],
     initPath,
@@ -86,28 +93,6 @@ function monitorRequest(logPath: string, id: string, config: ContainerConfig): M
     tty: config.tty,
     openStdin: config.openStdin,
   };
-}
-
-/** @param keep addresses of an earlier life, to be taken over. */
-export async function makeSandbox(
-  parts: Parts,
-  id: string,
-  config: ContainerConfig,
-  keep: readonly { networkId: string; address: string; mac: string }[] = [],
-): Promise<SandboxResult | undefined> {
-  const { network } = config;
-  if (network.mode !== 'sandbox') return undefined;
-  return parts.networks.createSandbox({
-    id,
-    ...(network.taskId === undefined ? {} : { taskId: network.taskId }),
-    names: [config.name, id.slice(0, 12), ...(config.hostname ? [config.hostname] : [])],
-    endpoints: network.endpoints.map((endpoint) => {
-      const former = keep.find((candidate) => candidate.networkId === endpoint.networkId);
-      return former === undefined ? endpoint : { ...endpoint, address: former.address, mac: former.mac };
-    }),
-    ports: network.ports,
-    dns: config.dns,
-  });
 }
 
 async function findInit(): Promise<string> {

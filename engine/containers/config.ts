@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { posix } from 'node:path';
 import { invalidArgument } from '../../base/index.ts';
+import type { PublishedPort } from '../../overlay-net/index.ts';
 import { logPolicy } from '../logs/rotate.ts';
 import { containerCapabilities } from '../runtime/capabilities.ts';
 import { checkMount, prepareBindSource } from '../runtime/mounts.ts';
@@ -46,6 +47,23 @@ export function healthCheckOf(config: ContainerConfig, image: ImageConfig): Heal
 /** The signal that asks the container to end, and the time it then has, ms. */
 export function stopRules(config: ContainerConfig, image: ImageConfig): { signal: string; graceMs: number } {
   return { signal: config.stopSignal || image.StopSignal || 'SIGTERM', graceMs: config.stopGraceMs ?? 10_000 };
+}
+
+/** With the image's exposed ports, and a free port of the host for each of them when all are to be published. */
+export function withPorts(config: ContainerConfig, image: ImageConfig): ContainerConfig {
+  const exposed = [...new Set([...(config.exposedPorts ?? []), ...Object.keys(image.ExposedPorts ?? {})])];
+  const exposedPorts = exposed.map((text) => (text.includes('/') ? text : `${text}/tcp`));
+  const { network } = config;
+  if (config.publishAll !== true || network.mode !== 'sandbox') return { ...config, exposedPorts };
+  const bound = new Set(network.ports.map(({ targetPort, protocol }) => `${targetPort}/${protocol}`));
+  const more = exposedPorts
+    .filter((text) => !bound.has(text))
+    .map((text) => {
+      const [port = '', word = ''] = text.split('/');
+      const protocol: PublishedPort['protocol'] = word === 'udp' || word === 'sctp' ? word : 'tcp';
+      return { protocol, targetPort: Number(port), publishedPort: 0, hostIp: '' };
+    });
+  return { ...config, exposedPorts, network: { ...network, ports: [...network.ports, ...more] } };
 }
 
 /** The user's mounts, and an anonymous volume for each place the image declares and the user left. */

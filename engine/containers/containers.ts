@@ -1,6 +1,7 @@
 import { watch, type FSWatcher } from 'node:fs';
 import { basename, join } from 'node:path';
-import { invalidArgument, makeName, newHexId, notFound, type Timer } from '../../base/index.ts';
+import { invalidArgument, isShoalError, makeName, newHexId, notFound, type Timer } from '../../base/index.ts';
+import type { EndpointSpec } from '../../overlay-net/index.ts';
 import { readCgroupUsage } from '../runtime/usage.ts';
 import { readLog } from '../logs/reader.ts';
 import { logPolicy, rotateIfDue } from '../logs/rotate.ts';
@@ -17,11 +18,13 @@ import type {
   MountRequest,
 } from '../types.ts';
 import { cgroupPathOf } from './bundle.ts';
-import { checkConfig, commandLine, wantedMounts } from './config.ts';
+import { checkConfig, commandLine, wantedMounts, withPorts } from './config.ts';
 import { checkName, nameConflict } from './names.ts';
+import { checkNetwork, connectNetwork, disconnectNetwork } from './networking.ts';
 import type { Parts } from './parts.ts';
 import type { StoredContainer } from './store.ts';
-import { ContainerUnit, type ExitStatus, type WaitCondition } from './unit.ts';
+import { ContainerUnit } from './unit.ts';
+import type { ExitStatus, WaitCondition } from './waiter.ts';
 
 /** All containers are looked after this often, in case a notice was lost or a monitor was killed. */
 const CHECK_INTERVAL_MS = 5000;
@@ -132,11 +135,16 @@ export class ContainerSet implements Containers {
     const name = this.#takeName(config.name, id);
     try {
       await checkConfig(config, parts.defaultUlimits);
+      checkNetwork(config, parts);
       const mounts = await this.#makeVolumes(wantedMounts(config, image.config));
       const policy = logPolicy(config.logDriver);
       const container: Container = {
         id,
-        config: { ...config, name, init: config.init || parts.initDefault },
+        config: {
+          ...withPorts(config, image.config),
+          ...{ name, init: config.init || parts.initDefault },
+          dns: config.dns.length > 0 || config.network.mode === 'container' ? config.dns : parts.dns,
+        },
         imageId: image.id,
         createdMs: parts.clock.now(),
         ...NEVER_RUN,
@@ -204,6 +212,26 @@ export class ContainerSet implements Containers {
     const unit = this.#units.get(matches[0] ?? '');
     if (unit === undefined) throw notFound(`No such container: ${reference}`);
     return unit;
+  }
+
+  /** As `inspect`, but undefined for what is not there. */
+  find(reference: string): Container | undefined {
+    try {
+      return this.#find(reference).container;
+    } catch (error) {
+      if (isShoalError(error, 'NotFound', 'InvalidArgument')) return undefined;
+      throw error;
+    }
+  }
+
+  async connect(reference: string, endpoint: EndpointSpec): Promise<void> {
+    const unit = this.#find(reference);
+    await unit.alone((running) => connectNetwork(this.#parts, unit.container, endpoint, running));
+  }
+
+  async disconnect(reference: string, networkId: string): Promise<void> {
+    const unit = this.#find(reference);
+    await unit.alone((running) => disconnectNetwork(this.#parts, unit.container, networkId, running));
   }
 
   async start(reference: string): Promise<void> {

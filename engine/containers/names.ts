@@ -1,4 +1,4 @@
-import { conflict, invalidArgument } from '../../base/index.ts';
+import { conflict, invalidArgument, type ShoalError } from '../../base/index.ts';
 
 /** @throws ShoalError InvalidArgument in Docker's words. */
 export function checkName(name: string): void {
@@ -12,4 +12,9 @@ export function nameConflict(name: string, id: string): Error {
     `Conflict. The container name "/${name}" is already in use by container "${id}". ` +
       'You have to remove (or rename) that container to be able to reuse that name.',
   );
+}
+
+export function runningConflict(name: string): ShoalError {
+  const way = 'stop the container before removing or force remove';
+  return conflict(`cannot remove container "${name}": container is running: ${way}`);
 }

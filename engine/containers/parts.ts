@@ -2,7 +2,7 @@ import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
 import type { HostNetworks } from '../../overlay-net/index.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
-import type { EngineEvent, Images, UlimitRequest, Volumes } from '../types.ts';
+import type { Container, EngineEvent, Images, UlimitRequest, Volumes } from '../types.ts';
 import type { Limiter } from './limiter.ts';
 import type { ContainerStore } from './store.ts';
 
@@ -30,5 +30,9 @@ export interface Parts {
   x32: boolean;
   /** Every container gets an init process, asked for or not. */
   initDefault: boolean;
+  /** Resolvers of containers that name none. */
+  dns: readonly string[];
   publish: (event: EngineEvent) => void;
+  /** Another container by name or id; undefined when there is none. */
+  find: (reference: string) => Container | undefined;
 }

@@ -3,15 +3,18 @@ import { abortReason, conflict, errorMessage, ShoalError, unavailable, type Time
 import { StartFailed } from '../runtime/conmon.ts';
 import { isAlive, signalNumber, signalProcess } from '../runtime/process.ts';
 import type { Container, EngineEvent, ExecOutcome, ExecRequest, Image, ImageConfig } from '../types.ts';
-import { cgroupPathOf, makeSandbox, prepareBundle, releaseBundle } from './bundle.ts';
+import { cgroupPathOf, prepareBundle, releaseBundle } from './bundle.ts';
 import { healthCheckOf, stopRules } from './config.ts';
 import { runExec } from './exec.ts';
 import { HealthMonitor } from './health.ts';
 import { removeFiles } from './injected-files.ts';
 import { Limiter } from './limiter.ts';
+import { runningConflict } from './names.ts';
+import { makeSandbox } from './networking.ts';
 import type { Parts } from './parts.ts';
 import { RestartBackoff, shouldRestart, shouldStartWithDaemon } from './restart.ts';
 import type { StoredContainer } from './store.ts';
+import type { ExitStatus, WaitCondition, Waiter } from './waiter.ts';
 
 const SIGKILL = 9;
 /** After SIGKILL a process is gone at once, unless the kernel holds it in a disk wait. */
@@ -20,17 +23,6 @@ const EXIT_UNKNOWN = 255;
 const EXIT_KILLED = 128 + SIGKILL;
 /** Signals by which a user means the end: the restart policy then rests. */
 const ENDING_SIGNALS = ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGQUIT'].map(signalNumber);
-
-export type WaitCondition = 'not-running' | 'next-exit' | 'removed';
-export interface ExitStatus {
-  exitCode: number;
-  error?: string;
-}
-
-interface Waiter {
-  condition: WaitCondition;
-  resolve: (status: ExitStatus) => void;
-}
 
 /** One container's life. Start, end and removal exclude each other; every step may be repeated after a crash. */
 export class ContainerUnit {
@@ -104,6 +96,15 @@ export class ContainerUnit {
       this.stored.manuallyStopped = false;
       this.container.restartCount = 0;
       await this.#parts.starts.run(() => this.#launch());
+    });
+  }
+
+  /** Runs a change of the container, with nothing else under way, and saves it. */
+  alone(change: (running: boolean) => Promise<void>): Promise<void> {
+    return this.#lock.run(async () => {
+      this.#checkPresent();
+      await change(this.running);
+      await this.save();
     });
   }
 
@@ -419,14 +420,14 @@ export class ContainerUnit {
    */
   async remove(options: { force: boolean; volumes: boolean }): Promise<void> {
     if (this.running || this.container.state === 'restarting') {
-      if (!options.force) this.#refuseRemoval();
+      if (!options.force) throw runningConflict(this.container.config.name);
       await this.stop({ signal: 'SIGKILL', graceMs: KILL_WAIT_MS }).catch((error: unknown) => {
         if (!(error instanceof ShoalError && error.code === 'NotModified')) throw error;
       });
     }
     await this.#lock.run(async () => {
       if (this.#removed) return;
-      if (this.running) this.#refuseRemoval();
+      if (this.running) throw runningConflict(this.container.config.name);
       this.#cancelRestart();
       const before = this.container.state;
       this.container.state = 'removing';
@@ -440,13 +441,6 @@ export class ContainerUnit {
     });
     this.event('destroy');
     this.#notify('removed', 'next-exit', 'not-running');
-  }
-
-  #refuseRemoval(): never {
-    throw conflict(
-      `cannot remove container "${this.container.config.name}": container is running: ` +
-        'stop the container before removing or force remove',
-    );
   }
 
   async #takeAway(volumes: boolean): Promise<void> {

@@ -109,7 +109,17 @@ test('signals, environment, resolv.conf, and the words of a failed start', () =>
     hostname: 'h',
     addresses: [],
     gateway: undefined,
+    resolver: false,
+    linkLines: [],
   };
+  const onBridge = { mode: 'sandbox' as const, endpoints: [], ports: [] };
+  const boxed = { ...request, config: { ...request.config, network: onBridge } };
+  const stub = 'nameserver 127.0.0.1\nnameserver ::1\n';
+  expect(resolvConfText(boxed, `${stub}nameserver 192.0.2.1\n`)).toBe('nameserver 192.0.2.1\nsearch x.org\n');
+  expect(resolvConfText(boxed, stub)).toBe('nameserver 8.8.8.8\nnameserver 8.8.4.4\nsearch x.org\n');
+  expect(resolvConfText({ ...boxed, resolver: true }, stub)).toBe(
+    'nameserver 127.0.0.11\nsearch x.org\noptions ndots:0\n',
+  );
   expect(resolvConfText(request, '# c\nnameserver 192.0.2.1\nsearch old\n')).toBe(
     'nameserver 192.0.2.1\nsearch x.org\n',
   );

@@ -8,4 +8,5 @@ export {
   defaultClusterSpec,
   type ClusterInit,
 } from './bootstrap.ts';
+export { createNetworkKeyRotation } from './network-keys.ts';
 export { beginRootRotation, createRootRotation, demandRenewal, rotateJoinTokens, signerOf } from './rotation.ts';

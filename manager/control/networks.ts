@@ -67,13 +67,9 @@ function validateDriver(spec: NetworkSpec): void {
     }
     throw notFound(`plugin "${driver.name}" not found`);
   }
-  const encrypted = driver.options['encrypted'];
-  if (encrypted !== undefined && encrypted.toLowerCase() !== 'false') {
-    throw new ShoalError(
-      'Unimplemented',
-      'encrypted overlay networks are not supported: the traffic would not be encrypted. ' +
-        'Create the network without "--opt encrypted"',
-    );
+  const encrypted = driver.options['encrypted'] ?? '';
+  if (!/^(?:true|t|1|false|f|0)?$/i.test(encrypted)) {
+    throw invalidArgument(`invalid value "${encrypted}" of the network option "encrypted": true or false is expected`);
   }
 }
 

@@ -149,10 +149,16 @@ describe('networks', () => {
     await expect(control.CreateNetwork({ spec: given })).rejects.toMatchObject({ code, message });
   });
 
-  it('refuse encryption, since there is none', async () => {
-    const given = spec('n', { driver_config: { name: 'overlay', options: { encrypted: '' } } });
-    await expect(control.CreateNetwork({ spec: given })).rejects.toMatchObject({ code: 'Unimplemented' });
+  it('may be encrypted, and a value that says neither yes nor no is refused', async () => {
+    const given = (name: string, encrypted: string): ReturnType<typeof spec> =>
+      spec(name, { driver_config: { name: 'overlay', options: { encrypted } } });
+    await expect(control.CreateNetwork({ spec: given('bad', 'maybe') })).rejects.toMatchObject({
+      code: 'InvalidArgument',
+      message: 'invalid value "maybe" of the network option "encrypted": true or false is expected',
+    });
     expect(store.currentIndex).toBe(0);
+    await control.CreateNetwork({ spec: given('n', '') });
+    await control.CreateNetwork({ spec: given('plain', 'false') });
   });
 
   it('have one name each, and there is one ingress network', async () => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { AssignmentsMessage, Task, type AssignmentChange } from '../../proto/index.ts';
+import { AssignmentsMessage, NetworkTable, Task, type AssignmentChange } from '../../proto/index.ts';
 import { AssignmentCodec } from './assignment-codec.ts';
 
 const spec = Task.create({ spec: { container: { image: 'busybox', env: ['A=1'] }, force_update: 3 } }).spec;
@@ -40,4 +40,23 @@ test('tasks of one specification that differ in another shared part are told apa
     change({ task: task('c', { spec_version: { index: 9 } }) }),
     change({ task: task('d') }),
   ]);
+});
+
+test('tables of networks are told as they are, again and changed', () => {
+  const codec = new AssignmentCodec();
+  const full = NetworkTable.create({
+    network_id: 'net',
+    version: 7,
+    network: { id: 'net', spec: { annotations: { name: 'front' } } },
+    endpoints: [
+      { task_id: 'a', address: '10.0.0.3/24', address6: 'fd00::3/64', serving: true, weight: 3 },
+      { task_id: 'b', aliases: ['x', 'y'] },
+    ],
+    services: [{ service_id: 's', vip: '10.0.0.2', ports: [{ target_port: 80, host_ip: '192.0.2.1' }] }],
+    peers: [{ node_id: 'n', vtep: '192.0.2.9', wireguard_key: Buffer.alloc(32, 1) }],
+  });
+  const later = { ...full, version: 8, endpoints: [full.endpoints[1]!, { ...full.endpoints[0]!, serving: false }] };
+  const empty = { network_id: 'net', version: 9, network: null, endpoints: [], services: [], peers: [] };
+  for (const table of [full, full, later]) same(codec, [change({ network_table: table }), change({ task: task('a') })]);
+  same(codec, [change({ network_table: empty }, 1)]);
 });

@@ -6,10 +6,12 @@ import {
   Task,
   type EncodedPart,
 } from '../../proto/index.ts';
+import { TableCodec } from './table-codec.ts';
 
 const CHANGES_TAG = fieldTag(4);
 const ASSIGNMENT_TAG = fieldTag(1);
 const TASK_TAG = fieldTag(1);
+const TABLE_TAG = fieldTag(1001);
 
 /** What the tasks of one version of a service have in common, most of their bytes. */
 const SHARED_FIELDS = ['spec', 'service_annotations', 'endpoint', 'log_driver', 'spec_version'] as const;
@@ -24,9 +26,10 @@ const NOTHING_SHARED: Shared = {
 
 /**
  * Encodes assignments as `AssignmentsMessage` does, but the parts that tasks share (the same objects, as those of one
- * service have in the store) only once: thousands of agents get the same specification.
+ * service have in the store) only once: thousands of agents get the same specification. Tables likewise.
  */
 export class AssignmentCodec {
+  readonly #tables = new TableCodec();
   /** By specification; goes with it. */
   readonly #shared = new WeakMap<object, { fields: Shared; bytes: Uint8Array }>();
 
@@ -38,6 +41,12 @@ export class AssignmentCodec {
   }
 
   #change(change: AssignmentChange): Uint8Array {
+    const table = change.assignment?.network_table;
+    if (table !== undefined) {
+      const assignment = joinParts([{ tag: TABLE_TAG, bytes: this.#tables.encode(table) }]);
+      const { action } = change;
+      return joinParts([AssignmentChange.encode({ action }), { tag: ASSIGNMENT_TAG, bytes: assignment }]);
+    }
     const task = change.assignment?.task;
     const shared = task === undefined ? undefined : this.#sharedOf(task);
     if (task === undefined || shared === undefined) return AssignmentChange.encode(change);

@@ -10,8 +10,8 @@ import {
 import { aNode, aService, aTask, createMemoryStore, type MemoryStore } from '../store/testing.ts';
 import { NetworkIndex, bareAddress, macOf } from './network-index.ts';
 
-const overlay = (id: string, ingress = false): Network =>
-  Network.create({ id, driver_state: { name: 'overlay' }, spec: { annotations: { name: id }, ingress } });
+const overlay = (id: string, ingress = false, options: Record<string, string> = {}): Network =>
+  Network.create({ id, driver_state: { name: 'overlay', options }, spec: { annotations: { name: id }, ingress } });
 
 const placed = (id: string, node: string, network: Network, fields: Partially<Task> = {}): Task =>
   aTask(id, {
@@ -25,6 +25,7 @@ describe('network index', () => {
   let store: MemoryStore;
   let index: NetworkIndex;
   const net = overlay('net');
+  const secret = overlay('secret', false, { encrypted: '' });
 
   /** Applies a change to the store and lets the index follow, as the dispatcher does. */
   const change = async (run: Parameters<MemoryStore['update']>[0]): Promise<Set<string>> => {
@@ -39,7 +40,7 @@ describe('network index', () => {
     store = createMemoryStore();
     index = new NetworkIndex();
     await store.seed({
-      network: [net, overlay('ing', true)],
+      network: [net, secret, overlay('ing', true)],
       node: [
         aNode('n1', { status: { state: NodeStatus_State.READY, addr: '10.1.0.1' } }),
         aNode('n2', { status: { state: NodeStatus_State.READY, addr: '10.1.0.2:2377' } }),
@@ -129,7 +130,22 @@ describe('network index', () => {
     expect(index.table(store.view(), 'net')).toBe(before);
   });
 
-  it('has the key of a peer, and keeps what did not change as the same objects', async () => {
+  it('gives out the keys of peers to encrypted networks, and a new key to nobody else', async () => {
+    await change((tx) => {
+      tx.create('task', placed('t1', 'n1', net));
+      tx.create('task', placed('t2', 'n1', secret));
+    });
+    const wireguard_key = Buffer.alloc(32, 7);
+    const description = { data_path_addr: '10.1.0.1', wireguard_key };
+    const touched = await change((tx) => {
+      tx.update('node', { ...aNode('n1', { description }), meta: tx.get('node', 'n1')!.meta });
+    });
+    expect(touched).toEqual(new Set(['secret']));
+    expect(index.table(store.view(), 'secret')?.peers).toEqual([{ node_id: 'n1', vtep: '10.1.0.1', wireguard_key }]);
+    expect(index.table(store.view(), 'net')?.peers[0]?.wireguard_key).toHaveLength(0);
+  });
+
+  it('keeps what did not change as the same objects', async () => {
     await change((tx) => {
       tx.create('task', placed('t1', 'n1', net));
       tx.create('task', placed('t2', 'n2', net));
@@ -139,7 +155,8 @@ describe('network index', () => {
     const description = { data_path_addr: '10.9.0.2', wireguard_key };
     await change((tx) => tx.update('node', { ...aNode('n2', { description }), meta: tx.get('node', 'n2')!.meta }));
     const after = index.table(store.view(), 'net')!;
-    expect(after.peers[1]).toEqual({ node_id: 'n2', vtep: '10.9.0.2', wireguard_key });
+    expect(after.peers[0]).toBe(before.peers[0]);
+    expect(after.peers[1]).toEqual({ node_id: 'n2', vtep: '10.9.0.2', wireguard_key: Buffer.alloc(0) });
     expect(after.endpoints[0]).toBe(before.endpoints[0]);
     expect(after.endpoints[1]?.vtep).toBe('10.9.0.2');
     expect(before.endpoints[1]?.vtep).toBe('10.1.0.2');

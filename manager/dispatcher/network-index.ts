@@ -26,6 +26,8 @@ interface Entry {
   nodes: Map<string, number>;
   services: Map<string, NetworkService>;
   version: number;
+  /** Its members encrypt: tables name their keys. */
+  encrypted: boolean;
   built: NetworkTable | undefined;
 }
 
@@ -36,6 +38,12 @@ export function isOverlay(network: Network): boolean {
   if (network.spec?.annotations?.labels[LABEL_PREDEFINED] === 'true') return false;
   const driver = network.driver_state?.name || network.spec?.driver_config?.name || 'overlay';
   return driver === 'overlay';
+}
+
+/** Whether packets between hosts are to be encrypted (`--opt encrypted`). */
+function isEncrypted(network: Network): boolean {
+  const value = network.spec?.driver_config?.options['encrypted'] ?? network.driver_state?.options['encrypted'];
+  return value !== undefined && !/^(?:false|f|0)$/i.test(value);
 }
 
 /** An address without its mask. */
@@ -146,6 +154,8 @@ export class NetworkIndex {
   #serviceNetworks = new Map<string, Set<string>>();
   /** Nodes whose tunnel end point is known. */
   #peers = new Map<string, NetworkPeer>();
+  /** The same without keys, for networks that do not encrypt. */
+  #keyless = new Map<string, NetworkPeer>();
   #dirty = new Set<string>();
   #ingress: string | undefined;
 
@@ -157,6 +167,7 @@ export class NetworkIndex {
     this.#nodeNetworks.clear();
     this.#serviceNetworks.clear();
     this.#peers.clear();
+    this.#keyless.clear();
     this.#ingress = undefined;
     for (const network of view.list('network')) this.#setNetwork(network, version);
     for (const node of view.list('node')) this.#setNode(node.id, node, version);
@@ -235,13 +246,21 @@ export class NetworkIndex {
     // With nobody to reach on it, the ingress network needs no tunnels; else each node that joins would be told to all.
     if (entry.endpoints.size === 0) return [];
     const ids = networkId === this.#ingress ? this.#peers.keys() : entry.nodes.keys();
-    return [...ids].map((nodeId) => this.#peers.get(nodeId) ?? NetworkPeer.create({ node_id: nodeId }));
+    const known = entry.encrypted ? this.#peers : this.#keyless;
+    return [...ids].map((nodeId) => known.get(nodeId) ?? NetworkPeer.create({ node_id: nodeId }));
   }
 
   #entry(networkId: string): Entry {
     let entry = this.#entries.get(networkId);
     if (entry === undefined) {
-      entry = { endpoints: new Map(), nodes: new Map(), services: new Map(), version: 0, built: undefined };
+      entry = {
+        endpoints: new Map(),
+        nodes: new Map(),
+        services: new Map(),
+        version: 0,
+        encrypted: false,
+        built: undefined,
+      };
       this.#entries.set(networkId, entry);
     }
     return entry;
@@ -257,6 +276,7 @@ export class NetworkIndex {
   #setNetwork(network: Network, version: number): void {
     if (!isOverlay(network)) return;
     if (network.spec?.ingress === true) this.#ingress = network.id;
+    this.#entry(network.id).encrypted = isEncrypted(network);
     this.#touch(network.id, version);
   }
 
@@ -308,13 +328,22 @@ export class NetworkIndex {
     const peer = node === undefined ? undefined : peerOf(node);
     const before = this.#peers.get(nodeId);
     if (NetworkPeer.equal(peer, before)) return;
-    if (peer === undefined) this.#peers.delete(nodeId);
-    else this.#peers.set(nodeId, peer);
+    if (peer === undefined) {
+      this.#peers.delete(nodeId);
+      this.#keyless.delete(nodeId);
+    } else {
+      this.#peers.set(nodeId, peer);
+      if (peer.vtep !== before?.vtep) {
+        this.#keyless.set(nodeId, NetworkPeer.create({ node_id: nodeId, vtep: peer.vtep }));
+      }
+    }
     const vtep = peer?.vtep ?? '';
     for (const networkId of this.networksOf(nodeId)) {
-      const { endpoints } = this.#entry(networkId);
-      if (endpoints.size === 0) continue;
-      for (const [taskId, endpoint] of vtep === (before?.vtep ?? '') ? [] : endpoints) {
+      const { endpoints, encrypted } = this.#entry(networkId);
+      const same = vtep === (before?.vtep ?? '');
+      // A new key is told to those only who encrypt with it.
+      if (endpoints.size === 0 || (same && !encrypted)) continue;
+      for (const [taskId, endpoint] of same ? [] : endpoints) {
         if (endpoint.node_id !== nodeId) continue;
         const moved = { ...endpoint, vtep };
         endpoints.set(taskId, moved);

@@ -1,19 +1,26 @@
-/** Just enough of RFC 1035 (and the size of RFC 6891) for a resolver that owns A, AAAA and PTR records. */
+/** Just enough of RFC 1035, 2782 and 6891 for a resolver that owns A, AAAA, PTR and SRV records. */
 import { formatBytes, ipBytes } from '../ip.ts';
 import { formatIp } from '../ip4.ts';
 
-export const TYPE = { A: 1, PTR: 12, AAAA: 28, OPT: 41, ANY: 255 } as const;
-export const RCODE = { OK: 0, FORMAT: 1, SERVER_FAILURE: 2, NO_NAME: 3, NOT_IMPLEMENTED: 4 } as const;
+export const TYPE = { A: 1, PTR: 12, AAAA: 28, SRV: 33, OPT: 41, ANY: 255 } as const;
+export const RCODE = { OK: 0, FORMAT: 1, SERVER_FAILURE: 2, NO_NAME: 3, NOT_IMPLEMENTED: 4, REFUSED: 5 } as const;
+export const CLASS_IN = 1;
 export const HEADER_BYTES = 12;
 /** Largest UDP answer to a client that announced nothing (RFC 1035 4.2.1). */
 export const UDP_BYTES_MIN = 512;
-const UDP_BYTES_MAX = 4096;
+/** Largest UDP answer of ours, and the size we announce; it stays on the loopback link. */
+export const UDP_BYTES_MAX = 4096;
 const LABEL_BYTES_MAX = 63;
 const NAME_BYTES_MAX = 255;
 const FLAG_RESPONSE = 0x8000;
 const FLAG_TRUNCATED = 0x0200;
 const FLAG_RECURSION_DESIRED = 0x0100;
 const FLAG_RECURSION_AVAILABLE = 0x0080;
+const OPCODE_MASK = 0x7800;
+const RCODE_MASK = 0x000f;
+const OPT_BYTES = 11;
+/** RCODE 16 (BADVERS) has its upper bits in the OPT record. */
+const BAD_VERSION_UPPER = 1;
 
 export interface Question {
   id: number;
@@ -26,9 +33,15 @@ export interface Question {
   end: number;
   /** Largest UDP answer the client takes, bytes. */
   udpBytes: number;
+  /** The client speaks EDNS, in this version. */
+  edns: number | undefined;
 }
 
-export type Answer = { type: 'A' | 'AAAA'; address: string } | { type: 'PTR'; name: string };
+/** A record of an answer. `owner` is left out when it is the name that was asked for. */
+export type Answer =
+  | { type: 'A' | 'AAAA'; owner?: string; address: string }
+  | { type: 'PTR'; owner?: string; name: string }
+  | { type: 'SRV'; owner?: string; priority: number; weight: number; port: number; target: string };
 
 /** Reads a query with one question; undefined when it is none that can be understood. */
 export function decodeQuery(message: Uint8Array): Question | undefined {
@@ -40,7 +53,9 @@ export function decodeQuery(message: Uint8Array): Question | undefined {
   let at = HEADER_BYTES;
   for (;;) {
     const length = bytes[at];
-    if (length === undefined || length > LABEL_BYTES_MAX || at - HEADER_BYTES > NAME_BYTES_MAX) return undefined;
+    if (length === undefined || length > LABEL_BYTES_MAX || at - HEADER_BYTES + length > NAME_BYTES_MAX) {
+      return undefined;
+    }
     at++;
     if (length === 0) break;
     if (at + length > bytes.length) return undefined;
@@ -55,65 +70,159 @@ export function decodeQuery(message: Uint8Array): Question | undefined {
     class: bytes.readUInt16BE(at + 2),
     recursionDesired: (bytes.readUInt16BE(2) & FLAG_RECURSION_DESIRED) !== 0,
     end: at + 4,
-    udpBytes: announcedSize(bytes, at + 4),
+    ...extension(bytes, at + 4),
   };
 }
 
-function announcedSize(bytes: Buffer, at: number): number {
+/** What the OPT record says, which clients put right behind the question. */
+function extension(bytes: Buffer, at: number): Pick<Question, 'udpBytes' | 'edns'> {
+  const none = { udpBytes: UDP_BYTES_MIN, edns: undefined };
   const onlyAdditional = bytes.readUInt16BE(6) === 0 && bytes.readUInt16BE(8) === 0 && bytes.readUInt16BE(10) > 0;
-  if (!onlyAdditional || at + 11 > bytes.length || bytes[at] !== 0) return UDP_BYTES_MIN;
-  if (bytes.readUInt16BE(at + 1) !== TYPE.OPT) return UDP_BYTES_MIN;
-  return Math.min(UDP_BYTES_MAX, Math.max(UDP_BYTES_MIN, bytes.readUInt16BE(at + 3)));
+  if (!onlyAdditional || at + OPT_BYTES > bytes.length || bytes[at] !== 0) return none;
+  if (bytes.readUInt16BE(at + 1) !== TYPE.OPT) return none;
+  const udpBytes = Math.min(UDP_BYTES_MAX, Math.max(UDP_BYTES_MIN, bytes.readUInt16BE(at + 3)));
+  return { udpBytes, edns: bytes[at + 6] };
 }
 
+/** A name on the wire, uncompressed; labels that are too long are cut, empty ones left out. */
 function encodeName(name: string): Buffer {
   const parts = name.split('.').map((label) => {
     const bytes = Buffer.from(label, 'latin1').subarray(0, LABEL_BYTES_MAX);
-    return Buffer.concat([Uint8Array.of(bytes.length), bytes]);
+    return bytes.length === 0 ? bytes : Buffer.concat([Uint8Array.of(bytes.length), bytes]);
   });
   return Buffer.concat([...parts, Uint8Array.of(0)]);
 }
 
-function encodeAnswer(answer: Answer, ttlSeconds: number): Buffer {
-  const head = Buffer.alloc(12);
+function encodeData(answer: Answer): Uint8Array {
+  if (answer.type === 'PTR') return encodeName(answer.name);
+  if (answer.type !== 'SRV') return ipBytes(answer.address);
+  const head = Buffer.alloc(6);
+  head.writeUInt16BE(answer.priority, 0);
+  head.writeUInt16BE(Math.min(answer.weight, 0xffff), 2);
+  head.writeUInt16BE(answer.port, 4);
+  // RFC 2782: the target is never compressed.
+  return Buffer.concat([head, encodeName(answer.target)]);
+}
+
+/** One record on the wire. */
+export function encodeAnswer(answer: Answer, ttlSeconds: number): Buffer {
   // The name is the question's own, at the fixed place after the header.
-  head.writeUInt16BE(0xc000 | HEADER_BYTES, 0);
-  head.writeUInt16BE(TYPE[answer.type], 2);
+  const owner = answer.owner === undefined ? Buffer.of(0xc0, HEADER_BYTES) : encodeName(answer.owner);
+  const data = encodeData(answer);
+  const head = Buffer.alloc(10);
+  head.writeUInt16BE(TYPE[answer.type], 0);
+  head.writeUInt16BE(CLASS_IN, 2);
+  head.writeUInt32BE(ttlSeconds, 4);
+  head.writeUInt16BE(data.length, 8);
+  return Buffer.concat([owner, head, data]);
+}
+
+/** A response whose records are encoded once and put together, from another one first each time, when it is sent. */
+export interface Prepared {
+  /** Header and question, as they are without any record. */
+  head: Buffer;
+  answers: readonly Buffer[];
+  /** Sent as far as there is room. */
+  additional: readonly Buffer[];
+  /** The OPT record; empty when the client speaks no EDNS. */
+  opt: Buffer;
+  limitBytes: number;
+}
+
+/** @param limitBytes largest response that the transport carries. */
+export function prepareResponse(
+  query: Uint8Array,
+  question: Question,
+  records: { rcode: number; answers: readonly Answer[]; additional?: readonly Answer[]; ttlSeconds: number },
+  limitBytes: number,
+): Prepared {
+  const badVersion = question.edns !== undefined && question.edns !== 0;
+  const head = Buffer.from(query.subarray(0, question.end));
+  const desired = question.recursionDesired ? FLAG_RECURSION_DESIRED : 0;
+  head.writeUInt16BE(FLAG_RESPONSE | desired | FLAG_RECURSION_AVAILABLE | (badVersion ? 0 : records.rcode), 2);
   head.writeUInt16BE(1, 4);
-  head.writeUInt32BE(ttlSeconds, 6);
-  const data = answer.type === 'PTR' ? encodeName(answer.name) : ipBytes(answer.address);
-  head.writeUInt16BE(data.length, 10);
-  return Buffer.concat([head, data]);
+  head.fill(0, 6, HEADER_BYTES);
+  const encode = (answer: Answer): Buffer => encodeAnswer(answer, records.ttlSeconds);
+  return {
+    head,
+    answers: badVersion ? [] : records.answers.map(encode),
+    additional: badVersion ? [] : (records.additional ?? []).map(encode),
+    opt: question.edns === undefined ? Buffer.alloc(0) : optRecord(badVersion ? BAD_VERSION_UPPER : 0),
+    limitBytes,
+  };
+}
+
+function optRecord(rcodeUpper: number): Buffer {
+  const opt = Buffer.alloc(OPT_BYTES);
+  opt.writeUInt16BE(TYPE.OPT, 1);
+  opt.writeUInt16BE(UDP_BYTES_MAX, 3);
+  opt[5] = rcodeUpper;
+  return opt;
 }
 
 /**
- * The response to a query. Answers that do not fit `limitBytes` are left out and the truncation flag is set, so that
- * the client may ask again by TCP.
+ * Writes a response into `into` (which has room for `limitBytes`) and returns its length. `turn` says which answer
+ * comes first. Answers that do not fit are left out and the truncation flag is set, so that the client asks by TCP.
  */
-export function encodeResponse(
-  query: Uint8Array,
-  question: Question,
-  answers: readonly Answer[],
-  options: { rcode: number; ttlSeconds: number; limitBytes: number },
-): Buffer {
-  const parts: Buffer[] = [Buffer.from(query.subarray(0, question.end))];
-  let length = question.end;
+export function writeResponse(prepared: Prepared, id: number, turn: number, into: Buffer): number {
+  const { head, answers, additional, opt } = prepared;
+  const room = prepared.limitBytes - opt.length;
+  head.copy(into);
+  into.writeUInt16BE(id, 0);
+  let at = head.length;
   let count = 0;
-  for (const answer of answers) {
-    const record = encodeAnswer(answer, options.ttlSeconds);
-    if (length + record.length > options.limitBytes) break;
-    parts.push(record);
-    length += record.length;
-    count++;
+  for (; count < answers.length; count++) {
+    const record = answers[(turn + count) % answers.length] as Buffer;
+    if (at + record.length > room) break;
+    at += record.copy(into, at);
   }
-  const out = Buffer.concat(parts);
-  const truncated = count < answers.length ? FLAG_TRUNCATED : 0;
-  const desired = question.recursionDesired ? FLAG_RECURSION_DESIRED : 0;
-  out.writeUInt16BE(FLAG_RESPONSE | truncated | desired | FLAG_RECURSION_AVAILABLE | options.rcode, 2);
-  out.writeUInt16BE(1, 4);
-  out.writeUInt16BE(count, 6);
-  out.writeUInt16BE(0, 8);
-  out.writeUInt16BE(0, 10);
+  into.writeUInt16BE(count, 6);
+  if (count < answers.length) into[2] = (into[2] as number) | (FLAG_TRUNCATED >>> 8);
+  let more = 0;
+  for (const record of additional) {
+    if (at + record.length > room) break;
+    at += record.copy(into, at);
+    more++;
+  }
+  if (opt.length > 0) {
+    at += opt.copy(into, at);
+    more++;
+  }
+  into.writeUInt16BE(more, 10);
+  return at;
+}
+
+/**
+ * What is said to a message that is no query we can read: FORMERR or NOTIMP with its id; undefined (silence) for
+ * responses, so that two servers never talk to each other for ever, and for what has no whole header.
+ */
+export function errorResponse(message: Uint8Array): Buffer | undefined {
+  if (message.length < HEADER_BYTES || ((message[2] as number) & (FLAG_RESPONSE >>> 8)) !== 0) return undefined;
+  const out = Buffer.alloc(HEADER_BYTES);
+  out.set(message.subarray(0, 2), 0);
+  const flags = ((message[2] as number) << 8) | (message[3] as number);
+  const opcode = flags & OPCODE_MASK;
+  const rcode = opcode === 0 ? RCODE.FORMAT : RCODE.NOT_IMPLEMENTED;
+  out.writeUInt16BE(FLAG_RESPONSE | opcode | (flags & FLAG_RECURSION_DESIRED) | FLAG_RECURSION_AVAILABLE | rcode, 2);
+  return out;
+}
+
+/** RCODE of a whole message. */
+export function rcodeOf(message: Uint8Array): number {
+  return (message[3] ?? 0) & RCODE_MASK;
+}
+
+/** Whether a message lost records for want of room. */
+export function isTruncated(message: Uint8Array): boolean {
+  return ((message[2] ?? 0) & (FLAG_TRUNCATED >>> 8)) !== 0;
+}
+
+/** A response of another server, cut to `limitBytes`: when it is longer, its question alone, marked as truncated. */
+export function cutResponse(response: Buffer, question: Question, limitBytes: number): Buffer {
+  if (response.length <= limitBytes) return response;
+  const out = Buffer.from(response.subarray(0, Math.min(question.end, limitBytes)));
+  out[2] = (out[2] as number) | (FLAG_TRUNCATED >>> 8);
+  out.fill(0, 6, HEADER_BYTES);
   return out;
 }
 

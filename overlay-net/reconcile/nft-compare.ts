@@ -9,7 +9,7 @@ export type Listing = ReadonlyMap<string, string>;
 
 /** Names of the tables that a rule set's text defines: "ip shoal". */
 export function tablesOf(text: string): string[] {
-  const found = [...text.matchAll(/^table (\S+ \S+) \{/gm)].map((match) => match[1] ?? '');
+  const found = [...text.matchAll(/^(?:add )?table (\S+ \S+)(?: \{)?$/gm)].map((match) => match[1] ?? '');
   return [...new Set(found)];
 }
 

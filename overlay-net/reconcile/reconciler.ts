@@ -5,8 +5,7 @@ import { isNamespace } from '../kernel/index.ts';
 import type { NamespaceState } from '../kernel/ops.ts';
 import { compareItems, compareOps, compareSysctls, StateIndex, type Comparison, type Drift } from './compare.ts';
 import { compareListings, parseListing, tablesOf, type Listing } from './nft-compare.ts';
-import type { NetworkRepairs } from './repairs.ts';
-import { resolverListens } from './resolver-probe.ts';
+import type { NetworkRepairs, RepairPlace } from './repairs.ts';
 import {
   nftSourcesOf,
   resolversOf,
@@ -209,21 +208,24 @@ export class Reconciler {
   async #checkResolvers(all: boolean): Promise<void> {
     const resolvers = resolversOf(this.#o);
     const count = all ? resolvers.length : RESOLVERS_PER_PASS_MAX;
-    for (const { namespace, open, ...place } of take(resolvers, this.#resolverCursor, count)) {
-      if (!isNamespace(namespace) || resolverListens(namespace)) continue;
-      await this.#o.locked(place.id, async () => {
-        if (!this.#o.sandboxes.has(place.id) || resolverListens(namespace)) return;
-        const drift: Drift = { kind: 'resolver', what: 'resolver socket', fault: 'missing', repair: [] };
-        try {
-          open();
-          this.#o.repairs.done(place, [drift]);
-        } catch (error) {
-          this.#o.repairs.failure(place, [drift], error);
-        }
-      });
-    }
+    const asked = take(resolvers, this.#resolverCursor, count);
     this.#resolverCursor += RESOLVERS_PER_PASS_MAX;
-    await yieldLoop();
+    await Promise.all(asked.map((place) => this.#checkResolver(place)));
+  }
+
+  async #checkResolver({ namespace, ...place }: RepairPlace & { namespace: string }): Promise<void> {
+    const { names, repairs, sandboxes, locked } = this.#o;
+    if (!isNamespace(namespace) || (await names.answers(place.id))) return;
+    await locked(place.id, async () => {
+      if (!sandboxes.has(place.id) || !isNamespace(namespace)) return;
+      const drift: Drift = { kind: 'resolver', what: 'resolver', fault: 'missing', repair: [] };
+      try {
+        await names.repair(place.id);
+        repairs.done(place, [drift]);
+      } catch (error) {
+        repairs.failure(place, [drift], error);
+      }
+    });
   }
 }
 

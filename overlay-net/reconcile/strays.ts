@@ -3,32 +3,33 @@ import { join } from 'node:path';
 import { undoHostOps, type IngressWiring } from '../ingress-wiring.ts';
 import { undo } from '../plan.ts';
 import type { Kernel, NamespaceState, Op } from '../kernel/ops.ts';
+import type { LocalNetworks } from '../local-networks.ts';
+import type { Overlays } from '../overlays.ts';
+import type { NetworkStore, SandboxRecord } from '../store.ts';
 
-/** Links named by a daemon: its two bridges, its ingress pair, veths and numbered bridges. @param prefix "sh" and tag */
+/** Links named by a daemon: its two bridges, its ingress pair, veths, those of encryption and numbered bridges. @param prefix "sh" and tag */
 export function isOurs(name: string, prefix: string): boolean {
-  return name.startsWith(prefix) && /^(?:[0gi]|v[0-9a-z]+|[0-9a-f]{7})$/.test(name.slice(prefix.length));
+  return name.startsWith(prefix) && /^(?:[0gi]|[vw][0-9a-z]+|[0-9a-f]{7})$/.test(name.slice(prefix.length));
 }
 
-/** What is wanted of this host by now; all else of this daemon's is a stray. */
+/** What is wanted in the host's namespace by now; all else of this daemon's is a stray. */
 export interface Kept {
-  /** Directory of the daemon's namespaces, and the names in it. */
-  directory: string;
-  names: readonly string[];
-  /** Paths of namespaces that records name. */
-  namespaces: ReadonlySet<string>;
   /** Prefix of the daemon's links, and those wanted. */
   prefix: string;
   links: ReadonlySet<string>;
   wiring: IngressWiring;
   /** Whether the ingress network stands; without it its link, rule and route table have no use. */
   ingress: boolean;
+  /** Whether encryption stands, which has links of its own. */
+  secure: boolean;
 }
 
 /** Ops that take away what stands in the host's namespace and nobody wants. Pure. */
-export function strayOps(state: NamespaceState, { prefix, links, wiring, ingress }: Kept): Op[] {
+export function strayOps(state: NamespaceState, { prefix, links, wiring, ingress, secure }: Kept): Op[] {
   const ops: Op[] = [];
   for (const { name } of state.links) {
     if (!isOurs(name, prefix) || links.has(name) || (name === wiring.hostLink && ingress)) continue;
+    if (secure && name.startsWith(`${prefix}w`)) continue;
     ops.push({ kind: 'link-del', name });
   }
   const rules = state.rules.filter((rule) => rule.mark === wiring.mark);
@@ -37,11 +38,32 @@ export function strayOps(state: NamespaceState, { prefix, links, wiring, ingress
   return ops;
 }
 
-/** Removes namespaces, links and rules that are strays. */
-export async function dropStrays(kernel: Kernel, kept: Kept): Promise<void> {
-  for (const name of kept.names) {
-    const path = join(kept.directory, name);
-    if (!kept.namespaces.has(path)) kernel.removeNamespace(path);
+/** Who owns kernel state on this host. */
+export interface OwnState {
+  kernel: Kernel;
+  store: NetworkStore;
+  locals: LocalNetworks;
+  overlays: Overlays;
+  sandboxes: ReadonlyMap<string, SandboxRecord>;
+  wiring: IngressWiring;
+  tag: string;
+}
+
+/** Removes namespaces, links and rules that a crash left half-way and nobody owns. */
+export async function dropStrays({ kernel, store, locals, overlays, wiring, tag, ...own }: OwnState): Promise<void> {
+  const sandboxes = [...own.sandboxes.values()];
+  const namespaces = new Set([...sandboxes.map(({ result }) => result.namespacePath), ...overlays.namespaces()]);
+  for (const name of store.namespaceNames()) {
+    const path = join(store.namespaces, name);
+    if (!namespaces.has(path)) kernel.removeNamespace(path);
   }
+  const bridges = locals.bridges().map((network) => locals.bridgeName(network));
+  const kept: Kept = {
+    prefix: `sh${tag}`,
+    links: new Set([...bridges, ...sandboxes.flatMap(({ legs }) => legs.map((leg) => leg.hostLink))]),
+    wiring,
+    ingress: overlays.ingress() !== undefined,
+    secure: overlays.secure.inUse,
+  };
   await kernel.apply(null, strayOps(await kernel.state(null), kept));
 }

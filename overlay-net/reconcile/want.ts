@@ -147,7 +147,7 @@ export function nftSourcesOf(o: SourcesOptions): Source<NftWant>[] {
   };
   const sources: Source<NftWant>[] = [{ lock: HOST_LOCK, want: host }];
   for (const { facts } of o.overlays.all()) sources.push({ lock: facts.id, want: () => overlayTable(o, facts.id) });
-  for (const id of o.sandboxes.keys()) sources.push({ lock: id, want: () => sandboxTable(o, id) });
+  for (const id of o.sandboxes.keys()) sources.push(...sandboxTables(o, id));
   return sources;
 }
 
@@ -159,7 +159,23 @@ function overlayTable(o: SourcesOptions, id: string): NftWant | undefined {
   return { place: networkPlace(id, facts.name), namespace, text: wanted.rules, renew };
 }
 
-function sandboxTable(o: SourcesOptions, id: string): NftWant | undefined {
+function sandboxTables(o: SourcesOptions, id: string): Source<NftWant>[] {
+  return [
+    { lock: id, want: () => balancingWant(o, id) },
+    { lock: id, want: () => resolverWant(o, id) },
+  ];
+}
+
+/** The way to the resolver. */
+function resolverWant(o: SourcesOptions, id: string): NftWant | undefined {
+  const record = living(o, id);
+  const text = record === undefined ? '' : o.names.rulesText(record);
+  if (record === undefined || text === '') return undefined;
+  const renew = (): Promise<void> => o.names.repair(id);
+  return { place: containerPlace(record), namespace: record.result.namespacePath, text, renew };
+}
+
+function balancingWant(o: SourcesOptions, id: string): NftWant | undefined {
   const record = living(o, id);
   const text = o.rules.sandboxText(id);
   if (record === undefined || text === undefined) return undefined;
@@ -170,11 +186,10 @@ function sandboxTable(o: SourcesOptions, id: string): NftWant | undefined {
   return { place: containerPlace(record), namespace: record.result.namespacePath, text, renew };
 }
 
-/** Resolvers that must listen, by container. */
-export function resolversOf(o: SourcesOptions): (RepairPlace & { namespace: string; open: () => void })[] {
+/** Containers whose resolvers must answer. */
+export function resolversOf(o: SourcesOptions): (RepairPlace & { namespace: string })[] {
   return [...o.sandboxes.values()].map((record) => ({
     ...containerPlace(record),
     namespace: record.result.namespacePath,
-    open: () => o.names.open(record),
   }));
 }

@@ -27,9 +27,14 @@ type Methods = Pick<
   | 'removeLocalNetwork'
   | 'removeTable'
   | 'leaveUnderlay'
+  | 'setNetworkKeys'
+  | 'wireguardKey'
   | 'reconcile'
+  | 'checkNetworks'
 >;
-type Remote = { [K in keyof Methods]: (...args: Parameters<Methods[K]>) => ReturnType<Methods[K]> } & {
+type Remote = {
+  [K in keyof Methods]: (...args: Parameters<Methods[K]>) => Promise<Awaited<ReturnType<Methods[K]>>>;
+} & {
   /** Messages of what was repaired since this was last asked. */
   takeRepairs(): Promise<string[]>;
 };
@@ -207,6 +212,8 @@ export function makeTable(facts: {
   tasks: readonly TaskFacts[];
   ports?: { published: number; target: number; udp?: boolean }[];
   service?: string;
+  /** `--opt encrypted`: the key of each host, in their order. */
+  keys?: readonly Uint8Array[];
 }): NetworkTable {
   const service = facts.service ?? 'web';
   return NetworkTable.create({
@@ -217,7 +224,10 @@ export function makeTable(facts: {
       spec: { annotations: { name: facts.name }, ingress: facts.ingress ?? false },
       driver_state: {
         name: 'overlay',
-        options: { 'com.docker.network.driver.overlay.vxlanid_list': String(facts.vni) },
+        options: {
+          'com.docker.network.driver.overlay.vxlanid_list': String(facts.vni),
+          ...(facts.keys === undefined ? {} : { encrypted: '' }),
+        },
       },
       ipam: { configs: [{ subnet: facts.subnet, gateway: facts.gateway }] },
     },
@@ -244,7 +254,11 @@ export function makeTable(facts: {
         })),
       },
     ],
-    peers: facts.hosts.map((host) => ({ node_id: host.nodeId, vtep: host.address })),
+    peers: facts.hosts.map((host, i) => ({
+      node_id: host.nodeId,
+      vtep: host.address,
+      wireguard_key: facts.keys?.[i] ?? new Uint8Array(),
+    })),
   });
 }
 
@@ -273,7 +287,8 @@ export interface EchoClient {
 
 /** A connection to an echo server that stays open. */
 export function connectEcho(namespace: string, address: string, port: number): EchoClient {
-  const args = [`--net=${namespace}`, 'socat', '-', `TCP4:${address}:${port},connect-timeout=3`];
+  const target = address.includes(':') ? `TCP6:[${address}]` : `TCP4:${address}`;
+  const args = [`--net=${namespace}`, 'socat', '-', `${target}:${port},connect-timeout=3`];
   const child = spawn('nsenter', args, { stdio: ['pipe', 'pipe', 'ignore'] });
   let heard = '';
   child.stdout.on('data', (data: Buffer) => (heard += data.toString()));

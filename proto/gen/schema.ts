@@ -1593,6 +1593,118 @@ export const schema = {
                     },
                   },
                 },
+                NetworkCheckOrder: {
+                  fields: {
+                    id: { type: 'string', id: 1 },
+                    network_ids: { rule: 'repeated', type: 'string', id: 2 },
+                    trace: { type: 'NetworkTraceOrder', id: 3 },
+                  },
+                },
+                NetworkTraceOrder: {
+                  fields: {
+                    network_id: { type: 'string', id: 1 },
+                    from_task_id: { type: 'string', id: 2 },
+                    to_task_ids: { rule: 'repeated', type: 'string', id: 3 },
+                    name: { type: 'string', id: 4 },
+                    port: { type: 'uint32', id: 5 },
+                    protocol: { type: 'PortConfig.Protocol', id: 6 },
+                    target_side: { type: 'bool', id: 7 },
+                  },
+                },
+                NetworkCheckReport: {
+                  fields: {
+                    id: { type: 'string', id: 1 },
+                    results: { rule: 'repeated', type: 'NetworkCheckResult', id: 2 },
+                    trace: { rule: 'repeated', type: 'NetworkTraceStep', id: 3 },
+                    error: { type: 'string', id: 4 },
+                  },
+                },
+                NetworkCheckResult: {
+                  fields: {
+                    network_id: { type: 'string', id: 1 },
+                    tasks: { type: 'uint32', id: 2 },
+                    tasks_left_out: { type: 'uint32', id: 3 },
+                    names: { type: 'uint32', id: 4 },
+                    names_right: { type: 'uint32', id: 5 },
+                    entries: { type: 'uint32', id: 6 },
+                    pairs: { rule: 'repeated', type: 'NetworkCheckPair', id: 7 },
+                    faults: { rule: 'repeated', type: 'NetworkFault', id: 8 },
+                    faults_left_out: { type: 'uint32', id: 9 },
+                  },
+                },
+                NetworkCheckPair: {
+                  fields: {
+                    node_id: { type: 'string', id: 1 },
+                    asked: { type: 'uint32', id: 2 },
+                    answered: { type: 'uint32', id: 3 },
+                    rtt_us: { type: 'uint32', id: 4 },
+                    mtu: { type: 'uint32', id: 5 },
+                    mtu_right: { type: 'bool', id: 6 },
+                  },
+                },
+                NetworkFault: {
+                  fields: {
+                    kind: { type: 'Kind', id: 1 },
+                    peer_node_id: { type: 'string', id: 2 },
+                    words: { type: 'string', id: 3 },
+                  },
+                  nested: { Kind: { values: { RESOLUTION: 0, REACHABILITY: 1, MTU: 2, PATH: 3 } } },
+                },
+                NetworkTraceStep: {
+                  fields: {
+                    name: { type: 'string', id: 1 },
+                    right: { type: 'bool', id: 2 },
+                    words: { type: 'string', id: 3 },
+                    node_id: { type: 'string', id: 4 },
+                  },
+                },
+                ListenChecksRequest: { fields: {} },
+                ReportCheckResponse: { fields: {} },
+                NetworkCheckBroker: {
+                  methods: {
+                    ListenChecks: {
+                      requestType: 'ListenChecksRequest',
+                      responseType: 'NetworkCheckOrder',
+                      responseStream: true,
+                    },
+                    ReportCheck: { requestType: 'NetworkCheckReport', responseType: 'ReportCheckResponse' },
+                  },
+                },
+                CheckNetworksRequest: {
+                  fields: {
+                    network: { type: 'string', id: 1 },
+                    trace_from: { type: 'string', id: 2 },
+                    trace_to: { type: 'string', id: 3 },
+                    trace_port: { type: 'uint32', id: 4 },
+                    trace_protocol: { type: 'PortConfig.Protocol', id: 5 },
+                  },
+                },
+                CheckNetworksResponse: {
+                  fields: {
+                    networks: { rule: 'repeated', type: 'NetworkVerdict', id: 1 },
+                    trace: { rule: 'repeated', type: 'NetworkTraceStep', id: 2 },
+                    hostnames: { keyType: 'string', type: 'string', id: 3 },
+                  },
+                },
+                NetworkVerdict: {
+                  fields: {
+                    network_id: { type: 'string', id: 1 },
+                    name: { type: 'string', id: 2 },
+                    nodes: { rule: 'repeated', type: 'NodeVerdict', id: 3 },
+                  },
+                },
+                NodeVerdict: {
+                  fields: {
+                    node_id: { type: 'string', id: 1 },
+                    result: { type: 'NetworkCheckResult', id: 2 },
+                    error: { type: 'string', id: 3 },
+                  },
+                },
+                NetworkChecks: {
+                  methods: {
+                    CheckNetworks: { requestType: 'CheckNetworksRequest', responseType: 'CheckNetworksResponse' },
+                  },
+                },
                 StoreActionKind: {
                   values: { UNKNOWN: 0, STORE_ACTION_CREATE: 1, STORE_ACTION_UPDATE: 2, STORE_ACTION_REMOVE: 3 },
                 },

@@ -2325,6 +2325,136 @@ export const SubscribeLogsMessage: MessageType<SubscribeLogsMessage> = messageTy
   'docker.swarmkit.v1.SubscribeLogsMessage',
 );
 
+export interface NetworkCheckOrder {
+  id: string;
+  network_ids: string[];
+  trace: NetworkTraceOrder | null;
+}
+export const NetworkCheckOrder: MessageType<NetworkCheckOrder> = messageType<NetworkCheckOrder>(
+  'docker.swarmkit.v1.NetworkCheckOrder',
+);
+
+export interface NetworkTraceOrder {
+  network_id: string;
+  from_task_id: string;
+  to_task_ids: string[];
+  name: string;
+  port: number;
+  protocol: PortConfig_Protocol;
+  target_side: boolean;
+}
+export const NetworkTraceOrder: MessageType<NetworkTraceOrder> = messageType<NetworkTraceOrder>(
+  'docker.swarmkit.v1.NetworkTraceOrder',
+);
+
+export interface NetworkCheckReport {
+  id: string;
+  results: NetworkCheckResult[];
+  trace: NetworkTraceStep[];
+  error: string;
+}
+export const NetworkCheckReport: MessageType<NetworkCheckReport> = messageType<NetworkCheckReport>(
+  'docker.swarmkit.v1.NetworkCheckReport',
+);
+
+export interface NetworkCheckResult {
+  network_id: string;
+  tasks: number;
+  tasks_left_out: number;
+  names: number;
+  names_right: number;
+  entries: number;
+  pairs: NetworkCheckPair[];
+  faults: NetworkFault[];
+  faults_left_out: number;
+}
+export const NetworkCheckResult: MessageType<NetworkCheckResult> = messageType<NetworkCheckResult>(
+  'docker.swarmkit.v1.NetworkCheckResult',
+);
+
+export interface NetworkCheckPair {
+  node_id: string;
+  asked: number;
+  answered: number;
+  rtt_us: number;
+  mtu: number;
+  mtu_right: boolean;
+}
+export const NetworkCheckPair: MessageType<NetworkCheckPair> = messageType<NetworkCheckPair>(
+  'docker.swarmkit.v1.NetworkCheckPair',
+);
+
+export interface NetworkFault {
+  kind: NetworkFault_Kind;
+  peer_node_id: string;
+  words: string;
+}
+export const NetworkFault: MessageType<NetworkFault> = messageType<NetworkFault>('docker.swarmkit.v1.NetworkFault');
+
+export const NetworkFault_Kind = {
+  RESOLUTION: 0,
+  REACHABILITY: 1,
+  MTU: 2,
+  PATH: 3,
+} as const;
+export type NetworkFault_Kind = (typeof NetworkFault_Kind)[keyof typeof NetworkFault_Kind];
+
+export interface NetworkTraceStep {
+  name: string;
+  right: boolean;
+  words: string;
+  node_id: string;
+}
+export const NetworkTraceStep: MessageType<NetworkTraceStep> = messageType<NetworkTraceStep>(
+  'docker.swarmkit.v1.NetworkTraceStep',
+);
+
+export interface ListenChecksRequest {}
+export const ListenChecksRequest: MessageType<ListenChecksRequest> = messageType<ListenChecksRequest>(
+  'docker.swarmkit.v1.ListenChecksRequest',
+);
+
+export interface ReportCheckResponse {}
+export const ReportCheckResponse: MessageType<ReportCheckResponse> = messageType<ReportCheckResponse>(
+  'docker.swarmkit.v1.ReportCheckResponse',
+);
+
+export interface CheckNetworksRequest {
+  network: string;
+  trace_from: string;
+  trace_to: string;
+  trace_port: number;
+  trace_protocol: PortConfig_Protocol;
+}
+export const CheckNetworksRequest: MessageType<CheckNetworksRequest> = messageType<CheckNetworksRequest>(
+  'docker.swarmkit.v1.CheckNetworksRequest',
+);
+
+export interface CheckNetworksResponse {
+  networks: NetworkVerdict[];
+  trace: NetworkTraceStep[];
+  hostnames: Record<string, string>;
+}
+export const CheckNetworksResponse: MessageType<CheckNetworksResponse> = messageType<CheckNetworksResponse>(
+  'docker.swarmkit.v1.CheckNetworksResponse',
+);
+
+export interface NetworkVerdict {
+  network_id: string;
+  name: string;
+  nodes: NodeVerdict[];
+}
+export const NetworkVerdict: MessageType<NetworkVerdict> = messageType<NetworkVerdict>(
+  'docker.swarmkit.v1.NetworkVerdict',
+);
+
+export interface NodeVerdict {
+  node_id: string;
+  result: NetworkCheckResult | null;
+  error: string;
+}
+export const NodeVerdict: MessageType<NodeVerdict> = messageType<NodeVerdict>('docker.swarmkit.v1.NodeVerdict');
+
 export const StoreActionKind = {
   UNKNOWN: 0,
   STORE_ACTION_CREATE: 1,
@@ -3091,6 +3221,33 @@ export const LogsService = {
     response: SubscribeLogsMessage,
     requestStream: false,
     responseStream: true,
+  },
+} as const;
+
+export const NetworkCheckBrokerService = {
+  ListenChecks: {
+    path: '/docker.swarmkit.v1.NetworkCheckBroker/ListenChecks',
+    request: ListenChecksRequest,
+    response: NetworkCheckOrder,
+    requestStream: false,
+    responseStream: true,
+  },
+  ReportCheck: {
+    path: '/docker.swarmkit.v1.NetworkCheckBroker/ReportCheck',
+    request: NetworkCheckReport,
+    response: ReportCheckResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+} as const;
+
+export const NetworkChecksService = {
+  CheckNetworks: {
+    path: '/docker.swarmkit.v1.NetworkChecks/CheckNetworks',
+    request: CheckNetworksRequest,
+    response: CheckNetworksResponse,
+    requestStream: false,
+    responseStream: false,
   },
 } as const;
 
