@@ -1,3 +1,4 @@
+import { BlockList, isIP } from 'node:net';
 import { segment } from './client.ts';
 import {
   atLeast,
@@ -82,30 +83,21 @@ async function list(context: Context, flags: Flags): Promise<void> {
   context.out.write(renderListing({ rows, columns: COLUMNS, headers: HEADERS, format: flags.string('format'), quiet }));
 }
 
-interface Range {
-  base: number;
-  bits: number;
-}
-
-/** An IPv4 network as a number and its length; undefined for other families, which the daemon judges. */
-function ipv4Range(text: string): Range | undefined {
-  const form = /^(\d+)\.(\d+)\.(\d+)\.(\d+)(?:\/(\d+))?$/.exec(text);
-  if (form === null) return undefined;
-  const address = form.slice(1, 5).reduce((value, part) => value * 256 + Number(part), 0);
-  const bits = Number(form[5] ?? 32);
-  const size = 2 ** (32 - bits);
-  return { base: Math.floor(address / size) * size, bits };
-}
-
+/** Whether a subnet holds an address or all of another subnet. What is neither, the daemon judges. */
 function contains(subnet: string, text: string): boolean {
-  const outer = ipv4Range(subnet);
-  const inner = ipv4Range(text);
-  if (outer === undefined || inner === undefined) return outer === undefined && inner === undefined;
-  const size = 2 ** (32 - outer.bits);
-  return inner.bits >= outer.bits && Math.floor(inner.base / size) * size === outer.base;
+  const [base = '', length = ''] = subnet.split('/');
+  const [address = '', inner] = text.split('/');
+  const family = isIP(base);
+  if (family === 0 || isIP(address) !== family || !/^\d{1,3}$/.test(length)) return false;
+  const bits = family === 4 ? 32 : 128;
+  if (Number(length) > bits || Number(inner ?? bits) < Number(length)) return false;
+  const list = new BlockList();
+  const kind = family === 4 ? 'ipv4' : 'ipv6';
+  list.addSubnet(base, Number(length), kind);
+  return list.check(address, kind);
 }
 
-function ipamConfigs(flags: Flags): IpamConfig[] {
+export function ipamConfigs(flags: Pick<Flags, 'list'>): IpamConfig[] {
   const subnets = flags.list('subnet');
   const ranges = flags.list('ip-range');
   const gateways = flags.list('gateway');

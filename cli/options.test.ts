@@ -121,7 +121,8 @@ describe('values', () => {
       { Protocol: 'udp', TargetPort: 2, PublishedPort: 1, PublishMode: 'host' },
     ]);
     expect(parsePorts('published=1,target=2,ip=[2001:db8::1]')).toMatchObject([{ HostIP: '2001:db8::1' }]);
-    expect(() => parsePorts('published=1,target=2,ip=eth0')).toThrow('IP address is not correctly formatted: eth0');
+    expect(() => parsePorts('published=1,target=2,ip=no/ne')).toThrow('invalid ip (no/ne)');
+    expect(parsePorts('published=1,target=2,ip=eth0')).toMatchObject([{ HostIP: 'eth0' }]);
     expect(() => parsePorts('127.0.0.1:80:80')).toThrow('hostip is not supported');
     expect(() => parsePorts('mode=x,target=1')).toThrow(
       "invalid publish mode value (x): must be either 'ingress' or 'host'",

@@ -38,7 +38,11 @@ function longPort(value: string): PortConfig {
         break;
       // Shoal's own: Docker has no such field.
       case 'ip':
-        port.HostIP = parseAddress(text.replace(/^\[(.*)\]$/, '$1'));
+        // As it is written: names of interfaces have case.
+        port.HostIP = (cut(field, '=')[1] ?? '').replace(/^\[(.*)\]$/, '$1');
+        if (isIP(port.HostIP) === 0 && !/^(?!\d+$)[\w.@-]{1,15}$/.test(port.HostIP)) {
+          throw new Error(`invalid ip (${text}): an IP address or the name of an interface is expected`);
+        }
         break;
       default:
         throw new Error(`invalid field key: ${key}`);

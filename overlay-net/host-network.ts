@@ -14,7 +14,6 @@ import {
 import type { NetworkCheckOrder, NetworkCheckReport, NetworkTable } from '../proto/index.ts';
 import { runCheck } from './check/index.ts';
 import { Coalescer } from './coalescer.ts';
-import type { NetworkKey } from './encryption/index.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
 import { createKernel, type Kernel, type Op } from './kernel/index.ts';
@@ -385,7 +384,7 @@ export class HostNetwork implements HostNetworks {
   }
 
   wireguardKey = (): Uint8Array => this.#overlays.secure.publicKey();
-  setNetworkKeys = (keys: readonly NetworkKey[]): Promise<void> => this.#overlays.secure.setNetworkKeys(keys);
+  setNetworkKeys: HostNetworks['setNetworkKeys'] = (keys) => this.#overlays.secure.setNetworkKeys(keys);
 
   announceTable(table: NetworkTable): void {
     this.#names.setTable(table);

@@ -1,4 +1,6 @@
+import { canonicalIp, maskLength } from './ip.ts';
 import { contains, formatIp, macOf, parseIp, parsePrefix } from './ip4.ts';
+import { ip6Switches, loopback6Op } from './ip6-switches.ts';
 import type { Op } from './kernel/ops.ts';
 import { BRIDGE_LINK, HOST_LINK, LOCAL_ENTRY_TABLE, type OverlayFacts } from './plan.ts';
 
@@ -16,6 +18,9 @@ export interface IngressWiring {
   hostLink: string;
   hostAddress: string;
   innerAddress: string;
+  /** The same for IPv6, of the unique local range (RFC 4193). */
+  hostAddress6: string;
+  innerAddress6: string;
   /** Packet mark (and route table) of what goes into the namespace; even, so `mark + 1` is its hairpin form. */
   mark: number;
 }
@@ -27,6 +32,11 @@ export function hash32(text: string): number {
   return hash;
 }
 
+/** A network of the unique local range that belongs to one daemon. */
+function ulaOf(hash: number): string {
+  return `fd5a:${(hash >>> 16).toString(16)}:${(hash & 0xffff).toString(16)}`;
+}
+
 export function ingressWiring(tag: string): IngressWiring {
   const hash = hash32(tag);
   let block = BLOCK_FIRST + (hash % BLOCK_COUNT);
@@ -36,6 +46,8 @@ export function ingressWiring(tag: string): IngressWiring {
     hostLink: `sh${tag}i`,
     hostAddress: formatIp(baseOf(block) + 1),
     innerAddress: formatIp(baseOf(block) + 2),
+    hostAddress6: canonicalIp(`${ulaOf(hash)}::1`),
+    innerAddress6: canonicalIp(`${ulaOf(hash)}::2`),
     mark: MARK_BASE + (hash % 0x7fffff) * 2,
   };
 }
@@ -56,11 +68,28 @@ export function innerOps(facts: OverlayFacts, wiring: IngressWiring, mtu: number
     { kind: 'addr', dev: HOST_LINK, address: `${wiring.innerAddress}/30` },
     { kind: 'route', ...toHost },
     { kind: 'route', ...toHost, table: LOCAL_ENTRY_TABLE },
+    ...(facts.subnet6 === '' ? [] : innerOps6(facts, wiring)),
   ];
 }
 
-/** In the host's namespace, before `innerOps`. @param strict whether the host filters by reverse path. */
-export function hostOps(wiring: IngressWiring, namespace: string, mtu: number, strict: boolean): Op[] {
+function innerOps6(facts: OverlayFacts, wiring: IngressWiring): Op[] {
+  const toHost = { to: '::/0', via: wiring.hostAddress6, dev: HOST_LINK };
+  return [
+    { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
+    ...ip6Switches(BRIDGE_LINK),
+    { kind: 'addr', dev: BRIDGE_LINK, address: `${facts.gateway6}/${maskLength(facts.subnet6)}` },
+    ...ip6Switches(HOST_LINK),
+    { kind: 'addr', dev: HOST_LINK, address: `${wiring.innerAddress6}/126` },
+    { kind: 'route', ...toHost },
+    { kind: 'route', ...toHost, table: LOCAL_ENTRY_TABLE },
+  ];
+}
+
+/**
+ * In the host's namespace, before `innerOps`. @param strict whether the host filters by reverse path.
+ * @param six the network has IPv6.
+ */
+export function hostOps(wiring: IngressWiring, namespace: string, mtu: number, strict: boolean, six: boolean): Op[] {
   const { hostLink, hostAddress, innerAddress, mark } = wiring;
   return [
     { kind: 'veth', name: hostLink, mtu, peer: { name: HOST_LINK, namespace } },
@@ -71,14 +100,24 @@ export function hostOps(wiring: IngressWiring, namespace: string, mtu: number, s
     { kind: 'sysctl', path: `net/ipv4/conf/${hostLink}/route_localnet`, value: '1' },
     { kind: 'route', to: '0.0.0.0/0', via: innerAddress, dev: hostLink, table: mark },
     { kind: 'rule', mark, table: mark, priority: HOST_RULE_PRIORITY },
+    ...(six ? hostOps6(wiring) : []),
+  ];
+}
+
+function hostOps6(wiring: IngressWiring): Op[] {
+  const { hostLink, hostAddress6, innerAddress6, mark } = wiring;
+  return [
+    ...ip6Switches(hostLink),
+    { kind: 'addr', dev: hostLink, address: `${hostAddress6}/126` },
+    loopback6Op(hostLink),
+    { kind: 'route', to: '::/0', via: innerAddress6, dev: hostLink, table: mark },
+    { kind: 'rule', family: 6, mark, table: mark, priority: HOST_RULE_PRIORITY },
   ];
 }
 
 /** Takes away what `hostOps` made beyond the link. */
-export function undoHostOps(wiring: IngressWiring): Op[] {
+export function undoHostOps(wiring: IngressWiring, six: boolean): Op[] {
   const { hostLink, mark } = wiring;
-  return [
-    { kind: 'rule', del: true, mark, table: mark, priority: HOST_RULE_PRIORITY },
-    { kind: 'link-del', name: hostLink },
-  ];
+  const rule = { kind: 'rule', del: true, mark, table: mark, priority: HOST_RULE_PRIORITY } as const;
+  return [rule, ...(six ? [{ ...rule, family: 6 } as const] : []), { kind: 'link-del', name: hostLink }];
 }

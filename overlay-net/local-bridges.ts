@@ -1,5 +1,6 @@
 import type { Clock, Random } from '../base/index.ts';
-import { ip6Switches } from './ip6-switches.ts';
+import { forwarding6Ops } from './forwarding6.ts';
+import { ip6Switches, loopback6Op } from './ip6-switches.ts';
 import { bareIp, formatPrefix, macOf, overlap, parsePrefix, type Prefix } from './ip4.ts';
 import type { Kernel, Op } from './kernel/index.ts';
 import {
@@ -110,11 +111,12 @@ export class LocalBridges {
       { kind: 'sysctl', path: `net/ipv4/conf/${name}/route_localnet`, value: '1' },
     ];
     if (address6 !== undefined) {
-      ops.push({ kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' }, ...ip6Switches(name), {
-        kind: 'addr',
-        dev: name,
-        address: address6,
-      });
+      ops.push(
+        ...forwarding6Ops(),
+        ...ip6Switches(name),
+        { kind: 'addr', dev: name, address: address6 },
+        loopback6Op(name),
+      );
     }
     return ops;
   }

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { errorMessage, failedPrecondition, invalidArgument, type Logger } from '../base/index.ts';
 import { NetworkTable } from '../proto/index.ts';
 import { SecureTunnel, WIREGUARD_OVERHEAD_BYTES, type SecureTunnelOptions } from './encryption/index.ts';
+import { forwarding6Ops } from './forwarding6.ts';
 import { hostOps, innerOps, undoHostOps, type IngressWiring } from './ingress-wiring.ts';
 import { canonicalIp, macOf } from './ip.ts';
 import { ip6Switches } from './ip6-switches.ts';
@@ -210,8 +211,10 @@ export class Overlays {
       { kind: 'link', name: 'lo', up: true },
     ];
     if (!facts.ingress) return { host: [], inner: [...common, { kind: 'bridge', name: BRIDGE_LINK, mtu }] };
+    const six = facts.subnet6 !== '';
+    const wired = hostOps(this.#wiring, namespace, DEFAULT_MTU, strict, six);
     return {
-      host: hostOps(this.#wiring, namespace, DEFAULT_MTU, strict),
+      host: [...(six ? forwarding6Ops() : []), ...wired],
       inner: [...common, ...innerOps(facts, this.#wiring, mtu)],
     };
   }
@@ -280,7 +283,7 @@ export class Overlays {
   }
 
   async #ensureRules(entry: Entry): Promise<void> {
-    const rules = ingressTable(peersOf(entry.table, this.#underlay));
+    const rules = ingressTable(peersOf(entry.table, this.#underlay), entry.facts.subnet6 !== '');
     if (rules === entry.rules) return;
     await this.#kernel.nft(entry.namespace, rules);
     entry.rules = rules;
@@ -325,7 +328,7 @@ export class Overlays {
       // At once, so that the same network may come back while the old namespace still ends.
       await this.#kernel.apply(entry.namespace, [{ kind: 'link-del', name: VXLAN_LINK }]);
     }
-    if (entry.facts.ingress) await this.#kernel.apply(null, undoHostOps(this.#wiring));
+    if (entry.facts.ingress) await this.#kernel.apply(null, undoHostOps(this.#wiring, entry.facts.subnet6 !== ''));
     this.#kernel.removeNamespace(entry.namespace);
     if (entry.facts.encrypted) await this.#syncSecure();
   }

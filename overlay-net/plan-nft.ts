@@ -16,11 +16,18 @@ export function wholeTable(name: string, body: readonly string[], fresh = false,
   return [...before, `table ${family} ${name} {`, ...body, '}', ''].join('\n');
 }
 
-/** The ingress namespace's table: connections remember the host they entered by, replies are marked with it. */
-export function ingressTable(peers: readonly string[]): string {
+/**
+ * The ingress namespace's tables: connections remember the host they entered by, replies are marked with it.
+ * @param six the network has IPv6.
+ */
+export function ingressTable(peers: readonly string[], six = false): string {
+  return `${ingressFamilyTable(peers, 'ip')}${six ? ingressFamilyTable(peers, 'ip6') : ''}`;
+}
+
+function ingressFamilyTable(peers: readonly string[], family: NftFamily): string {
   const hex = (vtep: string): string => `0x${idOfIp(vtep).toString(16).padStart(8, '0')}`;
   const elements = peers.map((vtep) => `${macOf(vtep)} : ${hex(vtep)}`);
-  return wholeTable(INNER_TABLE, [
+  const body = [
     '  map entry {',
     '    type ether_addr : mark',
     ...(elements.length === 0 ? [] : [`    elements = { ${elements.join(', ')} }`]),
@@ -35,5 +42,6 @@ export function ingressTable(peers: readonly string[]): string {
       'type filter hook forward priority filter; policy accept;',
       `iifname "${HOST_LINK}" oifname != { "${BRIDGE_LINK}", "${VXLAN_LINK}" } drop`,
     ]),
-  ]);
+  ];
+  return wholeTable(INNER_TABLE, body, false, family);
 }

@@ -27,6 +27,7 @@ class FakeManager {
   readonly sessions: SessionRequest[] = [];
   readonly reports: UpdateTaskStatusRequest[] = [];
   readonly peers: string[];
+  keys: Uint8Array[] = [];
   assignments = new BoundedQueue<AssignmentsMessage>(100);
   #broken: (() => void)[] = [];
 
@@ -50,7 +51,7 @@ class FakeManager {
         signal.addEventListener('abort', () => resolve(), { once: true });
         this.#broken.push(resolve);
       });
-    const { peers, sessions, reports } = this;
+    const { peers, sessions, reports, keys } = this;
     const stream = (): BoundedQueue<AssignmentsMessage> => this.assignments;
     const hasLogs = (): boolean => this.hasLogs;
     return {
@@ -58,7 +59,9 @@ class FakeManager {
         check();
         sessions.push(request);
         const managers = peers.map((addr) => ({ peer: { node_id: addr, addr }, weight: 10 }));
-        yield SessionMessage.create({ session_id: request.session_id || `s${sessions.length}`, managers });
+        const network_bootstrap_keys = keys.map((key) => ({ subsystem: 'networking:ipsec', key, lamport_time: 7 }));
+        const session_id = request.session_id || `s${sessions.length}`;
+        yield SessionMessage.create({ session_id, managers, network_bootstrap_keys });
         await hold(signal);
         if (!signal.aborted) check();
       },
@@ -226,6 +229,14 @@ describe('agent', () => {
     manager.assignments.push(complete([aTask('t2', 'sec')], [table]));
     await eventually(() => expect(executor.container('t2').calls).toContain('prepare'));
     await eventually(() => expect(executor.container('t1').calls).toContain('remove'));
+  });
+
+  it('passes on the keys of networks that a manager sends', async () => {
+    const onNetworkKeys = vi.fn();
+    for (const manager of managers.values()) manager.keys = [Buffer.from('key')];
+    await begin({ onNetworkKeys });
+    await eventually(() => expect(onNetworkKeys).toHaveBeenCalledTimes(1));
+    expect(onNetworkKeys.mock.calls[0]?.[0]).toMatchObject([{ subsystem: 'networking:ipsec', lamport_time: 7 }]);
   });
 
   it('tells the daemon of managers and of the root certificate', async () => {

@@ -238,6 +238,50 @@ describe('labels of a service', () => {
   });
 });
 
+describe('services on one published port', () => {
+  const hostIps = (id: string): string[] | undefined =>
+    store
+      .view()
+      .get('service', id)
+      ?.endpoint?.ports.map((port) => port.host_ip);
+  const at = (id: string, address: string): Service =>
+    webOn(id, [], address === '' ? {} : { 'shoal.publish.ip': address }, [8080]);
+
+  it('stand beside each other on different addresses, and wait for one that is taken', async () => {
+    const all = at('all', '');
+    await store.seed({
+      network: [aNetwork('ingress', { ingress: true })],
+      service: [at('one', '192.0.2.1'), at('two', '192.0.2.2'), all],
+      task: [taskOf('t', all)],
+    });
+    lead();
+    await settle();
+    expect([hostIps('one'), hostIps('two'), hostIps('all')]).toEqual([['192.0.2.1'], ['192.0.2.2'], undefined]);
+    expect(task('t').status?.err).toContain("port '8080' is already in use by service 'one'");
+    await group.stop();
+    lead();
+    await store.update((tx) => tx.remove('service', 'one'));
+    await settle();
+    expect(task('t').status?.err).toContain("port '8080' is already in use by service 'two'");
+    // Bound to another address, a service leaves the former one to others.
+    await store.update((tx) => {
+      const two = tx.get('service', 'two')!;
+      tx.update('service', { ...two, spec: at('two', '').spec });
+      const stuck = tx.get('service', 'all')!;
+      tx.update('service', { ...stuck, spec: at('all', '192.0.2.2').spec });
+    });
+    await settle();
+    expect(hostIps('two')).toEqual(['']);
+    await store.update((tx) => {
+      const two = tx.get('service', 'two')!;
+      tx.update('service', { ...two, spec: at('two', '192.0.2.9').spec });
+    });
+    await settle();
+    expect([hostIps('two'), hostIps('all')]).toEqual([['192.0.2.9'], ['192.0.2.2']]);
+    expect(task('t').status?.state).toBe(TaskState.PENDING);
+  });
+});
+
 describe('pools of every size', () => {
   it('hand out every address of theirs once', () => {
     const v4 = fc.integer({ min: 8, max: 30 }).map((prefix) => `10.0.0.0/${prefix}`);

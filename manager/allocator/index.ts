@@ -8,4 +8,6 @@ export {
 export { bitsOf, formatSubnet, macForAddress, overlaps, parseSubnet, type Subnet } from './address.ts';
 export { createAllocator, type AllocatorDeps } from './allocator.ts';
 export { AddressPool } from './ipam.ts';
+export { sharesAddress } from './ports.ts';
+export { hostIpOf } from './services.ts';
 export { withoutNeeds } from './tasks.ts';

@@ -154,14 +154,28 @@ describe('the choice of a subnet', () => {
 describe('the port table', () => {
   it('gives a port to one service, per protocol', () => {
     const ports = new PortTable();
-    expect(ports.claim(0, 80, 'a')).toBe(true);
-    expect(ports.claim(0, 80, 'a')).toBe(true);
-    expect(ports.claim(0, 80, 'b')).toBe(false);
-    expect(ports.claim(1, 80, 'b')).toBe(true);
-    expect(ports.claim(0, 30_000, 'b')).toBe(true);
-    expect(ports.takeDynamic(0, 'c')).toBe(30_001);
+    expect(ports.claim(0, 80, '', 'a')).toBe(true);
+    expect(ports.claim(0, 80, '', 'a')).toBe(true);
+    expect(ports.claim(0, 80, '', 'b')).toBe(false);
+    expect(ports.claim(1, 80, '', 'b')).toBe(true);
+    expect(ports.claim(0, 30_000, '', 'b')).toBe(true);
+    expect(ports.takeDynamic(0, '', 'c')).toBe(30_001);
     expect(ports.release(0, 80, 'b')).toBe(false);
     expect(ports.release(0, 80, 'a')).toBe(true);
-    expect(ports.claim(0, 80, 'b')).toBe(true);
+    expect(ports.claim(0, 80, '', 'b')).toBe(true);
+  });
+
+  it('gives a port to several services on different addresses', () => {
+    const ports = new PortTable();
+    expect(ports.claim(0, 80, '192.0.2.1', 'a')).toBe(true);
+    expect(ports.claim(0, 80, '192.0.2.1', 'b')).toBe(false);
+    expect(ports.claim(0, 80, '::1', 'b')).toBe(true);
+    for (const all of ['', '0.0.0.0', '::']) expect(ports.claim(0, 80, all, 'c')).toBe(false);
+    expect(ports.claim(0, 80, '', 'a')).toBe(false);
+    expect(ports.addressOf(0, 80, 'a')).toBe('192.0.2.1');
+    expect(ports.release(0, 80, 'b')).toBe(true);
+    expect(ports.claim(0, 80, '', 'a')).toBe(true);
+    expect(ports.rival(0, 80, '::1', 'b')).toBe('a');
+    expect(ports.dump()).toEqual(['0/80@=a']);
   });
 });

@@ -139,26 +139,39 @@ function allocatePort(
   service: Service,
   port: PortConfig,
   taken: readonly PortConfig[],
-): number | { err: string } {
-  const asked = port.published_port === 0 ? formerPort(service, port, taken) : port.published_port;
-  if (asked !== undefined && state.ports.claim(port.protocol, asked, service.id)) return asked;
+): PortConfig | { err: string } {
+  const { protocol } = port;
+  const addresses = publishAddressesOf(service.spec?.annotations?.labels);
+  const bound = (published: number): PortConfig => {
+    const host_ip = port.host_ip || hostIpOf(addresses, protocol, published);
+    return { ...port, published_port: published, host_ip };
+  };
+  const number = port.published_port === 0 ? formerPort(service, port, taken) : port.published_port;
+  if (number !== undefined) {
+    const asked = bound(number);
+    if (state.ports.claim(protocol, number, asked.host_ip, service.id)) return asked;
+  }
   if (port.published_port !== 0) {
-    const owner = state.ports.owner(port.protocol, port.published_port) ?? '';
+    const { host_ip } = bound(port.published_port);
+    const owner = state.ports.rival(protocol, port.published_port, host_ip, service.id) ?? '';
     const name = view.get('service', owner)?.spec?.annotations?.name ?? owner;
     return {
       err: `port '${port.published_port}' is already in use by service '${name}' (${owner}) as an ingress port`,
     };
   }
+  const dynamic = state.ports.takeDynamic(protocol, bound(0).host_ip, service.id);
   const range = `${DYNAMIC_PORT_FIRST}-${DYNAMIC_PORT_LAST}`;
-  return (
-    state.ports.takeDynamic(port.protocol, service.id) ?? {
-      err: `no ${protocolName(port.protocol)} port of the dynamic range ${range} is free: publish a port by number`,
-    }
-  );
+  return dynamic === undefined
+    ? { err: `no ${protocolName(protocol)} port of the dynamic range ${range} is free: publish a port by number` }
+    : bound(dynamic);
 }
 
-/** Address of the hosts that a published port is bound to; empty for all of them. */
-function hostIpOf(addresses: readonly PublishAddress[], protocol: PortConfig_Protocol, published: number): string {
+/** Address of the hosts that a published port is bound to by the label of its service; empty for all of them. */
+export function hostIpOf(
+  addresses: readonly PublishAddress[],
+  protocol: PortConfig_Protocol,
+  published: number,
+): string {
   const own = addresses.find((one) => one.port === published && one.protocol === protocolName(protocol));
   return (own ?? addresses.find((one) => one.port === undefined))?.address ?? '';
 }
@@ -174,26 +187,34 @@ function allocatePorts(
   // Ports that are named go first, so that no dynamic one takes their number.
   const wanted = service.spec?.endpoint?.ports ?? [];
   const order = [...wanted].sort((a, b) => Number(a.published_port === 0) - Number(b.published_port === 0));
-  const chosen = new Map<PortConfig, number>();
+  const chosen = new Map<PortConfig, PortConfig>();
+  const held = new Map(
+    (service.endpoint?.ports ?? []).map(({ protocol, published_port: port }) => [
+      `${protocol}/${port}`,
+      state.ports.addressOf(protocol, port, service.id),
+    ]),
+  );
   for (const port of order) {
     if (port.publish_mode !== PortConfig_PublishMode.INGRESS) continue;
-    const before = state.ports.owner(port.protocol, port.published_port);
-    const published = allocatePort(state, view, service, port, ports);
-    if (typeof published !== 'number') return published;
-    const had = service.endpoint?.ports.some(
-      (former) => former.protocol === port.protocol && former.published_port === published,
-    );
-    if (before !== service.id && had !== true) {
-      undo.run.push(() => state.ports.release(port.protocol, published, service.id));
-    }
-    chosen.set(port, published);
-    ports.push({ ...port, published_port: published });
+    const given = allocatePort(state, view, service, port, ports);
+    if ('err' in given) return given;
+    const { protocol, published_port: number } = given;
+    const former = held.get(`${protocol}/${number}`);
+    undo.run.push(() => {
+      if (former === undefined) state.ports.release(protocol, number, service.id);
+      else state.ports.claim(protocol, number, former, service.id);
+    });
+    chosen.set(port, given);
+    ports.push(given);
   }
   const addresses = publishAddressesOf(service.spec?.annotations?.labels);
-  return wanted.map((port) => {
-    const published_port = chosen.get(port) ?? port.published_port;
-    return { ...port, published_port, host_ip: port.host_ip || hostIpOf(addresses, port.protocol, published_port) };
-  });
+  return wanted.map(
+    (port) =>
+      chosen.get(port) ?? {
+        ...port,
+        host_ip: port.host_ip || hostIpOf(addresses, port.protocol, port.published_port),
+      },
+  );
 }
 
 /** Gives back what the service had and does not have any more; whether that was anything. */
@@ -205,13 +226,14 @@ function releaseFormer(state: AllocatorState, service: Service, endpoint: Endpoi
     released = true;
   }
   for (const port of service.endpoint?.ports ?? []) {
-    const kept = endpoint.ports.some(
+    const kept = endpoint.ports.find(
       (other) =>
         other.publish_mode === PortConfig_PublishMode.INGRESS &&
         other.protocol === port.protocol &&
         other.published_port === port.published_port,
     );
-    if (!kept && state.ports.release(port.protocol, port.published_port, service.id)) released = true;
+    if (kept === undefined && state.ports.release(port.protocol, port.published_port, service.id)) released = true;
+    if (kept !== undefined && kept.host_ip !== port.host_ip) released = true;
   }
   return released;
 }

@@ -114,7 +114,7 @@ export class AllocatorState {
   adoptService(service: Service): void {
     for (const port of service.endpoint?.ports ?? []) {
       if (port.publish_mode !== PortConfig_PublishMode.INGRESS || port.published_port === 0) continue;
-      if (this.ports.restore(port.protocol, port.published_port, service.id)) continue;
+      if (this.ports.restore(port.protocol, port.published_port, port.host_ip, service.id)) continue;
       this.#log.error('two services have one published port', { service: service.id, port: port.published_port });
     }
     for (const vip of service.endpoint?.virtual_ips ?? []) this.#adopt(service.id, vip.network_id, vip.addr);

@@ -170,6 +170,18 @@ function networkKeys(random: Random): { keys: EncryptionKey[]; clock: number } {
   return { keys, clock };
 }
 
+/**
+ * Prefix length of subnets in a cluster that chooses no pool: 4,096 networks of 4,093 addresses. Docker's /24 is full at
+ * some 120 services of one task (moby#43052), since each has a virtual address as well.
+ */
+const ROOMY_SUBNET_PREFIX = 20;
+
+/** Docker's clients always send a size, 24 unless told otherwise: without a pool that is no choice. */
+function subnetPrefix(pools: readonly string[], given: number): number {
+  if (pools.length > 0) return given || DEFAULT_SUBNET_PREFIX;
+  return given === 0 || given === DEFAULT_SUBNET_PREFIX ? ROOMY_SUBNET_PREFIX : given;
+}
+
 function clusterObject(identity: NodeIdentity, init: ClusterInit, random: Random): Cluster {
   const { keys, clock } = networkKeys(random);
   const { rootCa } = init;
@@ -188,7 +200,7 @@ function clusterObject(identity: NodeIdentity, init: ClusterInit, random: Random
     encryption_key_lamport_clock: clock,
     unlock_keys: init.unlockKey === undefined ? [] : [unlockKeyEntry(init.unlockKey)],
     defaultAddressPool: pools.length > 0 ? pools : [DEFAULT_ADDRESS_POOL],
-    subnetSize: init.subnetSize || DEFAULT_SUBNET_PREFIX,
+    subnetSize: subnetPrefix(pools, init.subnetSize ?? 0),
     VXLANUDPPort: init.dataPathPort || DEFAULT_DATA_PATH_PORT,
   });
 }

@@ -1,5 +1,7 @@
 import { failedPrecondition, invalidArgument, notFound } from '../../base/index.ts';
 import { PortConfig_PublishMode, type PortConfig, type Service, type ServiceSpec } from '../../proto/index.ts';
+import { hostIpOf, sharesAddress } from '../allocator/index.ts';
+import { publishAddressesOf } from '../settings/index.ts';
 import type { ReadView } from '../store/types.ts';
 import { tryResolve } from './lookup.ts';
 
@@ -45,18 +47,27 @@ function checkReferences(view: ReadView, spec: ServiceSpec): void {
   }
 }
 
+/** Ports of a spec with the addresses that its labels bind them to. */
+function boundPorts(spec: ServiceSpec | null): PortConfig[] {
+  const addresses = publishAddressesOf(spec?.annotations?.labels);
+  return (spec?.endpoint?.ports ?? []).map((port) => ({
+    ...port,
+    host_ip: port.host_ip || hostIpOf(addresses, port.protocol, port.published_port),
+  }));
+}
+
 /** Ports a service has: those it asks for, and those it was given. */
 function portsOf(service: Service): PortConfig[] {
-  return [...(service.spec?.endpoint?.ports ?? []), ...(service.endpoint?.ports ?? [])];
+  return [...boundPorts(service.spec), ...(service.endpoint?.ports ?? [])];
 }
 
 /**
- * A port published on the ingress network excludes any other use of it in the cluster; ports published in host mode
+ * A port published on the ingress network excludes any other use of it on the same addresses of hosts; ports published in host mode
  * exclude each other on one node only, which is the scheduler's concern.
  */
 function checkPorts(view: ReadView, spec: ServiceSpec, serviceId: string): void {
   const wanted = new Map<string, PortConfig>();
-  for (const port of spec.endpoint?.ports ?? []) {
+  for (const port of boundPorts(spec)) {
     if (port.published_port !== 0) wanted.set(`${port.protocol}/${port.published_port}`, port);
   }
   if (wanted.size === 0) return;
@@ -64,7 +75,7 @@ function checkPorts(view: ReadView, spec: ServiceSpec, serviceId: string): void 
     if (service.id === serviceId) continue;
     for (const taken of portsOf(service)) {
       const mine = wanted.get(`${taken.protocol}/${taken.published_port}`);
-      if (mine === undefined) continue;
+      if (mine === undefined || !sharesAddress(mine.host_ip, taken.host_ip)) continue;
       const theirsIsIngress = taken.publish_mode === PortConfig_PublishMode.INGRESS;
       if (!theirsIsIngress && mine.publish_mode !== PortConfig_PublishMode.INGRESS) continue;
       throw invalidArgument(

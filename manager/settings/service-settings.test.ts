@@ -19,18 +19,23 @@ describe('settings as labels', () => {
   });
 
   test('of published ports and of the share of connections', () => {
-    const labels = { 'shoal.ingress': 'local', 'shoal.publish.ip': '8080=192.0.2.1, 53/udp=[2001:db8::1],::1' };
+    const labels = {
+      'shoal.ingress': 'local',
+      'shoal.publish.ip': '8080=192.0.2.1, 53/udp=[2001:db8::1],::1,81=eth0.7',
+    };
     expect(readServiceSettings(labels)).toMatchObject({
       prefersLocal: true,
       publishAddresses: [
         { port: 8080, protocol: 'tcp', address: '192.0.2.1' },
         { port: 53, protocol: 'udp', address: '2001:db8::1' },
         { port: undefined, protocol: 'tcp', address: '::1' },
+        { port: 81, protocol: 'tcp', address: 'eth0.7' },
       ],
     });
     const bad: [Record<string, string>, string][] = [
       [{ 'shoal.ingress': 'near' }, "label shoal.ingress: 'near' is not one of all, local"],
-      [{ 'shoal.publish.ip': 'eth0' }, "label shoal.publish.ip: 'eth0' is not an IP address"],
+      [{ 'shoal.publish.ip': 'no such' }, "label shoal.publish.ip: 'no such' is not an IP address"],
+      [{ 'shoal.publish.ip': '8080' }, "'8080' is not an IP address or interface"],
       [{ 'shoal.publish.ip': '70000=::1' }, "'70000=::1' is not an IP address"],
       [{ 'shoal.publish.ip': '::1,::2' }, "'::2': there is an address for this port already"],
     ];

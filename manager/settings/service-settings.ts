@@ -83,6 +83,7 @@ export interface PublishAddress {
   /** Published port; undefined: every port that has no entry of its own. */
   port: number | undefined;
   protocol: 'tcp' | 'udp' | 'sctp';
+  /** IP address, or name of an interface whose addresses are meant. */
   address: string;
 }
 
@@ -92,6 +93,8 @@ const MOVE_ORDER_LABEL = 'shoal.move.order';
 const INGRESS_LABEL = 'shoal.ingress';
 const PUBLISH_IP_LABEL = 'shoal.publish.ip';
 const PUBLISH_ENTRIES_MAX = 256;
+/** Names that links can have; not only digits, which would be a port without an address. */
+const INTERFACE_NAME = /^(?!\d+$)[a-zA-Z0-9][a-zA-Z0-9._@-]{0,14}$/;
 /** Label of containers: the share of new connections that a task gets, beside the others of its service. */
 const WEIGHT_LABEL = 'shoal.weight';
 const WEIGHT_MAX = 100;
@@ -216,8 +219,8 @@ function readPublishAddresses(labels: Labels): PublishAddress[] {
     const [, number, protocol = 'tcp', bracketed, plain] = form.exec(part) ?? [];
     const address = bracketed ?? plain ?? '';
     const port = number === undefined ? undefined : Number(number);
-    if (isIP(address) === 0 || port === 0 || (port ?? 1) > 65_535) {
-      refuse(PUBLISH_IP_LABEL, part, 'an IP address, or PORT[/PROTOCOL]=ADDRESS with a published port');
+    if ((isIP(address) === 0 && !INTERFACE_NAME.test(address)) || port === 0 || (port ?? 1) > 65_535) {
+      refuse(PUBLISH_IP_LABEL, part, 'an IP address or interface, or PORT[/PROTOCOL]=ADDRESS with a published port');
     }
     if (found.some((other) => other.port === port && other.protocol === protocol)) {
       throw invalidArgument(`label ${PUBLISH_IP_LABEL}: '${part}': there is an address for this port already`);

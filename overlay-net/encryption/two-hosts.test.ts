@@ -15,6 +15,7 @@ import {
   type Lab,
   type TestHost,
 } from '../testing/harness.ts';
+import { addUnderlay6, underlay6 } from '../testing/dual.ts';
 import type { SandboxResult } from '../types.ts';
 
 const NET = 'enc0123456789abcdef';
@@ -187,6 +188,18 @@ test('the WireGuard process is killed: it comes back by itself, and connections 
   client.close();
 }, 60_000);
 
+test('with the process dead and no daemon to begin another, nothing passes in any form', async () => {
+  await a.network.stop();
+  const link = linkOf(a);
+  process.kill(programOf(a), 'SIGKILL');
+  await expect.poll(() => run(secure(a), 'ip', '-o', 'link').out).not.toContain(link);
+  expect(ask(inside(a), '10.9.1.6', 8080)).not.toContain(MARK);
+  send(secure(a), b.address, 'into-the-void');
+  await a.restart(true);
+  await a.network.start();
+  await expect.poll(() => ask(inside(a), '10.9.1.6', 8080), { timeout: 20_000 }).toBe(`${MARK}-host2 10.9.1.5`);
+}, 40_000);
+
 test('a restart of the daemon takes the running device over', async () => {
   const pid = programOf(b);
   const client = connectEcho(inside(a), '10.9.1.6', 9000);
@@ -234,6 +247,21 @@ test('lost rules and a changed device are made whole', async () => {
   expect(run(secure(a), 'nft', 'list', 'tables').out).toContain('inet shoal');
   expect(ask(inside(a), '10.9.1.6', 8080)).toBe(`${MARK}-host2 10.9.1.5`);
 });
+
+test('the hosts may speak IPv6 to each other', async () => {
+  addUnderlay6(lab.hosts);
+  const next = await table();
+  const over6 = {
+    ...next,
+    peers: next.peers.map((peer, i) => ({ ...peer, vtep: underlay6(i + 1).toUpperCase() })),
+    endpoints: next.endpoints.map((endpoint, i) => ({ ...endpoint, vtep: underlay6(i + 1) })),
+  };
+  for (const [i, host] of lab.hosts.entries()) {
+    await host.network.setUnderlay({ vtep: underlay6(i + 1), dataPathPort: PORT, nodeId: host.nodeId });
+    await host.network.setTable(over6);
+  }
+  await expect.poll(() => ask(inside(a), '10.9.1.6', 8080), { timeout: 15_000 }).toBe(`${MARK}-host2 10.9.1.5`);
+}, 30_000);
 
 test('the wire never saw a clear byte, also while the network ended', async () => {
   const loop = `while :; do echo ${MARK}; sleep 0.01; done | socat -u - UDP4-SENDTO:10.9.1.6:6001`;

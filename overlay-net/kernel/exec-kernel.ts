@@ -56,8 +56,8 @@ export function toLines(op: Op): Line[] {
       return [line(`addr ${op.del ? 'del' : 'replace'} ${op.address} dev ${op.dev}${noDad(op)}`, op.del)];
     case 'route': {
       const via = `${op.via === undefined ? '' : ` via ${op.via}`} dev ${op.dev}${op.onlink ? ' onlink' : ''}`;
-      const table = op.table === undefined ? '' : ` table ${op.table}`;
-      return [line(`route ${op.del ? 'del' : 'replace'} ${op.to}${via}${table}`, op.del)];
+      const table = `${op.table === undefined ? '' : ` table ${op.table}`}${op.metric === undefined ? '' : ` metric ${op.metric}`}`;
+      return [line(`route ${op.del ? 'del' : 'replace'} ${op.local ? 'local ' : ''}${op.to}${via}${table}`, op.del)];
     }
     case 'rule': {
       const rule = `fwmark ${op.mark} lookup ${op.table} priority ${op.priority}`;
@@ -242,6 +242,21 @@ async function readFamily(
   const flag = `-${family}`;
   type Route = { dst: string; gateway?: string; dev?: string; table?: string };
   const routes = await read<Route>('ip', ['-j', '-N', flag, 'route', 'show', 'table', 'all', 'type', 'unicast']);
+  // Of the routes to the host itself, those that the kernel did not make.
+  const own = await read<Route>('ip', [
+    '-j',
+    '-N',
+    flag,
+    'route',
+    'show',
+    'table',
+    '255',
+    'type',
+    'local',
+    'proto',
+    'boot',
+  ]);
+  routes.push(...own.map((route) => ({ ...route, table: '255' })));
   type Neighbour = { dst: string; lladdr: string; dev: string };
   const neighbours = await read<Neighbour>('ip', ['-j', flag, 'neigh', 'show', 'nud', 'permanent']);
   type Rule = { priority: number; fwmark?: string; table: string };

@@ -44,7 +44,18 @@ export type Op =
     }
   | { kind: 'link-del'; name: string }
   | { kind: 'addr'; del?: boolean; dev: string; address: string }
-  | { kind: 'route'; del?: boolean; to: string; via?: string; dev: string; onlink?: boolean; table?: number }
+  /** `local`: packets to the destination that come in by `dev` are this host's own; then with a `metric`. */
+  | {
+      kind: 'route';
+      del?: boolean;
+      to: string;
+      via?: string;
+      dev: string;
+      onlink?: boolean;
+      table?: number;
+      local?: boolean;
+      metric?: number;
+    }
   /** Of IPv4 unless `family` says otherwise; all other ops have the family of their addresses. */
   | { kind: 'rule'; del?: boolean; family?: 6; mark: number; table: number; priority: number }
   | { kind: 'neigh'; del?: boolean; dev: string; ip: string; mac: string }

@@ -12,6 +12,8 @@ const NUD_PERMANENT = 0x80;
 const NUD_NOARP = 0x40;
 const NTF_MASTER = 0x04;
 const RTN_UNICAST = 1;
+const RTN_LOCAL = 2;
+const RTPROT_BOOT = 3;
 
 function text(data: Buffer | undefined): string {
   return data === undefined ? '' : data.toString('utf8').replace(/\0.*$/, '');
@@ -124,7 +126,8 @@ function readLinks(socket: Dumper, state: NamespaceState): void {
 }
 
 function readRoute(body: Buffer, state: NamespaceState): void {
-  if (body[7] !== RTN_UNICAST) return;
+  // Of the routes to the host itself, those that the kernel did not make.
+  if (body[7] !== RTN_UNICAST && !(body[7] === RTN_LOCAL && body[5] === RTPROT_BOOT)) return;
   const attributes = parseAttributes(body.subarray(12));
   const table = attributes.has(15) ? u32(attributes.get(15)) : (body[4] ?? 0);
   const any = body[0] === AF_INET6 ? '::' : '0.0.0.0';

@@ -55,8 +55,10 @@ const NTF_MASTER = 0x04;
 const RT_TABLE_MAIN = 254;
 const RTPROT_BOOT = 3;
 const RTN_UNICAST = 1;
+const RTN_LOCAL = 2;
 const RT_SCOPE_UNIVERSE = 0;
 const RT_SCOPE_LINK = 253;
+const RT_SCOPE_HOST = 254;
 const RTNH_F_ONLINK = 4;
 const FR_ACT_TO_TBL = 1;
 const ABSENT = [ERRNO.ENODEV, ERRNO.ENOENT, ERRNO.ESRCH, ERRNO.EADDRNOTAVAIL];
@@ -240,16 +242,17 @@ function changeRoute(socket: RouteSocket, op: Of<'route'>): void {
   const table = op.table ?? RT_TABLE_MAIN;
   const [type, flags] = op.del === true ? [RTM.DELROUTE, 0] : [RTM.NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE];
   socket.queue(`route ${op.to} dev ${op.dev}`, type, flags, op.del === true ? ABSENT : [], (m) => {
-    const scope = op.via === undefined ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+    const scope = op.local === true ? RT_SCOPE_HOST : op.via === undefined ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
     m.u8(addressFamily(op.to)).u8(length).u8(0).u8(0);
     m.u8(table < 256 ? table : 0)
       .u8(RTPROT_BOOT)
       .u8(scope)
-      .u8(RTN_UNICAST);
+      .u8(op.local === true ? RTN_LOCAL : RTN_UNICAST);
     m.u32(op.onlink === true ? RTNH_F_ONLINK : 0);
     if (length > 0) m.attribute(1, ipBytes(op.to));
     m.attributeU32(4, index).attributeU32(15, table);
     if (op.via !== undefined) m.attribute(5, ipBytes(op.via));
+    if (op.metric !== undefined) m.attributeU32(6, op.metric);
   });
 }
 

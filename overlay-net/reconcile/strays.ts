@@ -33,7 +33,13 @@ export function strayOps(state: NamespaceState, { prefix, links, wiring, ingress
     ops.push({ kind: 'link-del', name });
   }
   const rules = state.rules.filter((rule) => rule.mark === wiring.mark);
-  if (!ingress && rules.length > 0) ops.push(...undoHostOps(wiring));
+  if (!ingress && rules.length > 0)
+    ops.push(
+      ...undoHostOps(
+        wiring,
+        rules.some((rule) => rule.family === 6),
+      ),
+    );
   for (const rule of rules) if (rule.table !== wiring.mark) ops.push(undo({ kind: 'rule', ...rule }));
   return ops;
 }
