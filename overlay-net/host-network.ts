@@ -451,7 +451,10 @@ export class HostNetwork implements HostNetworks {
   }
 
   async #pass({ deep, all }: Pass): Promise<void> {
-    for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
+    if (deep) {
+      this.#overlays.refuseUnencrypted();
+      for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
+    }
     await this.#reconciler.pass(deep, all);
     if (deep) await this.#overlays.secure.upkeep();
     if (deep) await this.#passPolicy();

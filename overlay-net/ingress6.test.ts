@@ -96,6 +96,7 @@ beforeAll(async () => {
   task = made.namespacePath;
   await serveBoth(task, 'web', 8080, 'TCP');
   await serveBoth(task, 'dgram', 5353, 'UDP');
+  await serveBoth(lab.client, 'outside', 7000, 'TCP');
 }, 60_000);
 
 afterAll(async () => {
@@ -117,7 +118,6 @@ test('over IPv6 too, hosts and containers reach published ports of their own hos
   expect(ask6(a.namespace, six(b), 8000)).toBe(`web ${six(a)}`);
   expect(ask6(task, six(b), 8000)).toMatch(/^web fd5a:/);
   expect(ask6(task, six(a), 8000)).toBe(`web ${six(b)}`);
-  await serveBoth(lab.client, 'outside', 7000, 'TCP');
   expect(ask6(task, CLIENT6, 7000)).toBe(`outside ${six(b)}`);
   for (const host of lab.hosts) expect(ask6(host.namespace, '::1', 8000)).toMatch(/^web fd5a:/);
 }, 30_000);

@@ -289,6 +289,16 @@ export class Overlays {
     entry.rules = rules;
   }
 
+  /** What cannot be encrypted is refused: new containers are told why, until `ensure` succeeds again. */
+  refuseUnencrypted(): void {
+    if (this.secure.fault === undefined) return;
+    for (const entry of this.#entries.values()) {
+      if (!entry.facts.encrypted) continue;
+      entry.standing = false;
+      entry.behind = true;
+    }
+  }
+
   /** What the kernel shall hold of a network that stands and is up to date; undefined of any other. */
   wanted(networkId: string, strict: boolean): OverlayWanted | undefined {
     const entry = this.#entries.get(networkId);

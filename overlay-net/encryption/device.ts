@@ -8,6 +8,7 @@ import {
   runChecked,
   type Clock,
   type Logger,
+  type SpawnRequest,
   type Spawner,
 } from '../../base/index.ts';
 import type { Kernel } from '../kernel/ops.ts';
@@ -102,7 +103,11 @@ export class WireguardDevice {
     let words: string;
     try {
       const result = await spawner.run(request);
-      if (result.code === 0 && existsSync(this.#socket)) return;
+      if (result.code === 0 && existsSync(this.#socket) && (await this.#reach())) {
+        // It goes on in the background and still asks for its link by name: that must not be moved before it answers.
+        await this.#connection?.state();
+        return;
+      }
       words = new ProgramFailed(request, result).message;
     } catch (error) {
       words = errorMessage(error);
@@ -131,10 +136,8 @@ export class WireguardDevice {
       return true;
     }
     const { spawner, namespace, name } = this.#o;
-    // Secrets go by standard input only.
     const sync = async (keepaliveS: number): Promise<void> => {
-      const args = [`--net=${namespace}`, 'wg', 'syncconf', name, '/dev/stdin'];
-      await runChecked(spawner, { file: 'nsenter', args, stdin: configFile(config, keepaliveS) });
+      await runChecked(spawner, syncRequest(namespace, name, configFile(config, keepaliveS)));
     };
     if (state.privateKey !== config.privateKey) await sync(0);
     await sync(KEEPALIVE_S);
@@ -179,6 +182,15 @@ function assertFree(port: number): Promise<void> {
 
 const base64 = (hex: string): string => Buffer.from(hex, 'hex').toString('base64');
 const hex = (text: string | undefined): string => Buffer.from(text ?? '', 'base64').toString('hex');
+
+/**
+ * Leads a device to a configuration file by wg(8). The file holds secrets: it goes by a pipe, never as an argument (and not
+ * by our own standard input: that is a socket, which cannot be opened by name).
+ */
+export function syncRequest(namespace: string, name: string, file: string): SpawnRequest {
+  const script = 'cat | nsenter --net="$0" wg syncconf "$1" /dev/stdin';
+  return { file: 'sh', args: ['-c', script, namespace, name], stdin: file };
+}
 
 /** wg(8)'s configuration file. */
 export function configFile(config: WireguardConfig, keepaliveS: number): string {

@@ -61,6 +61,7 @@ export class SecureTunnel {
   #healing: Timer | undefined;
   #healDelayMs = HEAL_DELAY_MS;
   #madeMs = -SOUND_MS;
+  #fault: unknown;
   #stopped = false;
 
   constructor(options: SecureTunnelOptions) {
@@ -84,6 +85,11 @@ export class SecureTunnel {
   /** Name of the WireGuard link. */
   get link(): string {
     return this.#name;
+  }
+
+  /** Why encrypted networks do not stand at present; undefined when they do. */
+  get fault(): unknown {
+    return this.#fault;
   }
 
   #own(): Secrets {
@@ -156,6 +162,16 @@ export class SecureTunnel {
   }
 
   async #bring(): Promise<void> {
+    try {
+      await this.#stand();
+      this.#fault = undefined;
+    } catch (error) {
+      this.#fault = error;
+      throw error;
+    }
+  }
+
+  async #stand(): Promise<void> {
     const { kernel, namespace } = this.#o;
     const underlay = this.#underlay;
     if (this.#tables.length === 0 || underlay === undefined) return this.#takeAway();

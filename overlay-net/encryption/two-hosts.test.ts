@@ -2,6 +2,7 @@ import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { directSpawner, runChecked } from '../../base/index.ts';
 import type { NetworkTable } from '../../proto/index.ts';
 import { macOf } from '../ip4.ts';
 import {
@@ -15,6 +16,8 @@ import {
   type Lab,
   type TestHost,
 } from '../testing/harness.ts';
+import { configFile, parseDump, syncRequest } from './device.ts';
+import { setRequest } from './uapi.ts';
 import { addUnderlay6, underlay6 } from '../testing/dual.ts';
 import type { SandboxResult } from '../types.ts';
 
@@ -247,6 +250,40 @@ test('lost rules and a changed device are made whole', async () => {
   expect(run(secure(a), 'nft', 'list', 'tables').out).toContain('inet shoal');
   expect(ask(inside(a), '10.9.1.6', 8080)).toBe(`${MARK}-host2 10.9.1.5`);
 });
+
+test('wg(8), by which a device of the kernel is set, takes the same settings', async () => {
+  const link = linkOf(a);
+  const shown = (): string => run(secure(a), 'wg', 'show', link, 'dump').out;
+  const state = parseDump(shown());
+  expect(state.listenPort).toBe(PORT + 1);
+  expect([...state.peers.values()]).toMatchObject([{ allowedIps: [`${b.address}/32`], keepaliveS: 25 }]);
+  const peers = [...state.peers].map(([publicKey, { presharedKey }]) => ({ publicKey, presharedKey, vtep: b.address }));
+  const config = { privateKey: state.privateKey, listenPort: state.listenPort, peers };
+  for (const keepaliveS of [0, 25]) {
+    await runChecked(directSpawner, syncRequest(secure(a), link, configFile(config, keepaliveS)));
+    expect([...parseDump(shown()).peers.values()]).toMatchObject([{ keepaliveS }]);
+  }
+  expect(setRequest(parseDump(shown()), config)).toBe('');
+  expect(ask(inside(a), '10.9.1.6', 8080)).toBe(`${MARK}-host2 10.9.1.5`);
+});
+
+test('a host that can no longer encrypt refuses the network, and takes it again when it can', async () => {
+  const hidden = join(lab.root, 'port');
+  // Another program takes the port while the device is away.
+  await a.network.stop();
+  process.kill(programOf(a), 'SIGKILL');
+  const args = [`--net=${a.namespace}`, 'socat', '-u', `UDP4-RECV:${PORT + 1}`, `CREATE:${hidden}`];
+  const thief = spawn('nsenter', args, { stdio: 'ignore' });
+  await expect.poll(() => run(a.namespace, 'busybox', 'netstat', '-lun').out).toContain(`:${PORT + 1} `);
+  await a.restart(true);
+  await a.network.start();
+  await expect(a.network.waitForNetwork(NET, 1000)).rejects.toThrow(`UDP port ${PORT + 1}, which encrypted networks`);
+  thief.kill('SIGKILL');
+  await expect.poll(() => run(a.namespace, 'busybox', 'netstat', '-lun').out).not.toContain(`:${PORT + 1} `);
+  await a.network.reconcile();
+  await a.network.waitForNetwork(NET, 1000);
+  await expect.poll(() => ask(inside(a), '10.9.1.6', 8080), { timeout: 15_000 }).toBe(`${MARK}-host2 10.9.1.5`);
+}, 40_000);
 
 test('the hosts may speak IPv6 to each other', async () => {
   addUnderlay6(lab.hosts);
