@@ -3,6 +3,7 @@ import { errorMessage, invalidArgument } from '../base/index.ts';
 import { clusterBench } from './cluster/run.ts';
 import { createLatency } from './create-latency.ts';
 import { failover } from './failover.ts';
+import { netBench, netParts, PARTS as NET_PARTS } from './net/run.ts';
 import { PARTS, raftBench, type Part } from './raft/run.ts';
 import { schedulerBench, SIZES, type Size } from './scheduler.ts';
 import { startRate } from './start-rate.ts';
@@ -14,6 +15,7 @@ const HELP = `Usage:  npm run bench -- start-rate [--runs 3] [--replicas 100] [-
         npm run bench -- create-latency [--runs 30]
         npm run bench -- scheduler [--runs 5] [--size small|large]...
         npm run bench -- failover [--runs 3]
+        npm run bench -- net [--runs 15] [--only PART]...
 
 start-rate  Starts of services on real daemons in namespaces of this machine, beside Docker's own engine where dockerd
             is installed.
@@ -29,11 +31,13 @@ scheduler   The scheduler alone, in memory: ${Object.values(SIZES)
   .join(', ')}; without --size both.
 failover    A worker is cut off: time until its tasks run elsewhere, and until it has stopped its own when it is back; and a
             cut of 3 s, which must change nothing.
+net         Networks: throughput of overlays beside a VXLAN made by hand (needs iperf3), attach of a container, a network of
+            5,000 endpoints on one host. PART is ${NET_PARTS.join(', ')}.
 
 All but scheduler need root. Results are stored in bench/results.
 `;
 
-const BENCHES: readonly string[] = ['start-rate', 'raft', 'cluster', 'create-latency', 'failover', 'scheduler'];
+const BENCHES: readonly string[] = ['start-rate', 'raft', 'cluster', 'create-latency', 'failover', 'scheduler', 'net'];
 
 function positive(text: string, flag: string, most = 5000, least = 1): number {
   const value = Number(text);
@@ -108,6 +112,11 @@ async function main(): Promise<void> {
   }
   if (positionals[0] === 'failover') {
     await failover({ runs: positive(values.runs ?? '3', 'runs'), signal: interrupted.signal });
+    return;
+  }
+  if (positionals[0] === 'net') {
+    const runs = positive(values.runs ?? '15', 'runs');
+    await netBench({ runs, parts: netParts(values.only), signal: interrupted.signal });
     return;
   }
   if (positionals[0] === 'cluster') {

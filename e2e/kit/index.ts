@@ -4,3 +4,4 @@ export * from './faults.ts';
 export * from './until.ts';
 export * from './updates.ts';
 export * from './web.ts';
+export * from './processes.ts';
