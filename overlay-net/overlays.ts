@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { errorMessage, failedPrecondition, invalidArgument, type Logger } from '../base/index.ts';
+import { errorMessage, failedPrecondition, invalidArgument } from '../base/index.ts';
 import { NetworkTable } from '../proto/index.ts';
 import { SecureTunnel, WIREGUARD_OVERHEAD_BYTES, type SecureTunnelOptions } from './encryption/index.ts';
 import { forwarding6Ops } from './forwarding6.ts';
@@ -68,7 +68,6 @@ export interface OverlaysOptions extends Omit<SecureTunnelOptions, 'namespace' |
 export class Overlays {
   readonly #kernel: Kernel;
   readonly #store: NetworkStore;
-  readonly #log: Logger;
   readonly #wiring: IngressWiring;
   /** What encrypted networks run over. */
   readonly secure: SecureTunnel;
@@ -78,7 +77,6 @@ export class Overlays {
   constructor(options: OverlaysOptions) {
     this.#kernel = options.kernel;
     this.#store = options.store;
-    this.#log = options.log;
     this.#wiring = options.wiring;
     const namespace = join(options.store.namespaces, 'secure');
     this.secure = new SecureTunnel({ ...options, stateDir: options.stateDir ?? options.execRoot, namespace });

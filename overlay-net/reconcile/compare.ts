@@ -246,7 +246,11 @@ export function compareOps(index: StateIndex, ops: readonly Op[], own?: Readonly
         if (repair.length > 0) drifts.push({ kind: 'link', what: describeOp(op), fault: 'changed', repair });
         break;
       }
-      default: {
+      case 'addr':
+      case 'fdb':
+      case 'neigh':
+      case 'route':
+      case 'rule': {
         if ('del' in op && op.del === true) break;
         if (op.kind !== 'rule' && lost.has(op.dev)) break;
         const fault = entryFault(index, op, own);

@@ -197,7 +197,7 @@ const CASES: [name: string, within: () => string, command: string, said: RegExp]
   ],
 ];
 
-const says = async (): Promise<string[]> => (await a.network.takeRepairs()) as string[];
+const says = (): Promise<string[]> => a.network.takeRepairs();
 
 test.each(CASES)(
   '%s',
