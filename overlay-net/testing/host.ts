@@ -7,6 +7,7 @@ import {
   systemRandom,
   createLogger,
 } from '../../base/index.ts';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { HostNetwork } from '../index.ts';
 import { createExecKernel } from '../kernel/exec-kernel.ts';
 
@@ -30,9 +31,25 @@ const network = new HostNetwork({
   ...(backend === 'exec' ? { kernel: createExecKernel(directSpawner) } : {}),
 });
 
+const delay = monitorEventLoopDelay({ resolution: 1 });
+delay.enable();
+
+let usedCpu = process.cpuUsage();
+
+/** How late timers of the main thread were since the last look, ms (the monitor's own tick of 1 ms taken off), and CPU used. */
+function eventLoopDelay(): { p50Ms: number; p99Ms: number; maxMs: number; cpuMs: number } {
+  const ms = (ns: number): number => Math.max(0, ns / 1e6 - 1);
+  const { user, system } = process.cpuUsage(usedCpu);
+  usedCpu = process.cpuUsage();
+  const cpuMs = (user + system) / 1000;
+  const seen = { p50Ms: ms(delay.percentile(50)), p99Ms: ms(delay.percentile(99)), maxMs: ms(delay.max), cpuMs };
+  delay.reset();
+  return seen;
+}
+
 process.on('message', (message: Request) => {
   // What was repaired since this was last asked.
-  const own = { takeRepairs: () => repairs.splice(0) };
+  const own = { takeRepairs: () => repairs.splice(0), eventLoopDelay };
   const methods = { ...own } as Record<string, (...args: unknown[]) => unknown>;
   const method =
     methods[message.method] ?? (network as unknown as Record<string, (...args: unknown[]) => unknown>)[message.method];
@@ -43,4 +60,6 @@ process.on('message', (message: Request) => {
       (error: unknown) => process.send?.({ id: message.id, error: errorMessage(error) }),
     );
 });
+// With the test goes its host.
+process.on('disconnect', () => process.exit());
 process.send?.({ id: 0, result: 'ready' });
