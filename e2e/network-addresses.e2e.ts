@@ -102,6 +102,26 @@ describe('a full network', () => {
   });
 });
 
+describe('a network of several subnets', () => {
+  it('is one: tasks of each reach the tasks and services of the others', async () => {
+    await overlay('wide', '--subnet', '10.58.0.0/30', '--subnet', '10.59.0.0/29', '--subnet', '10.60.0.0/28');
+    // The only address of the first subnet is the service's, so its tasks are in the second and the third.
+    await service('spread', '--network', 'wide', '--replicas', '8');
+    await bed.replicas('spread', 8);
+    const given = (await addresses('spread')).flat().map((address) => address.replace(/\/\d+$/, ''));
+    const count = (subnet: string): number => given.filter((address) => address.startsWith(subnet)).length;
+    expect([count('10.59.0.'), count('10.60.0.')]).toEqual([5, 3]);
+    const tasks = await bed.running('spread');
+    for (const task of tasks) {
+      const script = `for a in ${given.join(' ')}; do wget -q -O- http://$a/ >/dev/null || echo $a; done; wget -q -O- http://spread/`;
+      expect(await bed.inTask(task, 'sh', '-c', script)).toMatch(/^v1 \S+$/);
+    }
+    const answers = await bed.inTask(tasks[0]!, 'sh', '-c', 'for i in $(seq 24); do wget -q -O- http://spread/; done');
+    expect(new Set(answers.split('\n')).size).toBe(8);
+    await bed.client.run('service', 'rm', 'spread');
+  });
+});
+
 describe('subnets that cannot work', () => {
   it.each([
     ['10.57.0.0/31', /too small/],

@@ -48,6 +48,7 @@ it('is created by the stock client, and carries TCP and UDP between hosts', asyn
   const network = await bed.client.inspect<{ Options: Record<string, string> }>('network', 'inspect', 'vault');
   expect(network.Options).toHaveProperty('encrypted');
   await until('an answer', 10_000, async () => (await ask()).startsWith('10.'));
+  for (let i = 0; i < 5; i++) expect(await ask()).toMatch(/^10[.]/);
   const [web, probe] = [await bed.theTask('web'), await bed.theTask('probe')];
   const address = (await inNetworkOf(web, "ip -4 -o addr show eth0 | sed 's/.*inet //; s,/.*,,'")).trim();
   const listening = inNetworkOf(web, 'timeout 5 socat -u UDP4-RECVFROM:7000 -');

@@ -1,5 +1,6 @@
 /** IPv6 between hosts: real namespaces, real tunnels. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { IPAMConfig } from '../proto/index.ts';
 import { macOf } from './ip.ts';
 import { addUnderlay6, serve6, serveEcho6, tell, underlay6, withIp6 } from './testing/dual.ts';
 import { ask, connectEcho, makeTable, run, serve, startLab, type Lab, type TestHost } from './testing/harness.ts';
@@ -37,6 +38,10 @@ function table(version: number, change: { serving?: boolean; weight?: number; vt
   );
   const [first] = made.endpoints;
   if (first !== undefined) first.weight = change.weight ?? 0;
+  made.network?.ipam?.configs.push(
+    IPAMConfig.create({ subnet: '10.9.7.0/24', gateway: '10.9.7.1' }),
+    IPAMConfig.create({ subnet: 'FD00:9:7::/64', gateway: 'fd00:9:7::1' }),
+  );
   return made;
 }
 
@@ -164,6 +169,30 @@ test('the virtual address is balanced over both hosts by TCP and UDP, without so
   await expect.poll(() => run(at('a'), 'nft', 'list', 'table', 'ip6', 'shoal').out).toContain('mod 2');
 });
 
+test('tasks of other subnets of the network are on the same link, in both families', async () => {
+  const more = table(4);
+  const [first] = more.endpoints;
+  if (first === undefined) throw new Error('a table has endpoints');
+  const address = '10.9.7.9/24';
+  const address6 = 'fd00:9:7::9/64';
+  const mac = macOf(address);
+  more.endpoints.push({ ...first, task_id: 't9', task_name: 'web.9.t9', address, address6, mac, serving: false });
+  for (const host of lab.hosts) await host.network.setTable(more);
+  const made = await a.network.createSandbox({
+    id: 'd'.repeat(64),
+    names: ['d'],
+    endpoints: [{ networkId: NET, address, address6, mac, aliases: [] }],
+    ports: [],
+    dns: [],
+  });
+  expect(tell(made.namespacePath, `${PREFIX}6`, 8080)).toMatch(/^host2/);
+  expect(tell(made.namespacePath, `${PREFIX}5`, 8080)).toMatch(/^host1/);
+  expect(ask(made.namespacePath, '10.9.1.6', 8081)).toBe('host2 10.9.7.9');
+  expect(tell(made.namespacePath, `${PREFIX}2`, 8080)).toMatch(/^host/);
+  await a.network.removeSandbox('d'.repeat(64));
+  for (const host of lab.hosts) await host.network.setTable(table(5));
+});
+
 test('names have both addresses', () => {
   const look = (type: string, name: string): string =>
     run(at('a'), 'busybox', 'nslookup', `-type=${type}`, name, '127.0.0.11').out;
@@ -195,12 +224,12 @@ test('a connection outlives restarts; a service without tasks refuses at once; a
     await host.network.start();
     expect(await open.echoes(`after-${host.name}`)).toBe(true);
   }
-  await a.network.setTable(table(4, { serving: false }));
+  await a.network.setTable(table(6, { serving: false }));
   await expect.poll(() => tell(at('a'), `${PREFIX}2`, 8080)).toMatch(/refused/);
   // What a transaction takes away, the kernel lets go a grace period later.
   run(at('a'), 'sleep', '0.2');
   expect(await open.echoes('drained')).toBe(true);
-  await a.network.setTable(table(5));
+  await a.network.setTable(table(7));
   await expect.poll(() => tell(at('a'), `${PREFIX}2`, 8080)).toMatch(/^host/);
   // A container that is about to stop takes no more from its own host.
   await a.network.drainSandbox('a'.repeat(64));
@@ -221,7 +250,7 @@ test('lost neighbours and tunnels are made again', async () => {
 test('the tunnels themselves may run over IPv6', async () => {
   for (const [i, host] of lab.hosts.entries()) {
     await host.network.setUnderlay({ vtep: underlay6(i + 1).toUpperCase(), dataPathPort: PORT, nodeId: host.nodeId });
-    for (const one of [table(6, { vtep6: true }), otherTable(2, { vtep6: true })]) await host.network.setTable(one);
+    for (const one of [table(8, { vtep6: true }), otherTable(2, { vtep6: true })]) await host.network.setTable(one);
   }
   expect(tell(at('a'), `${PREFIX}6`, 8080)).toMatch(/^host2/);
   expect(ask(at('a'), '10.9.1.6', 8081)).toBe('host2 10.9.1.5');

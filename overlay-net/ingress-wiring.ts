@@ -69,6 +69,7 @@ export function innerOps(facts: OverlayFacts, wiring: IngressWiring, mtu: number
     { kind: 'route', ...toHost },
     { kind: 'route', ...toHost, table: LOCAL_ENTRY_TABLE },
     ...(facts.subnet6 === '' ? [] : innerOps6(facts, wiring)),
+    ...facts.moreSubnets.map((to): Op => ({ kind: 'route', to, dev: BRIDGE_LINK })),
   ];
 }
 

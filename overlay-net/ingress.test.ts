@@ -209,13 +209,22 @@ frame = mac + bytes.fromhex('024200000077') + b'\\x08\\x00' + head + udp
 socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(struct.pack('!II', 0x08000000, vni << 8) + frame, (target, ${PORT}))
 `;
 
+/** A table of the overlay with its tasks in `ids`. */
+function backTable(of: number, ids: readonly ('e1' | 'e2')[]): NetworkTable {
+  const facts = { id: NET, name: 'back', version: of, vni: 4097, subnet: '10.9.1.0/24', gateway: '10.9.1.1' };
+  const tasks = [
+    { id: 'e1', host: a, address: '10.9.1.5' },
+    { id: 'e2', host: b, address: '10.9.1.6' },
+  ].filter(({ id }) => ids.some((one) => one === id));
+  return makeTable({ ...facts, vip: '10.9.1.2', hosts: lab.hosts, tasks });
+}
+
 test('nobody but the kernel of a member speaks to the tunnel port', async () => {
-  const facts = { id: NET, name: 'back', version: 1, vni: 4097, subnet: '10.9.1.0/24', gateway: '10.9.1.1' };
   const tasks = [
     { id: 'e1', host: a, address: '10.9.1.5' },
     { id: 'e2', host: b, address: '10.9.1.6' },
   ];
-  const table = makeTable({ ...facts, vip: '10.9.1.2', hosts: lab.hosts, tasks });
+  const table = backTable(1, ['e1', 'e2']);
   const spaces: string[] = [];
   for (const { id, host, address } of tasks) {
     await host.network.setTable(table);
@@ -227,6 +236,7 @@ test('nobody but the kernel of a member speaks to the tunnel port', async () => 
       dns: [],
     });
     spaces.push(made.namespacePath);
+    inside[id] = made.namespacePath;
   }
   const [mine = '', theirs = ''] = spaces;
   const file = join(lab.root, 'heard');
@@ -258,4 +268,19 @@ test('nobody but the kernel of a member speaks to the tunnel port', async () => 
   expect(run(mine, 'sh', '-c', 'echo last | socat - UDP4:10.9.1.6:7777').code).toBe(0);
   await expect.poll(heard).toContain('last');
   expect(heard()).not.toContain('guarded-again');
+}, 30_000);
+
+test('a UDP flow to a virtual address leaves a task that is gone', async () => {
+  const mine = inside['e1'] ?? '';
+  for (const id of ['e1', 'e2']) stops.push(await serve(inside[id] ?? '', id, 5353, 'UDP'));
+  const one = (): string => {
+    const sent = 'echo x | socat -t1 -T1 - UDP4:10.9.1.2:5353,sourceport=40002,reuseaddr';
+    return run(mine, 'sh', '-c', sent).out.split(' ')[0] ?? '';
+  };
+  const first = one() as 'e1' | 'e2';
+  expect(['e1', 'e2']).toContain(first);
+  expect(one()).toBe(first);
+  const other = first === 'e1' ? 'e2' : 'e1';
+  for (const host of lab.hosts) await host.network.setTable(backTable(2, [other]));
+  await expect.poll(one, { timeout: 5000 }).toBe(other);
 }, 30_000);

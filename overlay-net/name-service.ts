@@ -211,7 +211,7 @@ function isNamed({ spec }: SandboxRecord, name: string): boolean {
  * Port 53 stays free for servers of the container's own: the resolver has another, and ports are rewritten on the way,
  * without connection tracking.
  */
-function resolverRules(port: number): string {
+export function resolverRules(port: number): string {
   const rules = ['udp', 'tcp'].flatMap((protocol) => [
     `ip daddr ${RESOLVER_ADDRESS} ${protocol} dport 53 notrack ${protocol} dport set ${port}`,
     `ip saddr ${RESOLVER_ADDRESS} ${protocol} sport ${port} notrack ${protocol} sport set 53`,

@@ -4,7 +4,8 @@
  */
 import type { NetworkTable } from '../proto/index.ts';
 import { addressBits, canonicalIp, familyOf, idOfIp, macOf, type Family } from './ip.ts';
-import { bareIp, formatIp } from './ip4.ts';
+import { bareIp, contains, formatIp, formatPrefix, parseIp, parsePrefix } from './ip4.ts';
+import { contains6, formatPrefix6, parseIp6, parsePrefix6 } from './ip6.ts';
 import type { NamespaceState, Op } from './kernel/ops.ts';
 
 export type Items = ReadonlyMap<string, Op>;
@@ -25,12 +26,14 @@ export interface OverlayFacts {
   id: string;
   name: string;
   vni: number;
-  /** First IPv4 subnet; others of the network are not carried. */
+  /** First IPv4 subnet. */
   subnet: string;
   gateway: string;
   /** First IPv6 subnet and its gateway; empty on a network without IPv6. */
   subnet6: string;
   gateway6: string;
+  /** All other subnets, of either family. */
+  moreSubnets: readonly string[];
   ingress: boolean;
   internal: boolean;
   encrypted: boolean;
@@ -67,6 +70,9 @@ export function overlayFacts(table: NetworkTable): OverlayFacts {
     gateway: bareIp(config?.gateway ?? ''),
     subnet6: config6?.subnet ?? '',
     gateway6: canonicalIp(config6?.gateway ?? ''),
+    moreSubnets: configs
+      .filter((one) => one !== config && one !== config6 && one.subnet !== '')
+      .map(({ subnet }) => cutPrefix(subnet)),
     ingress: network?.spec?.ingress ?? false,
     internal: network?.spec?.internal ?? false,
     encrypted: isEncrypted(options) || isEncrypted(wanted),
@@ -77,6 +83,26 @@ export function overlayFacts(table: NetworkTable): OverlayFacts {
 function isEncrypted(options: Readonly<Record<string, string>>): boolean {
   const value = options['encrypted'];
   return value !== undefined && !/^(?:false|f|0)$/i.test(value);
+}
+
+/** A subnet with nothing behind its mask. @throws ShoalError InvalidArgument */
+function cutPrefix(subnet: string): string {
+  return familyOf(subnet) === 6 ? formatPrefix6(parsePrefix6(subnet)) : formatPrefix(parsePrefix(subnet));
+}
+
+function holds(subnet: string, address: string): boolean {
+  if (familyOf(subnet) !== familyOf(address)) return false;
+  if (familyOf(subnet) === 6) return contains6(parsePrefix6(subnet), parseIp6(address));
+  return contains(parsePrefix(subnet), parseIp(address));
+}
+
+/** Routes to the subnets of a network that hold none of a container's addresses on it: all of them are on its link. */
+export function subnetRoutes(facts: OverlayFacts, addresses: readonly string[], dev: string): Op[] {
+  const all = [facts.subnet, facts.subnet6].filter((subnet) => subnet !== '').map(cutPrefix);
+  return [...all, ...facts.moreSubnets]
+    .filter((subnet) => addresses.some((address) => familyOf(address) === familyOf(subnet)))
+    .filter((subnet) => !addresses.some((address) => holds(subnet, address)))
+    .map((to) => ({ kind: 'route', to, dev }));
 }
 
 /** Bytes that a tunnelled frame adds to a packet of the overlay. */

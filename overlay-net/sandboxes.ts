@@ -8,7 +8,7 @@ import { hash32 } from './ingress-wiring.ts';
 import { ip6Switches } from './ip6-switches.ts';
 import { isNamespace, type Kernel, type Op } from './kernel/index.ts';
 import type { Overlays } from './overlays.ts';
-import { BRIDGE_LINK, DEFAULT_MTU, type OverlayFacts } from './plan.ts';
+import { BRIDGE_LINK, DEFAULT_MTU, subnetRoutes, type OverlayFacts } from './plan.ts';
 import type { Leg, LegOps, NetworkStore, SandboxRecord } from './store.ts';
 import type { EndpointResult, EndpointSpec, LocalNetwork, PublishedPort, SandboxSpec } from './types.ts';
 
@@ -31,6 +31,8 @@ interface PlannedLeg {
   bridge: string;
   mtu: number;
   isolated: boolean;
+  /** Routes to the rest of its network. */
+  routes: readonly Op[];
   /** Link of the host that a macvlan hangs on; empty for a pair with a bridge. */
   parent: string;
 }
@@ -245,6 +247,7 @@ export class SandboxBuilder {
       bridge: BRIDGE_LINK,
       mtu: overlay.mtu,
       isolated: false,
+      routes: subnetRoutes(facts, leg6.address6 === undefined ? [address] : [address, leg6.address6], interfaceName),
       parent: '',
     };
   }
@@ -298,6 +301,7 @@ export class SandboxBuilder {
       mtu: Number(network.options[OPTION_MTU] ?? this.#o.mtu) || DEFAULT_MTU,
       // Where the bridge calls netfilter, the host's rules do it, and spare translated connections.
       isolated: network.options[OPTION_ICC] === 'false' && !bridgeCallsNetfilter(),
+      routes: [],
       parent: macvlan ? (network.options[OPTION_PARENT] ?? '') : '',
     };
   }
@@ -338,6 +342,7 @@ export class SandboxBuilder {
       inner.unshift(...ip6Switches(name));
       inner.push({ kind: 'addr', dev: name, address: result.address6 });
     }
+    inner.push(...planned.routes);
     // Set before, so that a leg half made is known too.
     leg.made = { bridgeNamespace, outer: parent === '' ? outer : single, inner };
     await this.#make(namespace, leg.made);

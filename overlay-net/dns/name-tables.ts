@@ -1,13 +1,13 @@
 import { NameView } from './answer.ts';
 import type { ToThread } from './thread-protocol.ts';
-import { emptyZone, memberZone, parseZone, type Member, type Zone } from './zone.ts';
+import { emptyZone, memberZone, ZoneBuilder, type Member, type Zone } from './zone.ts';
 
 interface Entry {
   /** Undefined while it must be made from its members again. */
   zone: Zone | undefined;
   members: Map<string, Member>;
-  /** Pieces of the next zone. */
-  pieces: string[];
+  /** The next zone, until its last piece has come. */
+  next: ZoneBuilder | undefined;
   generation: number;
 }
 
@@ -60,7 +60,7 @@ export class NameTables {
   #entry(id: string): Entry {
     let entry = this.#zones.get(id);
     if (entry === undefined) {
-      entry = { zone: undefined, members: new Map(), pieces: [], generation: 0 };
+      entry = { zone: undefined, members: new Map(), next: undefined, generation: 0 };
       this.#zones.set(id, entry);
     }
     return entry;
@@ -76,13 +76,15 @@ export class NameTables {
 
   #addPiece(change: Extract<Change, { kind: 'zone' }>): void {
     const entry = this.#entry(change.id);
-    // Pieces of an earlier version that was overtaken.
-    if (entry.generation !== change.generation) entry.pieces = [];
+    // An earlier version may have been overtaken half-way.
+    if (entry.next === undefined || entry.generation !== change.generation)
+      entry.next = new ZoneBuilder(change.network);
     entry.generation = change.generation;
-    entry.pieces.push(change.text);
+    // Read as it comes, so that queries are answered in between.
+    entry.next.read(change.text);
     if (!change.last) return;
-    entry.zone = parseZone(change.network, entry.pieces.join(''));
-    entry.pieces = [];
+    entry.zone = entry.next.zone;
+    entry.next = undefined;
     this.#changed(change.id);
   }
 

@@ -7,8 +7,8 @@ import type { NetworkTable } from '../../proto/index.ts';
 import type { FromThread, SandboxView, ToThread } from './thread-protocol.ts';
 import { zoneText, type Member } from './zone.ts';
 
-/** Lines of a zone that are put together before other work of the main thread gets a turn. */
-const ZONE_LINES_PER_TURN = 2000;
+/** Lines of a zone that are put together, and read on the other side, before other work gets a turn (under 1 ms). */
+const ZONE_LINES_PER_TURN = 250;
 /** Waits before a thread that ended is started again. */
 const RESTART = { baseMs: 50, capMs: 5000 };
 /** A thread that lived this long, ms, begins with the shortest wait again. */

@@ -81,7 +81,7 @@ function serviceLine(one: NetworkService): string {
   return `${names}${FIELD}${one.vip}${FIELD}${one.vip6}${FIELD}${ports.join(ITEM)}${LINE}`;
 }
 
-/** The names of a table as text for `parseZone`, in pieces of at most `linesMax` lines. */
+/** The names of a table as text for `ZoneBuilder`, in pieces of at most `linesMax` lines. */
 export function* zoneText(table: NetworkTable, linesMax: number): Generator<string> {
   let text = '';
   let lines = 0;
@@ -102,21 +102,30 @@ interface Serving {
   tasks: { target: string; weight: number }[];
 }
 
-/** The zone of an overlay: services by virtual address (or by tasks), `tasks.` names, tasks, reverse names. */
-export function parseZone(network: string, text: string): Zone {
-  const zone = emptyZone(network);
-  const serving = new Map<string, Serving>();
-  // Endpoints stand before services, whose names win over theirs.
-  for (const line of text.split(LINE)) {
-    if (line.startsWith('E')) readEndpoint(zone, serving, line.split(FIELD));
-    else if (line.startsWith('S')) readService(zone, serving, line.split(FIELD));
+/** Makes the zone of an overlay: services by virtual address (or by tasks), `tasks.` names, tasks, reverse names. */
+export class ZoneBuilder {
+  /** Whole when all pieces of the text were read. */
+  readonly zone: Zone;
+  readonly #serving = new Map<string, Serving>();
+
+  constructor(network: string) {
+    this.zone = emptyZone(network);
   }
-  return zone;
+
+  /** Takes the next piece of `zoneText`. Endpoints stand before services, whose names win over theirs. */
+  read(text: string): void {
+    for (const line of text.split(LINE)) {
+      if (line.startsWith('E')) readEndpoint(this.zone, this.#serving, line.split(FIELD));
+      else if (line.startsWith('S')) readService(this.zone, this.#serving, line.split(FIELD));
+    }
+  }
 }
 
-/** What resolvers know of a table: `zoneText` and `parseZone` in one. */
+/** What resolvers know of a table. */
 export function overlayZone(network: string, table: NetworkTable): Zone {
-  return parseZone(network, [...zoneText(table, Infinity)].join(''));
+  const builder = new ZoneBuilder(network);
+  for (const text of zoneText(table, Infinity)) builder.read(text);
+  return builder.zone;
 }
 
 function items(field: string): string[] {

@@ -40,12 +40,16 @@ export function wireguardPort(dataPathPort: number): number {
   return dataPathPort + 1;
 }
 
-/** The device for these encrypted networks: one peer for each other node on one of them whose key is known. */
+/**
+ * The device for these encrypted networks: one peer for each other node on one of them whose key is known.
+ * @param memo pre-shared keys that were derived before
+ */
 export function wireguardConfig(
   tables: readonly NetworkTable[],
   underlay: Underlay,
   privateKey: string,
   networkKeys: readonly NetworkKey[],
+  memo = new Map<string, string>(),
 ): WireguardConfig {
   const listenPort = wireguardPort(underlay.dataPathPort);
   const clusterKey = keyInUse(networkKeys);
@@ -64,7 +68,9 @@ export function wireguardConfig(
       const older = known !== undefined && known.version > table.version;
       if (older || (known?.version === table.version && known.nodeId < nodeId)) continue;
       if (publicKey === own) continue;
-      const psk = presharedKey(clusterKey, own, publicKey);
+      const pair = `${clusterKey.lamportTime} ${own} ${publicKey}`;
+      const psk = memo.get(pair) ?? presharedKey(clusterKey, own, publicKey);
+      memo.set(pair, psk);
       byVtep.set(vtep, { publicKey, presharedKey: psk, vtep, nodeId, version: table.version });
     }
   }

@@ -48,6 +48,11 @@ export class WireguardDevice {
     return join(SOCKETS, `${this.#o.name}.sock`);
   }
 
+  /** Whether the program that serves the device has ended. */
+  get lost(): boolean {
+    return this.#connection?.lost ?? existsSync(this.#socket);
+  }
+
   /** Makes the device, or takes it over. Returns whether it was made. @throws ShoalError FailedPrecondition */
   async ensure(listenPort: number, mtu: number): Promise<boolean> {
     const { kernel, namespace, name } = this.#o;

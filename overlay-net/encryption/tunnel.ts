@@ -12,6 +12,7 @@ import {
   secureRules,
   WIREGUARD_OVERHEAD_BYTES,
   wireguardConfig,
+  type WireguardConfig,
   wireguardPort,
 } from './config.ts';
 import { WireguardDevice } from './device.ts';
@@ -25,6 +26,8 @@ const HEAL_DELAY_MS = 100;
 const HEAL_DELAY_MAX_MS = 5000;
 /** A device that stood this long was sound: its end is healed without delay, ms. */
 const SOUND_MS = 60_000;
+/** Derived keys that are remembered; with more, all are forgotten. */
+const MEMO_MAX = 10_000;
 
 export interface SecureTunnelOptions {
   kernel: Kernel;
@@ -62,6 +65,10 @@ export class SecureTunnel {
   #healDelayMs = HEAL_DELAY_MS;
   #madeMs = -SOUND_MS;
   #fault: unknown;
+  /** What was wanted when all of it was last brought about; empty when it is not known to stand. */
+  #applied = '';
+  /** Pre-shared keys that were derived before. */
+  readonly #memo = new Map<string, string>();
   #stopped = false;
 
   constructor(options: SecureTunnelOptions) {
@@ -127,7 +134,11 @@ export class SecureTunnel {
   sync(tables: readonly NetworkTable[], underlay: Underlay | undefined): Promise<void> {
     this.#tables = tables;
     this.#underlay = underlay;
-    return this.#locked(() => this.#bring());
+    return this.#locked(async () => {
+      // Most tables change nothing here; what was changed from outside is the upkeep's concern.
+      if (this.inUse && !this.#device.lost && this.#wanted() === this.#applied) return;
+      await this.#bring();
+    });
   }
 
   /** Looks after keys and device: renews, and repairs what was changed from outside. */
@@ -161,9 +172,30 @@ export class SecureTunnel {
     return next;
   }
 
+  /** All that follows from tables and keys. */
+  #wanted(): string {
+    const underlay = this.#underlay;
+    if (underlay === undefined) return '';
+    const config = this.#config(underlay);
+    return JSON.stringify([
+      underlay,
+      secureRules(this.#name, this.#tables, underlay),
+      config,
+      ownKeyIn(this.#tables, underlay),
+    ]);
+  }
+
+  #config(underlay: Underlay): WireguardConfig {
+    const { own, networkKeys } = this.#own();
+    if (this.#memo.size > MEMO_MAX) this.#memo.clear();
+    return wireguardConfig(this.#tables, underlay, own.privateKey, networkKeys, this.#memo);
+  }
+
   async #bring(): Promise<void> {
+    this.#applied = '';
     try {
       await this.#stand();
+      this.#applied = this.#wanted();
       this.#fault = undefined;
     } catch (error) {
       this.#fault = error;
@@ -194,9 +226,8 @@ export class SecureTunnel {
       { kind: 'route', to: familyOf(vtep) === 6 ? '::/0' : '0.0.0.0/0', dev: name },
     ]);
     this.#takeNext(underlay);
-    const { own, networkKeys } = this.#own();
-    if (networkKeys.length === 0) this.#log.warn('encrypted networks wait for the keys of the managers');
-    await this.#device.configure(wireguardConfig(this.#tables, underlay, own.privateKey, networkKeys));
+    if (this.#own().networkKeys.length === 0) this.#log.warn('encrypted networks wait for the keys of the managers');
+    await this.#device.configure(this.#config(underlay));
     if (!made) return;
     this.#madeMs = this.#o.clock.monotonic();
     this.#log.info('encrypted networks have a WireGuard device', { link: name });
@@ -221,6 +252,7 @@ export class SecureTunnel {
 
   async #takeAway(): Promise<void> {
     this.#rules = '';
+    this.#applied = '';
     if (!existsSync(this.#o.namespace)) return;
     await this.#device.remove();
     this.#o.kernel.removeNamespace(this.#o.namespace);
@@ -253,6 +285,7 @@ export class SecureTunnel {
   }
 
   #onLost(): void {
+    this.#applied = '';
     if (this.#stopped || !this.inUse || this.#healing !== undefined) return;
     this.#log.warn('the WireGuard process has ended; encrypted networks stand still until it runs again');
     const sound = this.#o.clock.monotonic() - this.#madeMs >= SOUND_MS;

@@ -44,6 +44,8 @@ export interface TestHost {
   execRoot: string;
   tag: string;
   network: Remote;
+  /** How late the host's main thread was since the last look. */
+  eventLoopDelay(): Promise<{ p50Ms: number; p99Ms: number; maxMs: number; cpuMs: number }>;
   /** Ends the process, leaving the kernel as it is, and starts another on the same directory. */
   restart(kill: boolean): Promise<void>;
 }
@@ -140,6 +142,7 @@ async function startHost(
     execRoot,
     tag,
     network,
+    eventLoopDelay: () => call('eventLoopDelay', []) as ReturnType<TestHost['eventLoopDelay']>,
     restart: async (kill) => {
       const old = child as ChildProcess;
       const gone = new Promise<void>((resolve) => old.once('exit', () => resolve()));

@@ -7,6 +7,7 @@ import {
   systemRandom,
   createLogger,
 } from '../../base/index.ts';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { HostNetwork } from '../index.ts';
 import { createExecKernel } from '../kernel/exec-kernel.ts';
 
@@ -28,7 +29,27 @@ const network = new HostNetwork({
   ...(backend === 'exec' ? { kernel: createExecKernel(directSpawner) } : {}),
 });
 
+const delay = monitorEventLoopDelay({ resolution: 1 });
+delay.enable();
+
+let usedCpu = process.cpuUsage();
+
+/** How late timers of the main thread were since the last look, ms (the monitor's own tick of 1 ms taken off), and CPU used. */
+function eventLoopDelay(): { p50Ms: number; p99Ms: number; maxMs: number; cpuMs: number } {
+  const ms = (ns: number): number => Math.max(0, ns / 1e6 - 1);
+  const { user, system } = process.cpuUsage(usedCpu);
+  usedCpu = process.cpuUsage();
+  const cpuMs = (user + system) / 1000;
+  const seen = { p50Ms: ms(delay.percentile(50)), p99Ms: ms(delay.percentile(99)), maxMs: ms(delay.max), cpuMs };
+  delay.reset();
+  return seen;
+}
+
 process.on('message', (message: Request) => {
+  if (message.method === 'eventLoopDelay') {
+    process.send?.({ id: message.id, result: eventLoopDelay() });
+    return;
+  }
   const method = (network as unknown as Record<string, (...args: unknown[]) => unknown>)[message.method];
   void Promise.resolve()
     .then(() => method?.apply(network, message.args))
@@ -37,4 +58,6 @@ process.on('message', (message: Request) => {
       (error: unknown) => process.send?.({ id: message.id, error: errorMessage(error) }),
     );
 });
+// With the test goes its host.
+process.on('disconnect', () => process.exit());
 process.send?.({ id: 0, result: 'ready' });

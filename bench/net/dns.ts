@@ -1,0 +1,133 @@
+/**
+ * Name service of one host under load: `npx tsx bench/net/dns.ts [rate] [seconds]`. A HostNetwork (what the daemon has
+ * for networks) in a process of its own holds containers on an overlay; meanwhile it does its other work: tables of
+ * 1,000 endpoints that change ten times a second, and containers that come and go. The load comes from another process.
+ */
+import { spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { loadavg } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { must } from '../../base/index.ts';
+import { makeTable, startLab, type TestHost } from '../../overlay-net/testing/harness.ts';
+import { machineFacts } from '../machine.ts';
+
+const HERE = dirname(fileURLToPath(import.meta.url));
+const RESULTS = join(HERE, '..', 'results', 'dns.json');
+const SANDBOXES = 16;
+const SOCKETS_PER_SANDBOX = 4;
+const ENDPOINTS = 1000;
+const TABLE_MS = 100;
+const CHURN_MS = 500;
+const NETWORK = 'n'.repeat(25);
+const SERVICES = 'web,tasks.web,web.net';
+
+interface Load {
+  sent: number;
+  answered: number;
+  wrong: number;
+  perSecond: number;
+  p50Ms: number;
+  p99Ms: number;
+  maxMs: number;
+}
+
+const addressOf = (i: number): string => `10.9.${1 + (i >> 8)}.${i & 255}`;
+
+function table(host: TestHost, version: number): ReturnType<typeof makeTable> {
+  const tasks = Array.from({ length: ENDPOINTS }, (_, i) => {
+    // A tenth changes from version to version.
+    const serving = (i + version) % 10 !== 0 || i < SANDBOXES;
+    return { id: `task${i}`, host, address: addressOf(i), serving };
+  });
+  const facts = { id: NETWORK, name: 'net', version, vni: 5009, subnet: '10.9.0.0/16', gateway: '10.9.0.1' };
+  const made = makeTable({ ...facts, vip: '10.9.0.2', hosts: [host], tasks });
+  // One service of a few tasks, as most are, and another with the rest.
+  made.endpoints.forEach((endpoint, i) => {
+    if (i >= SANDBOXES) endpoint.service_id = 'other';
+    endpoint.address = `${addressOf(i)}/16`;
+  });
+  const web = must(made.services[0], 'a service');
+  made.services.push({ ...web, service_id: 'other', name: 'other', vip: '10.9.0.3' });
+  return made;
+}
+
+async function container(host: TestHost, id: string, address: string): Promise<string> {
+  const endpoints = [{ networkId: NETWORK, address: `${address}/16`, mac: '', aliases: [] }];
+  const spec = { id, taskId: id, names: [`c-${id.slice(0, 8)}`], endpoints, ports: [], dns: [] };
+  return (await host.network.createSandbox(spec)).namespacePath;
+}
+
+function load(rate: number, seconds: number, namespaces: string[]): Promise<Load> {
+  const args = ['--import', 'tsx', join(HERE, 'dns-load.ts'), String(rate), String(seconds)];
+  const child = spawn(process.execPath, [...args, String(SOCKETS_PER_SANDBOX), SERVICES, ...namespaces], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let out = '';
+  child.stdout.on('data', (data: Buffer) => (out += data.toString()));
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', () => resolve(JSON.parse(out) as Load));
+  });
+}
+
+async function otherWork(host: TestHost, stop: () => boolean): Promise<void> {
+  let version = 10;
+  let id = 0;
+  const every = async (ms: number, work: () => Promise<unknown>): Promise<void> => {
+    while (!stop()) {
+      await work();
+      await new Promise((resolve) => setTimeout(resolve, ms));
+    }
+  };
+  await Promise.all([
+    every(TABLE_MS, () => host.network.setTable(table(host, version++))),
+    every(CHURN_MS, async () => {
+      const name = (++id).toString(16).padStart(8, '0').repeat(8);
+      await container(host, name, addressOf(ENDPOINTS + (id % 100)));
+      await host.network.removeSandbox(name);
+    }),
+  ]);
+}
+
+async function main(rate: number, seconds: number): Promise<void> {
+  const loadBefore = loadavg()[0];
+  const lab = await startLab(1);
+  try {
+    const host = must(lab.hosts[0], 'a host');
+    await host.network.start();
+    await host.network.setUnderlay({ vtep: host.address, dataPathPort: 4789, nodeId: host.nodeId });
+    await host.network.setTable(table(host, 1));
+    const namespaces: string[] = [];
+    for (let i = 0; i < SANDBOXES; i++) {
+      namespaces.push(await container(host, i.toString(16).repeat(64).slice(0, 64), addressOf(i)));
+    }
+    await load(2000, 1, namespaces);
+    const runs: Record<string, unknown> = {};
+    for (const busy of [false, true]) {
+      await host.eventLoopDelay();
+      let over = false;
+      const work = busy ? otherWork(host, () => over) : Promise.resolve();
+      const got = await load(rate, seconds, namespaces);
+      over = true;
+      await work;
+      const run = { ...got, eventLoop: await host.eventLoopDelay() };
+      console.log(busy ? 'with other work' : 'alone', run);
+      runs[busy ? 'withOtherWork' : 'alone'] = run;
+    }
+    const settings = {
+      rate,
+      seconds,
+      sandboxes: SANDBOXES,
+      socketsPerSandbox: SOCKETS_PER_SANDBOX,
+      endpoints: ENDPOINTS,
+    };
+    const date = new Date().toISOString();
+    const facts = { date, machine: machineFacts(), loadBefore, settings, ...runs };
+    writeFileSync(RESULTS, `${JSON.stringify(facts, null, 2)}\n`);
+  } finally {
+    await lab.close();
+  }
+}
+
+await main(Number(process.argv[2] ?? 30_000), Number(process.argv[3] ?? 5));
