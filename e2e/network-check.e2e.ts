@@ -79,6 +79,17 @@ it('follows a connection from a task to a service, and stops where nothing liste
   expect(await shoal().fails('network', 'check', 'nosuch')).toContain('network nosuch not found');
 });
 
+it('proves an encrypted network of both families', async () => {
+  await bed.client.run('network', 'create', '-d', 'overlay', '--opt', 'encrypted', '--ipv6', 'vault');
+  const image = `${bed.registry}/web:v1`;
+  const create = ['service', 'create', '--detach', '--quiet', '--network', 'vault', '--mode', 'global'];
+  await bed.client.run(...create, '--name', 'safe', image);
+  await bed.replicas('safe', 3);
+  expect(await shoal().run('network', 'check', 'vault')).toMatch(
+    /vault +m1 +w2[^]*OK: 1 network checked, nothing is broken/,
+  );
+});
+
 it('tells of a host that does not answer', async () => {
   await bed.lab.kill('w2');
   const { code, stdout } = await shoal().try(['network', 'check', 'app']);

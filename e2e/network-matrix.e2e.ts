@@ -12,7 +12,8 @@ const servers: ChildProcess[] = [];
 const pids = new Map<string, number>();
 
 const FAMILIES = ['IPv4', 'IPv6'] as const;
-const PORT_FAMILIES = ['IPv4'] as const satisfies readonly (typeof FAMILIES)[number][];
+/** Containers get IPv6 from overlays: one that is on the hosts' own bridge alone has none to be reached by. */
+const HOST_MODE_FAMILIES = ['IPv4'] as const satisfies readonly Family[];
 const PROTOCOLS = ['TCP', 'UDP'] as const;
 type Family = (typeof FAMILIES)[number];
 type Protocol = (typeof PROTOCOLS)[number];
@@ -137,7 +138,7 @@ async function bridgeAddress(service: string): Promise<string> {
   return must(/inet ([0-9.]+)\//.exec(text)?.[1], `bridge address of ${service}`);
 }
 
-const portRows = PORT_FAMILIES.flatMap((family) => PROTOCOLS.map((protocol) => ({ family, protocol })));
+const hostModeRows = HOST_MODE_FAMILIES.flatMap((family) => PROTOCOLS.map((protocol) => ({ family, protocol })));
 const rows = FAMILIES.flatMap((family) => PROTOCOLS.map((protocol) => ({ family, protocol })));
 
 describe.each(rows)('overlay, $family, $protocol', ({ family, protocol }) => {
@@ -166,7 +167,7 @@ describe.each(rows)('overlay, $family, $protocol', ({ family, protocol }) => {
   });
 });
 
-describe.each(portRows)('ingress, $family, $protocol', ({ family, protocol }) => {
+describe.each(rows)('ingress, $family, $protocol', ({ family, protocol }) => {
   it.each([
     ['the host of the task', 'w1'],
     ['another host', 'w2'],
@@ -180,7 +181,7 @@ describe.each(portRows)('ingress, $family, $protocol', ({ family, protocol }) =>
   });
 });
 
-describe.each(portRows)('host mode, $family, $protocol', ({ family, protocol }) => {
+describe.each(hostModeRows)('host mode, $family, $protocol', ({ family, protocol }) => {
   it('is reached from another host, which is seen', async () => {
     const answer = await fromHost('m1', protocol, family, hostAddress('w1', family), HOST_PORT);
     expect(answer).toBe(`hostmode ${hostAddress('m1', family)}`);

@@ -1,5 +1,6 @@
 /** The way between hosts, below the tunnels. */
 import { NetworkFault_Kind } from '../../proto/index.ts';
+import { wireguardPort } from '../encryption/config.ts';
 import type { Overlay } from '../overlays.ts';
 import type { Findings } from './findings.ts';
 import { echo } from './icmp.ts';
@@ -42,7 +43,8 @@ export async function checkUnderlay(
       const said = `${vtep} answers, but not to packets of ${underlay.mtu} bytes, the MTU of this host's link: a link between has less`;
       findings.add(NetworkFault_Kind.MTU, node, said);
     } else if (small && cut) {
-      const port = `UDP port ${underlay.dataPathPort}`;
+      const { dataPathPort } = underlay;
+      const port = `UDP port ${overlay.facts.encrypted ? wireguardPort(dataPathPort) : dataPathPort}`;
       const said = `${vtep} itself answers: if no entry is wrong on either side, something between drops ${port}`;
       findings.add(NetworkFault_Kind.PATH, node, said);
     } else if (!small && cut) {

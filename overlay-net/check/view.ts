@@ -22,8 +22,8 @@ export interface LocalTask {
 }
 
 /** Words for a task's place: its name and address. */
-export function placeOf(endpoint: NetworkEndpoint): string {
-  return `${endpoint.task_name || endpoint.task_id} (${bareIp(endpoint.address)})`;
+export function placeOf(endpoint: NetworkEndpoint, address = bareIp(endpoint.address)): string {
+  return `${endpoint.task_name || endpoint.task_id} (${address})`;
 }
 
 /** This host's running containers on a network, in the order of their names. */
