@@ -1,4 +1,3 @@
-import type { ContainerRequestFacts, EndpointRequestFacts, PortRequestFacts } from './container-request.ts';
 import type {
   CheckNetworksRequest,
   CheckNetworksResponse,
@@ -9,7 +8,9 @@ import type {
   SubscribeLogsRequest,
 } from '../proto/index.ts';
 
-export type { ContainerRequestFacts, EndpointRequestFacts, PortRequestFacts } from './container-request.ts';
+import type { ContainersPort } from './container-port.ts';
+
+export type * from './container-port.ts';
 
 /** What the routes need of the daemon. Structural: the daemon passes engine objects that have these members. */
 export interface Ports {
@@ -196,130 +197,6 @@ export interface DistributionFacts {
   digest: string;
   size: number;
   platforms: { architecture: string; os: string; variant?: string }[];
-}
-
-export interface PortFacts {
-  protocol: string;
-  targetPort: number;
-  publishedPort: number;
-  hostIp: string;
-}
-
-export interface ContainerFacts {
-  id: string;
-  config: {
-    name: string;
-    image: string;
-    env: readonly string[];
-    labels: Readonly<Record<string, string>>;
-    tty: boolean;
-    openStdin: boolean;
-    readOnlyRootfs: boolean;
-    hostname?: string;
-    user?: string;
-    workingDir?: string;
-    entrypoint?: readonly string[];
-    cmd?: readonly string[];
-    stopSignal?: string;
-    autoRemove: boolean;
-    privileged: boolean;
-    capAdd: readonly string[];
-    capDrop: readonly string[];
-    resources: { memoryBytes?: number; nanoCpus?: number; pidsLimit?: number };
-    restart: { name: string; maximumRetryCount: number };
-    logDriver: { type: string; config: Readonly<Record<string, string>> };
-    domainname?: string;
-    exposedPorts?: readonly string[];
-    extraHosts?: readonly string[];
-    dns?: readonly string[];
-    dnsSearch?: readonly string[];
-    dnsOptions?: readonly string[];
-    network: {
-      mode: string;
-      container?: string;
-      userMode?: string;
-      endpoints?: readonly (Omit<EndpointRequestFacts, 'address6'> & { address6?: string })[];
-      ports?: readonly PortRequestFacts[];
-      links?: readonly { target: string; alias: string }[];
-    };
-  };
-  imageId: string;
-  createdMs: number;
-  state: string;
-  pid: number;
-  exitCode: number;
-  oomKilled: boolean;
-  error: string;
-  startedMs: number;
-  finishedMs: number;
-  restartCount: number;
-  health?: string;
-  endpoints: readonly {
-    networkId: string;
-    networkName: string;
-    address: string;
-    gateway: string;
-    address6?: string;
-    gateway6?: string;
-    mac: string;
-  }[];
-  ports: readonly PortFacts[];
-  mounts: readonly {
-    type: string;
-    name?: string;
-    source: string;
-    destination: string;
-    driver?: string;
-    readOnly: boolean;
-    propagation: string;
-  }[];
-  logPath: string;
-  path: string;
-  args: readonly string[];
-}
-
-export interface LogLineFacts {
-  stream: 'stdout' | 'stderr';
-  time: string;
-  data: Uint8Array;
-}
-
-export interface LogQueryFacts {
-  stdout: boolean;
-  stderr: boolean;
-  follow: boolean;
-  tail?: number;
-  sinceMs?: number;
-  untilMs?: number;
-}
-
-export interface ContainersPort {
-  create(config: ContainerRequestFacts): Promise<{ id: string; warnings: string[] }>;
-  connect(reference: string, endpoint: EndpointRequestFacts): Promise<void>;
-  disconnect(reference: string, networkId: string): Promise<void>;
-  start(reference: string): Promise<void>;
-  stop(reference: string, options: { signal?: string; graceMs?: number }): Promise<void>;
-  kill(reference: string, signal: string): Promise<void>;
-  remove(reference: string, options: { force: boolean; volumes: boolean }): Promise<void>;
-  wait(
-    reference: string,
-    condition: 'not-running' | 'next-exit' | 'removed',
-    signal: AbortSignal,
-  ): Promise<{ exitCode: number; error?: string }>;
-  inspect(reference: string): ContainerFacts;
-  list(): ContainerFacts[];
-  logs(reference: string, query: LogQueryFacts, signal: AbortSignal): AsyncIterable<LogLineFacts>;
-  exec(
-    reference: string,
-    request: {
-      command: readonly string[];
-      env: readonly string[];
-      user?: string;
-      workingDir?: string;
-      privileged: boolean;
-    },
-    signal: AbortSignal,
-  ): Promise<{ exitCode: number; stdout: Uint8Array; stderr: Uint8Array }>;
 }
 
 export interface VolumeFacts {
