@@ -119,6 +119,7 @@ export const SOCK_RAW = 3;
 export const SOCK_SEQPACKET = 5;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
+const EAGAIN = 11;
 const O_RDONLY = 0;
 const O_CLOEXEC = 0o2000000;
 
@@ -251,6 +252,12 @@ export const sockets = {
   /** Reads one datagram into `into`; returns its length. */
   receive: (fd: number, into: Uint8Array, flags = 0): number =>
     check('recv', libc().recv(fd, into, into.length, flags), `fd ${fd}`),
+  /** As `receive`, without waiting; undefined when nothing has come. */
+  tryReceive: (fd: number, into: Uint8Array): number | undefined => {
+    const length = libc().recv(fd, into, into.length, MSG_DONTWAIT);
+    if (length < 0 && libc().koffi.errno() === EAGAIN) return undefined;
+    return check('recv', length, `fd ${fd}`);
+  },
   /** As `send`, on a thread of the pool: for requests that the kernel works on for milliseconds inside the call. */
   sendAside: (fd: number, data: Uint8Array, flags = 0): Promise<number> => aside('send', fd, data, flags),
   /** As `receive`, on a thread of the pool. */

@@ -131,6 +131,10 @@ export class Daemon {
       ...(config.defaultAddressPools.length === 0 ? {} : { addressPools: config.defaultAddressPools }),
       iptables: config.iptables,
       ...(config.mtu === undefined ? {} : { mtu: config.mtu }),
+      onRepair: ({ id, name, kind, fault, what, message }) => {
+        const attributes = { name, kind, fault, what, message };
+        onEvent({ type: 'network', action: 'repair', actorId: id, attributes, timeMs: systemClock.now() });
+      },
       onEvent: (event) => onEvent(networkEvent(event, systemClock.now())),
     });
     await networks.start();

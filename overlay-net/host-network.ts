@@ -10,20 +10,25 @@ import {
   type Logger,
   type Random,
   type Spawner,
-  type Timer,
 } from '../base/index.ts';
 import type { NetworkCheckOrder, NetworkCheckReport, NetworkTable } from '../proto/index.ts';
 import { runCheck } from './check/index.ts';
 import { Coalescer } from './coalescer.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
-import { createKernel, type Kernel } from './kernel/index.ts';
-import { isOurs, LocalBridges } from './local-bridges.ts';
+import { createKernel, type Kernel, type Op } from './kernel/index.ts';
+import { KeyedLocks } from './keyed-locks.ts';
+import { LocalBridges } from './local-bridges.ts';
 import { LocalNetworks, type AddressPool } from './local-networks.ts';
 import { NameService } from './name-service.ts';
 import { Overlays } from './overlays.ts';
 import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
 import { PortHolder } from './ports.ts';
+import { Reconciler } from './reconcile/reconciler.ts';
+import { NetworkRepairs, type NetworkRepair } from './reconcile/repairs.ts';
+import { dropStrays, isOurs, type OwnState } from './reconcile/strays.ts';
+import { Upkeep, type Pass } from './reconcile/upkeep.ts';
+import { WatchedKernel } from './reconcile/watched-kernel.ts';
 import { reversePathFilter } from './reverse-path.ts';
 import { Rules } from './rules.ts';
 import { SandboxBuilder } from './sandboxes.ts';
@@ -61,18 +66,21 @@ export interface HostNetworkOptions {
   onEvent?: (event: NetworkEvent) => void;
   /** Back end; default: the fastest that works. */
   kernel?: Kernel;
+  /** Told of what was found changed in the kernel and set right. */
+  onRepair?: (repair: NetworkRepair) => void;
 }
 
 const NO_NETWORK_POLL_MS = 50;
 /** Rules follow tables at most this often, ms. */
 const RULES_INTERVAL_MS = 50;
-const RECONCILE_MS = 5000;
+/** What makes a host a router. */
+const HOST_OPS: readonly Op[] = [{ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }];
 
 /** Networks of one host. See README.md for the design. */
 export class HostNetwork implements HostNetworks {
   readonly #o: HostNetworkOptions;
   readonly #log: Logger;
-  readonly #kernel: Kernel;
+  readonly #kernel: WatchedKernel;
   readonly #store: NetworkStore;
   readonly #locals: LocalNetworks;
   readonly #overlays: Overlays;
@@ -84,18 +92,21 @@ export class HostNetwork implements HostNetworks {
   readonly #names: NameService;
   readonly #wiring: IngressWiring;
   readonly #updates: Coalescer;
+  readonly #reconciler: Reconciler;
+  readonly #upkeep: Upkeep;
+  readonly #own: OwnState;
+  /** What was repaired, for metrics. */
+  readonly repairs: NetworkRepairs;
   readonly #sandboxes = new Map<string, SandboxRecord>();
   /** Overlay networks that are removed with their last container. */
   readonly #leaving = new Set<string>();
-  readonly #locks = new Map<string, Promise<unknown>>();
-  #timer: Timer | undefined;
-  #stopped = false;
+  readonly #locks = new KeyedLocks();
 
   constructor(options: HostNetworkOptions) {
     assert(/^[0-9a-z]{1,6}$/.test(options.tag), 'a network tag is 1 to 6 of [0-9a-z]');
     this.#o = options;
     this.#log = options.log.with({ component: 'overlay-net' });
-    this.#kernel = options.kernel ?? createKernel(options.spawner, this.#log);
+    this.#kernel = new WatchedKernel(options.kernel ?? createKernel(options.spawner, this.#log));
     this.#store = new NetworkStore(options.execRoot, options.stateDir ?? options.execRoot, this.#log);
     this.#locals = new LocalNetworks(options.random, options.tag);
     this.#wiring = ingressWiring(options.tag);
@@ -123,30 +134,46 @@ export class HostNetwork implements HostNetworks {
         this.#log.error('cannot bring the network rules up to date', { error });
       },
     );
+    this.repairs = new NetworkRepairs(options.clock, this.#log, options.onRepair ?? (() => undefined));
+    this.#upkeep = new Upkeep(options.clock, this.#log, (pass) => this.#pass(pass));
+    this.#own = { ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring };
+    this.#reconciler = new Reconciler({
+      ...parts,
+      repairs: this.repairs,
+      sandboxes: this.#sandboxes,
+      builder: this.#builder,
+      rules: this.#rules,
+      names: this.#names,
+      bridgeOps: (network) => this.#bridges.ops(network),
+      hostOps: HOST_OPS,
+      update: () => this.#updates.now(),
+      strict: reversePathFilter,
+      locked: (lock, job) => this.#locks.run(lock, job),
+      scratch: join(this.#store.namespaces, 'scratch'),
+    });
   }
 
   async start(): Promise<void> {
-    await this.#kernel.apply(null, [{ kind: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }]);
+    await this.#kernel.apply(null, HOST_OPS);
     await this.#bridges.start();
     this.#overlays.load();
     for (const { table } of this.#overlays.all()) this.#names.setTable(table);
-    const strict = reversePathFilter();
-    for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, strict);
+    for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
     await this.#adoptSandboxes();
-    this.#dropStrays();
+    await dropStrays(this.#own);
     await this.#passPolicy();
     await this.#update();
-    this.#scheduleReconcile();
+    this.#upkeep.start();
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#timer?.cancel();
+    await this.#upkeep.stop();
     this.#overlays.secure.stop();
     await this.#updates.close();
     await this.#flows.close();
     await this.#names.stop();
     this.#ports.close();
+    this.#kernel.close();
   }
 
   async destroy(): Promise<void> {
@@ -217,20 +244,8 @@ export class HostNetwork implements HostNetworks {
 
   // --- sandboxes ------------------------------------------------------------------------------------------------
 
-  /** Runs jobs for one sandbox one after the other. */
-  async #locked<T>(id: string, job: () => Promise<T>): Promise<T> {
-    const before = this.#locks.get(id) ?? Promise.resolve();
-    const mine = before.catch(() => undefined).then(job);
-    this.#locks.set(id, mine);
-    try {
-      return await mine;
-    } finally {
-      if (this.#locks.get(id) === mine) this.#locks.delete(id);
-    }
-  }
-
   createSandbox(spec: SandboxSpec): Promise<SandboxResult> {
-    return this.#locked(spec.id, async () => {
+    return this.#locks.run(spec.id, async () => {
       const known = this.#sandboxes.get(spec.id);
       if (known !== undefined && this.#builder.alive(known)) return known.result;
       if (known !== undefined) await this.#remove(known);
@@ -262,7 +277,7 @@ export class HostNetwork implements HostNetworks {
   }
 
   removeSandbox(id: string): Promise<void> {
-    return this.#locked(id, async () => {
+    return this.#locks.run(id, async () => {
       const record = this.#sandboxes.get(id);
       if (record === undefined) return;
       await this.#remove(record);
@@ -271,7 +286,7 @@ export class HostNetwork implements HostNetworks {
   }
 
   connectSandbox(id: string, endpoint: EndpointSpec): Promise<SandboxResult> {
-    return this.#locked(id, async () => {
+    return this.#locks.run(id, async () => {
       const record = this.#living(id);
       const { networkId } = await this.#builder.plug(record, endpoint);
       await this.#changed(record);
@@ -281,7 +296,7 @@ export class HostNetwork implements HostNetworks {
   }
 
   disconnectSandbox(id: string, key: string): Promise<SandboxResult> {
-    return this.#locked(id, async () => {
+    return this.#locks.run(id, async () => {
       const record = this.#living(id);
       const networkId = this.#locals.find(key)?.id ?? key;
       await this.#builder.unplug(record, networkId);
@@ -350,18 +365,6 @@ export class HostNetwork implements HostNetworks {
     }
   }
 
-  /** Namespaces that no record names: left by a crash half-way. */
-  #dropStrays(): void {
-    const known = new Set([
-      ...[...this.#sandboxes.values()].map((record) => record.result.namespacePath),
-      ...this.#overlays.namespaces(),
-    ]);
-    for (const name of this.#store.namespaceNames()) {
-      const path = join(this.#store.namespaces, name);
-      if (!known.has(path)) this.#kernel.removeNamespace(path);
-    }
-  }
-
   // --- overlays -------------------------------------------------------------------------------------------------
 
   async setUnderlay(underlay: { vtep: string; dataPathPort: number; nodeId: string }): Promise<void> {
@@ -389,7 +392,7 @@ export class HostNetwork implements HostNetworks {
 
   async setTable(table: NetworkTable): Promise<void> {
     this.announceTable(table);
-    await this.#locked(table.network_id, async () => {
+    await this.#locks.run(table.network_id, async () => {
       this.#leaving.delete(table.network_id);
       if (!this.#overlays.accept(table)) return;
       await this.#overlays.ensure(table.network_id, reversePathFilter());
@@ -398,7 +401,7 @@ export class HostNetwork implements HostNetworks {
   }
 
   removeTable(networkId: string): Promise<void> {
-    return this.#locked(networkId, async () => {
+    return this.#locks.run(networkId, async () => {
       // Containers that still stop keep their network to the end.
       if (this.#attached(networkId)) {
         this.#leaving.add(networkId);
@@ -428,7 +431,7 @@ export class HostNetwork implements HostNetworks {
 
   async #ensureOverlay(networkId: string, strict: boolean): Promise<void> {
     try {
-      await this.#locked(networkId, () => this.#overlays.ensure(networkId, strict));
+      await this.#locks.run(networkId, () => this.#overlays.ensure(networkId, strict));
     } catch (error) {
       this.#log.error('cannot set up an overlay network', { network: networkId, error });
     }
@@ -442,30 +445,20 @@ export class HostNetwork implements HostNetworks {
     this.#flows.note(this.#rules.ports);
   }
 
-  #scheduleReconcile(): void {
-    if (this.#stopped) return;
-    this.#timer = this.#o.clock.after(RECONCILE_MS, () => {
-      void this.reconcile()
-        .catch((error: unknown) => this.#log.error('cannot repair the network', { error }))
-        .finally(() => this.#scheduleReconcile());
-    });
+  /** Compares all of the kernel with the plan and repairs what drifted. */
+  reconcile(): Promise<void> {
+    return this.#upkeep.run({ deep: true, all: true });
   }
 
-  /** Compares the cheap parts of the kernel with the plan and repairs what drifted. */
-  async reconcile(): Promise<void> {
-    const { links } = await this.#kernel.state(null);
-    const present = new Set(links.map(({ name }) => name));
-    for (const network of this.#locals.bridges()) {
-      if (!present.has(this.#locals.bridgeName(network))) await this.#bridges.ensure(network);
+  async #pass({ deep, all }: Pass): Promise<void> {
+    if (deep) {
+      this.#overlays.refuseUnencrypted();
+      for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
     }
-    for (const { facts } of this.#overlays.all()) {
-      await this.#overlays.check(facts.id);
-      await this.#ensureOverlay(facts.id, reversePathFilter());
-    }
-    await this.#overlays.secure.upkeep();
-    await this.#rules.check();
-    await this.#passPolicy();
-    if (!this.#stopped) await this.#updates.now();
+    await this.#reconciler.pass(deep, all);
+    if (deep) await this.#overlays.secure.upkeep();
+    if (deep) await this.#passPolicy();
+    if (this.#rules.behind) await this.#updates.now();
   }
 
   /** Names of our links as the host's forward chain shall know them. */

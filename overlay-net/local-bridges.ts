@@ -14,6 +14,7 @@ import {
   type AddressPool,
   type LocalNetworks,
 } from './local-networks.ts';
+import { isOurs } from './reconcile/strays.ts';
 import type { NetworkStore } from './store.ts';
 import type { LocalNetwork, LocalNetworkRequest } from './types.ts';
 
@@ -95,7 +96,12 @@ export class LocalBridges {
 
   /** Makes a bridge network's link as it shall be; equal parts stay untouched. */
   async ensure(network: LocalNetwork): Promise<void> {
-    const { kernel, locals } = this.#o;
+    await this.#o.kernel.apply(null, this.ops(network));
+  }
+
+  /** What makes a bridge network's link. */
+  ops(network: LocalNetwork): Op[] {
+    const { locals } = this.#o;
     const name = locals.bridgeName(network);
     const address6 = locals.gatewayAddress6(network);
     const ops: Op[] = [
@@ -112,7 +118,7 @@ export class LocalBridges {
         loopback6Op(name),
       );
     }
-    await kernel.apply(null, ops);
+    return ops;
   }
 
   /** Checks and completes a request, and makes the link. @throws ShoalError in Docker's words; then nothing is left */
@@ -136,9 +142,4 @@ export class LocalBridges {
     }
     return network;
   }
-}
-
-/** Links named by this daemon: its two bridges, its ingress pair, veths and numbered bridges. */
-export function isOurs(name: string, prefix: string): boolean {
-  return name.startsWith(prefix) && /^(?:[0gi]|[vw][0-9a-z]+|[0-9a-f]{7})$/.test(name.slice(prefix.length));
 }

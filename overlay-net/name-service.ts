@@ -111,6 +111,11 @@ export class NameService {
     if (!fresh) this.#o.store.saveSandbox(record);
   }
 
+  /** nft text of a sandbox's way to its resolver; empty when it has none yet. */
+  rulesText({ resolverPort }: SandboxRecord): string {
+    return resolverPort === undefined ? '' : resolverRules(resolverPort);
+  }
+
   /** Puts the way to the resolver back, whatever became of it. @throws ShoalError */
   async repair(sandboxId: string): Promise<void> {
     const record = this.#o.sandboxes.get(sandboxId);

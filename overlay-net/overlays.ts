@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { errorMessage, failedPrecondition, invalidArgument, type Logger } from '../base/index.ts';
+import { errorMessage, failedPrecondition, invalidArgument } from '../base/index.ts';
 import { NetworkTable } from '../proto/index.ts';
 import { SecureTunnel, WIREGUARD_OVERHEAD_BYTES, type SecureTunnelOptions } from './encryption/index.ts';
 import { forwarding6Ops } from './forwarding6.ts';
@@ -31,7 +31,7 @@ export interface Overlay {
   table: NetworkTable;
   namespace: string;
   mtu: number;
-  /** Its namespace and links stand and follow the table. */
+  /** Its namespace and links stand. */
   standing: boolean;
   /** Why the last attempt to make it stand failed. */
   fault?: unknown;
@@ -43,6 +43,18 @@ interface Entry extends Overlay {
   /** Parameters of the tunnel device that exists; empty when there is none. */
   vxlan: string;
   /** The ingress table as last applied. */
+  rules: string;
+  /** The table, or this host's place, changed since the kernel last followed. */
+  behind: boolean;
+}
+
+/** What the kernel shall hold of one overlay: in the host's namespace, in the overlay's, and as items of its plan. */
+export interface OverlayWanted {
+  overlay: Overlay;
+  host: readonly Op[];
+  inner: readonly Op[];
+  items: Items;
+  /** nft text of its namespace as last applied; empty when there is none. */
   rules: string;
 }
 
@@ -56,7 +68,6 @@ export interface OverlaysOptions extends Omit<SecureTunnelOptions, 'namespace' |
 export class Overlays {
   readonly #kernel: Kernel;
   readonly #store: NetworkStore;
-  readonly #log: Logger;
   readonly #wiring: IngressWiring;
   /** What encrypted networks run over. */
   readonly secure: SecureTunnel;
@@ -66,7 +77,6 @@ export class Overlays {
   constructor(options: OverlaysOptions) {
     this.#kernel = options.kernel;
     this.#store = options.store;
-    this.#log = options.log;
     this.#wiring = options.wiring;
     const namespace = join(options.store.namespaces, 'secure');
     this.secure = new SecureTunnel({ ...options, stateDir: options.stateDir ?? options.execRoot, namespace });
@@ -99,7 +109,7 @@ export class Overlays {
     if (JSON.stringify(underlay) === JSON.stringify(this.#underlay)) return false;
     this.#underlay = underlay;
     this.#store.saveUnderlay(underlay);
-    for (const entry of this.#entries.values()) entry.standing = false;
+    for (const entry of this.#entries.values()) entry.behind = true;
     return true;
   }
 
@@ -121,7 +131,7 @@ export class Overlays {
       throw invalidArgument(`the table of network ${facts.name} names no VXLAN id or no IPv4 subnet`);
     }
     const entry = this.#put(table);
-    entry.standing = false;
+    entry.behind = true;
     this.#save(entry);
     return true;
   }
@@ -133,7 +143,7 @@ export class Overlays {
     if (known !== undefined) return Object.assign(known, { facts, table, mtu });
     const name = facts.ingress ? 'ingress' : `ov-${facts.id.slice(0, 12)}`;
     const namespace = join(this.#store.namespaces, name);
-    const fresh = { applied: undefined, vxlan: '', rules: '', standing: false };
+    const fresh = { applied: undefined, vxlan: '', rules: '', standing: false, behind: true };
     const entry: Entry = { facts, table, namespace, mtu, ...fresh };
     this.#entries.set(table.network_id, entry);
     return entry;
@@ -165,7 +175,7 @@ export class Overlays {
   /** Makes the kernel follow one network's table. @param strict whether the host filters by reverse path. */
   async ensure(networkId: string, strict: boolean): Promise<void> {
     const entry = this.#entries.get(networkId);
-    if (entry === undefined || entry.standing) return;
+    if (entry === undefined || !entry.behind) return;
     try {
       await this.#stand(entry, strict);
       delete entry.fault;
@@ -185,27 +195,35 @@ export class Overlays {
     entry.applied = desired;
     if (entry.facts.ingress) await this.#ensureRules(entry);
     entry.standing = true;
+    entry.behind = false;
   }
 
-  /** Namespace and bridge; then what is in it becomes the state that the plan is compared with. */
-  async #adopt(entry: Entry, strict: boolean): Promise<void> {
+  /** Ops of the host's namespace and of the overlay's own, all but the tunnel's. */
+  #baseOps(entry: Entry, strict: boolean): { host: Op[]; inner: Op[] } {
     const { namespace, facts, mtu } = entry;
-    await this.#kernel.createNamespace(namespace);
-    await this.#kernel.apply(namespace, [
+    const common: Op[] = [
       ...quietIp6(facts),
       // Bridged frames need no pass through the rules for packets.
       { kind: 'sysctl', path: 'net/bridge/bridge-nf-call-iptables', value: '0' },
       { kind: 'sysctl', path: 'net/bridge/bridge-nf-call-ip6tables', value: '0' },
       { kind: 'link', name: 'lo', up: true },
-    ]);
-    if (facts.ingress) {
-      const six = facts.subnet6 !== '';
-      const wired = hostOps(this.#wiring, namespace, DEFAULT_MTU, strict, six);
-      await this.#kernel.apply(null, [...(six ? forwarding6Ops() : []), ...wired]);
-      await this.#kernel.apply(namespace, innerOps(facts, this.#wiring, mtu));
-    } else {
-      await this.#kernel.apply(namespace, [{ kind: 'bridge', name: BRIDGE_LINK, mtu }]);
-    }
+    ];
+    if (!facts.ingress) return { host: [], inner: [...common, { kind: 'bridge', name: BRIDGE_LINK, mtu }] };
+    const six = facts.subnet6 !== '';
+    const wired = hostOps(this.#wiring, namespace, DEFAULT_MTU, strict, six);
+    return {
+      host: [...(six ? forwarding6Ops() : []), ...wired],
+      inner: [...common, ...innerOps(facts, this.#wiring, mtu)],
+    };
+  }
+
+  /** Namespace and bridge; then what is in it becomes the state that the plan is compared with. */
+  async #adopt(entry: Entry, strict: boolean): Promise<void> {
+    const { namespace } = entry;
+    await this.#kernel.createNamespace(namespace);
+    const { host, inner } = this.#baseOps(entry, strict);
+    await this.#kernel.apply(null, host);
+    await this.#kernel.apply(namespace, inner);
     const state = await this.#kernel.state(namespace);
     if (!hasLink(state, VXLAN_LINK)) entry.vxlan = '';
     entry.applied = itemsOf(state);
@@ -226,11 +244,8 @@ export class Overlays {
     }
   }
 
-  async #ensureTunnel(entry: Entry): Promise<void> {
-    const underlay = this.#underlay;
-    if (underlay === undefined) return;
-    const { facts, namespace, mtu } = entry;
-    if (facts.encrypted) await this.#syncSecure();
+  /** The tunnel device, and what follows in its namespace. */
+  #tunnelOps({ facts, namespace, mtu }: Entry, underlay: Underlay): { vxlan: Op; inner: Op[] } {
     const vxlan: Op = {
       kind: 'vxlan',
       name: VXLAN_LINK,
@@ -242,18 +257,25 @@ export class Overlays {
       proxy: !facts.ingress,
       ...(facts.ingress ? { mac: macOf(underlay.vtep) } : {}),
     };
+    const master = facts.ingress ? {} : { master: BRIDGE_LINK };
+    // The kernel keeps neighbours of a family only where it is on.
+    const switches = facts.subnet6 === '' ? [] : ip6Switches(VXLAN_LINK, false);
+    return { vxlan, inner: [...switches, { kind: 'link', name: VXLAN_LINK, up: true, ...master }] };
+  }
+
+  async #ensureTunnel(entry: Entry): Promise<void> {
+    const underlay = this.#underlay;
+    if (underlay === undefined) return;
+    const { facts, namespace } = entry;
+    if (facts.encrypted) await this.#syncSecure();
+    const { vxlan, inner } = this.#tunnelOps(entry, underlay);
     const wanted = JSON.stringify(vxlan);
     if (entry.vxlan === wanted) return;
     await this.#kernel.apply(namespace, [{ kind: 'link-del', name: VXLAN_LINK }]);
     // With the device go its routes, neighbours and forwarding entries.
     entry.applied = new Map([...(entry.applied ?? [])].filter(([, op]) => op.kind === 'rule'));
     await this.#makeTunnel(facts, vxlan, underlay.dataPathPort);
-    const master = facts.ingress ? {} : { master: BRIDGE_LINK };
-    await this.#kernel.apply(namespace, [
-      // The kernel keeps neighbours of a family only where it is on.
-      ...(facts.subnet6 === '' ? [] : ip6Switches(VXLAN_LINK, false)),
-      { kind: 'link', name: VXLAN_LINK, up: true, ...master },
-    ]);
+    await this.#kernel.apply(namespace, inner);
     entry.vxlan = wanted;
     this.#save(entry);
   }
@@ -265,20 +287,44 @@ export class Overlays {
     entry.rules = rules;
   }
 
-  /** Looks whether the links of a network still stand; if not, the next `ensure` makes them anew. */
-  async check(networkId: string): Promise<boolean> {
+  /** What cannot be encrypted is refused: new containers are told why, until `ensure` succeeds again. */
+  refuseUnencrypted(): void {
+    if (this.secure.fault === undefined) return;
+    for (const entry of this.#entries.values()) {
+      if (!entry.facts.encrypted) continue;
+      entry.standing = false;
+      entry.behind = true;
+    }
+  }
+
+  /** What the kernel shall hold of a network that stands and is up to date; undefined of any other. */
+  wanted(networkId: string, strict: boolean): OverlayWanted | undefined {
     const entry = this.#entries.get(networkId);
-    if (entry === undefined || !entry.standing) return false;
-    // What cannot be encrypted is refused: new containers are told why.
-    if (entry.facts.encrypted && this.secure.fault !== undefined) return (entry.standing = false);
-    const state = await this.#kernel.state(entry.namespace);
-    const links = [BRIDGE_LINK, ...(this.#underlay === undefined ? [] : [VXLAN_LINK])];
-    if (links.every((name) => hasLink(state, name))) return true;
-    this.#log.warn('links of a network vanished and are made again', { network: entry.facts.name });
-    entry.standing = false;
+    if (entry === undefined || entry.behind || entry.applied === undefined) return undefined;
+    const { host, inner } = this.#baseOps(entry, strict);
+    const underlay = this.#underlay;
+    const tunnel = underlay === undefined ? undefined : this.#tunnelOps(entry, underlay);
+    const all = tunnel === undefined ? inner : [...inner, tunnel.vxlan, ...tunnel.inner];
+    return { overlay: entry, host, inner: all, items: entry.applied, rules: entry.rules };
+  }
+
+  /** Makes a network's links anew where they are gone. @param tunnel whether its tunnel device is gone or another */
+  async remake(networkId: string, strict: boolean, tunnel: boolean): Promise<void> {
+    const entry = this.#entries.get(networkId);
+    if (entry === undefined) return;
+    entry.behind = true;
     entry.applied = undefined;
+    if (tunnel) entry.vxlan = '';
+    await this.ensure(networkId, strict);
+  }
+
+  /** Puts a network's nft table in place again, whatever stands there. */
+  async renewRules(networkId: string, strict: boolean): Promise<void> {
+    const entry = this.#entries.get(networkId);
+    if (entry === undefined) return;
     entry.rules = '';
-    return false;
+    entry.behind = true;
+    await this.ensure(networkId, strict);
   }
 
   async remove(networkId: string): Promise<void> {

@@ -43,6 +43,8 @@ export class Rules {
   /** Sandboxes whose first rules are under way. */
   readonly #first = new Set<string>();
   #hostTurn: Promise<void> = Promise.resolve();
+  /** Something could not be brought up to date; it is tried again with the next update. */
+  behind = false;
   #ports: readonly PortRule[] = [];
 
   constructor(options: RulesOptions) {
@@ -96,7 +98,9 @@ export class Rules {
   /** Brings the host's table up to date; does nothing when it is. */
   applyHost(): Promise<void> {
     const next = this.#hostTurn.then(() => this.#applyHostNow());
-    this.#hostTurn = next.catch(() => undefined);
+    this.#hostTurn = next.catch(() => {
+      this.behind = true;
+    });
     return next;
   }
 
@@ -148,12 +152,14 @@ export class Rules {
     const drained = this.#drained();
     const perNetwork = new Map<string, Map<string, string[]>>();
     let count = 0;
+    this.behind = false;
     for (const record of [...this.#o.sandboxes.values()]) {
       if (this.#first.has(record.spec.id)) continue;
       try {
         await this.#applySandbox(record, drained, perNetwork, false);
       } catch (error) {
         this.forget(record.spec.id);
+        this.behind = true;
         this.#o.log.warn('cannot set the balancing of a container', { id: record.spec.id, error: errorMessage(error) });
       }
       if (++count % SANDBOXES_PER_TURN === 0) await yieldLoop();
@@ -201,18 +207,22 @@ export class Rules {
     this.#balanced.delete(sandboxId);
   }
 
-  /** Looks whether the host's tables still stand; what does not, the next `applyHost` makes anew. */
-  async check(): Promise<void> {
-    for (const family of FAMILIES) {
-      if (this.#host[family] === '') continue;
-      const tables = await this.#o.kernel.nft(null, `list tables ${family}\n`);
-      if (tables.includes(`table ${family} ${this.hostTableName}\n`)) continue;
-      this.#o.log.warn('the nft table of this daemon vanished and is made again', {
-        table: this.hostTableName,
-        family,
-      });
-      this.#host[family] = '';
-    }
+  /** The host's tables as they were last put in place; empty when they were not. */
+  get hostText(): string {
+    return FAMILIES.map((family) => this.#host[family]).join('');
+  }
+
+  /** Lets the host's tables be replaced whole next time. */
+  forgetHost(): void {
+    for (const family of FAMILIES) this.#host[family] = '';
+  }
+
+  /** The table that a sandbox shall hold by now; undefined when it has none. */
+  sandboxText(sandboxId: string): string | undefined {
+    const balancing = this.#balanced.get(sandboxId);
+    const record = this.#o.sandboxes.get(sandboxId);
+    if (balancing === undefined || record === undefined) return undefined;
+    return balancingTable(balancing, hash32(sandboxId), false, balancedFamilies(record));
   }
 
   async removeHost(): Promise<void> {

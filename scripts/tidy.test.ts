@@ -31,7 +31,7 @@ const ROOMS = [
 const LONG_FILES: Readonly<Record<string, number>> = {
   'engine/containers/unit.ts': 519,
   'identity/x509.ts': 405,
-  'overlay-net/host-network.ts': 485,
+  'overlay-net/host-network.ts': 478,
 };
 /** Functions (file:name) that are longer than the rule; the number may only go down. */
 const LONG_FUNCTIONS: Readonly<Record<string, number>> = {};

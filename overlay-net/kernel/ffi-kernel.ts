@@ -1,11 +1,12 @@
 import { writeFileSync } from 'node:fs';
+import { setImmediate as yieldLoop } from 'node:timers/promises';
 import { inNetworkNamespace, ShoalError } from '../../base/index.ts';
 import { flowTargets, forgetFlows } from './conntrack.ts';
 import { dropNamespace, makeNamespace } from './namespace.ts';
 import { RouteSocket } from './netlink.ts';
 import { loadNftables, NftQueue } from './nftables.ts';
 import type { Kernel, NamespaceState, Op } from './ops.ts';
-import { readState } from './route-dump.ts';
+import { readState, type Dumper } from './route-dump.ts';
 import { queueOp } from './route-ops.ts';
 
 /**
@@ -19,7 +20,7 @@ export function createFfiKernel(): Kernel {
     removeNamespace: dropNamespace,
     apply: async (namespace, ops) => applyOps(namespace, ops),
     nft: (namespace, text, urgent) => queue.run(namespace, text, urgent ?? false),
-    state: async (namespace) => withSocket(namespace, readState),
+    state: readPaced,
     forgetFlows,
     flowTargets,
   };
@@ -32,6 +33,19 @@ function withSocket<T>(namespace: string | null, use: (socket: RouteSocket) => T
   } finally {
     socket.close();
   }
+}
+
+/** The whole state of a namespace, read in parts between which the loop turns. */
+async function readPaced(namespace: string | null): Promise<NamespaceState> {
+  const requests: Parameters<Dumper['dump']>[] = [];
+  const state = readState({ dump: (...request) => void requests.push(request) });
+  const socket = new RouteSocket(namespace);
+  try {
+    for (const request of requests) await socket.dumpPaced(...request, yieldLoop);
+  } finally {
+    socket.close();
+  }
+  return state;
 }
 
 function applyOps(namespace: string | null, ops: readonly Op[]): void {

@@ -19,6 +19,8 @@ const NLM_F_ACK_TLVS = 0x200;
 const BATCH_MESSAGES_MAX = 128;
 /** A dump's datagrams are at most 32 KiB (kernel's own limit). */
 const RECEIVE_BYTES = 64 * 1024;
+/** A paced dump gives way after a part of this size (some 100 entries). */
+const PAUSE_BYTES = 8 * 1024;
 
 /** The kernel refused a request. `errno` is positive. */
 export class NetlinkError extends ShoalError {
@@ -44,6 +46,9 @@ export const ERRNO = {
 function errnoName(errno: number): string {
   return Object.entries(ERRNO).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`;
 }
+
+/** Takes one entry of a dump: what follows the header, and the message's type. */
+type DumpReader = (body: Buffer, type: number) => void;
 
 interface Pending {
   what: string;
@@ -109,23 +114,46 @@ export class RouteSocket {
   }
 
   /** All answers to a dump request. */
-  dump(type: number, build: (m: MessageBuilder) => void, each: (body: Buffer, type: number) => void): void {
+  dump(type: number, build: (m: MessageBuilder) => void, each: DumpReader): void {
+    const sequence = this.#startDump(type, build);
+    while (!this.#dumpPart(sequence, each).done);
+  }
+
+  /** As `dump`; `pause` is awaited after each large part of the answer, so that a long one does not hold the loop. */
+  async dumpPaced(
+    type: number,
+    build: (m: MessageBuilder) => void,
+    each: DumpReader,
+    pause: () => Promise<unknown>,
+  ): Promise<void> {
+    const sequence = this.#startDump(type, build);
+    for (;;) {
+      const { done, bytes } = this.#dumpPart(sequence, each);
+      if (done) return;
+      if (bytes >= PAUSE_BYTES) await pause();
+    }
+  }
+
+  #startDump(type: number, build: (m: MessageBuilder) => void): number {
     this.flush();
     const sequence = this.#sequence++;
     this.#builder.message(type, NLM_F_REQUEST | NLM_F_DUMP, sequence, build);
     sockets.send(this.#fd, this.#builder.take());
+    return sequence;
+  }
+
+  #dumpPart(sequence: number, each: DumpReader): { done: boolean; bytes: number } {
     let done = false;
-    while (!done) {
-      this.#receive((answer, answered, body) => {
-        if (answered !== sequence) return;
-        if (answer === NLMSG_DONE) done = true;
-        else if (answer === NLMSG_ERROR) {
-          done = true;
-          const errno = -body.readInt32LE(0);
-          if (errno !== 0) throw new NetlinkError('reading the network state', errno, '');
-        } else each(Buffer.from(body), answer);
-      });
-    }
+    const bytes = this.#receive((answer, answered, body) => {
+      if (answered !== sequence) return;
+      if (answer === NLMSG_DONE) done = true;
+      else if (answer === NLMSG_ERROR) {
+        done = true;
+        const errno = -body.readInt32LE(0);
+        if (errno !== 0) throw new NetlinkError('reading the network state', errno, '');
+      } else each(Buffer.from(body), answer);
+    });
+    return { done, bytes };
   }
 
   /** Index of a link, or undefined when there is none. */
@@ -156,16 +184,18 @@ export class RouteSocket {
     this.#indexes.delete(name);
   }
 
-  #receive(each: (type: number, sequence: number, body: Buffer, flags: number) => void): void {
+  /** Reads one datagram; returns its length. */
+  #receive(each: (type: number, sequence: number, body: Buffer, flags: number) => void): number {
     const length = sockets.receive(this.#fd, receiveBuffer);
     for (let at = 0; at + 16 <= length;) {
       const size = receiveBuffer.readUInt32LE(at);
-      if (size < 16 || at + size > length) return;
+      if (size < 16 || at + size > length) return length;
       const flags = receiveBuffer.readUInt16LE(at + 6);
       const body = receiveBuffer.subarray(at + 16, at + size);
       each(receiveBuffer.readUInt16LE(at + 4), receiveBuffer.readUInt32LE(at + 8), body, flags);
       at += (size + 3) & ~3;
     }
+    return length;
   }
 }
 

@@ -34,6 +34,9 @@ type Methods = Pick<
 >;
 type Remote = {
   [K in keyof Methods]: (...args: Parameters<Methods[K]>) => Promise<Awaited<ReturnType<Methods[K]>>>;
+} & {
+  /** Messages of what was repaired since this was last asked. */
+  takeRepairs(): Promise<string[]>;
 };
 
 export interface TestHost {

@@ -18,6 +18,7 @@ interface Request {
 }
 
 const [execRoot = '', tag = '', subnet = '', backend = ''] = process.argv.slice(2);
+const repairs: string[] = [];
 const network = new HostNetwork({
   execRoot,
   tag,
@@ -26,6 +27,7 @@ const network = new HostNetwork({
   random: systemRandom,
   log: process.env['SHOAL_TEST_LOG'] ? createLogger({ level: 'debug', fd: 2 }) : silentLogger,
   bridge: { subnet },
+  onRepair: ({ message }) => repairs.push(message),
   ...(backend === 'exec' ? { kernel: createExecKernel(directSpawner) } : {}),
 });
 
@@ -46,11 +48,11 @@ function eventLoopDelay(): { p50Ms: number; p99Ms: number; maxMs: number; cpuMs:
 }
 
 process.on('message', (message: Request) => {
-  if (message.method === 'eventLoopDelay') {
-    process.send?.({ id: message.id, result: eventLoopDelay() });
-    return;
-  }
-  const method = (network as unknown as Record<string, (...args: unknown[]) => unknown>)[message.method];
+  // What was repaired since this was last asked.
+  const own = { takeRepairs: () => repairs.splice(0), eventLoopDelay };
+  const methods = { ...own } as Record<string, (...args: unknown[]) => unknown>;
+  const method =
+    methods[message.method] ?? (network as unknown as Record<string, (...args: unknown[]) => unknown>)[message.method];
   void Promise.resolve()
     .then(() => method?.apply(network, message.args))
     .then(

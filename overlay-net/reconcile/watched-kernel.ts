@@ -1,0 +1,74 @@
+import type { Kernel, NamespaceState, Op } from '../kernel/ops.ts';
+import { NamespaceWatch } from './namespace-watch.ts';
+
+/** A text that only asks. */
+function isQuestion(text: string): boolean {
+  return text.split('\n').every((line) => line.trim() === '' || line.startsWith('list '));
+}
+
+/** A kernel with watches on namespaces: its own nft transactions are told from others', and watches end in time. */
+export class WatchedKernel implements Kernel {
+  readonly #kernel: Kernel;
+  readonly #watches = new Map<string | null, NamespaceWatch>();
+
+  constructor(kernel: Kernel) {
+    this.#kernel = kernel;
+  }
+
+  /** The watch of a namespace, opened at first use. @throws SystemCallError when there is no such namespace */
+  watch(namespace: string | null): NamespaceWatch {
+    let watch = this.#watches.get(namespace);
+    if (watch === undefined) this.#watches.set(namespace, (watch = new NamespaceWatch(namespace)));
+    return watch;
+  }
+
+  createNamespace(path: string): Promise<void> {
+    return this.#kernel.createNamespace(path);
+  }
+
+  removeNamespace(path: string): void {
+    this.unwatch(path);
+    this.#kernel.removeNamespace(path);
+  }
+
+  apply(namespace: string | null, ops: readonly Op[]): Promise<void> {
+    return this.#kernel.apply(namespace, ops);
+  }
+
+  async nft(namespace: string | null, text: string, urgent?: boolean): Promise<string> {
+    if (isQuestion(text)) return this.#kernel.nft(namespace, text, urgent);
+    const watch = this.watch(namespace);
+    watch.writeBegins();
+    let done = false;
+    try {
+      const output = await this.#kernel.nft(namespace, text, urgent);
+      done = true;
+      return output;
+    } finally {
+      watch.writeEnds(done);
+    }
+  }
+
+  state(namespace: string | null): Promise<NamespaceState> {
+    return this.#kernel.state(namespace);
+  }
+
+  forgetFlows(namespace: string | null, targets: readonly string[]): Promise<number> {
+    return this.#kernel.forgetFlows(namespace, targets);
+  }
+
+  flowTargets(namespace: string | null): Promise<Set<string>> {
+    return this.#kernel.flowTargets(namespace);
+  }
+
+  /** Lets go of all watches; the kernel stays as it is. */
+  close(): void {
+    for (const namespace of [...this.#watches.keys()]) this.unwatch(namespace);
+  }
+
+  /** Lets go of a namespace that is gone. */
+  unwatch(namespace: string | null): void {
+    this.#watches.get(namespace)?.close();
+    this.#watches.delete(namespace);
+  }
+}
