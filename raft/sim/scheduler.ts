@@ -14,6 +14,8 @@ const SETTLED = Promise.resolve();
 const DELAY_MIN_MS = 1e-6;
 /** More events than this at one instant mean that somebody waits for a time that does not come. */
 const INSTANT_EVENTS_MAX = 1_000_000;
+/** Events within one second of virtual time; busy clusters have some thousands. */
+export const SECOND_EVENTS_MAX = 1_000_000;
 
 async function aFewTurns(): Promise<void> {
   for (let i = 0; i < SETTLE_TURNS; i++) await SETTLED;
@@ -38,6 +40,9 @@ export class Scheduler {
   #atOnce = 0;
   /** Set when an event may have settled a promise: what waits for it runs before time goes on. */
   settle = false;
+  /** The present second, and the events in it. */
+  #second = 0;
+  #inSecond = 0;
   readonly #settleAll: () => Promise<void>;
 
   /** @param settleAll runs what promises have set off. */
@@ -83,6 +88,7 @@ export class Scheduler {
       assert(this.#atOnce <= INSTANT_EVENTS_MAX, 'time goes on');
       this.#now = next.at;
       this.#events++;
+      this.#count();
       this.note((next.at * 1000) ^ next.order);
       run();
       if (this.settle) {
@@ -92,6 +98,14 @@ export class Scheduler {
       if (done()) return;
     }
     this.#now = Math.max(this.#now, endMs);
+  }
+
+  /** A group whose members answer each other without end would fill the memory in place of failing. */
+  #count(): void {
+    const second = Math.floor(this.#now / 1000);
+    this.#inSecond = second === this.#second ? this.#inSecond + 1 : 1;
+    this.#second = second;
+    assert(this.#inSecond <= SECOND_EVENTS_MAX, 'messages come to an end: no storm of answers to answers');
   }
 
   #push(event: SimEvent): void {
