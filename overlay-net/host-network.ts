@@ -63,6 +63,8 @@ export interface HostNetworkOptions {
   mtu?: number;
   /** Is told what happens to networks of this host. */
   onEvent?: (event: NetworkEvent) => void;
+  /** False: drift is not repaired, so that damage can be looked at. */
+  upkeep?: boolean;
   /** Back end; default: the fastest that works. */
   kernel?: Kernel;
   /** Told of what was found changed in the kernel and set right. */
@@ -162,7 +164,7 @@ export class HostNetwork implements HostNetworks {
     await dropStrays(this.#own);
     await this.#passPolicy();
     await this.#update();
-    this.#upkeep.start();
+    if (this.#o.upkeep ?? true) this.#upkeep.start();
   }
 
   async stop(): Promise<void> {

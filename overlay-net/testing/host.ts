@@ -27,6 +27,7 @@ const network = new HostNetwork({
   random: systemRandom,
   log: process.env['SHOAL_TEST_LOG'] ? createLogger({ level: 'debug', fd: 2 }) : silentLogger,
   bridge: { subnet },
+  upkeep: process.env['SHOAL_TEST_UPKEEP'] !== 'off',
   onRepair: ({ message }) => repairs.push(message),
   ...(backend === 'exec' ? { kernel: createExecKernel(directSpawner) } : {}),
 });
