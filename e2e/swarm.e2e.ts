@@ -137,7 +137,9 @@ describe('a service', () => {
     const service = await client.inspect<Service>('service', 'inspect', 'web');
     expect(service.Spec).toMatchObject({ Name: 'web', Mode: { Replicated: { Replicas: 6 } } });
     expect(service.Endpoint.Ports).toMatchObject([{ PublishedPort: 8080, TargetPort: 80 }]);
-    expect(service.Endpoint.VirtualIPs).toHaveLength(2);
+    // One on its network, and one of each family on the ingress network.
+    expect(service.Endpoint.VirtualIPs).toHaveLength(3);
+    expect(service.Endpoint.VirtualIPs.filter(({ Addr }) => Addr.includes(':'))).toHaveLength(1);
     expect(await client.run('service', 'inspect', '--pretty', 'web')).toMatch(/Replicas:\s+6/);
   });
 
