@@ -41,7 +41,9 @@ beforeAll(async () => {
   for (const pid of [clientPid, serverPid]) tracked.push(['m1', ['nsenter', '--target', String(pid), '--net']]);
   for (const host of HOSTS) {
     tracked.push([host, []]);
-    const found = await bed.inside(host, ['sh', '-c', 'grep -o "/[^ ]*/netns/ingress" /proc/self/mounts | head -1']);
+    // Other tests' mounts may be seen here, too.
+    const own = `${bed.lab.names.hostRunDir(host)}/exec/netns/ingress`;
+    const found = await bed.inside(host, ['grep', '-o', own, '/proc/self/mounts']);
     tracked.push([host, ['nsenter', `--net=${must(found || undefined, `ingress namespace of ${host}`)}`]]);
   }
 }, 90_000);
