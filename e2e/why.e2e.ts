@@ -156,7 +156,7 @@ describe('a node', () => {
     await bed.lab.kill('w3');
     const drops = /^ {2}- (?!moved\b)[\w-]+\.\d (?:moved|waits|was).*\n/gm;
     await compare({ name: 'node-down', about: 'w3', once: /moved to w2/, keepsNodes: true, drops });
-    await compare({ name: 'moved', about: 'moved.1', once: /: running/, keepsNodes: true });
+    await compare({ name: 'moved', about: 'moved.1', once: /^Task moved\.1 .*: running/, keepsNodes: true });
     await compare({ name: 'left-behind', about: old?.ID ?? '', once: /nobody can tell/, keepsNodes: true });
     await bed.lab.start('w3');
     await until('w3 is back', 20_000, async () => (await bed.node('w3')).Status.State === 'ready');
