@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { silentLogger, Watch } from '../base/index.ts';
-import { Cluster, RaftConfig, UpdateClusterRequest, type ClusterSpec } from '../proto/index.ts';
+import { Cluster, Node, RaftConfig, UpdateClusterRequest, type ClusterSpec } from '../proto/index.ts';
 import type { RaftTicks } from '../raft/index.ts';
 import { clusterOf, completeClusterSpec } from './ca/index.ts';
 import { checkRaftConfig, RaftSettingsFollower, raftSettings } from './raft-settings.ts';
@@ -33,8 +33,10 @@ describe('settings of consensus', () => {
 
   it('are brought to the driver when they change; what tests set stays', async () => {
     const calls: unknown[] = [];
+    let leaseTicks: number | undefined;
     const node = {
-      setTicks: ({ tickMs, electionTicks, heartbeatTicks }: RaftTicks) => {
+      setTicks: ({ tickMs, electionTicks, heartbeatTicks, leaseTicks: lease }: RaftTicks) => {
+        leaseTicks = lease;
         calls.push([tickMs, electionTicks, heartbeatTicks]);
       },
       setSnapshots: (...given: number[]) => {
@@ -43,7 +45,8 @@ describe('settings of consensus', () => {
     };
     let cluster = Cluster.create({ id: 'c', spec: completeClusterSpec(undefined) });
     const commits = new Watch<Commit>();
-    const view = (): ReadView => ({ list: () => [cluster] }) as unknown as ReadView;
+    const view = (): ReadView =>
+      ({ list: (kind: string) => (kind === 'cluster' ? [cluster] : []) }) as unknown as ReadView;
     const store = { view, watch: () => commits.subscribe() };
     const follower = new RaftSettingsFollower(node, store, { keepEntries: 7 }, silentLogger);
     expect(calls.splice(0)).toEqual([
@@ -63,6 +66,26 @@ describe('settings of consensus', () => {
       [5, 7, 3],
     ]);
     expect(follower.electionMs).toBe(1_000);
+    // With many nodes managers are more patient with a leader; its lease counts on no more than before.
+    const object = Node.create({ id: 'n' });
+    const nodes = async (action: 'create' | 'remove', count: number): Promise<void> => {
+      commits.publish({
+        index: 2,
+        reset: false,
+        changes: Array.from({ length: count }, () => ({ kind: 'node', action, object })),
+      });
+      await new Promise((resolve) => setImmediate(resolve));
+    };
+    await nodes('create', 1_250);
+    expect(calls.splice(0)).toEqual([]);
+    await nodes('create', 3_750);
+    expect(calls.splice(0)).toEqual([
+      [100, 40, 2],
+      [5, 7, 3],
+    ]);
+    expect(leaseTicks).toBe(10);
+    await nodes('remove', 4_000);
+    expect(calls.splice(0)[0]).toEqual([100, 10, 2]);
     await follower.stop();
     await update({ tick_ms: 200 });
     expect(calls).toEqual([]);

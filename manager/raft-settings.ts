@@ -7,7 +7,7 @@ import {
   type RaftNode,
   type RaftTicks,
 } from '../raft/index.ts';
-import type { Store } from './store/types.ts';
+import type { Change, Store } from './store/types.ts';
 
 /** Length of a tick, ms: below it timers are too coarse, above it nothing is gained. */
 const TICK_MIN_MS = 10;
@@ -18,6 +18,12 @@ const ELECTION_MAX_MS = 60_000;
 /** Heartbeats that must fit into that silence. */
 const HEARTBEATS_PER_ELECTION = 2;
 const SNAPSHOT_INTERVAL_MAX = 1_000_000_000;
+/**
+ * Nodes for which a leader has time between its heartbeats whatever happens. With more, managers wait longer for a silent
+ * one before they elect another, in whole steps: an election that nobody needed costs all agents their sessions.
+ */
+const NODES_PER_ELECTION_STEP = 1_250;
+const ELECTION_STEPS_MAX = 6;
 /** Entries kept in memory for slow managers. */
 const SLOW_FOLLOWER_ENTRIES_MAX = 1_000_000;
 export const OLD_SNAPSHOTS_MAX = 1_000;
@@ -27,6 +33,11 @@ export interface RaftSettings extends RaftTicks {
   snapshotEntries: number;
   keepEntries: number;
   keepSnapshots: number;
+}
+
+/** Times the silence that the settings name which managers wait, in a cluster of so many nodes. */
+export function electionSteps(nodes: number): number {
+  return Math.min(ELECTION_STEPS_MAX, Math.max(1, Math.ceil(nodes / NODES_PER_ELECTION_STEP)));
 }
 
 /** Zero and absent fields stand for the default. */
@@ -79,6 +90,8 @@ export class RaftSettingsFollower {
   #commits: ReturnType<Store['watch']> | undefined;
   #present: RaftSettings | undefined;
   #seen: RaftConfig | null | undefined;
+  #steps = 0;
+  #nodes = 0;
   #stopped = false;
 
   /** @param overrides settings that take precedence over those of the cluster. */
@@ -106,19 +119,31 @@ export class RaftSettingsFollower {
     while (!this.#stopped) {
       const commits = this.#store.watch();
       this.#commits = commits;
+      this.#nodes = this.#store.view().list('node').length;
       this.#take();
       for await (const { reset, changes } of commits) {
-        if (reset || changes.some((change) => change.kind === 'cluster')) this.#take();
+        if (reset) this.#nodes = this.#store.view().list('node').length;
+        else for (const change of changes) this.#count(change);
+        this.#take();
       }
       if (!commits.overflowed) return;
     }
   }
 
+  #count({ kind, action }: Change): void {
+    if (kind !== 'node') return;
+    if (action === 'create') this.#nodes++;
+    if (action === 'remove') this.#nodes--;
+  }
+
   #take(): void {
     const config = this.#store.view().list('cluster')[0]?.spec?.raft ?? null;
-    if (config === this.#seen) return;
+    const steps = electionSteps(this.#nodes);
+    if (config === this.#seen && steps === this.#steps) return;
     this.#seen = config;
-    const settings = { ...raftSettings(config), ...this.#overrides };
+    this.#steps = steps;
+    const { electionTicks: leaseTicks, ...others } = { ...raftSettings(config), ...this.#overrides };
+    const settings = { ...others, electionTicks: leaseTicks * steps, leaseTicks };
     if (JSON.stringify(settings) === JSON.stringify(this.#present)) return;
     try {
       this.#node.setTicks(settings);

@@ -108,7 +108,7 @@ export class Driver {
     // Followers promised their patience by other ticks.
     if (ticks.tickMs !== this.ticks.tickMs) this.#leaseBrokenTerm = this.core.term;
     this.ticks = ticks;
-    this.core.setTicks(ticks.electionTicks, ticks.heartbeatTicks);
+    this.core.setTicks(ticks.electionTicks, ticks.heartbeatTicks, ticks.leaseTicks);
     this.ticker.set(ticks);
   }
 

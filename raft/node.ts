@@ -172,8 +172,8 @@ export class RaftNode {
   setTicks(ticks: RaftTicks): void {
     checkTicks(ticks);
     const driver = this.#driver;
-    const { tickMs, electionTicks, heartbeatTicks } = ticks;
-    if (!driver.stopped) driver.setTicks({ tickMs, electionTicks, heartbeatTicks });
+    const { tickMs, electionTicks, heartbeatTicks, leaseTicks = electionTicks } = ticks;
+    if (!driver.stopped) driver.setTicks({ tickMs, electionTicks, heartbeatTicks, leaseTicks });
   }
 
   /** Other distances of snapshots from now on: entries between two, entries kept before one, older ones kept. */

@@ -33,6 +33,8 @@ export interface RaftTicks {
   electionTicks: number;
   /** Ticks between heartbeats of a leader; fewer than `electionTicks`. */
   heartbeatTicks: number;
+  /** Of `electionTicks`, those that every member keeps whatever else it knows: a lease counts on no more. Default all. */
+  leaseTicks?: number;
 }
 
 export interface RaftNodeOptions extends Partial<RaftTicks> {

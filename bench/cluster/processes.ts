@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { setPriority } from 'node:os';
 
 /** Clock ticks per second in /proc/PID/stat (USER_HZ, fixed on Linux). */
 const TICKS_PER_SECOND = 100;
@@ -28,4 +29,14 @@ export function processUse(pid: number): ProcessUse {
   } catch {
     return { cpuSeconds: 0, rssBytes: 0, peakRssBytes: 0 };
   }
+}
+
+/**
+ * Priority of a whole session of processes, -20 (first) to 19. Linux shares processors out between sessions before it
+ * looks at the niceness inside of them (sched(7), autogroups), so that niceness alone does nothing between daemons.
+ */
+export function setSessionPriority(pid: number, nice: number): void {
+  setPriority(pid, nice);
+  const file = `/proc/${pid}/autogroup`;
+  if (existsSync(file)) writeFileSync(file, String(nice));
 }

@@ -8,7 +8,7 @@ const LEASE_DRIFT = 0.1;
 
 /**
  * Commit index for a read that needs no round (thesis §6.4.1), or null when the lease does not surely hold: followers
- * elect no other leader for `electionTicks` after a heartbeat of this one, so that it leads for nearly as long after a
+ * elect no other leader for `leaseTicks` after a heartbeat of this one, so that it leads for nearly as long after a
  * heartbeat that a quorum answered was sent.
  * @param now the present time in ticks, on the clock that `Raft.tick` is given.
  */
@@ -16,6 +16,6 @@ export function leaseRead(state: RaftState, now: number): number | null {
   if (state.role !== 'leader' || !state.committedInTerm) return null;
   if (state.transferee !== NONE || state.leaseBroken) return null;
   const sentAt = state.reads.confirmedAt(state.quorum, state.id);
-  const lengthTicks = (state.electionTicks - LEASE_MARGIN_TICKS) * (1 - LEASE_DRIFT);
+  const lengthTicks = (state.leaseTicks - LEASE_MARGIN_TICKS) * (1 - LEASE_DRIFT);
   return now - sentAt < lengthTicks ? state.log.committed : null;
 }

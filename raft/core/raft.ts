@@ -128,14 +128,19 @@ export class Raft {
     return state.outbox.take();
   }
 
-  /** Changes the ticks while running. Leases are not used until another term begins. */
-  setTicks(electionTicks: number, heartbeatTicks: number): void {
+  /**
+   * Changes the ticks while running.
+   * @param leaseTicks election ticks that all members keep at the least, also those that do not know the new ones yet;
+   *   when these change, leases are not used until another term begins.
+   */
+  setTicks(electionTicks: number, heartbeatTicks: number, leaseTicks = electionTicks): void {
     const state = this.#state;
+    if (leaseTicks !== state.leaseTicks) state.leaseBroken = true;
+    state.leaseTicks = leaseTicks;
     if (electionTicks === state.electionTicks && heartbeatTicks === state.heartbeatTicks) return;
     state.electionTicks = electionTicks;
     state.heartbeatTicks = heartbeatTicks;
     state.checkTicks();
-    state.leaseBroken = true;
     state.randomizeTimeout();
   }
 

@@ -40,6 +40,8 @@ export class RaftState {
   readonly outbox = new Outbox();
   readonly repair: Repair;
   electionTicks: number;
+  /** Silence that every member keeps at the least before it votes: what a lease may count on. */
+  leaseTicks: number;
   heartbeatTicks: number;
   term: number;
   vote: number;
@@ -90,6 +92,7 @@ export class RaftState {
     this.options = options;
     this.id = options.id;
     this.electionTicks = options.electionTicks;
+    this.leaseTicks = options.electionTicks;
     this.heartbeatTicks = options.heartbeatTicks;
     this.checkTicks();
     this.log = new RaftLog(initial);
