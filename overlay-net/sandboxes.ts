@@ -366,9 +366,10 @@ export class SandboxBuilder {
   }
 }
 
-/** Whether bridged frames pass the host's IPv4 rules (br_netfilter). */
+/** Whether bridged frames pass the host's rules (br_netfilter), in both families. */
 function bridgeCallsNetfilter(): boolean {
-  return (readFileIfExists('/proc/sys/net/bridge/bridge-nf-call-iptables') ?? '').trim() === '1';
+  const on = (name: string): boolean => (readFileIfExists(`/proc/sys/net/bridge/${name}`) ?? '').trim() === '1';
+  return on('bridge-nf-call-iptables') && on('bridge-nf-call-ip6tables');
 }
 
 /** A link name of at most 15 characters that belongs to one leg of one sandbox. */
