@@ -147,7 +147,7 @@ describe('published ports', () => {
     const own = bed.address(HOST);
     await serve('p1', '-p', '8000-8010:80', '-p', '127.0.0.1:8100:80', '-p', '3000-3002:3000-3002/udp', '-P');
     await serve('p2', '-p', '8000-8010:80');
-    expect(await docker('port', 'p1', '80')).toBe('0.0.0.0:8000\n[::]:8000\n127.0.0.1:8100');
+    expect(await docker('port', 'p1', '80')).toBe('0.0.0.0:8000\n127.0.0.1:8100\n[::]:8000');
     expect(await docker('port', 'p2')).toBe('80/tcp -> 0.0.0.0:8001\n80/tcp -> [::]:8001');
     expect((await docker('port', 'p1')).split('\n')).toContain('3002/udp -> 0.0.0.0:3002');
     expect(await fetched(`http://${own}:8000/`)).toBe('p1');
