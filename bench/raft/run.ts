@@ -14,14 +14,14 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Lab, leftovers } from '../../lab/index.ts';
 import { median } from '../measure.ts';
-import { calmFaults, killLeaders } from './elections.ts';
+import { calmFaults, killLeaders, type CalmResult, type KillResult } from './elections.ts';
 import { EtcdCluster, findEtcd, type EtcdPrograms } from './etcd.ts';
 import { footprint } from './footprint.ts';
 import { buildMember, Group } from './group.ts';
 import { CONNECTIONS_MAX, KEYS, VALUE_BYTES } from './load.ts';
 import { printRaft } from './print.ts';
 import type { RaftResult, Stamp } from './result.ts';
-import { throughput } from './throughput.ts';
+import { throughput, type ThroughputResult } from './throughput.ts';
 import { machineFacts } from '../machine.ts';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
