@@ -119,8 +119,9 @@ test.each(['iptables', 'ip6tables'])(
     };
     const [one, two] = [await make('1'), await make('2')];
     stops.push(await serve(two.namespacePath, 'two', PORT), await serve6(two.namespacePath, 'two', PORT));
-    const [{ address = '', address6 = '' } = {}] = two.endpoints;
-    for (const target of [address, address6]) {
+    const targets = two.endpoints.flatMap(({ address, address6 = '' }) => [address, address6]);
+    expect(targets).toHaveLength(2);
+    for (const target of targets) {
       expect(tell(one.namespacePath, target.replace(/\/.*/, ''), PORT)).not.toMatch(/^two/);
     }
     run(other.namespace, 'sh', '-c', `echo 1 >/proc/sys/net/bridge/bridge-nf-call-${name}`);
