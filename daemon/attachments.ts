@@ -226,27 +226,31 @@ export class Attachments implements SwarmNetworks {
   /** Gives places back that no container wants; goes on until none is left. */
   #sweep(): void {
     this.#unswept = true;
-    if (this.#sweeping) return;
-    this.#sweeping = true;
-    void this.#sweepAll().finally(() => (this.#sweeping = false));
+    if (!this.#sweeping) void this.#sweepAll();
   }
 
   async #sweepAll(): Promise<void> {
+    this.#sweeping = true;
     while (this.#unswept) {
       this.#unswept = false;
       for (const place of this.#places.values()) {
-        if (this.#isWanted(place)) continue;
-        const { id, containerId: container, networkName: network } = place;
-        try {
-          await this.#giveBack(id);
-          // Until the agent hears of it, it is not to be given back once more.
-          this.#places.delete(id);
-        } catch (error) {
-          this.#o.log.debug('a place is given back later', { container, network, error: errorMessage(error) });
-          this.#o.clock.after(AGAIN_MS.sweep, () => this.#sweep());
-          return;
-        }
+        if (!this.#isWanted(place) && !(await this.#release(place))) break;
       }
+    }
+    this.#sweeping = false;
+  }
+
+  /** Gives one place back; false when that must be tried again later. */
+  async #release({ id, containerId: container, networkName: network }: Place): Promise<boolean> {
+    try {
+      await this.#giveBack(id);
+      // Until the agent hears of it, it is not to be given back once more.
+      this.#places.delete(id);
+      return true;
+    } catch (error) {
+      this.#o.log.debug('a place is given back later', { container, network, error: errorMessage(error) });
+      this.#o.clock.after(AGAIN_MS.sweep, () => this.#sweep());
+      return false;
     }
   }
 
