@@ -11,7 +11,7 @@ import {
   type Logger,
   type Spawner,
 } from '../base/index.ts';
-import { ApiServer } from '../api/index.ts';
+import { ApiServer, metricsRoutes } from '../api/index.ts';
 import { Engine, openImages, openVolumes, probeEngineHost, type EngineEvent } from '../engine/index.ts';
 import type { Manager } from '../manager/index.ts';
 import { HostNetwork } from '../overlay-net/index.ts';
@@ -68,13 +68,18 @@ export class Daemon {
     void this.#followEngine(engine, hub);
     const cluster = this.#cluster(engine, networks, attachments, hub);
     swarm.node = cluster;
-    const system = systemPort({ config, engine, hub, version, gitCommit, storageDriver });
+    const system = systemPort({ config, engine, networks, hub, version, gitCommit, storageDriver });
     const ports = { system, engine, swarm: swarmPort(cluster) };
     const api = new ApiServer({ ports, log });
     await cluster.start();
     this.#onStop('swarm', () => cluster.stop());
     this.#onStop('api', () => api.close());
     for (const host of config.hosts) await api.listen(host);
+    if (config.metricsAddr !== '') {
+      const metrics = new ApiServer({ ports, log, routes: metricsRoutes });
+      this.#onStop('metrics', () => metrics.close());
+      await metrics.listen(`tcp://${config.metricsAddr}`);
+    }
     log.info('shoal daemon has started', { version, hosts: config.hosts, dataRoot: config.dataRoot });
   }
 
