@@ -2,6 +2,7 @@ import type {
   CheckNetworksRequest,
   CheckNetworksResponse,
   ControlService,
+  Network,
   RequestOf,
   ResponseOf,
   SubscribeLogsMessage,
@@ -248,6 +249,8 @@ export type LocalNetworkRequestFacts = Omit<LocalNetworkFacts, 'id' | 'driver' |
 
 export interface LocalNetworksPort {
   localNetworks(): LocalNetworkFacts[];
+  /** Networks of the swarm that this host takes part in: what a worker knows of them. */
+  overlayNetworks(): Network[];
   createLocalNetwork(network: LocalNetworkRequestFacts): Promise<LocalNetworkFacts>;
   removeLocalNetwork(id: string): Promise<void>;
 }

@@ -52,7 +52,11 @@ const ports = {
       throw new ShoalError('Unavailable', 'incomplete log stream: node n2 is not available');
     },
   },
-  engine: { containers: { list: () => [] }, images: { list: () => [], save }, networks: { localNetworks: () => [] } },
+  engine: {
+    containers: { list: () => [] },
+    images: { list: () => [], save },
+    networks: { localNetworks: () => [], overlayNetworks: () => [] },
+  },
 } as unknown as Ports;
 
 const server = new ApiServer({ ports, log: silentLogger });
