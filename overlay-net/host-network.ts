@@ -382,6 +382,7 @@ export class HostNetwork implements HostNetworks {
   wireguardKey = (): Uint8Array => this.#overlays.secure.publicKey();
   setNetworkKeys: HostNetworks['setNetworkKeys'] = (keys) => this.#overlays.secure.setNetworkKeys(keys);
 
+  meshClashes: HostNetworks['meshClashes'] = () => this.#ports.meshClashes;
   overlayNetworks = (): Network[] => this.#overlays.all().flatMap(({ table }) => table.network ?? []);
 
   announceTable(table: NetworkTable): void {
@@ -456,7 +457,7 @@ export class HostNetwork implements HostNetworks {
     await this.#reconciler.pass(deep, all);
     if (deep) await this.#overlays.secure.upkeep();
     if (deep) await this.#passPolicy();
-    if (this.#rules.behind) await this.#updates.now();
+    if (this.#rules.behind || (deep && this.#ports.meshClashes.length > 0)) await this.#updates.now();
   }
 
   /** Names of our links as the host's forward chain shall know them. */
