@@ -35,9 +35,9 @@ const nodeOf = (index: number): number => index % HOSTS;
 
 function table(version: number, endpoints: number, own: number): NetworkTable {
   const one = (index: number, node: number): object => ({
-    task_id: `task${index}`.padEnd(25, '0'),
-    task_name: `service-${index % 100}.${index}.${`task${index}`.padEnd(25, '0')}`,
-    service_id: `service${index % 100}`.padEnd(25, '0'),
+    task_id: `task${index}x`.padEnd(25, '0'),
+    task_name: `service-${index % 100}.${index}.${`task${index}x`.padEnd(25, '0')}`,
+    service_id: `service${index % 100}x`.padEnd(25, '0'),
     node_id: `node${node}`,
     vtep: `192.0.2.${node + 1}`,
     address: `${address(index)}/16`,
@@ -60,7 +60,7 @@ function table(version: number, endpoints: number, own: number): NetworkTable {
       ...Array.from({ length: endpoints }, (_, i) => one(i + 300, nodeOf(i) === 0 ? 1 : nodeOf(i))),
     ],
     services: Array.from({ length: 100 }, (_, i) => ({
-      service_id: `service${i}`.padEnd(25, '0'),
+      service_id: `service${i}x`.padEnd(25, '0'),
       name: `service-${i}`,
       vip: `10.9.200.${i + 1}`,
     })),

@@ -1,5 +1,6 @@
 import {
   AssignmentChange_AssignmentAction as Action,
+  NetworkTable,
   Task,
   TaskState,
   type AssignmentChange,
@@ -261,8 +262,7 @@ export class AssignmentFeed {
         updates.push({ action: Action.UPDATE, assignment: { network_table: table } });
       } else if (sent !== undefined) {
         this.#tables.delete(networkId);
-        const gone = { network_id: networkId, version: sent.version, network: null };
-        const assignment = { network_table: { ...gone, endpoints: [], services: [], peers: [] } };
+        const assignment = { network_table: NetworkTable.create({ network_id: networkId, version: sent.version }) };
         removals.push({ action: Action.REMOVE, assignment });
       }
     }

@@ -31,6 +31,9 @@ interface Entry {
   built: NetworkTable | undefined;
 }
 
+/** Fields of a delta, in a table that is none. */
+const WHOLE = { base_version: 0, removed_task_ids: [], removed_service_ids: [], removed_node_ids: [] };
+
 const LABEL_PREDEFINED = 'com.docker.swarm.predefined';
 
 /** Whether hosts need a table of this network: overlays do, predefined `host` and `bridge` do not. */
@@ -238,6 +241,7 @@ export class NetworkIndex {
       endpoints: [...entry.endpoints.values()],
       services: [...entry.services.values()],
       peers: this.#peersOn(networkId, entry),
+      ...WHOLE,
     };
     return entry.built;
   }
