@@ -2,6 +2,7 @@ import type {
   CheckNetworksRequest,
   CheckNetworksResponse,
   ControlService,
+  Network,
   RequestOf,
   ResponseOf,
   SubscribeLogsMessage,
@@ -9,6 +10,7 @@ import type {
 } from '../proto/index.ts';
 
 import type { ContainersPort } from './container-port.ts';
+import type { Metric } from './shapes/metrics.ts';
 
 export type * from './container-port.ts';
 
@@ -31,6 +33,8 @@ export interface SystemPort {
   info(): Promise<JsonObject>;
   /** Past events in order, then new ones until `signal` aborts. `untilMs` ends the stream. */
   events(query: { sinceMs?: number; untilMs?: number }, signal: AbortSignal): AsyncIterable<EventFacts>;
+  /** What is measured here now. Cheap: it is asked for every few seconds. */
+  metrics(): Metric[];
   /** A path in a directory for upload files; the caller removes the file. */
   temporaryFile(): string;
 }
@@ -245,6 +249,8 @@ export type LocalNetworkRequestFacts = Omit<LocalNetworkFacts, 'id' | 'driver' |
 
 export interface LocalNetworksPort {
   localNetworks(): LocalNetworkFacts[];
+  /** Networks of the swarm that this host takes part in: what a worker knows of them. */
+  overlayNetworks(): Network[];
   createLocalNetwork(network: LocalNetworkRequestFacts): Promise<LocalNetworkFacts>;
   removeLocalNetwork(id: string): Promise<void>;
 }

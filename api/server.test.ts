@@ -7,6 +7,7 @@ import { BoundedQueue, conflict, httpCall, readText, ShoalError, silentLogger } 
 import type { HttpAnswer } from '../base/index.ts';
 import { GetServiceStatsResponse, Network, Service, SubscribeLogsMessage } from '../proto/index.ts';
 import type { EventFacts, Ports, SwarmState } from './ports.ts';
+import { metricsRoutes } from './routes/metrics.ts';
 import { ApiServer } from './server.ts';
 import { API_VERSION } from './versions.ts';
 
@@ -36,6 +37,7 @@ const ports = {
     storageDriver: 'overlay2',
     info: () => Promise.resolve({ KernelVersion: '6.1' }),
     events: () => queue,
+    metrics: () => [{ name: 'up', type: 'gauge' as const, help: 'Up.', samples: [{ value: 1 }] }],
     temporaryFile: () => join(dir, 'upload'),
   },
   swarm: {
@@ -50,7 +52,11 @@ const ports = {
       throw new ShoalError('Unavailable', 'incomplete log stream: node n2 is not available');
     },
   },
-  engine: { containers: { list: () => [] }, images: { list: () => [], save }, networks: { localNetworks: () => [] } },
+  engine: {
+    containers: { list: () => [] },
+    images: { list: () => [], save },
+    networks: { localNetworks: () => [], overlayNetworks: () => [] },
+  },
 } as unknown as Ports;
 
 const server = new ApiServer({ ports, log: silentLogger });
@@ -96,6 +102,27 @@ describe('ping', () => {
     state.localNodeState = 'inactive';
     expect((await call('/v1.41/_ping')).headers['swarm']).toBe('inactive');
     state.localNodeState = 'active';
+  });
+});
+
+describe('measurements', () => {
+  it('are in the API, and served alone where the API is not', async () => {
+    const lines = '# HELP up Up.\n# TYPE up gauge\nup 1\n';
+    expect(await text('/metrics')).toEqual([200, lines]);
+    const alone = new ApiServer({ ports, log: silentLogger, routes: metricsRoutes });
+    const at = `unix://${join(dir, 'metrics.sock')}`;
+    await alone.listen(at);
+    try {
+      const read = async (path: string): Promise<number> => {
+        const got = await httpCall({ host: at, method: 'GET', path });
+        await readText(got.body);
+        return got.status;
+      };
+      expect(await read('/metrics')).toBe(200);
+      expect(await read('/containers/json')).toBe(404);
+    } finally {
+      await alone.close();
+    }
   });
 });
 

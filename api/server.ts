@@ -5,10 +5,11 @@ import { invalidArgument, notFound, ShoalError, type Logger } from '../base/inde
 import { sendError } from './errors.ts';
 import { queryBool } from './body.ts';
 import type { Ports, SwarmPort } from './ports.ts';
-import { Router } from './router.ts';
+import { Router, type Route } from './router.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
 import { imageRoutes } from './routes/images.ts';
+import { metricsRoutes } from './routes/metrics.ts';
 import { networkCheckRoutes } from './routes/network-check.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
@@ -26,9 +27,33 @@ import { volumeRoutes } from './routes/volumes.ts';
 import { whyRoutes } from './routes/why.ts';
 import { API_VERSION, checkVersion } from './versions.ts';
 
+const ROUTES: readonly Route[] = [
+  ...systemRoutes,
+  ...metricsRoutes,
+  ...swarmRoutes,
+  ...recoveryRoutes,
+  ...jobRunRoutes,
+  ...nodeRoutes,
+  ...serviceRoutes,
+  ...serviceHistoryRoutes,
+  ...rebalanceRoutes,
+  ...statsRoutes,
+  ...taskRoutes,
+  ...whyRoutes,
+  ...planRoutes,
+  ...dataRoutes,
+  ...networkRoutes,
+  ...networkCheckRoutes,
+  ...imageRoutes,
+  ...containerRoutes,
+  ...volumeRoutes,
+];
+
 export interface ApiServerOptions {
   ports: Ports;
   log: Logger;
+  /** What is served; default the whole API. */
+  routes?: readonly Route[];
 }
 
 /** Serves the Docker Engine API on any number of sockets. */
@@ -42,26 +67,7 @@ export class ApiServer {
   constructor(options: ApiServerOptions) {
     this.#ports = options.ports;
     this.#log = options.log.with({ component: 'api' });
-    this.#router = new Router([
-      ...systemRoutes,
-      ...swarmRoutes,
-      ...recoveryRoutes,
-      ...jobRunRoutes,
-      ...nodeRoutes,
-      ...serviceRoutes,
-      ...serviceHistoryRoutes,
-      ...rebalanceRoutes,
-      ...statsRoutes,
-      ...taskRoutes,
-      ...whyRoutes,
-      ...planRoutes,
-      ...dataRoutes,
-      ...networkRoutes,
-      ...networkCheckRoutes,
-      ...imageRoutes,
-      ...containerRoutes,
-      ...volumeRoutes,
-    ]);
+    this.#router = new Router([...(options.routes ?? ROUTES)]);
   }
 
   /**

@@ -15,7 +15,7 @@ const HELP = `Usage:  npm run bench -- start-rate [--runs 3] [--replicas 100] [-
         npm run bench -- create-latency [--runs 30]
         npm run bench -- scheduler [--runs 5] [--size small|large]...
         npm run bench -- failover [--runs 3]
-        npm run bench -- net [--runs 15] [--only PART]...
+        npm run bench -- net [--runs 15] [--only PART]... [--shoal-only]
 
 start-rate  Starts of services on real daemons in namespaces of this machine, beside Docker's own engine where dockerd
             is installed.
@@ -31,8 +31,8 @@ scheduler   The scheduler alone, in memory: ${Object.values(SIZES)
   .join(', ')}; without --size both.
 failover    A worker is cut off: time until its tasks run elsewhere, and until it has stopped its own when it is back; and a
             cut of 3 s, which must change nothing.
-net         Networks: throughput of overlays beside a VXLAN made by hand (needs iperf3), attach of a container, a network of
-            5,000 endpoints on one host. PART is ${NET_PARTS.join(', ')}.
+net         Networks: throughput of overlays beside Docker's and a VXLAN made by hand (needs iperf3), attach of a container,
+            large tables on one host, names under load. PART is ${NET_PARTS.join(', ')}.
 
 All but scheduler need root. Results are stored in bench/results.
 `;
@@ -116,7 +116,8 @@ async function main(): Promise<void> {
   }
   if (positionals[0] === 'net') {
     const runs = positive(values.runs ?? '15', 'runs');
-    await netBench({ runs, parts: netParts(values.only), signal: interrupted.signal });
+    const shoalOnly = values['shoal-only'];
+    await netBench({ runs, parts: netParts(values.only), shoalOnly, signal: interrupted.signal });
     return;
   }
   if (positionals[0] === 'cluster') {

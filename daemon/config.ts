@@ -23,6 +23,8 @@ export interface DaemonConfig {
   init: boolean;
   iptables: boolean;
   mtu: number | undefined;
+  /** `host:port` that serves measurements alone; empty: none does. */
+  metricsAddr: string;
   storageDriver: string;
   configFile: string;
   warnings: string[];
@@ -133,6 +135,11 @@ function mtu(text: string | undefined): number | undefined {
   return value;
 }
 
+function metricsAddr(text: string): string {
+  if (text === '' || /^(\[[^\]]+\]|[^:/]*):\d+$/.test(text)) return text;
+  throw invalidArgument(`invalid argument "${text}" for "--metrics-addr" flag: host:port is expected`);
+}
+
 /**
  * Completes flags with the configuration file and the defaults.
  * @throws ShoalError InvalidArgument, in dockerd's words where it has them.
@@ -171,6 +178,7 @@ export function loadConfig(flags: FlagValues, flagWarnings: readonly string[]): 
     bip: text('bip', '172.17.0.1/16'),
     init: bool('init', false),
     iptables: bool('iptables', true),
+    metricsAddr: metricsAddr(text('metrics-addr', '')),
     mtu: mtu(values.mtu as string | undefined),
     storageDriver: text('storage-driver', ''),
     configFile,

@@ -11,10 +11,11 @@ import {
   type Logger,
   type Spawner,
 } from '../base/index.ts';
-import { ApiServer } from '../api/index.ts';
+import { ApiServer, metricsRoutes } from '../api/index.ts';
 import { Engine, openImages, openVolumes, probeEngineHost, type EngineEvent } from '../engine/index.ts';
 import type { Manager } from '../manager/index.ts';
 import { HostNetwork } from '../overlay-net/index.ts';
+import { Attachments, type Membership } from './attachments.ts';
 import { ClusterNode } from './cluster.ts';
 import type { DaemonConfig } from './config.ts';
 import { EventHub, networkEvent } from './events.ts';
@@ -62,16 +63,23 @@ export class Daemon {
     await this.#prepare();
     const hub = new EventHub(systemClock);
     const onEvent = (event: EngineEvent): void => hub.publish({ ...event, scope: 'local' });
-    const { engine, networks, storageDriver } = await this.#openEngine(onEvent);
+    const swarm: { node?: ClusterNode } = {};
+    const { engine, networks, attachments, storageDriver } = await this.#openEngine(onEvent, () => swarm.node);
     void this.#followEngine(engine, hub);
-    const cluster = this.#cluster(engine, networks, hub);
-    const system = systemPort({ config, engine, hub, version, gitCommit, storageDriver });
+    const cluster = this.#cluster(engine, networks, attachments, hub);
+    swarm.node = cluster;
+    const system = systemPort({ config, engine, networks, hub, version, gitCommit, storageDriver });
     const ports = { system, engine, swarm: swarmPort(cluster) };
     const api = new ApiServer({ ports, log });
     await cluster.start();
     this.#onStop('swarm', () => cluster.stop());
     this.#onStop('api', () => api.close());
     for (const host of config.hosts) await api.listen(host);
+    if (config.metricsAddr !== '') {
+      const metrics = new ApiServer({ ports, log, routes: metricsRoutes });
+      this.#onStop('metrics', () => metrics.close());
+      await metrics.listen(`tcp://${config.metricsAddr}`);
+    }
     log.info('shoal daemon has started', { version, hosts: config.hosts, dataRoot: config.dataRoot });
   }
 
@@ -116,7 +124,8 @@ export class Daemon {
 
   async #openEngine(
     onEvent: (event: EngineEvent) => void,
-  ): Promise<{ engine: Engine; networks: HostNetwork; storageDriver: string }> {
+    swarm: () => ClusterNode | undefined,
+  ): Promise<{ engine: Engine; networks: HostNetwork; attachments: Attachments; storageDriver: string }> {
     const { config, log, spawner } = this.#options;
     const common = { dataRoot: config.dataRoot, spawner, clock: systemClock, random: systemRandom };
     const networks = new HostNetwork({
@@ -152,11 +161,19 @@ export class Daemon {
     });
     this.#onStop('images', () => images.close());
     const volumes = await openVolumes({ ...common, log: log.with({ component: 'volumes' }), onEvent });
+    const attachments = new Attachments({
+      networks,
+      clock: systemClock,
+      log: log.with({ component: 'attachments' }),
+      membership: () => membershipOf(swarm()),
+      containers: () => users.engine?.containers,
+    });
     const engine = await Engine.open({
       ...common,
       execRoot: config.execRoot,
       log,
       networks,
+      swarm: attachments,
       images,
       volumes,
       cgroupParent: config.cgroupParent,
@@ -166,7 +183,7 @@ export class Daemon {
     });
     users.engine = engine;
     this.#onStop('engine', () => engine.shutdown());
-    return { engine, networks, storageDriver: images.storageDriver };
+    return { engine, networks, attachments, storageDriver: images.storageDriver };
   }
 
   async #followEngine(engine: Engine, hub: EventHub): Promise<void> {
@@ -178,7 +195,7 @@ export class Daemon {
     }
   }
 
-  #cluster(engine: Engine, networks: HostNetwork, hub: EventHub): ClusterNode {
+  #cluster(engine: Engine, networks: HostNetwork, attachments: Attachments, hub: EventHub): ClusterNode {
     const { config, log, version } = this.#options;
     const cluster: ClusterNode = new ClusterNode({
       dataRoot: config.dataRoot,
@@ -186,6 +203,7 @@ export class Daemon {
       executor: new EngineExecutor({
         engine,
         networks,
+        attachments,
         clock: systemClock,
         log: log.with({ component: 'executor' }),
         describe: async () =>
@@ -217,6 +235,10 @@ export class Daemon {
       }
     }
   }
+}
+
+function membershipOf(node: ClusterNode | undefined): Membership | undefined {
+  return node === undefined ? undefined : { state: node.state, agent: node.member?.agent };
 }
 
 function storageDriver(name: string): { storageDriver?: 'overlay2' | 'vfs' } {

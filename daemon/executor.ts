@@ -22,6 +22,7 @@ import type {
   TaskUse,
 } from '../worker/index.ts';
 import { drainMsOf } from '../manager/index.ts';
+import type { Attachments } from './attachments.ts';
 import { drained } from './drain.ts';
 import { TaskImages } from './images.ts';
 import { containerConfig, overlayNetworks, taskName } from './task-container.ts';
@@ -35,6 +36,7 @@ export interface ExecutorOptions {
   networks: HostNetworks;
   clock: Clock;
   log: Logger;
+  attachments: Attachments;
   /** This node as it describes itself. */
   describe(): Promise<NodeDescription>;
   defaults: { init: boolean; dns: readonly string[] };
@@ -63,6 +65,7 @@ export class EngineExecutor implements Executor {
   }
 
   controller(task: Task, dependencies: TaskDependencies): TaskController {
+    if (task.spec?.attachment !== undefined) return this.#options.attachments.controller(task);
     return new ContainerController(
       task,
       dependencies,
@@ -88,7 +91,8 @@ export class EngineExecutor implements Executor {
   }
 
   async removeOrphans(taskIds: ReadonlySet<string>): Promise<void> {
-    const { engine, log } = this.#options;
+    const { engine, log, attachments } = this.#options;
+    if (taskIds.size === 0) await attachments.leave();
     for (const container of engine.containers.list()) {
       const taskId = container.config.labels[TASK_LABEL];
       if (taskId === undefined || taskIds.has(taskId)) continue;

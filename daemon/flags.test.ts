@@ -91,6 +91,7 @@ describe('configuration', () => {
       bip: '172.17.0.1/16',
       init: false,
       iptables: true,
+      metricsAddr: '',
       mtu: undefined,
       storageDriver: '',
       configFile: none,
@@ -148,6 +149,7 @@ describe('configuration', () => {
         { name: 'nproc', soft: 3, hard: 3 },
       ],
       pidfile: '/x/shoal.pid',
+      metricsAddr: '',
       mtu: undefined,
       warnings: ['live-restore cannot be turned off: containers always outlive the daemon'],
     });
@@ -171,6 +173,7 @@ describe('configuration', () => {
     ['a level', ['-l', 'loud'], {}, 'unable to parse logging level: loud'],
     ['a label', ['--label=x'], {}, 'key=value is expected'],
     ['a pool', ['--default-address-pool=base=x,size=24'], {}, 'base=CIDR,size=N is expected'],
+    ['a place without a port', ['--metrics-addr=localhost'], {}, 'host:port is expected'],
     ['an MTU', ['--mtu=10'], {}, '576 to 65535 is expected'],
     ['a ulimit', ['--default-ulimit=nofile=x'], {}, 'name=soft[:hard] is expected'],
   ])('refuses %s', (_what, argv, content, words) => expect(() => config(argv, content)).toThrow(words));

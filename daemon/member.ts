@@ -66,7 +66,7 @@ export class Member {
   readonly #group: TaskGroup;
   #tls: TlsIdentity | undefined;
   #manager: Manager | undefined;
-  #agent: Agent | undefined;
+  agent: Agent | undefined;
   #managers: KnownManager[];
   #error = '';
   readonly #renewal: CertificateRenewal;
@@ -257,7 +257,7 @@ export class Member {
     const tls = must(this.#tls, 'TLS identity');
     const own = this.#manager?.advertiseAddr;
     const known = this.#managers.map((manager) => manager.addr);
-    this.#agent = new Agent({
+    this.agent = new Agent({
       nodeId: identity.nodeId,
       executor,
       connect: (address) =>
@@ -273,7 +273,7 @@ export class Member {
       onNetworkKeys: (keys) => this.#onNetworkKeys(keys),
       onRootCa: (pem) => this.#onRootCa(pem),
     });
-    await this.#agent.start();
+    await this.agent.start();
   }
 
   #onManagers(peers: WeightedPeer[]): void {
@@ -365,7 +365,7 @@ export class Member {
   async waitUntilConnected(timeoutMs: number): Promise<void> {
     const { clock } = this.#options;
     const end = clock.monotonic() + timeoutMs;
-    while (this.#agent?.status().connected !== true) {
+    while (this.agent?.status().connected !== true) {
       if (clock.monotonic() > end) {
         throw unavailable(
           'Timeout was reached before node joined. The attempt to join the swarm was given up; ' +
@@ -381,7 +381,7 @@ export class Member {
    * @throws ShoalError Unavailable after `timeoutMs`; the agent goes on trying
    */
   async rejoin(addresses: readonly string[], timeoutMs: number): Promise<void> {
-    this.#agent?.tryManagers(addresses);
+    this.agent?.tryManagers(addresses);
     await this.waitUntilConnected(timeoutMs).catch((error: unknown) => {
       throw unavailable(
         `no session with a manager of the swarm after ${timeoutMs / 1000} s (${errorMessage(error)}); the node goes on trying. ` +
@@ -394,7 +394,7 @@ export class Member {
   async stop(): Promise<void> {
     await this.#group.stop();
     await this.#roleChange;
-    await this.#agent?.stop();
+    await this.agent?.stop();
     await this.#stopManager();
   }
 }

@@ -6,9 +6,11 @@ import { clusterSpecFromJson, type JsonObject, type SwarmPort, type SystemPort }
 import type { Engine } from '../engine/index.ts';
 import { inspectBackup } from '../manager/index.ts';
 import { ClusterSpec } from '../proto/index.ts';
+import type { HostNetwork } from '../overlay-net/index.ts';
 import type { ClusterNode } from './cluster.ts';
 import type { DaemonConfig } from './config.ts';
 import type { EventHub } from './events.ts';
+import { daemonMetrics } from './metrics.ts';
 import { machineArchitecture, PLUGINS } from './node-description.ts';
 import { VERSION } from './version.ts';
 
@@ -57,6 +59,7 @@ function daemonId(dataRoot: string): string {
 export interface SystemFacts {
   config: DaemonConfig;
   engine: Engine;
+  networks: Pick<HostNetwork, 'repairs'>;
   hub: EventHub;
   version: string;
   gitCommit: string;
@@ -64,7 +67,15 @@ export interface SystemFacts {
 }
 
 /** The API's system port. */
-export function systemPort({ config, engine, hub, version, gitCommit, storageDriver }: SystemFacts): SystemPort {
+export function systemPort({
+  config,
+  engine,
+  networks,
+  hub,
+  version,
+  gitCommit,
+  storageDriver,
+}: SystemFacts): SystemPort {
   const facts = engine.info();
   const fixed: JsonObject = {
     ID: daemonId(config.dataRoot),
@@ -120,6 +131,7 @@ export function systemPort({ config, engine, hub, version, gitCommit, storageDri
       Labels: Object.entries(config.labels).map(([key, value]) => `${key}=${value}`),
     }),
     events: (query, signal) => hub.stream(query, signal),
+    metrics: () => daemonMetrics({ engine, repairs: networks.repairs, version, gitCommit }),
     temporaryFile: () => join(config.dataRoot, 'tmp', newId()),
   };
 }

@@ -106,6 +106,22 @@ describe('flags', () => {
   });
 });
 
+describe('measurements', () => {
+  it('are served at an address of their own, and nothing else is', async () => {
+    const client = await startBeside('measured', '--metrics-addr', '127.0.0.1:9323');
+    const read = (path: string): Promise<SpawnResult> =>
+      bed.lab.capture('m1', ['busybox', 'wget', '-qO-', `http://127.0.0.1:9323${path}`], { timeoutMs: 5_000 });
+    const text = (await read('/metrics')).stdout.toString();
+    expect(text).toContain('# TYPE shoal_network_repairs_total counter\n');
+    expect(text).toMatch(/^shoal_network_repairs_total\{kind="fdb"\} 0$/m);
+    expect(text).toMatch(/^process_resident_memory_bytes [1-9]\d+$/m);
+    expect((await read('/version')).code).not.toBe(0);
+    const pid = Number(readFileSync(join(bed.lab.names.hostRunDir('m1'), 'measured/pid'), 'utf8'));
+    process.kill(pid, 'SIGTERM');
+    await until('it ends', 10_000, async () => (await client.try(['version'])).code !== 0);
+  });
+});
+
 describe('a second daemon', () => {
   it('on the same pid file refuses', async () => {
     const pidfile = join(bed.lab.names.hostRunDir('m1'), 'daemon.pid');

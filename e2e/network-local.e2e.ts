@@ -147,8 +147,8 @@ describe('published ports', () => {
     const own = bed.address(HOST);
     await serve('p1', '-p', '8000-8010:80', '-p', '127.0.0.1:8100:80', '-p', '3000-3002:3000-3002/udp', '-P');
     await serve('p2', '-p', '8000-8010:80');
-    expect(await docker('port', 'p1', '80')).toBe('0.0.0.0:8000\n127.0.0.1:8100');
-    expect(await docker('port', 'p2')).toBe('80/tcp -> 0.0.0.0:8001');
+    expect(await docker('port', 'p1', '80')).toBe('0.0.0.0:8000\n127.0.0.1:8100\n[::]:8000');
+    expect(await docker('port', 'p2')).toBe('80/tcp -> 0.0.0.0:8001\n80/tcp -> [::]:8001');
     expect((await docker('port', 'p1')).split('\n')).toContain('3002/udp -> 0.0.0.0:3002');
     expect(await fetched(`http://${own}:8000/`)).toBe('p1');
     expect(await fetched('http://127.0.0.1:8001/')).toBe('p2');
@@ -159,7 +159,7 @@ describe('published ports', () => {
     await docker('create', '--name', 'p4', '-p', '8000-8001:80', IMAGE, 'sleep', '9');
     expect(await fails('start', 'p4')).toContain('Bind for 0.0.0.0:8000-8001 failed: all ports are allocated');
     await serve('p5', '--expose', '80', '-P');
-    expect(await docker('port', 'p5', '80')).toMatch(/^0\.0\.0\.0:\d{5}$/);
+    expect(await docker('port', 'p5', '80')).toMatch(/^0\.0\.0\.0:(\d{5})\n\[::\]:\1$/);
   });
 
   it('answer over IPv6 where the container has it', async () => {

@@ -2,129 +2,156 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { must } from '../base/index.ts';
 import { Bed, endGroups, until } from './kit/index.ts';
+import { FAMILIES, inPool, plain, PROTOCOLS, question, readable, type Family, type Protocol } from './kit/probes.ts';
 
 /**
- * The promise of networks as a table: {overlay, ingress, host-mode, bridge} × family × {same host, other host} × {TCP, UDP}:
- * reached, seen with the right client address, and apart from other networks. Services are made once, rows only ask.
+ * The promise of networks as a table: {overlay, encrypted overlay, bridge, ingress, host mode} × family × {same host, other
+ * host} × {TCP, UDP}: reached, seen with the right client address, and apart from other networks. Everything is made
+ * once, all rows are asked side by side, and then judged one by one.
  */
 const bed = new Bed('matrix');
 const servers: ChildProcess[] = [];
 const pids = new Map<string, number>();
 
-const FAMILIES = ['IPv4', 'IPv6'] as const;
-/** Containers get IPv6 from overlays: one that is on the hosts' own bridge alone has none to be reached by. */
-const HOST_MODE_FAMILIES = ['IPv4'] as const satisfies readonly Family[];
-const PROTOCOLS = ['TCP', 'UDP'] as const;
-type Family = (typeof FAMILIES)[number];
-type Protocol = (typeof PROTOCOLS)[number];
-
 const HOSTS = ['m1', 'w1', 'w2'];
 const PORT = 9000;
 const INGRESS_PORT = 9100;
 const HOST_PORT = 9200;
-/** Time for one question, s. A question that must not be answered takes all of it. */
-const ASK_S = 2;
+const GATEWAY_HOST_PORT = 9300;
+const BRIDGE_PORT = 9400;
+/** Rows asked at the same time. */
+const POOL_SIZE = 12;
+const OVERLAYS = [
+  { network: 'app', kind: 'overlay' },
+  { network: 'vault', kind: 'encrypted overlay' },
+] as const;
+
+/** One question. */
+interface Row {
+  kind: string;
+  family: Family;
+  protocol: Protocol;
+  what: string;
+  /** A service, a container of w1, or `@HOST` for the host itself. */
+  from: string;
+  to: () => Promise<string> | string;
+  port: number;
+  /** What must be heard: nothing, the server's name alone (its client is translated), or the name and the client's address. */
+  heard: { server: string; client?: () => Promise<string> | string } | undefined;
+}
+type Question = Omit<Row, 'kind' | 'family' | 'protocol'>;
+
+// --- what there is ------------------------------------------------------------------------------------------------
+
+const SERVERS = ['server', 'hostmode', 'mixed', 'lan-server', 'quiet-server', 'plain-server'];
+
+const both = (published: string): string[] =>
+  ['tcp', 'udp'].flatMap((protocol) => ['--publish', `${published},target=${PORT},protocol=${protocol}`]);
+
+async function makeServices(web: string): Promise<void> {
+  const flags = { app: [], other: [], vault: ['--opt', 'encrypted'] };
+  for (const [network, more] of Object.entries(flags)) {
+    await bed.client.run('network', 'create', '-d', 'overlay', '--ipv6', ...more, network);
+  }
+  const overlays = ['--network', 'app', '--network', 'vault'];
+  const services: [name: string, host: string, flags: string[]][] = [
+    ['server', 'w1', [...overlays, ...both(`published=${INGRESS_PORT}`)]],
+    ['near', 'w1', overlays],
+    ['far', 'w2', overlays],
+    ['stranger-near', 'w1', ['--network', 'other']],
+    ['stranger-far', 'w2', ['--network', 'other']],
+    ['hostmode', 'w1', both(`mode=host,published=${HOST_PORT}`)],
+    // Its way outward is docker_gwbridge.
+    ['mixed', 'w1', ['--network', 'other', ...both(`mode=host,published=${GATEWAY_HOST_PORT}`)]],
+  ];
+  for (const [name, host, more] of services) {
+    const where = ['--constraint', `node.hostname==${host}`];
+    await bed.client.run('service', 'create', '--detach', '--quiet', '--name', name, ...where, ...more, `${web}:v1`);
+  }
+  for (const [name] of services) pids.set(name, must((await bed.theTask(name)).Status.ContainerStatus, name).PID);
+}
+
+/** Containers of one host, on its own networks. */
+async function makeContainers(web: string): Promise<void> {
+  const docker = bed.on('w1');
+  await docker.run('network', 'create', '--ipv6', '--subnet', 'fd00:51::/64', 'lan');
+  const apart = ['--opt', 'com.docker.network.bridge.enable_icc=false'];
+  await docker.run('network', 'create', '--ipv6', '--subnet', 'fd00:52::/64', ...apart, 'quiet');
+  const published = ['tcp', 'udp'].flatMap((protocol) => ['--publish', `${BRIDGE_PORT}:${PORT}/${protocol}`]);
+  for (const [network, more] of [
+    ['lan', published],
+    ['quiet', []],
+    ['bridge', []],
+  ] as const) {
+    const prefix = network === 'bridge' ? 'plain' : network;
+    for (const role of ['server', 'client']) {
+      const name = `${prefix}-${role}`;
+      await docker.run('create', '--name', name, '--network', network, ...(role === 'server' ? more : []), `${web}:v1`);
+      await docker.run('start', name);
+      pids.set(name, (await docker.inspect<{ State: { Pid: number } }>('inspect', name)).State.Pid);
+    }
+  }
+}
+
+const pidOf = (name: string): number => must(pids.get(name), name);
+
+/** A server in a container's namespace that tells each client its name and the client's address, over both families. */
+async function serve(name: string, protocol: Protocol): Promise<void> {
+  const listen =
+    protocol === 'TCP' ? `TCP6-LISTEN:${PORT},ipv6only=0,fork,reuseaddr` : `UDP6-RECVFROM:${PORT},ipv6only=0,fork`;
+  // What is sent is read first: a connection closed with bytes unread is reset, and the answer lost with it.
+  const action = `SYSTEM:read x; echo ${name} $SOCAT_PEERADDR`;
+  const args = ['--target', String(pidOf(name)), '--net', 'socat', listen, action];
+  servers.push(spawn('nsenter', args, { stdio: 'ignore', detached: true }));
+  await until(`${name} listens`, 5000, async () => {
+    const table = await bed.inProcess(pidOf(name), 'netstat', protocol === 'TCP' ? '-ltn' : '-lun');
+    return table.includes(`:${PORT} `);
+  });
+}
 
 beforeAll(async () => {
   await bed.up({ managers: 1, workers: 2, daemonFlags: ['--dns', '127.0.0.1'] });
   // The lab's hosts have IPv4 only.
-  for (const [index, host] of HOSTS.entries()) {
-    await bed.inside(host, ['ip', 'addr', 'add', `fd00:77::${index + 1}/64`, 'dev', 'eth0', 'nodad']);
+  for (const host of HOSTS) {
+    await bed.inside(host, ['ip', 'addr', 'add', `${hostAddress(host, 'IPv6')}/64`, 'dev', 'eth0', 'nodad']);
   }
   const web = await bed.serveImages();
-  for (const network of ['app', 'other']) await bed.client.run('network', 'create', '-d', 'overlay', '--ipv6', network);
-  const on = async (host: string, name: string, ...args: string[]): Promise<void> => {
-    const where = ['--constraint', `node.hostname==${host}`];
-    await bed.client.run('service', 'create', '--detach', '--quiet', '--name', name, ...where, ...args, `${web}:v1`);
-  };
-  const both = (published: string): string[] =>
-    ['tcp', 'udp'].flatMap((protocol) => ['--publish', `${published},target=${PORT},protocol=${protocol}`]);
-  await on('w1', 'server', '--network', 'app', ...both(`published=${INGRESS_PORT}`));
-  await on('w1', 'hostmode', ...both(`mode=host,published=${HOST_PORT}`));
-  await on('w1', 'near', '--network', 'app');
-  await on('w2', 'far', '--network', 'app');
-  await on('w1', 'stranger-near', '--network', 'other');
-  await on('w2', 'stranger-far', '--network', 'other');
-  await on('w1', 'neighbour', ...both('mode=host,published=9300'));
-  for (const name of ['server', 'hostmode', 'near', 'far', 'stranger-near', 'stranger-far', 'neighbour']) {
-    pids.set(name, must((await bed.theTask(name)).Status.ContainerStatus, name).PID);
-  }
-  for (const name of ['server', 'hostmode']) for (const protocol of PROTOCOLS) await serve(name, protocol);
+  await makeServices(web);
+  await makeContainers(web);
+  await Promise.all(SERVERS.flatMap((name) => PROTOCOLS.map((protocol) => serve(name, protocol))));
 }, 120_000);
 afterAll(async () => {
   endGroups(servers);
   await bed.down();
 });
 
-const pidOf = (service: string): number => must(pids.get(service), service);
+// --- addresses ----------------------------------------------------------------------------------------------------
 
-/** A server in a task's namespace that tells each client its service and the client's address, over both families. */
-async function serve(service: string, protocol: Protocol): Promise<void> {
-  const listen =
-    protocol === 'TCP' ? `TCP6-LISTEN:${PORT},ipv6only=0,fork,reuseaddr` : `UDP6-RECVFROM:${PORT},ipv6only=0,fork`;
-  // What is sent is read first: a connection closed with bytes unread is reset, and the answer lost with it.
-  const action = `SYSTEM:read x; echo ${service} $SOCAT_PEERADDR`;
-  const args = ['--target', String(pidOf(service)), '--net', 'socat', listen, action];
-  servers.push(spawn('nsenter', args, { stdio: 'ignore', detached: true }));
-  await until(`${service} listens`, 5000, async () => {
-    const table = await bed.inProcess(pidOf(service), 'netstat', protocol === 'TCP' ? '-ltn' : '-lun');
-    return table.includes(`:${PORT} `);
-  });
-}
+const isOf = (family: Family) => (address: string) => address.includes(':') === (family === 'IPv6');
 
-const question = (protocol: Protocol, family: Family, address: string, port: number): string => {
-  const where = family === 'IPv6' ? `[${address}]` : address;
-  const limit = protocol === 'TCP' ? `,connect-timeout=${ASK_S}` : '';
-  const target = `${protocol}${family === 'IPv6' ? 6 : 4}:${where}:${port}${limit}`;
-  return `echo x | timeout ${ASK_S + 1} socat -t${ASK_S} -T${ASK_S} - ${target} 2>/dev/null | head -1`;
-};
-
-/** `SERVER CLIENT-ADDRESS` in one form, whatever form the socket had it in; empty when there was no answer. */
-function readable(answer: string): string {
-  const [server = '', address = ''] = answer.trim().split(' ');
-  return server === '' ? '' : `${server} ${plain(address)}`;
-}
-
-/** An address as people write it: without brackets, mapped ones as IPv4, others shortened by the one rule of URLs. */
-function plain(address: string): string {
-  const bare = address.replace(/^\[|\]$/g, '');
-  if (!bare.includes(':')) return bare;
-  const short = new URL(`http://[${bare}]/`).hostname.slice(1, -1);
-  const mapped = /^::ffff:([0-9a-f]+):([0-9a-f]+)$/.exec(short);
-  if (mapped === null) return short;
-  const [high, low] = [parseInt(mapped[1] ?? '', 16), parseInt(mapped[2] ?? '', 16)];
-  return [high >> 8, high & 255, low >> 8, low & 255].join('.');
-}
-
-/** Asks from inside a task's network namespace. */
-async function fromTask(service: string, protocol: Protocol, family: Family, address: string): Promise<string> {
-  const args = ['--target', String(pidOf(service)), '--net', 'sh', '-c', question(protocol, family, address, PORT)];
-  return readable(await bed.inside('m1', ['nsenter', ...args]));
-}
-
-async function fromHost(host: string, protocol: Protocol, family: Family, at: string, port: number): Promise<string> {
-  return readable(await bed.inside(host, ['sh', '-c', question(protocol, family, at, port)]));
+function ofFamily(addresses: readonly string[], family: Family, what: string): string {
+  return plain(must(addresses.find(isOf(family)), `${family} address of ${what}`).replace(/\/.*/, ''));
 }
 
 interface Attached {
   NetworksAttachments?: { Network: { Spec: { Name: string } }; Addresses: string[] }[];
 }
-const ofFamily = (family: Family) => (address: string) => address.includes(':') === (family === 'IPv6');
 
-async function addressOf(service: string, network: string, family: Family): Promise<string> {
+/** Address of a service's task on a network of the swarm. */
+async function taskAddress(service: string, network: string, family: Family): Promise<string> {
   const task = (await bed.theTask(service)) as unknown as Attached;
   const found = task.NetworksAttachments?.find((one) => one.Network.Spec.Name === network)?.Addresses ?? [];
-  return must(found.find(ofFamily(family)), `${family} address of ${service} on ${network}`).replace(/\/.*/, '');
+  return ofFamily(found, family, `${service} on ${network}`);
 }
 
-async function vipOf(service: string, family: Family): Promise<string> {
+async function virtualAddress(service: string, network: string, family: Family): Promise<string> {
   interface Service {
     Endpoint: { VirtualIPs: { NetworkID: string; Addr: string }[] };
   }
-  const { Id } = await bed.client.inspect<{ Id: string }>('network', 'inspect', 'app');
+  const { Id } = await bed.client.inspect<{ Id: string }>('network', 'inspect', network);
   const { Endpoint } = await bed.client.inspect<Service>('service', 'inspect', service);
   const found = Endpoint.VirtualIPs.filter(({ NetworkID }) => NetworkID === Id).map(({ Addr }) => Addr);
-  return must(found.find(ofFamily(family)), `${family} virtual address`).replace(/\/.*/, '');
+  return ofFamily(found, family, `${service} on ${network}, virtual`);
 }
 
 /** A host's address of a family in the lab's own network. */
@@ -132,95 +159,154 @@ function hostAddress(host: string, family: Family): string {
   return family === 'IPv4' ? bed.address(host) : `fd00:77::${HOSTS.indexOf(host) + 1}`;
 }
 
-/** Address inside a container of the local bridge that it is on. */
-async function bridgeAddress(service: string): Promise<string> {
-  const text = await bed.inProcess(pidOf(service), 'ip', '-4', '-o', 'addr', 'show', 'dev', 'eth0');
-  return must(/inet ([0-9.]+)\//.exec(text)?.[1], `bridge address of ${service}`);
+/** Address of a container on the network of its host that it is on. */
+async function localAddress(name: string, family: Family): Promise<string> {
+  const text = await bed.inProcess(pidOf(name), 'ip', '-o', 'addr', 'show', 'dev', 'eth0', 'scope', 'global');
+  return ofFamily(
+    [...text.matchAll(/inet6? ([0-9a-f.:]+)\//g)].map(([, address = '']) => address),
+    family,
+    name,
+  );
 }
 
-const hostModeRows = HOST_MODE_FAMILIES.flatMap((family) => PROTOCOLS.map((protocol) => ({ family, protocol })));
-const rows = FAMILIES.flatMap((family) => PROTOCOLS.map((protocol) => ({ family, protocol })));
+// --- rows ---------------------------------------------------------------------------------------------------------
 
-describe.each(rows)('overlay, $family, $protocol', ({ family, protocol }) => {
-  it.each([
-    ['the same host', 'near'],
-    ['another host', 'far'],
-  ])('is reached from %s, by address and virtual address, which sees the client', async (_, client) => {
-    const own = plain(await addressOf(client, 'app', family));
-    for (const address of [await addressOf('server', 'app', family), await vipOf('server', family)]) {
-      expect(await fromTask(client, protocol, family, address)).toBe(`server ${own}`);
-    }
+function overlayRows(network: string, family: Family): Question[] {
+  const address = (): Promise<string> => taskAddress('server', network, family);
+  const virtual = (): Promise<string> => virtualAddress('server', network, family);
+  const places = [
+    { place: 'the same host', client: 'near', stranger: 'stranger-near' },
+    { place: 'another host', client: 'far', stranger: 'stranger-far' },
+  ];
+  const rows = places.flatMap(({ place, client, stranger }) =>
+    [
+      { to: address, name: 'address' },
+      { to: virtual, name: 'virtual address' },
+    ].flatMap(({ to, name }): Question[] => {
+      const own = (): Promise<string> => taskAddress(client, network, family);
+      return [
+        {
+          what: `reached from ${place} by ${name}`,
+          from: client,
+          to,
+          port: PORT,
+          heard: { server: 'server', client: own },
+        },
+        { what: `apart from another network on ${place} by ${name}`, from: stranger, to, port: PORT, heard: undefined },
+      ];
+    }),
+  );
+  const apart = ['@w1', '@m1', 'plain-client'].map((from): Question => {
+    return { what: `apart from ${from}`, from, to: address, port: PORT, heard: undefined };
   });
+  return [...rows, ...apart];
+}
 
-  it.each([
-    ['the same host', 'stranger-near'],
-    ['another host', 'stranger-far'],
-  ])('is apart from tasks of another network on %s', async (_, client) => {
-    for (const address of [await addressOf('server', 'app', family), await vipOf('server', family)]) {
-      expect(await fromTask(client, protocol, family, address)).toBe('');
-    }
+function ingressRows(family: Family): Question[] {
+  const at = (host: string) => () => hostAddress(host, family);
+  const client = at('m1');
+  const entered = ['w1', 'w2', 'm1'].map((entry): Question => {
+    const what = entry === 'w1' ? "reached by the task's host" : `reached by another host, ${entry}`;
+    return { what, from: '@m1', to: at(entry), port: INGRESS_PORT, heard: { server: 'server', client } };
   });
+  const own = ['w1', 'w2'].map((host): Question => {
+    const heard = { server: 'server', client: at(host) };
+    return { what: `reached from ${host} itself`, from: `@${host}`, to: at(host), port: INGRESS_PORT, heard };
+  });
+  const loopback = family === 'IPv4' ? '127.0.0.1' : '::1';
+  const local = ['w1', 'w2'].map((host): Question => {
+    const heard = { server: 'server' };
+    return { what: `reached by loopback of ${host}`, from: `@${host}`, to: () => loopback, port: INGRESS_PORT, heard };
+  });
+  const tasks = ['near', 'far', 'plain-client'].map((from): Question => {
+    return { what: `reached from ${from}`, from, to: at('w1'), port: INGRESS_PORT, heard: { server: 'server' } };
+  });
+  const apart = ['stranger-near', 'stranger-far', 'plain-client', '@w1', '@m1'].map((from): Question => {
+    const to = (): Promise<string> => taskAddress('server', 'ingress', family);
+    return { what: `task apart from ${from}`, from, to, port: PORT, heard: undefined };
+  });
+  return [...entered, ...own, ...local, ...tasks, ...apart];
+}
 
-  it('is apart from the hosts', async () => {
-    const address = await addressOf('server', 'app', family);
-    expect(await fromHost('w1', protocol, family, address, PORT)).toBe('');
+/** Ports that one host publishes: of services with mode=host, and of containers. */
+function publishedRows(server: string, port: number, family: Family): Question[] {
+  const at = (host: string) => () => hostAddress(host, family);
+  const heard = { server };
+  return [
+    { what: 'reached from another host', from: '@m1', to: at('w1'), port, heard: { server, client: at('m1') } },
+    { what: 'reached from the host itself', from: '@w1', to: at('w1'), port, heard: { server, client: at('w1') } },
+    ...(family === 'IPv4' ? [{ what: 'reached by loopback', from: '@w1', to: () => '127.0.0.1', port, heard }] : []),
+    { what: 'reached from a container of the host', from: 'plain-client', to: at('w1'), port, heard },
+    { what: 'reached from an overlay task of the host', from: 'near', to: at('w1'), port, heard },
+    {
+      what: 'reached from a task of another host',
+      from: 'far',
+      to: at('w1'),
+      port,
+      heard: { server, client: at('w2') },
+    },
+    { what: 'on no other host', from: '@m1', to: at('w2'), port, heard: undefined },
+  ];
+}
+
+function bridgeRows(family: Family): Question[] {
+  const of = (name: string) => (): Promise<string> => localAddress(name, family);
+  const reached = ['lan', 'plain'].map((prefix): Question => {
+    const [server, client] = [`${prefix}-server`, `${prefix}-client`];
+    const heard = { server, client: of(client) };
+    return { what: `${server} reached from ${client}`, from: client, to: of(server), port: PORT, heard };
   });
+  const from = '@w1';
+  const quiet = { what: 'quiet-server reached from its host', from, to: of('quiet-server'), port: PORT };
+  const apart = [
+    ['quiet-client', 'quiet-server'],
+    ['plain-client', 'lan-server'],
+    ['lan-client', 'plain-server'],
+    ['quiet-client', 'lan-server'],
+    ['near', 'lan-server'],
+    ['far', 'lan-server'],
+    ['@m1', 'lan-server'],
+    ['@w2', 'plain-server'],
+  ].map(([from = '', server = '']): Question => {
+    return { what: `${server} apart from ${from}`, from, to: of(server), port: PORT, heard: undefined };
+  });
+  return [...reached, { ...quiet, heard: { server: 'quiet-server' } }, ...apart];
+}
+
+const combinations = FAMILIES.flatMap((family) => PROTOCOLS.map((protocol) => ({ family, protocol })));
+const rows: readonly Row[] = combinations.flatMap(({ family, protocol }) => {
+  const groups: [kind: string, questions: Question[]][] = [
+    ...OVERLAYS.map(({ network, kind }): [string, Question[]] => [kind, overlayRows(network, family)]),
+    ['bridge', bridgeRows(family)],
+    ['bridge, published port', publishedRows('lan-server', BRIDGE_PORT, family)],
+    ['ingress', ingressRows(family)],
+    ['host mode', publishedRows('hostmode', HOST_PORT, family)],
+    ['host mode beside an overlay', publishedRows('mixed', GATEWAY_HOST_PORT, family)],
+  ];
+  return groups.flatMap(([kind, questions]) => questions.map((one): Row => ({ kind, family, protocol, ...one })));
 });
 
-describe.each(rows)('ingress, $family, $protocol', ({ family, protocol }) => {
-  it.each([
-    ['the host of the task', 'w1'],
-    ['another host', 'w2'],
-  ])('is reached by %s, which sees the client', async (_, entry) => {
-    const answer = await fromHost('m1', protocol, family, hostAddress(entry, family), INGRESS_PORT);
-    expect(answer).toBe(`server ${hostAddress('m1', family)}`);
-  });
+async function ask({ family, protocol, from, to, port }: Row): Promise<string> {
+  const script = ['sh', '-c', question(protocol, family, await to(), port)];
+  if (from.startsWith('@')) return readable(await bed.inside(from.slice(1), script));
+  return readable(await bed.inside('m1', ['nsenter', '--target', String(pidOf(from)), '--net', ...script]));
+}
 
-  it.each(['w1', 'w2'])('is reached from %s itself', async (host) => {
-    expect(await fromHost(host, protocol, family, hostAddress(host, family), INGRESS_PORT)).toMatch(/^server /);
-  });
-});
+describe('the matrix', () => {
+  const answers = new Map<Row, string>();
 
-describe.each(hostModeRows)('host mode, $family, $protocol', ({ family, protocol }) => {
-  it('is reached from another host, which is seen', async () => {
-    const answer = await fromHost('m1', protocol, family, hostAddress('w1', family), HOST_PORT);
-    expect(answer).toBe(`hostmode ${hostAddress('m1', family)}`);
-  });
+  beforeAll(async () => {
+    await inPool(rows, POOL_SIZE, async (row) => {
+      answers.set(row, await ask(row));
+    });
+  }, 120_000);
 
-  it('is reached from the host itself', async () => {
-    expect(await fromHost('w1', protocol, family, hostAddress('w1', family), HOST_PORT)).toMatch(/^hostmode /);
-  });
-
-  it('answers on no other host', async () => {
-    expect(await fromHost('m1', protocol, family, hostAddress('w2', family), HOST_PORT)).toBe('');
-  });
-});
-
-describe.each(PROTOCOLS)('bridge, IPv4, %s', (protocol) => {
-  it('is reached by a container of the same bridge through the published port', async () => {
-    const at = hostAddress('w1', 'IPv4');
-    const script = question(protocol, 'IPv4', at, HOST_PORT);
-    const answer = await bed.inside('m1', [
-      'nsenter',
-      '--target',
-      String(pidOf('neighbour')),
-      '--net',
-      'sh',
-      '-c',
-      script,
-    ]);
-    expect(readable(answer)).toMatch(/^hostmode /);
-  });
-
-  it('is apart from tasks of overlays, on the same host and on another', async () => {
-    const address = await bridgeAddress('hostmode');
-    for (const client of ['stranger-near', 'stranger-far']) {
-      expect(await fromTask(client, protocol, 'IPv4', address)).toBe('');
-    }
-  });
-
-  it('is apart from other hosts', async () => {
-    expect(await fromHost('m1', protocol, 'IPv4', await bridgeAddress('hostmode'), PORT)).toBe('');
+  it.each(rows)('$kind, $family, $protocol: $what', async (row) => {
+    const { heard } = row;
+    const answer = must(answers.get(row), 'an answer');
+    if (heard === undefined) expect(answer).toBe('');
+    else if (heard.client === undefined) expect(answer.split(' ')[0]).toBe(heard.server);
+    else expect(answer).toBe(`${heard.server} ${await heard.client()}`);
   });
 });
 

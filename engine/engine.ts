@@ -9,7 +9,7 @@ import { ContainerStore } from './containers/store.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
-import type { Containers, EngineEvent, Images, UlimitRequest, Volumes } from './types.ts';
+import type { Containers, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from './types.ts';
 
 /** Past events kept for `docker events --since`. */
 const EVENTS_KEPT_MAX = 4096;
@@ -27,6 +27,8 @@ export interface EngineOptions {
   random: Random;
   log: Logger;
   networks: HostNetworks;
+  /** Networks of a swarm for containers that are no tasks; absent: there are none. */
+  swarm?: SwarmNetworks;
   images: Images;
   volumes: Volumes;
   /** Cgroup below which containers stand; default `shoal`. */
@@ -86,6 +88,7 @@ export class Engine {
       images: options.images,
       volumes: options.volumes,
       networks: options.networks,
+      swarm: options.swarm,
       cgroups,
       runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
       store: new ContainerStore(join(options.dataRoot, 'containers'), options.log),

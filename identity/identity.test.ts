@@ -1,6 +1,6 @@
 import { createServer, type AddressInfo } from 'node:net';
-import { connect as connectTls } from 'node:tls';
-import { Client, Server, type handleUnaryCall } from '@grpc/grpc-js';
+import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
+import { Client, Server, ServerCredentials, type handleUnaryCall } from '@grpc/grpc-js';
 import { afterEach, describe, expect, it } from 'vitest';
 import { invalidArgument, SeededRandom, silentLogger, systemClock, systemRandom } from '../base/index.ts';
 import {
@@ -53,13 +53,21 @@ async function startServer(tls: TlsIdentity, seen: (PeerIdentity | undefined)[])
     reply(null, HealthCheckResponse.create({ status: 1 }));
   };
   server.addService(grpcService(HealthService), { Check: check as never });
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync('127.0.0.1:0', tls.serverCredentials(), (error, bound) =>
-      error === null ? resolve(bound) : reject(error),
-    );
+  return listen(server, tls);
+}
+
+/** Serves connections after TLS as managers do (manager/server/listener.ts). */
+async function listen(server: Server, tls: TlsIdentity): Promise<number> {
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const listener = createTlsServer(tls.serverOptions(), (socket) => injector.injectConnection(socket));
+  const end = tls.onUpdate(() => listener.setSecureContext(tls.serverOptions()));
+  await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve));
+  stops.push(() => {
+    end();
+    listener.close();
+    server.forceShutdown();
   });
-  stops.push(() => server.forceShutdown());
-  return port;
+  return (listener.address() as AddressInfo).port;
 }
 
 async function check(port: number, credentials = unverifiedCredentials(), options = channelOptions()): Promise<void> {
@@ -160,12 +168,7 @@ describe('joining', () => {
         reply(toServiceError(invalidArgument('A valid join token is necessary to join this cluster')))) as never,
     });
     const tls = new TlsIdentity(identity('m1'));
-    const port = await new Promise<number>((resolve, reject) => {
-      server.bindAsync('127.0.0.1:0', tls.serverCredentials(), (error, bound) =>
-        error === null ? resolve(bound) : reject(error),
-      );
-    });
-    stops.push(() => server.forceShutdown());
+    const port = await listen(server, tls);
     const remoteAddr = `127.0.0.1:${port}`;
     const other = makeJoinToken(createRootCa({ nowMs }).cert);
     await expect(requestCertificate({ ...base, remoteAddr, token: other })).rejects.toThrow(

@@ -1,11 +1,5 @@
 import { createSecureContext, type TlsOptions } from 'node:tls';
-import {
-  credentials,
-  experimental,
-  type ChannelCredentials,
-  type ChannelOptions,
-  type ServerCredentials,
-} from '@grpc/grpc-js';
+import { credentials, experimental, type ChannelCredentials, type ChannelOptions } from '@grpc/grpc-js';
 import type { NodeIdentity } from './node-identity.ts';
 import { CA_SERVER_NAME, MANAGER_SERVER_NAME, parseCertificate, roleOfUnits, type CertificateRole } from './x509.ts';
 
@@ -46,11 +40,6 @@ export class TlsIdentity implements experimental.CertificateProvider {
     for (const listener of this.#caListeners) listener(this.#ca());
     for (const listener of this.#keyListeners) listener(this.#keyPair());
     for (const listener of this.#updateListeners) listener();
-  }
-
-  /** Credentials of a server as `serverOptions` describes it, for a library that wants them in this form. */
-  serverCredentials(): ServerCredentials {
-    return experimental.createCertificateProviderServerCredentials(this, this, false);
   }
 
   /**

@@ -2,6 +2,7 @@ import { ShoalError, unavailable, type Clock, type Logger, type Random } from '.
 import { channelOptions, TlsIdentity, type IdentityStore, type NodeIdentity } from '../identity/index.ts';
 import { WeightedPeer } from '../proto/index.ts';
 import { GrpcRaftTransport, newReceiveCounters, type RaftReceiveCounters, type StartMode } from '../raft/index.ts';
+import { NetworkAttachments } from './attachments/index.ts';
 import {
   CertificateAuthority,
   clusterOf,
@@ -340,6 +341,7 @@ export function assemble(options: PartsOptions): ManagerParts {
     membership,
     broker,
     networkChecker,
+    attachments: new NetworkAttachments(depsOf(base, 'attachments')),
     control: confirmedControl,
     members,
     raftNode,

@@ -11,6 +11,7 @@ import {
   NetworkChecksService,
   NodeCAService,
   RaftMembershipService,
+  ResourceAllocatorService,
 } from '../proto/index.ts';
 import {
   raftServiceDefinition,
@@ -18,6 +19,7 @@ import {
   type RaftHandlerOptions,
   type RaftReceiveCounters,
 } from '../raft/index.ts';
+import type { NetworkAttachments } from './attachments/index.ts';
 import type { CertificateAuthority } from './ca/index.ts';
 import type { Control } from './control/index.ts';
 import type { Dispatcher } from './dispatcher/index.ts';
@@ -39,6 +41,7 @@ export interface ServiceParts {
   membership: MembershipService;
   broker: LogBroker;
   networkChecker: NetworkChecker;
+  attachments: NetworkAttachments;
   control: Control;
   members: MemberList;
   addresses: LearntAddresses;
@@ -103,6 +106,14 @@ export function addServices(server: ManagerServer, parts: ServiceParts): void {
       SubscribeLogs: async (call) => {
         for await (const message of broker.subscribe(call.request, call.signal)) await call.send(message);
       },
+    },
+  );
+  server.add(
+    ResourceAllocatorService,
+    { access: 'node', ...leader },
+    {
+      AttachNetwork: (call) => parts.attachments.attach(call),
+      DetachNetwork: (call) => parts.attachments.detach(call),
     },
   );
   addNetworkChecks(server, parts.networkChecker);

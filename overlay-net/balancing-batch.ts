@@ -1,48 +1,35 @@
 /**
  * Changes of a sandbox's balancing as messages for the kernel: the same that `balancingDiff` says in nft's words, at a
- * fraction of its cost. What a virtual address needs is made once for all sandboxes; only the turn of its backends is
- * each one's own. Pure.
+ * fraction of its cost. The places of a virtual address are written once for all sandboxes; only the turn at which each
+ * begins is a sandbox's own. Pure.
  */
 import type { VipChange } from './balancing-index.ts';
 import { familyOf, ipBytes, type Family } from './ip.ts';
 import { MessageBuilder } from './kernel/netlink-message.ts';
 import { nftMessage } from './kernel/nft-batch.ts';
-import { chainOf } from './plan-balancing.ts';
+import { rotate } from './plan.ts';
+import { chainOf, TURN_CHAIN } from './plan-balancing.ts';
 import { INNER_TABLE } from './plan-nft.ts';
 
 /** Messages of nf_tables, linux/netfilter/nf_tables.h. */
-const MSG = { NEWCHAIN: 3, DELCHAIN: 5, NEWRULE: 6, DELRULE: 8, NEWSET: 9, NEWSETELEM: 12, DELSETELEM: 14 } as const;
+const MSG = { NEWCHAIN: 3, DELCHAIN: 5, NEWRULE: 6, DELRULE: 8, NEWSETELEM: 12, DELSETELEM: 14 } as const;
 const NLM_F_CREATE = 0x400;
 const NLM_F_APPEND = 0x800;
 const NESTED = 0x8000;
 /** nfgenmsg's family, which is also that of a NAT expression. */
 const NFPROTO = { 4: 2, 6: 10 } as const;
 const ADDRESS_BYTES = { 4: 4, 6: 16 } as const;
-const TYPE_OF = { 4: 7, 6: 8 } as const;
-/** nft's type of numbers without a meaning. */
-const TYPE_INTEGER = 4;
-/** anonymous | constant | map */
-const ANONYMOUS_MAP = 0x0b;
 const NFT_GOTO = -4;
 const REGISTER = 1;
+const META_MARK = 3;
 const NAT_DESTINATION = 1;
-/** Elements of one message: a list's length has 16 bits, an element at most 40 bytes. */
-const ELEMENTS_PER_MESSAGE = 1024;
-/** Addresses that one batch changes at most; each stays in one batch. */
-const VIPS_PER_BATCH = 512;
-/** What nft writes beside a set, so that it can print it: keys in host order, data in network order. */
-const MAP_USERDATA = Buffer.from([0, 4, 1, 0, 0, 0, 1, 4, 2, 0, 0, 0, 6, 4, 0, 0, 0, 0]);
-const ANONYMOUS = '__map%d';
+/** Elements of one message: the length of a list has 16 bits. */
+const ELEMENT_BYTES_MAX = 48 * 1024;
+/** Addresses that one batch changes at most; each changes in one of them. */
+const VIPS_PER_BATCH = 1024;
 
-/** The rule of one virtual address, with the places of the numbers that say whose turn is when. */
-interface Block {
-  bytes: Buffer;
-  /** Offsets of the elements' keys, in the order of backends. */
-  keys: number[];
-}
-
-const blocks = new WeakMap<readonly string[], Map<string, Block>>();
-let lastSetId = 0;
+const data = (m: MessageBuilder, type: number, bytes: Uint8Array): MessageBuilder =>
+  m.nested(type | NESTED, (one) => one.attribute(1, bytes));
 
 function be32(value: number): Buffer {
   const bytes = Buffer.alloc(4);
@@ -50,8 +37,107 @@ function be32(value: number): Buffer {
   return bytes;
 }
 
-const data = (m: MessageBuilder, type: number, bytes: Uint8Array): MessageBuilder =>
-  m.nested(type | NESTED, (one) => one.attribute(1, bytes));
+/** Writes the elements of one set and the messages around them. */
+class Elements {
+  readonly #set: string;
+  readonly #type: number;
+  readonly #parts: Record<Family, Buffer[]> = { 4: [], 6: [] };
+
+  constructor(type: number, set: string) {
+    this.#type = type;
+    this.#set = set;
+  }
+
+  /** One element or several of one size. */
+  add(family: Family, bytes: Buffer): void {
+    this.#parts[family].push(bytes);
+  }
+
+  write(m: MessageBuilder): void {
+    for (const family of [4, 6] as const) {
+      let list: Buffer[] = [];
+      let length = 0;
+      const flush = (): void => {
+        if (length > 0) this.#message(m, family, list);
+        list = [];
+        length = 0;
+      };
+      for (const part of this.#parts[family]) {
+        for (const piece of cut(part)) {
+          if (length + piece.length > ELEMENT_BYTES_MAX) flush();
+          list.push(piece);
+          length += piece.length;
+        }
+      }
+      flush();
+    }
+  }
+
+  #message(m: MessageBuilder, family: Family, list: readonly Buffer[]): void {
+    message(m, this.#type, this.#type === MSG.NEWSETELEM ? NLM_F_CREATE : 0, family, () => {
+      m.attributeText(2, this.#set);
+      m.nested(3 | NESTED, (one) => one.raw(Buffer.concat(list)));
+    });
+  }
+}
+
+/** Elements of one size each (it stands first), in pieces that fit a message. */
+function cut(elements: Buffer): Buffer[] {
+  if (elements.length <= ELEMENT_BYTES_MAX) return [elements];
+  const size = elements.readUInt16LE(0);
+  const step = ELEMENT_BYTES_MAX - (ELEMENT_BYTES_MAX % size);
+  const pieces: Buffer[] = [];
+  for (let at = 0; at < elements.length; at += step) pieces.push(elements.subarray(at, at + step));
+  return pieces;
+}
+
+function element(key: Uint8Array, rest?: (m: MessageBuilder) => void): Buffer {
+  const m = new MessageBuilder(ELEMENT_ROOM_BYTES);
+  m.nested(1 | NESTED, (one) => {
+    data(one, 1, key);
+    rest?.(one);
+  });
+  return m.take();
+}
+
+const ELEMENT_ROOM_BYTES = 128;
+
+/** Key of a place: the virtual address and the turn, in the kernel's order. */
+function placeKey(address: Uint8Array, turn: number): Buffer {
+  const key = Buffer.alloc(address.length + 4);
+  key.set(address);
+  key.writeUInt32LE(turn, address.length);
+  return key;
+}
+
+const written = new WeakMap<readonly string[], Map<string, Buffer>>();
+
+/** The elements of a virtual address's places, as if the first backend had the first turn. */
+function placesOf(vip: string, backends: readonly string[]): Buffer {
+  let ofList = written.get(backends);
+  if (ofList === undefined) written.set(backends, (ofList = new Map()));
+  let bytes = ofList.get(vip);
+  if (bytes !== undefined) return bytes;
+  const address = ipBytes(vip);
+  const one = (backend: string, turn: number): Buffer =>
+    element(placeKey(address, turn), (m) => data(m, 2, ipBytes(backend)));
+  bytes = Buffer.concat(backends.map(one));
+  ofList.set(vip, bytes);
+  return bytes;
+}
+
+/** The same with the turns of one sandbox, which begins where its seed says, as `rotate` does. */
+function turned(vip: string, backends: readonly string[], seed: number): Buffer {
+  const own = Buffer.from(placesOf(vip, backends));
+  const size = own.readUInt16LE(0);
+  const start = seed % backends.length;
+  // Headers of the element, its key and the key's value, then the address.
+  const keyAt = 12 + ADDRESS_BYTES[familyOf(vip)];
+  for (let i = 0; i < backends.length; i++) {
+    own.writeUInt32LE((i - start + backends.length) % backends.length, i * size + keyAt);
+  }
+  return own;
+}
 
 function expression(m: MessageBuilder, name: string, numbers: readonly [number, number][], rest?: () => void): void {
   m.nested(1 | NESTED, (one) => {
@@ -71,99 +157,35 @@ function message(m: MessageBuilder, type: number, flags: number, family: Family,
 }
 
 /** Chains are named by attribute 3 in messages of chains, by 2 in those of rules. */
-function ofChain(m: MessageBuilder, type: number, flags: number, vip: string): void {
+function ofChain(m: MessageBuilder, type: number, flags: number, vip: string, more?: () => void): void {
   const named = type === MSG.NEWCHAIN || type === MSG.DELCHAIN ? 3 : 2;
-  message(m, type, flags, familyOf(vip), () => m.attributeText(named, chainOf(vip)));
-}
-
-/** The map from turns to backends, filled; returns where its keys stand. */
-function turns(m: MessageBuilder, family: Family, backends: readonly string[], setId: number): number[] {
-  const keys: number[] = [];
-  const size = ADDRESS_BYTES[family];
-  message(m, MSG.NEWSET, NLM_F_CREATE, family, () => {
-    m.attributeText(2, ANONYMOUS);
-    const facts: [number, number][] = [[3, ANONYMOUS_MAP], [4, TYPE_INTEGER], [5, 4], [6, TYPE_OF[family]], [7, size]]; // prettier-ignore
-    for (const [type, value] of [...facts, [0x0a, setId] as const]) m.attribute(type, be32(value));
-    m.nested(9 | NESTED, (one) => one.attribute(1, be32(backends.length)));
-    m.attribute(0x0d, MAP_USERDATA);
+  message(m, type, flags, familyOf(vip), () => {
+    m.attributeText(named, chainOf(vip));
+    more?.();
   });
-  for (let from = 0; from < backends.length; from += ELEMENTS_PER_MESSAGE) {
-    message(m, MSG.NEWSETELEM, NLM_F_CREATE, family, () => {
-      m.attributeText(2, ANONYMOUS).attribute(4, be32(setId));
-      m.nested(3 | NESTED, (list) => {
-        for (const [i, backend] of backends.slice(from, from + ELEMENTS_PER_MESSAGE).entries()) {
-          list.nested((i + 1) | NESTED, (one) => {
-            data(one, 1, new Uint8Array(4));
-            keys.push(one.length - 4);
-            data(one, 2, ipBytes(backend));
-          });
-        }
-      });
-    });
-  }
-  return keys;
-}
-
-function nat(m: MessageBuilder, family: Family): void {
-  expression(m, 'nat', [[1, NAT_DESTINATION], [2, NFPROTO[family]], [3, REGISTER]]); // prettier-ignore
-}
-
-function block(vip: string, backends: readonly string[]): Block {
-  const known = blocks.get(backends)?.get(vip);
-  if (known !== undefined) return known;
-  const m = new MessageBuilder();
-  const family = familyOf(vip);
-  const [only] = backends;
-  const setId = (lastSetId = (lastSetId % 0x7fffffff) + 1);
-  const keys = backends.length > 1 ? turns(m, family, backends, setId) : [];
-  message(m, MSG.NEWRULE, NLM_F_CREATE | NLM_F_APPEND, family, () => {
-    m.attributeText(2, chainOf(vip));
-    m.nested(4 | NESTED, (list) => {
-      if (backends.length === 1 && only !== undefined) {
-        expression(list, 'immediate', [[1, REGISTER]], () => data(list, 2, ipBytes(only)));
-      } else {
-        expression(list, 'numgen', [[1, REGISTER], [2, backends.length], [3, 0], [4, 0]]); // prettier-ignore
-        const anonymous = (): unknown => list.attributeText(1, ANONYMOUS).attribute(4, be32(setId));
-        expression(list, 'lookup', [[2, REGISTER], [3, REGISTER]], anonymous); // prettier-ignore
-      }
-      nat(list, family);
-    });
-  });
-  const made = { bytes: m.take(), keys };
-  const ofList = blocks.get(backends) ?? new Map<string, Block>();
-  blocks.set(backends, ofList.set(vip, made));
-  return made;
-}
-
-/** The block of one sandbox: it begins with the backend that its seed says, as `rotate` does. */
-function turned({ bytes, keys }: Block, seed: number): Buffer {
-  if (keys.length === 0) return bytes;
-  const own = Buffer.from(bytes);
-  const start = seed % keys.length;
-  keys.forEach((at, i) => own.writeUInt32LE((i - start + keys.length) % keys.length, at));
-  return own;
-}
-
-function elements(m: MessageBuilder, type: number, set: string, vips: readonly string[], verdicts: boolean): void {
-  for (const family of [4, 6] as const) {
-    const own = vips.filter((vip) => familyOf(vip) === family);
-    if (own.length === 0) continue;
-    message(m, type, type === MSG.NEWSETELEM ? NLM_F_CREATE : 0, family, () => {
-      m.attributeText(2, set);
-      m.nested(3 | NESTED, (list) => {
-        for (const [i, vip] of own.entries()) {
-          list.nested((i + 1) | NESTED, (one) => {
-            data(one, 1, ipBytes(vip));
-            if (verdicts) one.nested(2 | NESTED, (value) => goTo(value, chainOf(vip)));
-          });
-        }
-      });
-    });
-  }
 }
 
 function goTo(m: MessageBuilder, chain: string): void {
-  m.nested(2 | NESTED, (one) => one.attribute(1, be32(NFT_GOTO)).attributeText(2, chain));
+  m.nested(2 | NESTED, (value) =>
+    value.nested(2 | NESTED, (verdict) => verdict.attribute(1, be32(NFT_GOTO)).attributeText(2, chain)),
+  );
+}
+
+/** With one backend the rule names it; several are places, chosen in turn (see `turnsRule`). */
+function rule(m: MessageBuilder, vip: string, backends: readonly string[]): void {
+  const [only] = backends;
+  ofChain(m, MSG.NEWRULE, NLM_F_CREATE | NLM_F_APPEND, vip, () => {
+    m.nested(4 | NESTED, (list) => {
+      if (backends.length === 1 && only !== undefined) {
+        expression(list, 'immediate', [[1, REGISTER]], () => data(list, 2, ipBytes(only)));
+        expression(list, 'nat', [[1, NAT_DESTINATION], [2, NFPROTO[familyOf(vip)]], [3, REGISTER]]); // prettier-ignore
+        return;
+      }
+      expression(list, 'numgen', [[1, REGISTER], [2, backends.length], [3, 0], [4, 0]]); // prettier-ignore
+      expression(list, 'meta', [[2, META_MARK], [3, REGISTER]]); // prettier-ignore
+      expression(list, 'immediate', [[1, 0]], () => goTo(list, TURN_CHAIN));
+    });
+  });
 }
 
 export interface Batch {
@@ -172,38 +194,92 @@ export interface Batch {
   deletes: boolean;
 }
 
-const alive = (places: readonly string[] | undefined): places is readonly string[] =>
-  places !== undefined && places.length > 0;
-
 /** Transactions that lead a sandbox's tables through the changes; each virtual address changes in one of them. */
 export function balancingBatches(changes: Iterable<[string, VipChange]>, seed: number): Batch[] {
   const list = [...changes];
   const batches: Batch[] = [];
   for (let from = 0; from < list.length; from += VIPS_PER_BATCH) {
-    batches.push(oneBatch(list.slice(from, from + VIPS_PER_BATCH), seed));
+    const steps = new Steps(seed);
+    for (const [vip, { before, after }] of list.slice(from, from + VIPS_PER_BATCH)) steps.take(vip, before, after);
+    batches.push(steps.batch());
   }
   return batches;
 }
 
-function oneBatch(changes: readonly [string, VipChange][], seed: number): Batch {
-  const pick = (keep: (change: VipChange) => boolean): string[] =>
-    changes.filter(([, change]) => keep(change)).map(([vip]) => vip);
-  const isDead = (places: readonly string[] | undefined): boolean => places?.length === 0;
-  const revived = pick(({ before, after }) => isDead(before) && !isDead(after));
-  const died = pick(({ before, after }) => !isDead(before) && isDead(after));
-  const went = pick(({ before, after }) => alive(before) && !alive(after));
-  const came = pick(({ before, after }) => !alive(before) && alive(after));
-  const changed = pick(({ before, after }) => alive(before) && alive(after));
-  const m = new MessageBuilder();
-  elements(m, MSG.DELSETELEM, 'dead', revived, false);
-  elements(m, MSG.DELSETELEM, 'vips', went, true);
-  for (const vip of [...went, ...changed]) ofChain(m, MSG.DELRULE, 0, vip);
-  for (const vip of went) ofChain(m, MSG.DELCHAIN, 0, vip);
-  for (const vip of came) ofChain(m, MSG.NEWCHAIN, NLM_F_CREATE, vip);
-  const own = changes.flatMap(([vip, { after }]) => (alive(after) ? [turned(block(vip, after), seed)] : []));
-  const messages = [m.take(), ...own];
-  elements(m, MSG.NEWSETELEM, 'vips', came, true);
-  elements(m, MSG.NEWSETELEM, 'dead', died, false);
-  messages.push(m.take());
-  return { messages, deletes: revived.length + went.length + changed.length > 0 };
+/** Gathers the messages of one transaction, in an order in which nothing is named that is not there. */
+class Steps {
+  readonly #seed: number;
+  readonly #chains = new MessageBuilder();
+  readonly #gone = {
+    dead: new Elements(MSG.DELSETELEM, 'dead'),
+    vips: new Elements(MSG.DELSETELEM, 'vips'),
+    backends: new Elements(MSG.DELSETELEM, 'backends'),
+  };
+  readonly #come = {
+    backends: new Elements(MSG.NEWSETELEM, 'backends'),
+    vips: new Elements(MSG.NEWSETELEM, 'vips'),
+    dead: new Elements(MSG.NEWSETELEM, 'dead'),
+  };
+  #deletes = false;
+
+  constructor(seed: number) {
+    this.#seed = seed;
+  }
+
+  take(vip: string, before: readonly string[] | undefined, after: readonly string[] | undefined): void {
+    const family = familyOf(vip);
+    const [was, is] = [before ?? [], after ?? []];
+    const [wasDead, isDead] = [before?.length === 0, after?.length === 0];
+    if (wasDead !== isDead) (wasDead ? this.#gone : this.#come).dead.add(family, element(ipBytes(vip)));
+    if (was.length > 0 && is.length === 0) {
+      this.#gone.vips.add(
+        family,
+        element(ipBytes(vip), (m) => goTo(m, chainOf(vip))),
+      );
+      ofChain(this.#chains, MSG.DELRULE, 0, vip);
+      ofChain(this.#chains, MSG.DELCHAIN, 0, vip);
+    } else if (was.length === 0 && is.length > 0) {
+      ofChain(this.#chains, MSG.NEWCHAIN, NLM_F_CREATE, vip);
+      rule(this.#chains, vip, is);
+      this.#come.vips.add(
+        family,
+        element(ipBytes(vip), (m) => goTo(m, chainOf(vip))),
+      );
+    } else if (was.length !== is.length || (is.length === 1 && was[0] !== is[0])) {
+      ofChain(this.#chains, MSG.DELRULE, 0, vip);
+      rule(this.#chains, vip, is);
+    }
+    this.#deletes ||= was.length > 0 || wasDead;
+    this.#places(vip, was, is);
+  }
+
+  /** Only places that hold another backend than before are touched. */
+  #places(vip: string, was: readonly string[], is: readonly string[]): void {
+    const family = familyOf(vip);
+    if (was.length <= 1) {
+      if (is.length > 1) this.#come.backends.add(family, turned(vip, is, this.#seed));
+      return;
+    }
+    const address = ipBytes(vip);
+    const [old, now] = [rotate(was, this.#seed), is.length > 1 ? rotate(is, this.#seed) : []];
+    for (let turn = 0; turn < Math.max(old.length, now.length); turn++) {
+      const [from, to] = [old[turn], now[turn]];
+      if (from === to) continue;
+      const key = placeKey(address, turn);
+      if (from !== undefined) this.#gone.backends.add(family, element(key));
+      if (to !== undefined)
+        this.#come.backends.add(
+          family,
+          element(key, (m) => data(m, 2, ipBytes(to))),
+        );
+    }
+  }
+
+  batch(): Batch {
+    const first = new MessageBuilder();
+    for (const elements of Object.values(this.#gone)) elements.write(first);
+    const last = new MessageBuilder();
+    for (const elements of Object.values(this.#come)) elements.write(last);
+    return { messages: [first.take(), this.#chains.take(), last.take()], deletes: this.#deletes };
+  }
 }

@@ -26,3 +26,8 @@ export function forwarding6Ops(): Op[] {
     { kind: 'sysctl', path: 'net/ipv6/conf/all/forwarding', value: '1' },
   ];
 }
+
+/** Whether this host speaks IPv6 at all: the kernel has it, and nobody turned it off for all links. */
+export function hostHasIp6(): boolean {
+  return read('all', 'disable_ipv6') === '0' && readFileIfExists('/proc/net/if_inet6') !== undefined;
+}

@@ -10,7 +10,7 @@ import {
   type Random,
   type Spawner,
 } from '../base/index.ts';
-import type { NetworkCheckOrder, NetworkCheckReport, NetworkTable } from '../proto/index.ts';
+import type { NetworkCheckOrder, NetworkCheckReport, NetworkTable, Network } from '../proto/index.ts';
 import { runCheck } from './check/index.ts';
 import { Coalescer } from './coalescer.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
@@ -378,6 +378,8 @@ export class HostNetwork implements HostNetworks {
 
   wireguardKey = (): Uint8Array => this.#overlays.secure.publicKey();
   setNetworkKeys: HostNetworks['setNetworkKeys'] = (keys) => this.#overlays.secure.setNetworkKeys(keys);
+
+  overlayNetworks = (): Network[] => this.#overlays.all().flatMap(({ table }) => table.network ?? []);
 
   announceTable(table: NetworkTable): void {
     this.#names.setTable(table);

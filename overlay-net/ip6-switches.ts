@@ -15,6 +15,7 @@ export function ip6Switches(link: string, linkLocal = true): Op[] {
     set('accept_ra', '0'),
     set('autoconf', '0'),
     set('router_solicitations', '0'),
+    set('accept_redirects', '0'),
     set('accept_dad', '0'),
     set('dad_transmits', '0'),
     ...(linkLocal ? [] : [set('addr_gen_mode', '1')]),

@@ -1,5 +1,5 @@
 import { ShoalError, type Clock, type Random } from '../base/index.ts';
-import { forwarding6Ops } from './forwarding6.ts';
+import { forwarding6Ops, hostHasIp6 } from './forwarding6.ts';
 import { ip6Switches, loopback6Op } from './ip6-switches.ts';
 import { bareIp, formatPrefix, macOf, overlap, parsePrefix, type Prefix } from './ip4.ts';
 import type { Kernel, Op } from './kernel/index.ts';
@@ -46,10 +46,11 @@ export class LocalBridges {
     const { locals, store, clock, random } = this.#o;
     for (const network of store.loadNetworks()) locals.add(network);
     const taken = await this.#hostPrefixes();
-    if (locals.find('bridge') === undefined) this.#addDefaultBridge(taken);
+    const ipv6 = hostHasIp6();
+    if (locals.find('bridge') === undefined) this.#addDefaultBridge(taken, ipv6);
     if (locals.find(GATEWAY_NETWORK) === undefined) {
       const options = { [OPTION_ICC]: 'false' };
-      const wanted = { name: GATEWAY_NETWORK, subnet: '', gateway: '', internal: false, labels: {}, options };
+      const wanted = { name: GATEWAY_NETWORK, subnet: '', gateway: '', internal: false, labels: {}, options, ipv6 };
       locals.add(locals.complete(wanted, this.#pools, taken, clock.now()));
     }
     for (const [name, driver] of [
@@ -62,6 +63,8 @@ export class LocalBridges {
       const rest = { auxAddresses: {}, userSubnet: false, attachable: false, internal: false, labels: {}, options: {} };
       locals.add({ id, name, driver, createdMs: clock.now(), ...addresses, ...rest });
     }
+    // Those of an earlier version have IPv4 only.
+    if (ipv6) for (const name of ['bridge', GATEWAY_NETWORK]) locals.addIp6(name);
     store.saveNetworks(locals.all());
     for (const network of locals.bridges()) await this.ensure(network);
   }
@@ -70,7 +73,7 @@ export class LocalBridges {
     return this.#o.addressPools ?? DEFAULT_POOLS;
   }
 
-  #addDefaultBridge(taken: readonly Prefix[]): void {
+  #addDefaultBridge(taken: readonly Prefix[], ipv6: boolean): void {
     const { locals, bridge, clock } = this.#o;
     const usual = parsePrefix(DEFAULT_BRIDGE);
     const clash = taken.some((other) => overlap(other, usual));
@@ -79,7 +82,7 @@ export class LocalBridges {
     const bare = bareIp(address);
     // The network's own address as gateway means its first host address.
     const gateway = parsePrefix(address).base === parsePrefix(`${bare}/32`).base ? '' : bare;
-    const wanted = { name: 'bridge', internal: false, labels: {}, options, subnet: address, gateway };
+    const wanted = { name: 'bridge', internal: false, labels: {}, options, subnet: address, gateway, ipv6 };
     const made = locals.complete(wanted, this.#pools, taken, clock.now());
     locals.add({ ...made, userSubnet: false });
   }

@@ -78,6 +78,15 @@ export class LocalNetworks {
     this.#spaces.set(network.id, spaces);
   }
 
+  /** Gives a network of one family a subnet of IPv6 too; containers get addresses of it when they are made or plugged. */
+  addIp6(name: string): void {
+    const network = this.find(name);
+    if (network === undefined || network.subnet6 !== '') return;
+    const subnet6 = this.#freeUla();
+    const gateway6 = addressText(subnet6.base + 1n, 128);
+    this.add({ ...network, subnet6: subnetText(subnet6), gateway6 });
+  }
+
   remove(id: string): void {
     this.#networks.delete(id);
     this.#spaces.delete(id);

@@ -96,13 +96,25 @@ function holds(subnet: string, address: string): boolean {
   return contains(parsePrefix(subnet), parseIp(address));
 }
 
-/** Routes to the subnets of a network that hold none of a container's addresses on it: all of them are on its link. */
+/**
+ * Routes of a container to its network: subnets that hold none of its addresses are on its link too. The ingress network
+ * is routed, and there is no proxy of neighbour solicitations as there is one of ARP: its IPv6 leads by the gateway.
+ */
 export function subnetRoutes(facts: OverlayFacts, addresses: readonly string[], dev: string): Op[] {
   const all = [facts.subnet, facts.subnet6].filter((subnet) => subnet !== '').map(cutPrefix);
-  return [...all, ...facts.moreSubnets]
-    .filter((subnet) => addresses.some((address) => familyOf(address) === familyOf(subnet)))
-    .filter((subnet) => !addresses.some((address) => holds(subnet, address)))
-    .map((to) => ({ kind: 'route', to, dev }));
+  const present = [...all, ...facts.moreSubnets].filter((subnet) =>
+    addresses.some((address) => familyOf(address) === familyOf(subnet)),
+  );
+  const routed = (subnet: string): boolean => facts.ingress && familyOf(subnet) === 6;
+  const onLink = present.filter((subnet) => !routed(subnet) && !addresses.some((address) => holds(subnet, address)));
+  const byGateway = present.filter(routed).map((to): Op => ({ kind: 'route', to, via: facts.gateway6, dev }));
+  const gateway: Op[] = byGateway.length === 0 ? [] : [{ kind: 'route', to: `${facts.gateway6}/128`, dev }];
+  return [...onLink.map((to): Op => ({ kind: 'route', to, dev })), ...gateway, ...byGateway];
+}
+
+/** A container's own IPv6 address as its link has it: of the routed ingress network without a subnet on the link. */
+export function linkAddress6(facts: OverlayFacts, address6: string): string {
+  return facts.ingress ? `${canonicalIp(address6)}/128` : address6;
 }
 
 /** Bytes that a tunnelled frame adds to a packet of the overlay. */

@@ -8,7 +8,7 @@ import { hash32 } from './ingress-wiring.ts';
 import { ip6Switches } from './ip6-switches.ts';
 import { isNamespace, type Kernel, type Op } from './kernel/index.ts';
 import type { Overlays } from './overlays.ts';
-import { BRIDGE_LINK, DEFAULT_MTU, subnetRoutes, type OverlayFacts } from './plan.ts';
+import { BRIDGE_LINK, DEFAULT_MTU, linkAddress6, subnetRoutes, type OverlayFacts } from './plan.ts';
 import type { Leg, LegOps, NetworkStore, SandboxRecord } from './store.ts';
 import type { EndpointResult, EndpointSpec, LocalNetwork, PublishedPort, SandboxSpec } from './types.ts';
 
@@ -31,6 +31,8 @@ interface PlannedLeg {
   bridge: string;
   mtu: number;
   isolated: boolean;
+  /** IPv6 address and mask of its link where these are not those of the result. */
+  linkAddress6?: string;
   /** Routes to the rest of its network. */
   routes: readonly Op[];
   /** Link of the host that a macvlan hangs on; empty for a pair with a bridge. */
@@ -247,6 +249,7 @@ export class SandboxBuilder {
       bridge: BRIDGE_LINK,
       mtu: overlay.mtu,
       isolated: false,
+      ...(result6.address6 === undefined ? {} : { linkAddress6: linkAddress6(facts, result6.address6) }),
       routes: subnetRoutes(facts, leg6.address6 === undefined ? [address] : [address, leg6.address6], interfaceName),
       parent: '',
     };
@@ -340,7 +343,7 @@ export class SandboxBuilder {
     ];
     if (result.address6 !== undefined) {
       inner.unshift(...ip6Switches(name));
-      inner.push({ kind: 'addr', dev: name, address: result.address6 });
+      inner.push({ kind: 'addr', dev: name, address: planned.linkAddress6 ?? result.address6 });
     }
     inner.push(...planned.routes);
     // Set before, so that a leg half made is known too.
@@ -363,9 +366,10 @@ export class SandboxBuilder {
   }
 }
 
-/** Whether bridged frames pass the host's IPv4 rules (br_netfilter). */
+/** Whether bridged frames pass the host's rules (br_netfilter), in both families. */
 function bridgeCallsNetfilter(): boolean {
-  return (readFileIfExists('/proc/sys/net/bridge/bridge-nf-call-iptables') ?? '').trim() === '1';
+  const on = (name: string): boolean => (readFileIfExists(`/proc/sys/net/bridge/${name}`) ?? '').trim() === '1';
+  return on('bridge-nf-call-iptables') && on('bridge-nf-call-ip6tables');
 }
 
 /** A link name of at most 15 characters that belongs to one leg of one sandbox. */

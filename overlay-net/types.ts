@@ -153,6 +153,8 @@ export interface HostNetworks {
   checkNetworks(
     order: import('../proto/index.ts').NetworkCheckOrder,
   ): Promise<import('../proto/index.ts').NetworkCheckReport>;
+  /** Networks of the swarm that this host has a table of. */
+  overlayNetworks(): import('../proto/index.ts').Network[];
   localNetworks(): LocalNetwork[];
   createLocalNetwork(network: LocalNetworkRequest): Promise<LocalNetwork>;
   removeLocalNetwork(id: string): Promise<void>;

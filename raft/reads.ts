@@ -115,7 +115,9 @@ export class Reads {
   #takeLeased(isDone: (leased: Leased) => boolean): Leased[] {
     if (this.#leased.length === 0) return [];
     const done: Leased[] = [];
-    this.#leased = this.#leased.filter((leased) => !isDone(leased) || done.push(leased) === 0);
+    const left: Leased[] = [];
+    for (const leased of this.#leased) (isDone(leased) ? done : left).push(leased);
+    this.#leased = left;
     this.#size -= done.length;
     return done;
   }

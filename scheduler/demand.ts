@@ -2,7 +2,7 @@ import type { Task } from '../proto/index.ts';
 import type { PlacementStrategy } from './hints.ts';
 import { meets, type Kin, type Kinships } from './kin.ts';
 import type { Asking, NodeView, Promised } from './node-view.ts';
-import { hostPortsOf, reservationOf, type Reservation } from './resources.ts';
+import { hostPortsOf, portsClash, reservationOf, type Reservation } from './resources.ts';
 
 /** A condition of an affinity with the kins that meet it. */
 export interface Near {
@@ -95,11 +95,16 @@ export function hasResources(view: NodeView, demand: Demand): boolean {
   return fitsBeside(demand.wanted, view, view.promisesTo(demand));
 }
 
+/** Whether one of these ports is in the way of another. */
+export function isTaken(port: string, by: readonly string[]): boolean {
+  return by.some((other) => portsClash(other, port));
+}
+
 /** The wanted host ports that are taken or promised. */
 export function takenPorts(view: NodeView, demand: Demand): string[] {
   if (demand.ports.length === 0) return [];
   const promised = view.promisesTo(demand);
-  return demand.ports.filter((port) => view.hasHostPort(port) || promised.some((one) => one.ports.includes(port)));
+  return demand.ports.filter((port) => view.hasHostPort(port) || promised.some((one) => isTaken(port, one.ports)));
 }
 
 /** Affinity conditions that the node does not meet. */

@@ -2,7 +2,7 @@ import { NodeSpec_Availability, NodeStatus_State, TaskState, type GenericResourc
 import type { Node, Task } from '../proto/index.ts';
 import type { Columns } from './columns.ts';
 import type { Kin, Kinships } from './kin.ts';
-import { GenericPools, type FreeResources } from './resources.ts';
+import { GenericPools, portNumberOf, portsClash, type FreeResources } from './resources.ts';
 
 /** Whether a task holds what it reserved: from its assignment until it is seen to have ended. */
 export function occupies(task: Task): boolean {
@@ -69,7 +69,7 @@ export class NodeView {
   #node: Node | undefined;
   #pools: GenericPools | undefined;
   readonly #tasks: Held[] = [];
-  /** Tasks that publish each host port; absent until there is one. */
+  /** Tasks that publish each host port, on whatever address; absent until there is one. */
   #hostPorts: Map<string, Held[]> | undefined;
   #promised = NOTHING_PROMISED;
 
@@ -133,12 +133,13 @@ export class NodeView {
   }
 
   hasHostPort(port: string): boolean {
-    return this.#hostPorts?.has(port) ?? false;
+    return this.#hostPorts !== undefined && this.holdersOfPort(port).length > 0;
   }
 
-  /** Who publishes a port here in host mode. */
+  /** Who publishes a port here in host mode, on an address that is in the way. */
   holdersOfPort(port: string): readonly Held[] {
-    return this.#hostPorts?.get(port) ?? [];
+    const holders = this.#hostPorts?.get(portNumberOf(port)) ?? [];
+    return holders.filter((held) => held.ports.some((own) => portsClash(own, port)));
   }
 
   /** Keeps room; `clearPromises` ends it. */
@@ -206,7 +207,9 @@ export class NodeView {
 
   #addPort(port: string, held: Held): void {
     this.#hostPorts ??= new Map();
-    this.#hostPorts.set(port, [...(this.#hostPorts.get(port) ?? []), held]);
+    const number = portNumberOf(port);
+    const holders = this.#hostPorts.get(number) ?? [];
+    if (!holders.includes(held)) this.#hostPorts.set(number, [...holders, held]);
   }
 
   removeTask(held: Held): void {
@@ -214,9 +217,10 @@ export class NodeView {
     this.#columns.reserve(this.row, -held.nanoCpus, -held.memoryBytes);
     if (held.generic.length > 0) this.#setPools();
     for (const port of held.ports) {
-      const left = this.holdersOfPort(port).filter((one) => one !== held);
-      if (left.length === 0) this.#hostPorts?.delete(port);
-      else this.#hostPorts?.set(port, left);
+      const number = portNumberOf(port);
+      const left = (this.#hostPorts?.get(number) ?? []).filter((one) => one !== held);
+      if (left.length === 0) this.#hostPorts?.delete(number);
+      else this.#hostPorts?.set(number, left);
     }
     if (held.active) this.#count(held.kin, -1);
   }

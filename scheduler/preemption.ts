@@ -1,4 +1,4 @@
-import type { Demand } from './demand.ts';
+import { isTaken, type Demand } from './demand.ts';
 import type { Held, NodeView, Promised } from './node-view.ts';
 
 /** Room on a node for one task: who must leave. Empty when those who are leaving already make room enough. */
@@ -45,7 +45,7 @@ class Ledger {
       room.memoryBytes,
       room.groupKey === groupKey ? 1 : 0,
       ...this.#kinds.map((kind) => room.generic.get(kind) ?? 0),
-      ...ports.map((port) => (room.ports.includes(port) ? 1 : 0)),
+      ...ports.map((port) => (isTaken(port, room.ports) ? 1 : 0)),
     ];
   }
 
@@ -62,7 +62,7 @@ class Ledger {
       memoryBytes,
       active && mine ? 1 : 0,
       ...this.#kinds.map(units),
-      ...this.#demand.ports.map((port) => (ports.includes(port) ? 1 : 0)),
+      ...this.#demand.ports.map((port) => (isTaken(port, ports) ? 1 : 0)),
     ];
   }
 }

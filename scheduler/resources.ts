@@ -34,13 +34,29 @@ function kindAndUnits(resource: GenericResource): [string, number] {
   return [resource.discrete_resource_spec?.kind ?? '', resource.discrete_resource_spec?.value ?? 0];
 }
 
-/** `tcp/80`-like keys of the ports that a task publishes on its node itself. */
+const EVERYWHERE = new Set(['', '0.0.0.0', '::']);
+
+/** Keys of the ports that a task publishes on its node itself: `0/80` on all addresses, `0/80@192.0.2.1` on one. */
 export function hostPortsOf(task: Task): readonly string[] {
   const ports = task.endpoint?.ports;
   if (ports === undefined || ports.length === 0) return NO_PORTS;
   return ports
     .filter((port) => port.publish_mode === PortConfig_PublishMode.HOST && port.published_port !== 0)
-    .map((port) => `${port.protocol}/${port.published_port}`);
+    .map(({ protocol, published_port: number, host_ip: address }) => {
+      return EVERYWHERE.has(address) ? `${protocol}/${number}` : `${protocol}/${number}@${address}`;
+    });
+}
+
+/** Protocol and number of a port's key, without the address. */
+export function portNumberOf(key: string): string {
+  const at = key.indexOf('@');
+  return at === -1 ? key : key.slice(0, at);
+}
+
+/** Whether two ports cannot be on one node: the same number on the same address, or on all addresses. */
+export function portsClash(a: string, b: string): boolean {
+  if (a === b) return true;
+  return portNumberOf(a) === portNumberOf(b) && !(a.includes('@') && b.includes('@'));
 }
 
 /** Resources of a node, all of them or what is left. */

@@ -111,6 +111,24 @@ describe('filters', () => {
     expect(on('s390x')).toEqual({});
   });
 
+  it('a host port of one address is in the way of that address, and of all of them, only', () => {
+    const bound = (id: string, host_ip: string): Task => {
+      const port = { published_port: 80, target_port: 80, publish_mode: PortConfig_PublishMode.HOST, host_ip };
+      return task(id, {}, { service_id: id, endpoint: { ports: [port] } });
+    };
+    const s = cluster(node('n1'));
+    const isPlaced = (one: Task): boolean => place(s, [one]).why.length === 0;
+    expect(isPlaced(bound('a', '192.0.2.1'))).toBe(true);
+    expect(isPlaced(bound('b', '192.0.2.2'))).toBe(true);
+    expect(isPlaced(bound('c', '2001:db8::1'))).toBe(true);
+    expect(isPlaced(bound('d', '192.0.2.2'))).toBe(false);
+    expect(isPlaced(bound('e', ''))).toBe(false);
+    expect(isPlaced(bound('f', '0.0.0.0'))).toBe(false);
+    for (const id of ['a', 'b', 'c']) s.removeTask(id);
+    expect(isPlaced(bound('g', '0.0.0.0'))).toBe(true);
+    expect(isPlaced(bound('h', '192.0.2.1'))).toBe(false);
+  });
+
   it('give each host port of a node to one task, counted, so that it is free again afterwards', () => {
     const scheduler = cluster(node('n1'), node('n2'));
     const endpoint = {

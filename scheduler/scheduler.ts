@@ -250,7 +250,9 @@ export class Scheduler {
   confirm(task: Task): Assignment | Unplaced {
     const view = this.#books.node(task.node_id);
     const demand = demandOf(task, this.#books.kinships, this.#strategy);
-    if (view !== undefined && this.#fitsGiven(view, demand)) return this.#assign(task, demand, view);
+    // A container's place on a network: the container is there already, whatever its node takes otherwise.
+    const isPlace = task.spec?.attachment !== undefined;
+    if (view !== undefined && (isPlace || this.#fitsGiven(view, demand))) return this.#assign(task, demand, view);
     return new NotPlaced(task.id, new Refusal(() => this.explain(task, 0)));
   }
 

@@ -3,11 +3,18 @@ import {
   errorMessage,
   isShoalError,
   TaskGroup,
+  unavailable,
   type Clock,
   type Logger,
   type Random,
 } from '../base/index.ts';
-import { type EncryptionKey, type Node, type SessionMessage, type WeightedPeer } from '../proto/index.ts';
+import {
+  type AttachNetworkRequest,
+  type EncryptionKey,
+  type Node,
+  type SessionMessage,
+  type WeightedPeer,
+} from '../proto/index.ts';
 import type { AgentConnection, ConnectManager } from './connection.ts';
 import type { Executor } from './executor.ts';
 import { LogPublisher } from './log-publisher.ts';
@@ -82,6 +89,7 @@ export class Agent {
   #hint = new AbortController();
   #sessionId = '';
   #established = false;
+  #connection: AgentConnection | undefined;
   readonly #prober: Prober | undefined;
   /** Whether the last try got as far as a session. */
   #hadSession = false;
@@ -135,6 +143,22 @@ export class Agent {
     this.#hint = new AbortController();
   }
 
+  /** Asks the managers for a place on a network. @throws ShoalError Unavailable without a session, or the managers' own */
+  async attachNetwork(request: AttachNetworkRequest, timeoutMs: number): Promise<string> {
+    return await this.#attaching('attachNetwork')(request, timeoutMs);
+  }
+
+  /** Gives a place back. @throws ShoalError as `attachNetwork` */
+  async detachNetwork(attachmentId: string, timeoutMs: number): Promise<void> {
+    await this.#attaching('detachNetwork')(attachmentId, timeoutMs);
+  }
+
+  #attaching<M extends 'attachNetwork' | 'detachNetwork'>(method: M): NonNullable<AgentConnection[M]> {
+    const call = this.#established ? this.#connection?.[method] : undefined;
+    if (call === undefined) throw unavailable('this node has no session with a manager');
+    return call;
+  }
+
   status(): AgentStatus {
     const connected = this.#established;
     return {
@@ -177,6 +201,7 @@ export class Agent {
     this.#hadSession = false;
     this.#manager = address;
     const connection = this.#options.connect(address);
+    this.#connection = connection;
     try {
       await runSession(
         {

@@ -3,6 +3,7 @@ import type {
   AgentReport,
   AssignmentsMessage,
   AssignmentsRequest,
+  AttachNetworkRequest,
   HeartbeatRequest,
   HeartbeatResponse,
   NetworkCheckOrder,
@@ -34,6 +35,9 @@ export interface AgentConnection {
   /** Orders to check networks. Absent, or Unimplemented, where managers give none. */
   listenChecks?(signal: AbortSignal): AsyncIterable<NetworkCheckOrder>;
   reportCheck?(report: NetworkCheckReport, timeoutMs: number, signal: AbortSignal): Promise<void>;
+  /** A place on an attachable network for a container of this node; resolves with the attachment's id. */
+  attachNetwork?(request: AttachNetworkRequest, timeoutMs: number): Promise<string>;
+  detachNetwork?(attachmentId: string, timeoutMs: number): Promise<void>;
   /** Whether the other side has taken the connection; undefined when that cannot be told. */
   isConnected?(): boolean;
   close(): void;

@@ -12,6 +12,7 @@ import {
   DispatcherService,
   LogBrokerService,
   NetworkCheckBrokerService,
+  ResourceAllocatorService,
   grpcMethod,
   type MethodDescription,
   type PublishLogsMessage,
@@ -21,6 +22,9 @@ import type { AgentConnection, LogStream, ReportEvents, ReportLink } from './con
 
 /** A COMPLETE message of a large node may be big (stock agents take 2^31 − 1 bytes as well). */
 const RECEIVE_MAX_BYTES = 2 ** 31 - 1;
+
+/** For calls that only their deadline ends. */
+const NEVER = new AbortController().signal;
 
 const toShoal = (error: Partial<ServiceError>): ShoalError =>
   new ShoalError(codeFromGrpc(error.code ?? 2), error.details || error.message || 'unknown error', { cause: error });
@@ -153,6 +157,15 @@ export function grpcConnection(
     listenChecks: (signal) => stream(NetworkCheckBrokerService.ListenChecks, {}, signal),
     reportCheck: async (report, timeoutMs, signal) => {
       await unary(client, clock, NetworkCheckBrokerService.ReportCheck, report, { timeoutMs, signal });
+    },
+    attachNetwork: async (request, timeoutMs) => {
+      const { AttachNetwork } = ResourceAllocatorService;
+      const answer = await unary(client, clock, AttachNetwork, request, { timeoutMs, signal: NEVER });
+      return answer.attachment_id;
+    },
+    detachNetwork: async (attachment_id, timeoutMs) => {
+      const { DetachNetwork } = ResourceAllocatorService;
+      await unary(client, clock, DetachNetwork, { attachment_id }, { timeoutMs, signal: NEVER });
     },
     isConnected: () => client.getChannel().getConnectivityState(false) === connectivityState.READY,
     close: () => client.close(),

@@ -1,12 +1,13 @@
 import { invalidArgument, must } from '../../base/index.ts';
 import { queryBool, queryInt, queryTimeMs, readJson } from '../body.ts';
 import { Filters } from '../filters.ts';
-import type { ContainerFacts } from '../ports.ts';
+import type { ContainerFacts, ContainerRequestFacts, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
 import { containerFromJson } from '../shapes/container-create.ts';
 import { containerSummary, containerToJson } from '../shapes/container.ts';
 import { Fields } from '../shapes/fields.ts';
 import { beginOutput, frame, sendEmpty, sendJson, write } from '../stream.ts';
+import { networkKey } from './networks.ts';
 import { tailCount } from './service-logs.ts';
 
 const name = ({ params }: RequestContext): string => must(params['id'], 'id');
@@ -105,12 +106,26 @@ async function stop(context: RequestContext): Promise<void> {
   sendEmpty(context.response, 204);
 }
 
+/** Networks are kept by name, however they were told. One that is not found is judged when the container starts. */
+async function withNames(ports: Ports, config: ContainerRequestFacts): Promise<ContainerRequestFacts> {
+  const { network } = config;
+  if (network.mode !== 'sandbox') return config;
+  const local = new Set(ports.engine.networks.localNetworks().map((one) => one.name));
+  const endpoints = [];
+  for (const endpoint of network.endpoints) {
+    const { networkId } = endpoint;
+    const known = local.has(networkId) ? networkId : await networkKey(ports, networkId).catch(() => networkId);
+    endpoints.push({ ...endpoint, networkId: known });
+  }
+  return { ...config, network: { ...network, endpoints } };
+}
+
 async function create(context: RequestContext): Promise<void> {
   const { ports, query, response } = context;
   const json = new Fields(await readJson(context));
   const local = ports.engine.networks.localNetworks();
   const { config, warnings } = containerFromJson((query.get('name') ?? '').replace(/^\//, ''), json, local);
-  const made = await ports.engine.containers.create(config);
+  const made = await ports.engine.containers.create(await withNames(ports, config));
   sendJson(response, { Id: made.id, Warnings: [...warnings, ...made.warnings] }, 201);
 }
 

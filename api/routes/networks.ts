@@ -22,7 +22,7 @@ const GATEWAY_NETWORK = 'docker_gwbridge';
 const PREDEFINED_LABEL = 'com.docker.swarm.predefined';
 
 async function swarmNetworks(ports: Ports, predefined: boolean): Promise<Network[]> {
-  if (!ports.swarm.state().controlAvailable) return [];
+  if (!ports.swarm.state().controlAvailable) return ports.engine.networks.overlayNetworks();
   try {
     const { networks } = await ports.swarm.call('ListNetworks', { filters: null });
     // host and bridge exist in the swarm too, for services to name; users see this host's own.
@@ -116,6 +116,10 @@ async function inspect({ response, ports, params, query }: RequestContext): Prom
   if (query.get('scope') === 'swarm' && !queryBool(query, 'verbose')) {
     return sendJson(response, networkToJson(found.swarm));
   }
+  if (!ports.swarm.state().controlAvailable) {
+    const Containers = networkContainers(found.swarm.id, ports.engine.containers.list());
+    return sendJson(response, { ...networkToJson(found.swarm), Containers });
+  }
   const use = await networkUse(ports, queryBool(query, 'verbose'));
   sendJson(response, { ...networkToJson(found.swarm), ...networkUseToJson(found.swarm, use) });
 }
@@ -192,16 +196,26 @@ async function prune({ response, ports, query }: RequestContext): Promise<void> 
   sendJson(response, { NetworksDeleted: removed });
 }
 
-/** The id by which the engine knows a network. @throws ShoalError NotFound */
-async function keyOf(ports: Ports, reference: string): Promise<string> {
-  const found = await find(ports, reference, '');
-  return 'swarm' in found ? found.swarm.id : found.local.name;
+/**
+ * The name by which the engine knows a network. A worker knows those of the swarm only that it has a part in: managers
+ * judge the others.
+ * @throws ShoalError NotFound
+ */
+export async function networkKey(ports: Ports, reference: string): Promise<string> {
+  try {
+    const found = await find(ports, reference, '');
+    return 'swarm' in found ? (found.swarm.spec?.annotations?.name ?? found.swarm.id) : found.local.name;
+  } catch (error) {
+    const { localNodeState, controlAvailable } = ports.swarm.state();
+    if (isShoalError(error, 'NotFound') && localNodeState === 'active' && !controlAvailable) return reference;
+    throw error;
+  }
 }
 
 async function connect(context: RequestContext): Promise<void> {
   const { ports, params, response } = context;
   const json = new Fields(await readJson(context));
-  const network = await keyOf(ports, must(params['id'], 'id'));
+  const network = await networkKey(ports, must(params['id'], 'id'));
   const endpoint = endpointFromJson(network, json.object('EndpointConfig'));
   await ports.engine.containers.connect(json.string('Container'), endpoint);
   sendEmpty(response, 200);
@@ -211,7 +225,7 @@ async function connect(context: RequestContext): Promise<void> {
 async function disconnect(context: RequestContext): Promise<void> {
   const { ports, params, response } = context;
   const json = new Fields(await readJson(context));
-  const network = await keyOf(ports, must(params['id'], 'id'));
+  const network = await networkKey(ports, must(params['id'], 'id'));
   try {
     await ports.engine.containers.disconnect(json.string('Container'), network);
   } catch (error) {

@@ -38,7 +38,8 @@ async function list({ response, ports, query }: RequestContext): Promise<void> {
       up_to_date: filters.get('_up-to-date').includes('true'),
     },
   });
-  sendJson(response, tasks.map(taskToJson));
+  // As Docker: a container's place on a network is no task to users.
+  sendJson(response, tasks.filter((task) => task.spec?.attachment === undefined).map(taskToJson));
 }
 
 async function serviceId(ports: Ports, reference: string): Promise<string> {

@@ -1,8 +1,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { ClusterResult, LoadResult, LoadUse } from './run.ts';
 import { machineFacts } from '../machine.ts';
+import type { ClusterResult, LoadResult, LoadUse } from './result.ts';
 
 const RESULTS = join(dirname(fileURLToPath(import.meta.url)), '..', 'results', 'cluster.json');
 

@@ -5,10 +5,11 @@ import { fileURLToPath } from 'node:url';
 import { httpJson, must, readFileIfExists, retry, ShoalError, systemClock, systemRandom } from '../../base/index.ts';
 import { Lab, leftovers, type HostFacts } from '../../lab/index.ts';
 import { AgentHosts, buildAgentHost } from './agents.ts';
-import { ApiProbe, type Latency } from './api-probe.ts';
-import { processUse, setSessionPriority, type ProcessUse } from './processes.ts';
+import { ApiProbe } from './api-probe.ts';
+import { processUse, setSessionPriority } from './processes.ts';
 import { printCluster, storeCluster } from './print.ts';
 import type { HostReport } from './protocol.ts';
+import type { ClusterResult, LoadResult, LoadUse } from './result.ts';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const MANAGERS = 3;
@@ -41,49 +42,6 @@ export interface ClusterOptions {
   /** Agents of each of the two processes that join, and later connect, at the same time. */
   atOnce: number;
   signal: AbortSignal;
-}
-
-/** Use of one process during a load. */
-export interface LoadUse extends ProcessUse {
-  process: string;
-  /** Share of one processor. */
-  cpuShare: number;
-}
-
-/** One load: services created, until the last of their tasks is Running. */
-export interface LoadResult {
-  what: string;
-  tasks: number;
-  createSeconds: number;
-  seconds: number;
-  tasksPerSecond: number;
-  api: Latency[];
-  uses: LoadUse[];
-  heartbeats: number;
-  heartbeatMaxMs: number;
-  heartbeatsSlow: number;
-  sessionsLost: number;
-  reports: number;
-  messages: number;
-}
-
-export interface ClusterResult {
-  agents: number;
-  spread: boolean;
-  atOnce: number;
-  startMs: number;
-  loadBefore: number;
-  joinSeconds: number;
-  connectSeconds: number;
-  /** Processor time while the nodes joined, and while the agents connected. */
-  joining: LoadUse[];
-  connecting: LoadUse[];
-  /** Share of one processor that each process takes with all agents connected and nothing to do. */
-  idle: LoadUse[];
-  loads: LoadResult[];
-  nodesNotReady: number;
-  /** How often each manager's event loop was held up for longer than half an election, as its log says. */
-  heldUp: number[];
 }
 
 interface Bed {

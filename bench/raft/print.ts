@@ -1,5 +1,5 @@
+import type { RaftResult } from './result.ts';
 import type { Cell } from './throughput.ts';
-import type { RaftResult } from './run.ts';
 
 const MIB = 1024 * 1024;
 

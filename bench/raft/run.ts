@@ -16,10 +16,11 @@ import { Lab, leftovers } from '../../lab/index.ts';
 import { median } from '../measure.ts';
 import { calmFaults, killLeaders, type CalmResult, type KillResult } from './elections.ts';
 import { EtcdCluster, findEtcd, type EtcdPrograms } from './etcd.ts';
-import { footprint, type FootprintResult } from './footprint.ts';
+import { footprint } from './footprint.ts';
 import { buildMember, Group } from './group.ts';
 import { CONNECTIONS_MAX, KEYS, VALUE_BYTES } from './load.ts';
 import { printRaft } from './print.ts';
+import type { RaftResult, Stamp } from './result.ts';
 import { throughput, type ThroughputResult } from './throughput.ts';
 import { machineFacts } from '../machine.ts';
 
@@ -44,36 +45,6 @@ export interface RaftBenchOptions {
   /** Measure our side only, even where etcd is installed. */
   shoalOnly: boolean;
   signal: AbortSignal;
-}
-
-/** What is stored; a part that was not asked for keeps what an earlier run stored. */
-export interface RaftResult {
-  benchmark: 'raft';
-  machine: {
-    cpu: string;
-    cpus: number;
-    memoryBytes: number;
-    kernel: string;
-    system: string;
-    syncMedianMs: number;
-  };
-  what: string;
-  etcdVersion: string | null;
-  throughput: (ThroughputResult & Stamp) | null;
-  elections:
-    | ({
-        shoal: KillResult;
-        etcd: KillResult | null;
-        calm: CalmResult[];
-      } & Stamp)
-    | null;
-  footprint: (FootprintResult & Stamp) | null;
-}
-
-interface Stamp {
-  date: string;
-  /** Load average of the last minute before: what else ran on the machine. */
-  loadBefore: number;
 }
 
 function stamp(): Stamp {

@@ -169,5 +169,6 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
       .filter((mount) => mount.type === 'volume')
       .map((mount) => quietly('volume', parts.volumes.release(mount.source, id))),
   ]);
+  if (config.network.mode === 'sandbox') parts.swarm?.detach(id);
   await quietly('runtime state', parts.runtime.forget(id));
 }

@@ -145,6 +145,7 @@ export function noNetworks(): HostNetworks {
     stop: nothing,
     destroy: nothing,
     createSandbox: () => Promise.reject(new Error('no sandboxes here')),
+    overlayNetworks: () => [],
     drainSandbox: nothing,
     removeSandbox: nothing,
     connectSandbox: () => Promise.reject(new Error('no sandboxes here')),

@@ -1,7 +1,7 @@
 import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { conflict, failedPrecondition, invalidArgument, notFound, ShoalError } from '../../base/index.ts';
-import type { EndpointSpec, HostNetworks, LocalNetwork, SandboxResult } from '../../overlay-net/index.ts';
+import { conflict, invalidArgument, notFound, ShoalError } from '../../base/index.ts';
+import type { EndpointSpec, HostNetworks, SandboxResult } from '../../overlay-net/index.ts';
 import {
   hostResolvConf,
   ownHostLines,
@@ -12,17 +12,12 @@ import {
 import { containerHostname } from '../runtime/spec.ts';
 import type { Container, ContainerConfig, NetworkRequest } from '../types.ts';
 import type { Parts } from './parts.ts';
+import { localNetwork, networkIdOf, placed } from './swarm-networks.ts';
 
 /** Docker's default network of containers: it names nobody, and links on it are files and environment. */
 export const DEFAULT_NETWORK = 'bridge';
 
 type SandboxNetwork = Extract<NetworkRequest, { mode: 'sandbox' }>;
-
-/** A network of this host by id or name. */
-export function localNetwork(networks: HostNetworks, key: string): LocalNetwork | undefined {
-  const all = networks.localNetworks();
-  return all.find((network) => network.id === key) ?? all.find((network) => network.name === key);
-}
 
 /**
  * Checks what a user wants of a network against the network. Ones that are not of this host are judged when joined.
@@ -84,14 +79,20 @@ export async function makeSandbox(
 ): Promise<SandboxResult | undefined> {
   const { network } = config;
   if (network.mode !== 'sandbox') return undefined;
+  const endpoints: EndpointSpec[] = [];
+  for (const endpoint of network.endpoints) {
+    const former = keep.find(({ networkId, networkName }) => [networkId, networkName].includes(endpoint.networkId));
+    endpoints.push(
+      former === undefined
+        ? await placed(parts, id, config, endpoint)
+        : { ...endpoint, networkId: former.networkId, address: former.address, mac: former.mac },
+    );
+  }
   return parts.networks.createSandbox({
     id,
     ...(network.taskId === undefined ? {} : { taskId: network.taskId }),
     names: [config.name, id.slice(0, 12), ...(config.hostname ? [config.hostname] : [])],
-    endpoints: network.endpoints.map((endpoint) => {
-      const former = keep.find(({ networkId, networkName }) => [networkId, networkName].includes(endpoint.networkId));
-      return former === undefined ? endpoint : { ...endpoint, address: former.address, mac: former.mac };
-    }),
+    endpoints,
     ports: network.ports,
     dns: config.dns,
     dnsOptions: config.dnsOptions,
@@ -212,10 +213,8 @@ function connectable(container: Container): SandboxNetwork {
   }
 }
 
-const isOn = (parts: Parts, endpoint: EndpointSpec, key: string): boolean => {
-  const id = localNetwork(parts.networks, endpoint.networkId)?.id ?? endpoint.networkId;
-  return id === (localNetwork(parts.networks, key)?.id ?? key);
-};
+const isOn = (parts: Parts, container: Container, endpoint: EndpointSpec, key: string): boolean =>
+  networkIdOf(parts, container, endpoint.networkId) === networkIdOf(parts, container, key);
 
 /** Connects a container to one more network: at once when it runs, else with its next start. @throws ShoalError */
 export async function connectNetwork(
@@ -237,18 +236,18 @@ export async function connectNetwork(
   }
   const network = connectable(container);
   checkEndpoint(parts.networks, endpoint);
-  if (network.endpoints.some((present) => isOn(parts, present, endpoint.networkId))) {
+  if (network.endpoints.some((present) => isOn(parts, container, present, endpoint.networkId))) {
     const name = target?.name ?? endpoint.networkId;
     const words = `endpoint with name ${container.config.name} already exists in network ${name}`;
     throw new ShoalError('PermissionDenied', words);
   }
-  if (target === undefined && !(endpoint.address !== '' && running)) {
-    const words = `network ${endpoint.networkId} is of the swarm: its addresses are given by managers, to tasks only`;
-    throw failedPrecondition(`${words}; run a service on it`);
-  }
   if (running) {
     const before = container.endpoints;
-    const result = await parts.networks.connectSandbox(container.id, endpoint);
+    const wanted = await placed(parts, container.id, container.config, endpoint);
+    const result = await parts.networks.connectSandbox(container.id, wanted).catch((error: unknown) => {
+      if (target === undefined) parts.swarm?.detach(container.id, wanted.networkId);
+      throw error;
+    });
     await followEtc(parts, container, before, result.endpoints);
     container.endpoints = result.endpoints;
   }
@@ -270,14 +269,16 @@ export async function disconnectNetwork(
     );
   }
   const network = connectable(container);
-  const kept = network.endpoints.filter((endpoint) => !isOn(parts, endpoint, key));
+  const kept = network.endpoints.filter((endpoint) => !isOn(parts, container, endpoint, key));
   if (kept.length === network.endpoints.length) {
     const words = `container ${container.id} is not connected to network ${target?.name ?? key}`;
     throw new ShoalError('PermissionDenied', words);
   }
   if (running) {
     const before = container.endpoints;
-    const result = await parts.networks.disconnectSandbox(container.id, target?.id ?? key);
+    const networkId = networkIdOf(parts, container, key);
+    const result = await parts.networks.disconnectSandbox(container.id, networkId);
+    if (target === undefined) parts.swarm?.detach(container.id, networkId);
     await followEtc(parts, container, before, result.endpoints);
     container.endpoints = result.endpoints;
   }

@@ -2,7 +2,7 @@ import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
 import type { HostNetworks } from '../../overlay-net/index.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
-import type { Container, EngineEvent, Images, UlimitRequest, Volumes } from '../types.ts';
+import type { Container, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from '../types.ts';
 import type { Limiter } from './limiter.ts';
 import type { ContainerStore } from './store.ts';
 
@@ -15,6 +15,8 @@ export interface Parts {
   images: Images;
   volumes: Volumes;
   networks: HostNetworks;
+  /** Absent: there are networks of this host only. */
+  swarm?: SwarmNetworks | undefined;
   runtime: Runtime;
   cgroups: Cgroups;
   store: ContainerStore;

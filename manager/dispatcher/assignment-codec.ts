@@ -6,23 +6,13 @@ import {
   Task,
   type EncodedPart,
 } from '../../proto/index.ts';
+import { TEMPLATE_FIELDS, templateOf, withoutTemplate, type Template } from '../store/task-parts.ts';
 import { TableCodec } from './table-codec.ts';
 
 const CHANGES_TAG = fieldTag(4);
 const ASSIGNMENT_TAG = fieldTag(1);
 const TASK_TAG = fieldTag(1);
 const TABLE_TAG = fieldTag(1001);
-
-/** What the tasks of one version of a service have in common, most of their bytes. */
-const SHARED_FIELDS = ['spec', 'service_annotations', 'endpoint', 'log_driver', 'spec_version'] as const;
-type Shared = Pick<Task, (typeof SHARED_FIELDS)[number]>;
-const NOTHING_SHARED: Shared = {
-  spec: null,
-  service_annotations: null,
-  endpoint: null,
-  log_driver: null,
-  spec_version: null,
-};
 
 /**
  * Encodes assignments as `AssignmentsMessage` does, but the parts that tasks share (the same objects, as those of one
@@ -31,7 +21,7 @@ const NOTHING_SHARED: Shared = {
 export class AssignmentCodec {
   readonly #tables = new TableCodec();
   /** By specification; goes with it. */
-  readonly #shared = new WeakMap<object, { fields: Shared; bytes: Uint8Array }>();
+  readonly #shared = new WeakMap<object, { fields: Template; bytes: Uint8Array }>();
 
   encode(message: AssignmentsMessage): Uint8Array {
     const { changes } = message;
@@ -50,7 +40,7 @@ export class AssignmentCodec {
     const task = change.assignment?.task;
     const shared = task === undefined ? undefined : this.#sharedOf(task);
     if (task === undefined || shared === undefined) return AssignmentChange.encode(change);
-    const own = Task.encode({ ...task, ...NOTHING_SHARED });
+    const own = Task.encode(withoutTemplate(task));
     const assignment = joinParts([{ tag: TASK_TAG, bytes: joinParts([own, shared]) }]);
     const { action } = change;
     return joinParts([AssignmentChange.encode({ action }), { tag: ASSIGNMENT_TAG, bytes: assignment }]);
@@ -59,9 +49,8 @@ export class AssignmentCodec {
   #sharedOf(task: Task): Uint8Array | undefined {
     if (task.spec === null) return undefined;
     const known = this.#shared.get(task.spec);
-    if (known !== undefined && SHARED_FIELDS.every((name) => known.fields[name] === task[name])) return known.bytes;
-    const { spec, service_annotations, endpoint, log_driver, spec_version } = task;
-    const fields: Shared = { spec, service_annotations, endpoint, log_driver, spec_version };
+    if (known !== undefined && TEMPLATE_FIELDS.every((name) => known.fields[name] === task[name])) return known.bytes;
+    const fields = templateOf(task);
     const bytes = Task.encode(fields);
     this.#shared.set(task.spec, { fields, bytes });
     return bytes;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { VirtualClock, type Clock } from '../../base/index.ts';
 import { Cluster } from '../../proto/index.ts';
+import { defaultClusterSpec } from '../ca/index.ts';
 import { Deadline } from './session.ts';
 import { heartbeatTimes } from './settings.ts';
 
@@ -43,13 +44,17 @@ describe('deadline', () => {
 
 describe('the time between heartbeats', () => {
   it('grows with thousands of agents, never beyond a third of the silence that means Down', () => {
-    expect(heartbeatTimes(undefined, true, 2_500)).toEqual({ periodMs: 1000, downAfterMs: 5000 });
-    expect(heartbeatTimes(undefined, true, 3_000)).toEqual({ periodMs: 1200, downAfterMs: 5000 });
-    expect(heartbeatTimes(undefined, true, 100_000)).toEqual({ periodMs: 5000 / 3, downAfterMs: 5000 });
+    // As every new cluster has them.
+    const usual = Cluster.create({ spec: defaultClusterSpec() });
+    expect(heartbeatTimes(usual, true, 2_500)).toEqual({ periodMs: 1000, downAfterMs: 5000 });
+    expect(heartbeatTimes(usual, true, 3_000)).toEqual({ periodMs: 1200, downAfterMs: 5000 });
+    expect(heartbeatTimes(usual, true, 100_000)).toEqual({ periodMs: 5000 / 3, downAfterMs: 5000 });
   });
 
   it('is what the cluster sets, however many there are', () => {
-    const cluster = Cluster.create({ spec: { dispatcher: { heartbeat_period: { seconds: 2, nanos: 0 } } } });
-    expect(heartbeatTimes(cluster, true, 100_000)).toEqual({ periodMs: 2000, downAfterMs: 6000 });
+    const cluster = Cluster.create({
+      spec: { dispatcher: { heartbeat_period: { seconds: 2, nanos: 0 }, down_after: { seconds: 20, nanos: 0 } } },
+    });
+    expect(heartbeatTimes(cluster, true, 100_000)).toEqual({ periodMs: 2000, downAfterMs: 20_000 });
   });
 });

@@ -21,7 +21,7 @@ const STOCK_GRACE_PERIODS = 6;
 const PERIODS_WITHIN_DOWN = 3;
 
 /**
- * Agents for which the leader has time at the usual period; with more, and where the cluster sets no period, it grows in
+ * Agents for which the leader has time at the usual period; with more, and where the cluster sets no other, it grows in
  * proportion, but never so far that an agent could not lose heartbeats (PERIODS_WITHIN_DOWN).
  */
 const AGENTS_AT_USUAL_PERIOD = 2500;
@@ -49,7 +49,8 @@ export function heartbeatTimes(cluster: Cluster | undefined, shoal: boolean, age
     return { periodMs, downAfterMs: periodMs * STOCK_PERIODS_MISSED };
   }
   const usualMs = SHOAL_PERIOD_MS * Math.max(1, agents / AGENTS_AT_USUAL_PERIOD);
-  const periodMs = wanted > 0 ? wanted : usualMs;
+  // New clusters have the usual period in their settings.
+  const periodMs = wanted === 0 || wanted === SHOAL_PERIOD_MS ? usualMs : wanted;
   const explicit = durationToMs(dispatcher?.down_after, 0);
   const downAfterMs = explicit > 0 ? explicit : Math.max(SHOAL_DOWN_AFTER_MS, wanted * PERIODS_WITHIN_DOWN);
   return { periodMs: Math.min(periodMs, downAfterMs / PERIODS_WITHIN_DOWN), downAfterMs };

@@ -1,5 +1,6 @@
 import type { CertificateRole } from '../../identity/index.ts';
 import type { RequestOf, ResponseOf } from '../../proto/index.ts';
+import type * as calls from '../dispatcher/calls.ts';
 
 /** Who calls, after authentication; the same for calls of this manager's own API and for forwarded ones. */
 export interface Caller {
@@ -10,38 +11,13 @@ export interface Caller {
   readonly address: string;
 }
 
-export interface CallContext extends Caller {
-  /** Aborts when the peer cancelled, its connection broke, or this manager ceased to lead. */
-  readonly signal: AbortSignal;
-}
+/** As the dispatcher's handlers see calls, and who makes them. The signal also aborts when this manager ceases to lead. */
+export interface CallContext extends Caller, calls.CallContext {}
 
-export interface UnaryCall<Request> extends CallContext {
-  readonly request: Request;
-}
-
-export interface StreamCall<Request, Message> extends UnaryCall<Request> {
-  /**
-   * Writes one message; resolves when the transport takes another, rejects once `signal` has aborted. `encoded`: the
-   * message's bytes, when the caller has them already.
-   */
-  send(message: Message, encoded?: Uint8Array): Promise<void>;
-}
-
-export interface ClientStreamCall<Message> extends CallContext {
-  readonly messages: AsyncIterable<Message>;
-}
-
-/** Many requests, many responses, by callbacks: a message costs no promise. */
-export interface DuplexCall<Request, Message> extends CallContext {
-  /** Who takes the peer's messages, in order; `done` is called when the peer sends no more. To be called once. */
-  receive(message: (request: Request) => void, done: () => void): void;
-  /** Stops reading, so that the peer is slowed down. `resume` goes on. */
-  pause(): void;
-  resume(): void;
-  /** Writes one message. @returns whether the transport takes more at once; `onDrain` tells when it does again. */
-  send(message: Message): boolean;
-  onDrain(listener: () => void): void;
-}
+export interface UnaryCall<Request> extends CallContext, calls.UnaryCall<Request> {}
+export interface StreamCall<Request, Message> extends UnaryCall<Request>, calls.StreamCall<Request, Message> {}
+export interface ClientStreamCall<Message> extends CallContext, calls.ClientStreamCall<Message> {}
+export interface DuplexCall<Request, Message> extends CallContext, calls.DuplexCall<Request, Message> {}
 
 export type UnaryHandler<Request, Response> = (call: UnaryCall<Request>) => Promise<Response> | Response;
 /** The stream ends when the promise settles; a rejection becomes its status. */

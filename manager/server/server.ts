@@ -273,112 +273,101 @@ export class ManagerServer {
     }
   }
 
+  #encode(route: Route, message: unknown): Buffer {
+    return bufferOf(route.method.response.encode(message as never));
+  }
+
   #log(route: Route, error: unknown): void {
     if (error instanceof ShoalError) return;
     this.#options.log.error('a call failed unexpectedly', { method: route.method.path, error });
   }
 
+  /** Serves a call here or by the leader; whatever goes wrong reaches the caller by `fail`. */
+  #serve(
+    call: AnyCall,
+    route: Route,
+    to: {
+      forward: (target: ForwardTarget) => void;
+      here: (context: ServedCall) => Promise<void>;
+      fail: (status: ReturnType<typeof toServiceError>) => void;
+    },
+  ): void {
+    const serve = async (): Promise<void> => {
+      const destination = this.#route(call, route);
+      if ('there' in destination) {
+        to.forward(destination.there);
+        return;
+      }
+      try {
+        await to.here(destination.here);
+      } finally {
+        destination.stop();
+      }
+    };
+    serve().catch((error: unknown) => {
+      if (!call.cancelled) this.#log(route, error);
+      to.fail(toServiceError(error));
+    });
+  }
+
   #unary(route: Route): handleUnaryCall<Buffer, Buffer> {
-    return (call, reply) => {
-      const serve = async (): Promise<void> => {
-        const to = this.#route(call, route);
-        if ('there' in to) {
-          forwardUnary(call, reply, to.there, this.#options.clock.now());
-          return;
-        }
-        try {
+    return (call, reply) =>
+      this.#serve(call, route, {
+        forward: (target) => forwardUnary(call, reply, target, this.#options.clock.now()),
+        here: async (context) => {
           const request = this.#decode(route, call.request);
           const handler = this.#handlerOf<UnaryHandler<unknown, unknown>>(route);
-          const response = await handler(to.here.with({ request }));
-          reply(null, bufferOf(route.method.response.encode(response as never)));
-        } finally {
-          to.stop();
-        }
-      };
-      serve().catch((error: unknown) => {
-        this.#log(route, error);
-        reply(toServiceError(error));
+          reply(null, this.#encode(route, await handler(context.with({ request }))));
+        },
+        fail: (status) => reply(status),
       });
-    };
   }
 
   #serverStream(route: Route): handleServerStreamingCall<Buffer, Buffer> {
-    return (call) => {
-      const serve = async (): Promise<void> => {
-        const to = this.#route(call, route);
-        if ('there' in to) {
-          forwardServerStream(call, to.there);
-          return;
-        }
-        try {
+    return (call) =>
+      this.#serve(call, route, {
+        forward: (target) => forwardServerStream(call, target),
+        here: async (context) => {
           const request = this.#decode(route, call.request);
           const handler = this.#handlerOf<StreamHandler<unknown, unknown>>(route);
-          const { signal } = to.here;
           const send = (message: unknown, encoded?: Uint8Array): Promise<void> =>
-            writeTo(call, bufferOf(encoded ?? route.method.response.encode(message as never)), signal);
-          await handler(to.here.with({ request, send }));
+            writeTo(call, encoded === undefined ? this.#encode(route, message) : bufferOf(encoded), context.signal);
+          await handler(context.with({ request, send }));
           call.end();
-        } finally {
-          to.stop();
-        }
-      };
-      serve().catch((error: unknown) => {
-        if (!call.cancelled) this.#log(route, error);
-        call.emit('error', toServiceError(error));
+        },
+        fail: (status) => call.emit('error', status),
       });
-    };
   }
 
   #clientStream(route: Route): handleClientStreamingCall<Buffer, Buffer> {
-    return (call, reply) => {
-      const serve = async (): Promise<void> => {
-        const to = this.#route(call, route);
-        if ('there' in to) {
-          forwardClientStream(call, reply, to.there);
-          return;
-        }
-        try {
+    return (call, reply) =>
+      this.#serve(call, route, {
+        forward: (target) => forwardClientStream(call, reply, target),
+        here: async (context) => {
           const handler = this.#handlerOf<ClientStreamHandler<unknown, unknown>>(route);
           const messages = this.#messages(route, call);
-          const response = await handler(to.here.with({ messages }));
-          reply(null, bufferOf(route.method.response.encode(response as never)));
-        } finally {
-          to.stop();
-        }
-      };
-      serve().catch((error: unknown) => {
-        if (!call.cancelled) this.#log(route, error);
-        reply(toServiceError(error));
+          reply(null, this.#encode(route, await handler(context.with({ messages }))));
+        },
+        fail: (status) => reply(status),
       });
-    };
   }
 
   #duplex(route: Route): handleBidiStreamingCall<Buffer, Buffer> {
-    return (call) => {
-      const serve = async (): Promise<void> => {
-        const to = this.#route(call, route);
-        if ('there' in to) {
-          forwardDuplex(call, to.there);
-          return;
-        }
-        try {
+    return (call) =>
+      this.#serve(call, route, {
+        forward: (target) => forwardDuplex(call, target),
+        here: async (context) => {
           const handler = this.#handlerOf<DuplexHandler<unknown, unknown>>(route);
           const decode = (bytes: Buffer): unknown => {
             this.#options.pulse?.();
             return this.#decode(route, bytes);
           };
-          const encode = (message: unknown): Buffer => bufferOf(route.method.response.encode(message as never));
-          await duplexOf(call, { decode, encode }, (streams) => handler(to.here.with(streams)));
+          const encode = (message: unknown): Buffer => this.#encode(route, message);
+          await duplexOf(call, { decode, encode }, (streams) => handler(context.with(streams)));
           call.end();
-        } finally {
-          to.stop();
-        }
-      };
-      serve().catch((error: unknown) => {
-        if (!call.cancelled) this.#log(route, error);
-        call.emit('error', toServiceError(error));
+        },
+        fail: (status) => call.emit('error', status),
       });
-    };
   }
 
   async *#messages(route: Route, call: ServerReadableStream<Buffer, Buffer>): AsyncGenerator<unknown> {

@@ -15,7 +15,8 @@ const PATCH_BITS = {
 
 type Patched = keyof typeof PATCH_BITS;
 
-const TEMPLATE_FIELDS = ['spec', 'service_annotations', 'endpoint', 'log_driver', 'spec_version'] as const;
+/** What the tasks of one version of a service have in common, most of their bytes. */
+export const TEMPLATE_FIELDS = ['spec', 'service_annotations', 'endpoint', 'log_driver', 'spec_version'] as const;
 
 const NO_TEMPLATE = { spec: null, service_annotations: null, endpoint: null, log_driver: null, spec_version: null };
 
@@ -77,7 +78,7 @@ function fits(template: Template, task: Task): boolean {
   return TEMPLATE_FIELDS.every((name) => template[name] === task[name] || sameMessage(template[name], task[name]));
 }
 
-type Template = Pick<Task, (typeof TEMPLATE_FIELDS)[number]>;
+export type Template = Pick<Task, (typeof TEMPLATE_FIELDS)[number]>;
 
 /**
  * Collects what tasks have in common, so that it is encoded once. Tasks share a template when they share the spec (the
@@ -100,8 +101,7 @@ export class TemplateWriter {
     const known = this.#bySpec.get(task.spec) ?? [];
     const same = known.slice(-TEMPLATES_COMPARED_MAX).find(({ template }) => fits(template, task));
     if (same !== undefined) return same.number;
-    const { spec, service_annotations, endpoint, log_driver, spec_version } = task;
-    const template = { spec, service_annotations, endpoint, log_driver, spec_version };
+    const template = templateOf(task);
     const encoded = TaskTemplate.encode(template);
     this.bytes += encoded.length;
     const number = this.#encoded.push(encoded);
@@ -119,6 +119,11 @@ export class TemplateWriter {
       else this.#bySpec.set(spec, kept);
     }
   }
+}
+
+export function templateOf(task: Task): Template {
+  const { spec, service_annotations, endpoint, log_driver, spec_version } = task;
+  return { spec, service_annotations, endpoint, log_driver, spec_version };
 }
 
 /** A task without what its template says. */

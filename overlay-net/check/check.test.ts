@@ -61,8 +61,8 @@ async function check(host: TestHost): Promise<NetworkCheckResult> {
 const inOverlay = (host: TestHost): string => join(host.execRoot, 'netns', `ov-${NET.slice(0, 12)}`);
 const inSandbox = (host: TestHost, id: string): string => join(host.execRoot, 'netns', id.padEnd(12, '0').slice(0, 12));
 
-async function trace(host: TestHost, port: number, name: string): Promise<string[]> {
-  const order = { network_id: NET, from_task_id: 't1', to_task_ids: ['t2'], name, port };
+async function trace(host: TestHost, port: number, name: string, targets = ['t2']): Promise<string[]> {
+  const order = { network_id: NET, from_task_id: 't1', to_task_ids: targets, name, port };
   const target = host === b;
   const report = await host.network.checkNetworks(
     NetworkCheckOrder.create({ id: 'y', trace: { ...order, target_side: target } }),
@@ -171,6 +171,12 @@ test('a connection is followed from both sides', async () => {
   expect(await trace(b, 8080, 'web')).toContainEqual('ok listening: tcp port 8080: listens on 0.0.0.0');
   expect(await trace(a, 81, '')).toContainEqual('BROKEN connection: tcp 10.9.1.6:81 is refused: nothing listens there');
   expect(await trace(b, 81, '')).toContainEqual('BROKEN listening: tcp port 81: nothing listens');
+}, 30_000);
+
+test('a service may balance a task to itself, by the loopback link, which has no MTU to hold to', async () => {
+  const steps = await trace(a, 8080, 'web', ['t1', 't2']);
+  expect(steps).toContainEqual(expect.stringMatching(/^ok reachability: web\.1\.t1 \(10\.9\.1\.5\): answers/));
+  expect(steps.filter((step) => !step.startsWith('ok'))).toEqual([]);
 }, 30_000);
 
 test('a network that this host does not have is told', async () => {

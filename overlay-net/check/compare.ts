@@ -2,6 +2,7 @@
 import { unreachable } from '../../base/index.ts';
 import type { Op } from '../kernel/ops.ts';
 import type { Items } from '../plan.ts';
+import { describeOp } from '../reconcile/compare.ts';
 
 /** What an item leads to, in words; empty when it leads nowhere. */
 function target(op: Op): string {
@@ -28,33 +29,6 @@ function target(op: Op): string {
   }
 }
 
-/** An item's name as `ip` and `bridge` have it. */
-function nameOf(op: Op): string {
-  switch (op.kind) {
-    case 'neigh':
-      return `neighbour ${op.ip}`;
-    case 'fdb':
-      return `fdb entry ${op.mac}`;
-    case 'route':
-      return `route ${op.to}${op.table === undefined ? '' : ` in table ${op.table}`}`;
-    case 'rule':
-      return `rule fwmark ${op.mark}`;
-    case 'addr':
-      return `address ${op.address}`;
-    case 'bridge':
-    case 'veth':
-    case 'vxlan':
-    case 'macvlan':
-    case 'link':
-    case 'link-del':
-      return `link ${op.name}`;
-    case 'sysctl':
-      return `sysctl ${op.path}`;
-    default:
-      return unreachable(op);
-  }
-}
-
 export interface Difference {
   /** The item's key in the plan. */
   key: string;
@@ -68,15 +42,18 @@ export function differences(desired: Items, actual: Items): Difference[] {
     const has = actual.get(key);
     const wanted = target(op);
     const to = wanted === '' ? '' : ` (it must lead to ${wanted})`;
-    if (has === undefined) found.push({ key, words: `${nameOf(op)} is missing${to}` });
+    if (has === undefined) found.push({ key, words: `${describeOp(op)} is missing${to}` });
     else if (target(has) !== wanted) {
-      found.push({ key, words: `${nameOf(op)} leads to ${target(has) || 'nothing'}, it must lead to ${wanted}` });
+      found.push({ key, words: `${describeOp(op)} leads to ${target(has) || 'nothing'}, it must lead to ${wanted}` });
     }
   }
   for (const [key, op] of actual) {
     if (desired.has(key)) continue;
     const leads = target(op);
-    found.push({ key, words: `${nameOf(op)}${leads === '' ? '' : ` (${leads})`} is in the kernel, but not planned` });
+    found.push({
+      key,
+      words: `${describeOp(op)}${leads === '' ? '' : ` (${leads})`} is in the kernel, but not planned`,
+    });
   }
   return found;
 }

@@ -85,17 +85,11 @@ export class ReachCheck {
     return this.#overlay.table.endpoints.some((one) => one.serving && addressesOf(one).includes(address));
   }
 
-  /** Over the ingress network tasks reach each other by IPv4 only: its IPv6 leads from entry hosts to tasks. */
-  #tried(endpoint: NetworkEndpoint): string[] {
-    const all = addressesOf(endpoint);
-    return this.#overlay.facts.ingress ? all.filter((address) => !address.includes(':')) : all;
-  }
-
   #targets(from: LocalTask): Target[] {
     const { table } = this.#overlay;
     const others = table.endpoints.filter((one) => one.serving && bareIp(one.address) !== from.leg.address);
     const tasks = spread(others, TARGETS_MAX).flatMap((endpoint) =>
-      this.#tried(endpoint).map((address) => ({
+      addressesOf(endpoint).map((address) => ({
         node: endpoint.node_id,
         place: placeOf(endpoint, address),
         address,

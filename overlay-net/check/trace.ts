@@ -124,7 +124,8 @@ class Trace {
       { address, bytes: mtu + 1 },
     ]);
     this.#say('reachability', small?.kind === 'answered', `${placeOf(target)}: ${this.#words(small)}`);
-    if (small?.kind !== 'answered') return;
+    // A task's way to itself is its loopback link.
+    if (small?.kind !== 'answered' || target.task_id === this.#order.from_task_id) return;
     const right = full?.kind === 'answered' && over?.kind === 'refused';
     const larger = over?.kind === 'refused' ? 'refused' : 'not refused';
     this.#say('mtu', right, `${mtu} bytes: ${this.#words(full)}; ${mtu + 1} bytes: ${larger}`);

@@ -277,11 +277,13 @@ describe('tables of names', () => {
       services: fc.uniqueArray(service, { selector: ({ id }) => id, maxLength: 3 }),
     });
     const sorted = (zone: Zone): unknown => ({
-      addresses: [...zone.addresses].map(([name, list]) => [name, [...list].sort()]).sort(),
-      names: [...zone.names].sort(),
-      services: [...zone.services]
-        .map(([name, facts]) => [name, { ...facts, tasks: facts.tasks.map((one) => JSON.stringify(one)).sort() }])
-        .sort(),
+      addresses: Object.fromEntries([...zone.addresses].map(([name, list]) => [name, [...list].sort()])),
+      names: Object.fromEntries(zone.names),
+      services: Object.fromEntries(
+        [...zone.services].map(([name, facts]) => {
+          return [name, { ...facts, tasks: facts.tasks.map((one) => JSON.stringify(one)).sort() }];
+        }),
+      ),
     });
     fc.assert(
       fc.property(

@@ -1886,6 +1886,21 @@ export const schema = {
                     Leave: { requestType: 'LeaveRequest', responseType: 'LeaveResponse' },
                   },
                 },
+                AttachNetworkRequest: {
+                  fields: {
+                    config: { type: 'NetworkAttachmentConfig', id: 1 },
+                    container_id: { type: 'string', id: 2 },
+                  },
+                },
+                AttachNetworkResponse: { fields: { attachment_id: { type: 'string', id: 1 } } },
+                DetachNetworkRequest: { fields: { attachment_id: { type: 'string', id: 1 } } },
+                DetachNetworkResponse: { fields: {} },
+                ResourceAllocator: {
+                  methods: {
+                    AttachNetwork: { requestType: 'AttachNetworkRequest', responseType: 'AttachNetworkResponse' },
+                    DetachNetwork: { requestType: 'DetachNetworkRequest', responseType: 'DetachNetworkResponse' },
+                  },
+                },
               },
             },
           },

@@ -2666,6 +2666,33 @@ export const MaybeEncryptedRecord_Algorithm = {
 export type MaybeEncryptedRecord_Algorithm =
   (typeof MaybeEncryptedRecord_Algorithm)[keyof typeof MaybeEncryptedRecord_Algorithm];
 
+export interface AttachNetworkRequest {
+  config: NetworkAttachmentConfig | null;
+  container_id: string;
+}
+export const AttachNetworkRequest: MessageType<AttachNetworkRequest> = messageType<AttachNetworkRequest>(
+  'docker.swarmkit.v1.AttachNetworkRequest',
+);
+
+export interface AttachNetworkResponse {
+  attachment_id: string;
+}
+export const AttachNetworkResponse: MessageType<AttachNetworkResponse> = messageType<AttachNetworkResponse>(
+  'docker.swarmkit.v1.AttachNetworkResponse',
+);
+
+export interface DetachNetworkRequest {
+  attachment_id: string;
+}
+export const DetachNetworkRequest: MessageType<DetachNetworkRequest> = messageType<DetachNetworkRequest>(
+  'docker.swarmkit.v1.DetachNetworkRequest',
+);
+
+export interface DetachNetworkResponse {}
+export const DetachNetworkResponse: MessageType<DetachNetworkResponse> = messageType<DetachNetworkResponse>(
+  'docker.swarmkit.v1.DetachNetworkResponse',
+);
+
 export interface Any {
   type_url: string;
   value: Uint8Array;
@@ -3291,6 +3318,23 @@ export const RaftMembershipService = {
     path: '/docker.swarmkit.v1.RaftMembership/Leave',
     request: LeaveRequest,
     response: LeaveResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+} as const;
+
+export const ResourceAllocatorService = {
+  AttachNetwork: {
+    path: '/docker.swarmkit.v1.ResourceAllocator/AttachNetwork',
+    request: AttachNetworkRequest,
+    response: AttachNetworkResponse,
+    requestStream: false,
+    responseStream: false,
+  },
+  DetachNetwork: {
+    path: '/docker.swarmkit.v1.ResourceAllocator/DetachNetwork',
+    request: DetachNetworkRequest,
+    response: DetachNetworkResponse,
     requestStream: false,
     responseStream: false,
   },

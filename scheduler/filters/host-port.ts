@@ -2,10 +2,11 @@ import { takenPorts, type Demand } from '../demand.ts';
 import type { NodeView } from '../node-view.ts';
 import { nodes, type FilterFactory, type Lack } from './filter.ts';
 
-/** `80/tcp` for a person, from the key `0/80`. */
+/** `80/tcp` for a person, from the key `0/80`; `80/tcp on 192.0.2.1` from `0/80@192.0.2.1`. */
 function portName(key: string): string {
-  const [protocol = '', port = ''] = key.split('/');
-  return `${port}/${['tcp', 'udp', 'sctp'][Number(protocol)] ?? protocol}`;
+  const [protocol = '', port = '', address] = key.split(/[/@]/);
+  const name = `${port}/${['tcp', 'udp', 'sctp'][Number(protocol)] ?? protocol}`;
+  return address === undefined ? name : `${name} on ${address}`;
 }
 
 function holderOf(view: NodeView, port: string): string {
