@@ -6,6 +6,7 @@ import {
   AssignmentsRequest,
   DispatcherService,
   durationToMs,
+  NodeDescription,
   ReportAck,
   SessionMessage,
   SessionRequest,
@@ -100,13 +101,12 @@ export class PushAgent {
     this.#connection = connection;
     connection.onLost = (error) => this.onLost(error);
     const n = this.#number;
-    const description: SessionRequest['description'] = {
+    const description = NodeDescription.create({
       ...{ hostname: `push-${n}`, data_path_addr: `10.201.${n >> 8}.${n & 255}` },
       platform: { architecture: 'x86_64', os: 'linux' },
       resources: { nano_cpus: 64e9, memory_bytes: 2 ** 38, generic: [] },
       engine: { engine_version: '0.1.0', labels: {}, plugins: [] },
-      ...{ tls_info: null, fips: false, csi_info: [], host_subnets: [], wireguard_key: new Uint8Array() },
-    };
+    });
     await new Promise<void>((resolve, reject) => {
       const request = SessionRequest.encode({ shoal_version: SHOAL_VERSION, description });
       connection.call(DispatcherService.Session.path, request, false, {
