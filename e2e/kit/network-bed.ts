@@ -37,6 +37,7 @@ interface Service {
 export class NetworkBed extends Bed {
   readonly #programs: ChildProcess[] = [];
   readonly connections: LongLived[] = [];
+  readonly #tasks = new Map<string, string>();
   readonly #pids = new Map<string, number>();
   readonly #ids = new Map<string, string>();
   /** Addresses of the server by network and family, its virtual addresses as `vip4` and `vip6`. */
@@ -78,10 +79,18 @@ export class NetworkBed extends Bed {
     await super.down();
   }
 
+  /** Waits until another task than the one that was noted runs. */
+  async replaced(service: string): Promise<void> {
+    await until(`another task of ${service}`, 20_000, async () => {
+      return (await this.theTask(service)).ID !== this.#tasks.get(service);
+    });
+  }
+
   /** Notes processes, and of the server the addresses, of the tasks that run by now. */
   async find(...services: string[]): Promise<void> {
     for (const service of services) {
       const task = await this.theTask(service);
+      this.#tasks.set(service, task.ID);
       this.#pids.set(service, must(task.Status.ContainerStatus, service).PID);
       if (service !== 'server') continue;
       for (const { Network, Addresses } of (task as unknown as Attached).NetworksAttachments ?? []) {
