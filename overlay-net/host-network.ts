@@ -19,6 +19,7 @@ import { createKernel, type Kernel, type Op } from './kernel/index.ts';
 import { KeyedLocks } from './keyed-locks.ts';
 import { assertUnused, LocalBridges, networkEvent } from './local-bridges.ts';
 import { LocalNetworks, type AddressPool } from './local-networks.ts';
+import { Loopback6 } from './loopback6.ts';
 import { NameService } from './name-service.ts';
 import { Overlays } from './overlays.ts';
 import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
@@ -92,6 +93,7 @@ export class HostNetwork implements HostNetworks {
   readonly #flows: StaleFlows;
   readonly #names: NameService;
   readonly #wiring: IngressWiring;
+  readonly #loopback6: Loopback6;
   readonly #updates: Coalescer;
   readonly #reconciler: Reconciler;
   readonly #upkeep: Upkeep;
@@ -117,8 +119,11 @@ export class HostNetwork implements HostNetworks {
     this.#bridges = new LocalBridges({ ...options, kernel: this.#kernel, store: this.#store, locals: this.#locals });
     this.#builder = new SandboxBuilder({ ...parts, mtu: options.mtu ?? DEFAULT_MTU });
     const hostRules = options.iptables ?? true;
+    this.#loopback6 = new Loopback6({ ...parts, hostRules });
     this.#ports = new PortHolder(options.random, this.#log);
-    const ruled = { sandboxes: this.#sandboxes, wiring: this.#wiring, ports: this.#ports };
+    const ruled = {
+      ...{ sandboxes: this.#sandboxes, wiring: this.#wiring, ports: this.#ports, loopback6: this.#loopback6 },
+    };
     this.#rules = new Rules({ ...parts, ...ruled, hostRules });
     this.#flows = new StaleFlows({ ...parts, sandboxes: this.#sandboxes, clock: options.clock });
     this.#names = new NameService({
@@ -137,7 +142,7 @@ export class HostNetwork implements HostNetworks {
     );
     this.repairs = new NetworkRepairs(options.clock, this.#log, options.onRepair ?? (() => undefined));
     this.#upkeep = new Upkeep(options.clock, this.#log, (pass) => this.#pass(pass));
-    this.#own = { ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring };
+    this.#own = { ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring, loopback6: this.#loopback6 };
     this.#reconciler = new Reconciler({
       ...parts,
       repairs: this.repairs,
@@ -145,6 +150,7 @@ export class HostNetwork implements HostNetworks {
       builder: this.#builder,
       rules: this.#rules,
       names: this.#names,
+      loopback6: this.#loopback6,
       bridgeOps: (network) => this.#bridges.ops(network),
       hostOps: HOST_OPS,
       update: () => this.#updates.now(),
@@ -161,6 +167,8 @@ export class HostNetwork implements HostNetworks {
     for (const { table } of this.#overlays.all()) this.#names.setTable(table);
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
     await this.#adoptSandboxes();
+    await this.#ensureLoopback6();
+    if (!this.#loopback6.standing) await this.#loopback6.remove();
     await dropStrays(this.#own);
     await this.#passPolicy();
     await this.#update();
@@ -183,6 +191,7 @@ export class HostNetwork implements HostNetworks {
     this.#sandboxes.clear();
     for (const { facts } of this.#overlays.all()) await this.#overlays.remove(facts.id);
     await this.#overlays.secure.destroy();
+    await this.#loopback6.remove();
     const bridges = this.#locals.bridges().map((network) => this.#locals.bridgeName(network));
     const { links } = await this.#kernel.state(null);
     const prefix = `sh${this.#o.tag}`;
@@ -440,6 +449,16 @@ export class HostNetwork implements HostNetworks {
     this.#flows.note(this.#rules.ports);
   }
 
+  /** The way of clients on ::1, which bridges may begin to need at any time; true when it was made now. */
+  async #ensureLoopback6(): Promise<boolean> {
+    try {
+      return await this.#loopback6.ensure();
+    } catch (error) {
+      this.#log.warn('clients on ::1 cannot reach ports of containers', { error: errorMessage(error) });
+      return false;
+    }
+  }
+
   /** Compares all of the kernel with the plan and repairs what drifted. */
   reconcile(): Promise<void> {
     return this.#upkeep.run({ deep: true, all: true });
@@ -453,6 +472,7 @@ export class HostNetwork implements HostNetworks {
     await this.#reconciler.pass(deep, all);
     if (deep) await this.#overlays.secure.upkeep();
     if (deep) await this.#passPolicy();
+    if (deep && (await this.#ensureLoopback6())) await this.#updates.now();
     if (this.#rules.behind) await this.#updates.now();
   }
 
