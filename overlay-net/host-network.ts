@@ -121,10 +121,8 @@ export class HostNetwork implements HostNetworks {
     const hostRules = options.iptables ?? true;
     this.#loopback6 = new Loopback6({ ...parts, hostRules });
     this.#ports = new PortHolder(options.random, this.#log);
-    const ruled = {
-      ...{ sandboxes: this.#sandboxes, wiring: this.#wiring, ports: this.#ports, loopback6: this.#loopback6 },
-    };
-    this.#rules = new Rules({ ...parts, ...ruled, hostRules });
+    this.#own = { ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring, loopback6: this.#loopback6 };
+    this.#rules = new Rules({ ...parts, ...this.#own, ports: this.#ports, hostRules });
     this.#flows = new StaleFlows({ ...parts, sandboxes: this.#sandboxes, clock: options.clock });
     this.#names = new NameService({
       ...parts,
@@ -142,15 +140,12 @@ export class HostNetwork implements HostNetworks {
     );
     this.repairs = new NetworkRepairs(options.clock, this.#log, options.onRepair ?? (() => undefined));
     this.#upkeep = new Upkeep(options.clock, this.#log, (pass) => this.#pass(pass));
-    this.#own = { ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring, loopback6: this.#loopback6 };
     this.#reconciler = new Reconciler({
-      ...parts,
+      ...{ ...this.#own, ...parts },
       repairs: this.repairs,
-      sandboxes: this.#sandboxes,
       builder: this.#builder,
       rules: this.#rules,
       names: this.#names,
-      loopback6: this.#loopback6,
       bridgeOps: (network) => this.#bridges.ops(network),
       hostOps: HOST_OPS,
       update: () => this.#updates.now(),
@@ -167,8 +162,7 @@ export class HostNetwork implements HostNetworks {
     for (const { table } of this.#overlays.all()) this.#names.setTable(table);
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
     await this.#adoptSandboxes();
-    await this.#ensureLoopback6();
-    if (!this.#loopback6.standing) await this.#loopback6.remove();
+    await this.#loopback6.start();
     await dropStrays(this.#own);
     await this.#passPolicy();
     await this.#update();
@@ -449,16 +443,6 @@ export class HostNetwork implements HostNetworks {
     this.#flows.note(this.#rules.ports);
   }
 
-  /** The way of clients on ::1, which bridges may begin to need at any time; true when it was made now. */
-  async #ensureLoopback6(): Promise<boolean> {
-    try {
-      return await this.#loopback6.ensure();
-    } catch (error) {
-      this.#log.warn('clients on ::1 cannot reach ports of containers', { error: errorMessage(error) });
-      return false;
-    }
-  }
-
   /** Compares all of the kernel with the plan and repairs what drifted. */
   reconcile(): Promise<void> {
     return this.#upkeep.run({ deep: true, all: true });
@@ -472,7 +456,7 @@ export class HostNetwork implements HostNetworks {
     await this.#reconciler.pass(deep, all);
     if (deep) await this.#overlays.secure.upkeep();
     if (deep) await this.#passPolicy();
-    if (deep && (await this.#ensureLoopback6())) await this.#updates.now();
+    if (deep && (await this.#loopback6.ensure())) await this.#updates.now();
     if (this.#rules.behind) await this.#updates.now();
   }
 

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { readFileIfExists } from '../base/index.ts';
+import { errorMessage, readFileIfExists, type Logger } from '../base/index.ts';
 import { forwarding6Ops, hostHasIp6 } from './forwarding6.ts';
 import { hash32, ulaOf } from './ingress-wiring.ts';
 import { canonicalIp } from './ip.ts';
@@ -20,6 +20,7 @@ export interface Loopback6Options {
   tag: string;
   /** False: the host's own namespace gets no rules, so nothing leads here. */
   hostRules: boolean;
+  log: Logger;
 }
 
 /** Where the host's rules send connections to ::1. */
@@ -45,6 +46,7 @@ export class Loopback6 {
   readonly #undo: readonly Op[];
   /** It is all there, so that rules may lead to it. */
   standing = false;
+  #warned = false;
 
   constructor(options: Loopback6Options) {
     this.#o = options;
@@ -79,11 +81,23 @@ export class Loopback6 {
     ];
   }
 
-  /** Makes it where it is needed and does not stand; true when it was made. @throws ShoalError */
+  /** Takes over what an earlier life left, or takes it away where it is needed no more. @throws ShoalError */
+  async start(): Promise<void> {
+    await this.ensure();
+    if (!this.standing) await this.remove();
+  }
+
+  /** Makes it where it does not stand and bridges have come to need it; true when it was made. A failure is told once. */
   async ensure(): Promise<boolean> {
     if (this.standing || !this.#o.hostRules || !bridgesCallNetfilter6() || !hostHasIp6()) return false;
-    await this.make();
-    return true;
+    try {
+      await this.make();
+    } catch (error) {
+      if (!this.#warned)
+        this.#o.log.warn('clients on ::1 cannot reach ports of containers', { error: errorMessage(error) });
+      this.#warned = true;
+    }
+    return this.standing;
   }
 
   /** Makes all of it, whatever stands. @throws ShoalError */
