@@ -212,6 +212,7 @@ export class Daemon {
             rootCa: cluster.member?.identity?.rootCa ?? '',
             dataPathAddr: cluster.member?.dataPathAddr ?? '',
             wireguardKey: networks.wireguardKey(),
+            portClashes: networks.meshClashes(),
           }),
         defaults: { init: config.init, dns: config.dns },
       }),

@@ -10,7 +10,7 @@ import {
   timestampToMs,
   UpdateStatus_UpdateState,
 } from '../proto/index.ts';
-import type { Service } from '../proto/index.ts';
+import type { Node, Service } from '../proto/index.ts';
 
 /** Past events kept for `docker events --since`. */
 const PAST_MAX = 4096;
@@ -90,6 +90,12 @@ function diff(key: string, now: string, before: string): Record<string, string> 
   return now === before ? {} : { [`${key}.new`]: now, [`${key}.old`]: before };
 }
 
+/** Ports of the routing mesh that something else on a node has too. */
+function clashes(node: Node): string {
+  const all = node.description?.port_clashes ?? [];
+  return all.map(({ port, protocol, holder }) => `${port}/${['tcp', 'udp', 'sctp'][protocol]} ${holder}`).join(', ');
+}
+
 /** What changed of a node or service that users are told; undefined when it is nothing of theirs. */
 function details(change: Change): Record<string, string> | undefined {
   if (change.action !== 'update') return {};
@@ -99,6 +105,7 @@ function details(change: Change): Record<string, string> | undefined {
       ...diff('state', NODE_STATES[now.status?.state ?? 0], NODE_STATES[old.status?.state ?? 0]),
       ...diff('availability', AVAILABILITIES[now.spec?.availability ?? 0], AVAILABILITIES[old.spec?.availability ?? 0]),
       ...diff('role', roleName(now.spec?.desired_role), roleName(old.spec?.desired_role)),
+      ...diff('portclash', clashes(now), clashes(old)),
       ...diff('leader', String(now.manager_status?.leader ?? false), String(old.manager_status?.leader ?? false)),
     };
     return Object.keys(facts).length === 0 ? undefined : facts;

@@ -1,7 +1,8 @@
 import { arch, availableParallelism, hostname, totalmem } from 'node:os';
 import { invalidArgument } from '../base/index.ts';
 import { issuerInfo } from '../identity/index.ts';
-import { NodeDescription, type GenericResource, type Partially } from '../proto/index.ts';
+import type { HostNetworks } from '../overlay-net/index.ts';
+import { NodeDescription, PortConfig_Protocol, type GenericResource, type Partially } from '../proto/index.ts';
 import type { DaemonConfig } from './config.ts';
 import { hostSubnets } from './host-subnets.ts';
 
@@ -10,6 +11,8 @@ export function machineArchitecture(): string {
   const words: Record<string, string> = { x64: 'x86_64', arm64: 'aarch64', ia32: 'i686', arm: 'armv7l' };
   return words[arch()] ?? arch();
 }
+
+const PROTOCOLS = { tcp: PortConfig_Protocol.TCP, udp: PortConfig_Protocol.UDP, sctp: PortConfig_Protocol.SCTP };
 
 /** Plugins that are built in; the scheduler's plugin filter reads them. */
 export const PLUGINS = {
@@ -45,7 +48,13 @@ export function parseGenericResources(values: readonly string[]): Partially<Gene
 /** What this node tells the managers of itself. */
 export function describeNode(
   config: Pick<DaemonConfig, 'labels' | 'genericResources'>,
-  facts: { engineVersion: string; rootCa: string; dataPathAddr: string; wireguardKey: Uint8Array },
+  facts: {
+    engineVersion: string;
+    rootCa: string;
+    dataPathAddr: string;
+    wireguardKey: Uint8Array;
+    portClashes: ReturnType<HostNetworks['meshClashes']>;
+  },
 ): NodeDescription {
   const issuer = issuerInfo(facts.rootCa);
   return NodeDescription.create({
@@ -69,5 +78,8 @@ export function describeNode(
     data_path_addr: facts.dataPathAddr,
     wireguard_key: facts.wireguardKey,
     host_subnets: hostSubnets(),
+    port_clashes: facts.portClashes.map(({ protocol, port, hostIp, holder }) => {
+      return { protocol: PROTOCOLS[protocol], port, host_ip: hostIp, holder };
+    }),
   });
 }

@@ -15,6 +15,7 @@ import { runCheck } from './check/index.ts';
 import { Coalescer } from './coalescer.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
+import type { SecureTunnelOptions } from './encryption/index.ts';
 import { createKernel, type Kernel, type Op } from './kernel/index.ts';
 import { KeyedLocks } from './keyed-locks.ts';
 import { assertUnused, LocalBridges, networkEvent } from './local-bridges.ts';
@@ -25,7 +26,7 @@ import { Overlays } from './overlays.ts';
 import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
 import { PortHolder } from './ports.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
-import { NetworkRepairs, type NetworkRepair } from './reconcile/repairs.ts';
+import { NetworkRepairs, SECURE, type NetworkRepair } from './reconcile/repairs.ts';
 import { dropStrays, isOurs, type OwnState } from './reconcile/strays.ts';
 import { Upkeep, type Pass } from './reconcile/upkeep.ts';
 import { WatchedKernel } from './reconcile/watched-kernel.ts';
@@ -114,7 +115,9 @@ export class HostNetwork implements HostNetworks {
     this.#locals = new LocalNetworks(options.random, options.tag);
     this.#wiring = ingressWiring(options.tag);
     const common = { kernel: this.#kernel, store: this.#store, log: this.#log };
-    this.#overlays = new Overlays({ ...options, ...common, wiring: this.#wiring });
+    const onSecureRepair: SecureTunnelOptions['onSecureRepair'] = (what, fault) =>
+      this.repairs.done(SECURE, [{ kind: 'link', what, fault, repair: [] }]);
+    this.#overlays = new Overlays({ ...options, ...common, wiring: this.#wiring, onSecureRepair });
     const parts = { ...common, locals: this.#locals, overlays: this.#overlays, tag: options.tag };
     this.#bridges = new LocalBridges({ ...options, kernel: this.#kernel, store: this.#store, locals: this.#locals });
     this.#builder = new SandboxBuilder({ ...parts, mtu: options.mtu ?? DEFAULT_MTU });
@@ -196,7 +199,7 @@ export class HostNetwork implements HostNetworks {
     );
     if (this.#o.iptables ?? true) {
       await this.#rules.removeHost();
-      await leaveForwardPolicy(this.#o.spawner, this.#kernel, this.#linkPatterns());
+      await leaveForwardPolicy(this.#o.spawner, this.#kernel, this.#locals.linkPatterns());
     }
     for (const name of this.#store.namespaceNames()) this.#kernel.removeNamespace(join(this.#store.namespaces, name));
     this.#store.clear();
@@ -382,6 +385,7 @@ export class HostNetwork implements HostNetworks {
   wireguardKey = (): Uint8Array => this.#overlays.secure.publicKey();
   setNetworkKeys: HostNetworks['setNetworkKeys'] = (keys) => this.#overlays.secure.setNetworkKeys(keys);
 
+  meshClashes: HostNetworks['meshClashes'] = () => this.#ports.meshClashes;
   overlayNetworks = (): Network[] => this.#overlays.all().flatMap(({ table }) => table.network ?? []);
 
   announceTable(table: NetworkTable): void {
@@ -392,7 +396,7 @@ export class HostNetwork implements HostNetworks {
     this.announceTable(table);
     await this.#locks.run(table.network_id, async () => {
       this.#leaving.delete(table.network_id);
-      if (!this.#overlays.accept(table)) return;
+      if (!(await this.#overlays.accept(table))) return;
       await this.#overlays.ensure(table.network_id, reversePathFilter());
     });
     this.#updates.request();
@@ -456,19 +460,12 @@ export class HostNetwork implements HostNetworks {
     await this.#reconciler.pass(deep, all);
     if (deep) await this.#overlays.secure.upkeep();
     if (deep) await this.#passPolicy();
-    if (deep && (await this.#loopback6.ensure())) await this.#updates.now();
-    if (this.#rules.behind) await this.#updates.now();
-  }
-
-  /** Names of our links as the host's forward chain shall know them. */
-  #linkPatterns(): string[] {
-    const prefix = `sh${this.#o.tag}`;
-    const names = this.#locals.bridges().map((network) => this.#locals.bridgeName(network));
-    return [`${prefix}*`, ...names.filter((name) => !name.startsWith(prefix))];
+    const news = deep && ((await this.#loopback6.ensure()) || this.#ports.meshClashes.length > 0);
+    if (this.#rules.behind || news) await this.#updates.now();
   }
 
   async #passPolicy(): Promise<void> {
-    if (this.#o.iptables ?? true) await passForwardPolicy(this.#kernel, this.#linkPatterns(), this.#log);
+    if (this.#o.iptables ?? true) await passForwardPolicy(this.#kernel, this.#locals.linkPatterns(), this.#log);
   }
 
   checkNetworks(order: NetworkCheckOrder): Promise<NetworkCheckReport> {

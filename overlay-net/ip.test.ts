@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { isIPv6 } from 'node:net';
 import { expect, test } from 'vitest';
-import { canonicalIp, formatBytes, ipBytes, isAddress, macOf, maskLength } from './ip.ts';
+import { canonicalIp, formatBytes, ipBytes, isAddress, macOf, maskLength, subnetOf } from './ip.ts';
 import { contains6, formatIp6, formatPrefix6, isIp6, overlap6, parseIp6, parsePrefix6 } from './ip6.ts';
 
 test('addresses are written in one form (RFC 5952 4 and 5)', () => {
@@ -47,4 +47,18 @@ test('prefixes hold their addresses', () => {
   expect(formatPrefix6(parsePrefix6('fd00::1/0'))).toBe('::/0');
   expect(() => parsePrefix6('fd00::/129')).toThrow('invalid subnet');
   expect([maskLength('fd00::1'), maskLength('fd00::1/64'), maskLength('10.0.0.1')]).toEqual([128, 64, 32]);
+});
+
+test('the subnet of an address is written as the kernel writes it', () => {
+  expect(['10.9.1.5/24', '10.9.1.5/30', '10.9.1.5/0', '10.9.1.5/32'].map(subnetOf)).toEqual([
+    '10.9.1.0/24',
+    '10.9.1.4/30',
+    '0.0.0.0/0',
+    '10.9.1.5/32',
+  ]);
+  expect(['fd00:9:0:0:ff::5/64', 'fd00:9:1::5/33', '::1/0'].map(subnetOf)).toEqual([
+    'fd00:9::/64',
+    'fd00:9::/33',
+    '::/0',
+  ]);
 });

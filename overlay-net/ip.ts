@@ -47,6 +47,17 @@ export function maskLength(address: string): number {
   return at < 0 ? addressBits(familyOf(address)) : Number(address.slice(at + 1));
 }
 
+/** The subnet of an address with mask, as the kernel writes it: 10.0.0.5/24 is in 10.0.0.0/24. @throws ShoalError */
+export function subnetOf(address: string): string {
+  const bytes = ipBytes(address);
+  const length = maskLength(address);
+  for (let i = 0; i < bytes.length; i++) {
+    const kept = Math.min(8, Math.max(0, length - i * 8));
+    bytes[i] = (bytes[i] ?? 0) & (0xff << (8 - kept));
+  }
+  return `${formatBytes(bytes)}/${length}`;
+}
+
 /** FNV-1a over bytes, 32 bits. */
 export function hashBytes(bytes: Uint8Array): number {
   let hash = 0x811c9dc5;

@@ -1,6 +1,6 @@
 /** How connections to virtual addresses are spread: from tables to the nft text of a sandbox. Pure, as plan.ts. */
-import type { NetworkTable } from '../proto/index.ts';
-import { canonicalIp, familyOf, type Family } from './ip.ts';
+import type { NetworkEndpoint } from '../proto/index.ts';
+import { familyOf, type Family } from './ip.ts';
 import { addressesOf, rotate } from './plan.ts';
 import { chain, INNER_TABLE, wholeTable } from './plan-nft.ts';
 
@@ -38,26 +38,22 @@ function placesOf(backends: readonly Backend[]): string[] {
   return places.sort((a, b) => a.at - b.at).map(({ address }) => address);
 }
 
-/** Serving addresses behind each virtual address of a network; `drained` addresses are left out. */
-export function balancingOf(table: NetworkTable, drained: ReadonlySet<string>): Map<string, string[]> {
-  const backends = new Map<string, Record<Family, Backend[]>>();
-  for (const endpoint of table.endpoints) {
+/** The places of a virtual address, from the serving endpoints of its service; `drained` addresses are left out. */
+export function placesOfVip(vip: string, tasks: Iterable<NetworkEndpoint>, drained: ReadonlySet<string>): string[] {
+  const family = familyOf(vip);
+  const backends: Backend[] = [];
+  for (const endpoint of tasks) {
     if (!endpoint.serving) continue;
     const addresses = addressesOf(endpoint);
-    if (addresses.some((address) => drained.has(address))) continue;
-    let known = backends.get(endpoint.service_id);
-    if (known === undefined) backends.set(endpoint.service_id, (known = { 4: [], 6: [] }));
+    if (drained.size > 0 && addresses.some((address) => drained.has(address))) continue;
     const weight = Math.max(1, endpoint.weight);
-    for (const address of addresses) known[familyOf(address)].push({ address, weight });
+    for (const address of addresses) if (familyOf(address) === family) backends.push({ address, weight });
   }
-  const virtual = new Map<string, string[]>();
-  for (const service of table.services) {
-    for (const vip of [canonicalIp(service.vip), canonicalIp(service.vip6)]) {
-      if (vip !== '') virtual.set(vip, placesOf(backends.get(service.service_id)?.[familyOf(vip)] ?? []));
-    }
-  }
-  return virtual;
+  return placesOf(backends);
 }
+
+/** Where the place that was drawn becomes an address. */
+export const TURN_CHAIN = 'turn';
 
 /** nft's names for what differs between the families. */
 const FAMILY = {
@@ -65,14 +61,39 @@ const FAMILY = {
   6: { table: 'ip6', type: 'ipv6_addr', daddr: 'ip6 daddr' },
 } as const;
 
-function chainOf(vip: string): string {
+/** Name of the chain of a virtual address. */
+export function chainOf(vip: string): string {
   return `v_${vip.replaceAll(/[.:]/g, '_')}`;
 }
 
-function balancingRule(backends: readonly string[], seed: number): string {
-  const turned = rotate(backends, seed);
-  if (turned.length === 1) return `dnat to ${turned[0]}`;
-  return `dnat to numgen inc mod ${turned.length} map { ${turned.map((ip, i) => `${i} : ${ip}`).join(', ')} }`;
+/** Backends of one virtual address in the order of this sandbox. */
+type Turns = readonly string[];
+
+/** With one backend the rule names it; several are places in a map, chosen in turn. */
+function turnsRule(turns: Turns): string {
+  return turns.length === 1 ? `dnat to ${turns[0]}` : `meta mark set numgen inc mod ${turns.length} goto ${TURN_CHAIN}`;
+}
+
+/** Key of a place in the map `backends`, and what it holds. */
+function places(vip: string, turns: Turns): [key: string, address: string][] {
+  return turns.length === 1 ? [] : turns.map((address, i) => [`${vip} . ${i}`, address]);
+}
+
+/**
+ * All backends of all virtual addresses stand in one map that one rule looks into, by the place that the address's own
+ * rule has drawn. The kernel walks all sets of a table for each set that is made or named, and all elements of a map for
+ * each rule that is bound to it: a map, or a look-up, per virtual address would cost the square of their number. The
+ * mark is that of a connection's first packet alone, and ends with this namespace.
+ */
+function backendsMap(family: Family, elements: readonly string[]): string[] {
+  const { type, daddr } = FAMILY[family];
+  return [
+    '  map backends {',
+    `    type ${type} . mark : ${type}`,
+    ...(elements.length === 0 ? [] : [`    elements = { ${elements.join(', ')} }`]),
+    '  }',
+    ...chain(TURN_CHAIN, [`dnat to ${daddr} . meta mark map @backends`]),
+  ];
 }
 
 /**
@@ -94,7 +115,10 @@ function familyTable(balancing: Balancing, seed: number, fresh: boolean, family:
   const alive = own.filter(([, backends]) => backends.length > 0);
   const dead = own.filter(([, backends]) => backends.length === 0).map(([vip]) => vip);
   const elements = alive.map(([vip]) => `${vip} : goto ${chainOf(vip)}`);
+  const turns = alive.map(([vip, backends]) => [vip, rotate(backends, seed)] as const);
+  const held = turns.flatMap(([vip, list]) => places(vip, list).map(([key, address]) => `${key} : ${address}`));
   const body = [
+    ...backendsMap(family, held),
     '  map vips {',
     `    type ${type} : verdict`,
     ...(elements.length === 0 ? [] : [`    elements = { ${elements.join(', ')} }`]),
@@ -103,7 +127,7 @@ function familyTable(balancing: Balancing, seed: number, fresh: boolean, family:
     `    type ${type}`,
     ...(dead.length === 0 ? [] : [`    elements = { ${dead.join(', ')} }`]),
     '  }',
-    ...alive.flatMap(([vip, backends]) => chain(chainOf(vip), [balancingRule(backends, seed)])),
+    ...turns.flatMap(([vip, list]) => chain(chainOf(vip), [turnsRule(list)])),
     ...chain('output', ['type nat hook output priority -100; policy accept;', `${daddr} vmap @vips`]),
     ...chain('refuse', [
       'type filter hook output priority filter; policy accept;',
@@ -119,31 +143,86 @@ function familyTable(balancing: Balancing, seed: number, fresh: boolean, family:
 
 /** Commands that lead a sandbox's tables from `before` to `after`; empty when they are alike. */
 export function balancingDiff(before: Balancing, after: Balancing, seed: number): string {
-  const lines: string[] = [];
-  const tableOf = (vip: string): string => `${FAMILY[familyOf(vip)].table} ${INNER_TABLE}`;
+  const steps = { 4: new FamilySteps(4), 6: new FamilySteps(6) };
+  const turnsOf = (backends: readonly string[] | undefined): Turns => rotate(backends ?? [], seed);
   for (const [vip, backends] of before) {
     const now = after.get(vip);
-    const name = chainOf(vip);
-    const table = tableOf(vip);
-    if (backends.length === 0 && (now === undefined || now.length > 0))
-      lines.push(`delete element ${table} dead { ${vip} }`);
+    if (backends.length === 0 && (now === undefined || now.length > 0)) steps[familyOf(vip)].revive(vip);
     if (backends.length > 0 && (now === undefined || now.length === 0)) {
-      lines.push(`delete element ${table} vips { ${vip} : goto ${name} }`);
-      lines.push(`flush chain ${table} ${name}`, `delete chain ${table} ${name}`);
+      steps[familyOf(vip)].remove(vip, turnsOf(backends));
     }
   }
   for (const [vip, backends] of after) {
     const old = before.get(vip);
-    const name = chainOf(vip);
-    const table = tableOf(vip);
     if (backends.length === 0) {
-      if (old === undefined || old.length > 0) lines.push(`add element ${table} dead { ${vip} }`);
+      if (old === undefined || old.length > 0) steps[familyOf(vip)].kill(vip);
     } else if (old === undefined || old.length === 0) {
-      lines.push(`add chain ${table} ${name}`, `add rule ${table} ${name} ${balancingRule(backends, seed)}`);
-      lines.push(`add element ${table} vips { ${vip} : goto ${name} }`);
-    } else if (old.join() !== backends.join()) {
-      lines.push(`flush chain ${table} ${name}`, `add rule ${table} ${name} ${balancingRule(backends, seed)}`);
+      steps[familyOf(vip)].add(vip, turnsOf(backends));
+    } else if (old !== backends && old.join() !== backends.join()) {
+      steps[familyOf(vip)].change(vip, turnsOf(old), turnsOf(backends));
     }
   }
-  return lines.length === 0 ? '' : `${lines.join('\n')}\n`;
+  return `${steps[4].text()}${steps[6].text()}`;
+}
+
+/** Commands for one family's table, gathered in an order in which nothing is named that is not there. */
+class FamilySteps {
+  readonly #table: string;
+  readonly #gone: Record<'dead' | 'vips' | 'backends', string[]> = { dead: [], vips: [], backends: [] };
+  readonly #chains: string[] = [];
+  readonly #come: Record<'dead' | 'vips' | 'backends', string[]> = { backends: [], vips: [], dead: [] };
+
+  constructor(family: Family) {
+    this.#table = `${FAMILY[family].table} ${INNER_TABLE}`;
+  }
+
+  kill(vip: string): void {
+    this.#come.dead.push(vip);
+  }
+
+  revive(vip: string): void {
+    this.#gone.dead.push(vip);
+  }
+
+  add(vip: string, turns: Turns): void {
+    const name = chainOf(vip);
+    this.#chains.push(`add chain ${this.#table} ${name}`);
+    this.#chains.push(`add rule ${this.#table} ${name} ${turnsRule(turns)}`);
+    this.#come.vips.push(`${vip} : goto ${name}`);
+    this.#places(vip, [], turns);
+  }
+
+  remove(vip: string, turns: Turns): void {
+    const name = chainOf(vip);
+    this.#gone.vips.push(`${vip} : goto ${name}`);
+    this.#chains.push(`flush chain ${this.#table} ${name}`, `delete chain ${this.#table} ${name}`);
+    this.#places(vip, turns, []);
+  }
+
+  change(vip: string, old: Turns, now: Turns): void {
+    const rule = turnsRule(now);
+    if (rule !== turnsRule(old)) {
+      const name = chainOf(vip);
+      this.#chains.push(`flush chain ${this.#table} ${name}`, `add rule ${this.#table} ${name} ${rule}`);
+    }
+    this.#places(vip, old, now);
+  }
+
+  /** Only places that hold another backend than before are touched. */
+  #places(vip: string, old: Turns, now: Turns): void {
+    const [before, after] = [new Map(places(vip, old)), new Map(places(vip, now))];
+    for (const [key, address] of before) if (after.get(key) !== address) this.#gone.backends.push(key);
+    for (const [key, address] of after) {
+      if (before.get(key) !== address) this.#come.backends.push(`${key} : ${address}`);
+    }
+  }
+
+  text(): string {
+    const lines = (verb: 'add' | 'delete', sets: Record<string, string[]>): string[] =>
+      Object.entries(sets)
+        .filter(([, elements]) => elements.length > 0)
+        .map(([set, elements]) => `${verb} element ${this.#table} ${set} { ${elements.join(', ')} }`);
+    const all = [...lines('delete', this.#gone), ...this.#chains, ...lines('add', this.#come)];
+    return all.length === 0 ? '' : `${all.join('\n')}\n`;
+  }
 }

@@ -37,8 +37,11 @@ test('a port of the mesh that a program listens on is told once, and held as soo
   holder.holdIngress([rule(port)]);
   holder.holdIngress([rule(port)]);
   expect(warned).toHaveLength(1);
+  const clash = { protocol: 'tcp', port, hostIp: '', holder: 'a program of that host' };
+  expect(holder.meshClashes).toEqual([clash]);
   await new Promise((resolve) => servers.pop()?.close(resolve));
   holder.holdIngress([rule(port)]);
+  expect(holder.meshClashes).toEqual([]);
   expect(warned).toHaveLength(1);
   await expect(listen('127.0.0.1', port)).rejects.toThrow('EADDRINUSE');
   await expect(listen('::1', port)).rejects.toThrow('EADDRINUSE');

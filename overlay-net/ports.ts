@@ -24,11 +24,23 @@ const EPHEMERAL_LAST = 60_999;
 const CHOICES_MAX = 256;
 /** Sockets that hold ingress ports; ports beyond are published all the same, and not held. */
 const INGRESS_HELD_MAX = 4096;
+/** Clashes that are told: they travel with each description of the node. */
+const CLASHES_TOLD_MAX = 32;
 const EADDRINUSE = 98;
 const EAFNOSUPPORT = 97;
 const EADDRNOTAVAIL = 99;
 const IPPROTO_IPV6 = 41;
 const IPV6_V6ONLY = 26;
+
+/** A port of the routing mesh that something else on this host has too. */
+export interface MeshClash {
+  protocol: PublishedPort['protocol'];
+  port: number;
+  /** Empty: all addresses. */
+  hostIp: string;
+  /** What holds it, in words. */
+  holder: string;
+}
 
 type Bindable = Pick<PublishedPort, 'protocol' | 'hostIp'>;
 
@@ -42,6 +54,9 @@ export class PortHolder {
   readonly #names = new Map<string, string[]>();
   /** Ingress ports by name; none (an empty list) when another program has the port. */
   readonly #ingress = new Map<string, number[]>();
+  readonly #clashes = new Map<string, MeshClash>();
+  /** Names of the containers that hold ports, by owner. */
+  readonly #containers = new Map<string, string>();
   readonly #random: Random;
   readonly #log: Logger;
 
@@ -60,6 +75,7 @@ export class PortHolder {
       const chosen = ports.map((port) => this.#holdOne(endpoint, port, fds));
       this.#held.set(owner, [...(this.#held.get(owner) ?? []), ...fds]);
       this.#names.set(owner, [...(this.#names.get(owner) ?? []), ...chosen.map(nameOf)]);
+      this.#containers.set(owner, endpoint);
       return chosen;
     } catch (error) {
       for (const fd of fds) closeFd(fd);
@@ -71,6 +87,12 @@ export class PortHolder {
     for (const fd of this.#held.get(owner) ?? []) closeFd(fd);
     this.#held.delete(owner);
     this.#names.delete(owner);
+    this.#containers.delete(owner);
+  }
+
+  /** Ports of the routing mesh that something else on this host has too, as of the last `holdIngress`. */
+  get meshClashes(): readonly MeshClash[] {
+    return [...this.#clashes.values()].slice(0, CLASHES_TOLD_MAX);
   }
 
   /**
@@ -83,6 +105,7 @@ export class PortHolder {
       if (wanted.has(name)) continue;
       for (const fd of fds) closeFd(fd);
       this.#ingress.delete(name);
+      this.#clashes.delete(name);
     }
     for (const [name, rule] of wanted) {
       const known = this.#ingress.get(name);
@@ -95,17 +118,25 @@ export class PortHolder {
   #tryIngress(name: string, rule: PortRule, first: boolean): number[] {
     try {
       const fds = bindPort(rule, rule.port);
-      if (fds !== undefined) return fds;
-      if (first) {
-        this.#log.warn('a program of this host holds a port that a service publishes; clients reach the service', {
-          port: name,
-        });
+      if (fds !== undefined) {
+        this.#clashes.delete(name);
+        return fds;
       }
+      const holder = this.#holderOf(rule);
+      this.#clashes.set(name, { protocol: rule.protocol, port: rule.port, hostIp: rule.hostIp, holder });
+      if (first)
+        this.#log.warn('a port that a service publishes is held by something else here', { port: name, holder });
     } catch (error) {
       // An address that this host has not: the service is published elsewhere.
       if (first) this.#log.debug('a published port is not held here', { port: name, error: errorMessage(error) });
     }
     return [];
+  }
+
+  #holderOf(rule: PortRule): string {
+    const rest = `/${rule.protocol}/${rule.port}`;
+    const owner = [...this.#names].find(([, names]) => names.some((name) => name.endsWith(rest)))?.[0];
+    return owner === undefined ? 'a program of that host' : `container ${this.#containers.get(owner) ?? owner}`;
   }
 
   close(): void {

@@ -153,6 +153,8 @@ export interface HostNetworks {
   checkNetworks(
     order: import('../proto/index.ts').NetworkCheckOrder,
   ): Promise<import('../proto/index.ts').NetworkCheckReport>;
+  /** Ports of the routing mesh that something else on this host has too. */
+  meshClashes(): readonly import('./ports.ts').MeshClash[];
   /** Networks of the swarm that this host has a table of. */
   overlayNetworks(): import('../proto/index.ts').Network[];
   localNetworks(): LocalNetwork[];

@@ -113,6 +113,7 @@ export class SimulatedAgent {
       fips: false,
       csi_info: [],
       host_subnets: [],
+      port_clashes: [],
       wireguard_key: new Uint8Array(),
     };
   }

@@ -1,19 +1,15 @@
 /**
- * Name service of one host under load: `npx tsx bench/net/dns.ts [rate] [seconds]`. A HostNetwork (what the daemon has
- * for networks) in a process of its own holds containers on an overlay; meanwhile it does its other work: tables of
- * 1,000 endpoints that change ten times a second, and containers that come and go. The load comes from another process.
+ * Name service of one host under load. A HostNetwork (what the daemon has for networks) in a process of its own holds
+ * containers on an overlay; meanwhile it does its other work: tables of 1,000 endpoints that change ten times a second,
+ * and containers that come and go. The load comes from another process.
  */
 import { spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { loadavg } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { must } from '../../base/index.ts';
 import { makeTable, startLab, type TestHost } from '../../overlay-net/testing/harness.ts';
-import { machineFacts } from '../machine.ts';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const RESULTS = join(HERE, '..', 'results', 'dns.json');
 const SANDBOXES = 16;
 const SOCKETS_PER_SANDBOX = 4;
 const ENDPOINTS = 1000;
@@ -21,6 +17,10 @@ const TABLE_MS = 100;
 const CHURN_MS = 500;
 const NETWORK = 'n'.repeat(25);
 const SERVICES = 'web,tasks.web,web.net';
+
+/** Questions asked per second, whether the resolver keeps up or not, and for how long. */
+const RATE = 30_000;
+const SECONDS = 5;
 
 interface Load {
   sent: number;
@@ -90,8 +90,19 @@ async function otherWork(host: TestHost, stop: () => boolean): Promise<void> {
   ]);
 }
 
-async function main(rate: number, seconds: number): Promise<void> {
-  const loadBefore = loadavg()[0];
+/** One load, and how late the timers of the measured process's main thread were meanwhile. */
+export interface DnsRun extends Load {
+  eventLoop: { p50Ms: number; p99Ms: number; maxMs: number; cpuMs: number };
+}
+
+export interface DnsResult {
+  settings: Record<string, number>;
+  alone: DnsRun;
+  withOtherWork: DnsRun;
+}
+
+/** Measures the name service of one host, alone and with other work. */
+export async function dnsPart(signal: AbortSignal): Promise<DnsResult> {
   const lab = await startLab(1);
   try {
     const host = must(lab.hosts[0], 'a host');
@@ -102,32 +113,21 @@ async function main(rate: number, seconds: number): Promise<void> {
     for (let i = 0; i < SANDBOXES; i++) {
       namespaces.push(await container(host, i.toString(16).repeat(64).slice(0, 64), addressOf(i)));
     }
+    // The first answers find caches cold.
     await load(2000, 1, namespaces);
-    const runs: Record<string, unknown> = {};
-    for (const busy of [false, true]) {
+    const measure = async (busy: boolean): Promise<DnsRun> => {
+      signal.throwIfAborted();
       await host.eventLoopDelay();
       let over = false;
       const work = busy ? otherWork(host, () => over) : Promise.resolve();
-      const got = await load(rate, seconds, namespaces);
-      over = true;
+      const got = await load(RATE, SECONDS, namespaces).finally(() => (over = true));
       await work;
-      const run = { ...got, eventLoop: await host.eventLoopDelay() };
-      console.log(busy ? 'with other work' : 'alone', run);
-      runs[busy ? 'withOtherWork' : 'alone'] = run;
-    }
-    const settings = {
-      rate,
-      seconds,
-      sandboxes: SANDBOXES,
-      socketsPerSandbox: SOCKETS_PER_SANDBOX,
-      endpoints: ENDPOINTS,
+      return { ...got, eventLoop: await host.eventLoopDelay() };
     };
-    const date = new Date().toISOString();
-    const facts = { date, machine: machineFacts(), loadBefore, settings, ...runs };
-    writeFileSync(RESULTS, `${JSON.stringify(facts, null, 2)}\n`);
+    const settings = { rate: RATE, seconds: SECONDS, sandboxes: SANDBOXES, socketsPerSandbox: SOCKETS_PER_SANDBOX };
+    const alone = await measure(false);
+    return { settings: { ...settings, endpoints: ENDPOINTS }, alone, withOtherWork: await measure(true) };
   } finally {
     await lab.close();
   }
 }
-
-await main(Number(process.argv[2] ?? 30_000), Number(process.argv[3] ?? 5));

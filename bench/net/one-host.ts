@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { directSpawner, silentLogger, systemClock, systemRandom } from '../../base/index.ts';
 import { HostNetwork } from '../../overlay-net/index.ts';
 import { NetworkTable } from '../../proto/index.ts';
+import { macOf, NETWORK, ownAddress, tableOf } from './one-host-table.ts';
 
-const NETWORK = 'bench0123456789abcdefghij';
-const HOSTS = 100;
+const SERVICES = 100;
 const SETTLE_MS = 300;
 /** Containers of this host: what is measured with an update of all of them. */
 const OWN_CONTAINERS = 10;
@@ -25,49 +25,6 @@ export interface OneHostResult {
   heapBytes: number;
 }
 
-const address = (index: number): string => `10.9.${(index >> 8) + 1}.${index & 255}`;
-const macOf = (ip: string): string =>
-  `02:42:${ip
-    .split('.')
-    .map((byte) => Number(byte).toString(16).padStart(2, '0'))
-    .join(':')}`;
-const nodeOf = (index: number): number => index % HOSTS;
-
-function table(version: number, endpoints: number, own: number): NetworkTable {
-  const one = (index: number, node: number): object => ({
-    task_id: `task${index}`.padEnd(25, '0'),
-    task_name: `service-${index % 100}.${index}.${`task${index}`.padEnd(25, '0')}`,
-    service_id: `service${index % 100}`.padEnd(25, '0'),
-    node_id: `node${node}`,
-    vtep: `192.0.2.${node + 1}`,
-    address: `${address(index)}/16`,
-    mac: macOf(address(index)),
-    serving: true,
-  });
-  const options = { 'com.docker.network.driver.overlay.vxlanid_list': '4097' };
-  return NetworkTable.create({
-    network_id: NETWORK,
-    version,
-    network: {
-      id: NETWORK,
-      spec: { annotations: { name: 'bench' } },
-      driver_state: { name: 'overlay', options },
-      ipam: { configs: [{ subnet: '10.9.0.0/16', gateway: '10.9.0.1' }] },
-    },
-    endpoints: [
-      ...Array.from({ length: own }, (_, i) => one(i + 10, 0)),
-      // None of these is of this host.
-      ...Array.from({ length: endpoints }, (_, i) => one(i + 300, nodeOf(i) === 0 ? 1 : nodeOf(i))),
-    ],
-    services: Array.from({ length: 100 }, (_, i) => ({
-      service_id: `service${i}`.padEnd(25, '0'),
-      name: `service-${i}`,
-      vip: `10.9.200.${i + 1}`,
-    })),
-    peers: Array.from({ length: HOSTS }, (_, i) => ({ node_id: `node${i}`, vtep: `192.0.2.${i + 1}` })),
-  });
-}
-
 const idOf = (index: number): string => `${index}`.padStart(12, 'a').padEnd(64, '0');
 
 async function timed(run: () => Promise<unknown>): Promise<number> {
@@ -79,8 +36,8 @@ async function timed(run: () => Promise<unknown>): Promise<number> {
 async function attach(network: HostNetwork, runs: number): Promise<number[]> {
   const times: number[] = [];
   for (let i = 0; i < runs; i++) {
-    const ip = address(10 + OWN_CONTAINERS + (i % 100));
-    const endpoints = [{ networkId: NETWORK, address: `${ip}/16`, mac: macOf(ip), aliases: [] }];
+    const ip = ownAddress(OWN_CONTAINERS + (i % 100));
+    const endpoints = [{ networkId: NETWORK, address: `${ip}/8`, mac: macOf(ip), aliases: [] }];
     const spec = { id: idOf(100 + i), names: [`run${i}`], endpoints, ports: [], dns: [] };
     times.push(await timed(() => network.createSandbox(spec)));
     await network.removeSandbox(spec.id);
@@ -99,25 +56,27 @@ async function memory(): Promise<{ rss: number; heap: number }> {
 }
 
 async function main(endpoints: number, runs: number): Promise<OneHostResult> {
+  const table = (version: number, count: number): NetworkTable =>
+    tableOf(version, { endpoints: count, services: SERVICES, own: OWN_CONTAINERS });
   const root = mkdtempSync(join(tmpdir(), 'shoal-bench-net-'));
   const common = { spawner: directSpawner, clock: systemClock, random: systemRandom, log: silentLogger };
   const network = new HostNetwork({ ...common, execRoot: root, tag: 'bench' });
   try {
     await network.start();
     await network.setUnderlay({ vtep: '192.0.2.1', dataPathPort: 4789, nodeId: 'node0' });
-    await network.setTable(table(1, 0, OWN_CONTAINERS));
+    await network.setTable(table(1, 0));
     for (let i = 0; i < OWN_CONTAINERS; i++) {
-      const ip = address(10 + i);
-      const wanted = [{ networkId: NETWORK, address: `${ip}/16`, mac: macOf(ip), aliases: [] }];
+      const ip = ownAddress(i);
+      const wanted = [{ networkId: NETWORK, address: `${ip}/8`, mac: macOf(ip), aliases: [] }];
       await network.createSandbox({ id: idOf(i), names: [`own${i}`], endpoints: wanted, ports: [], dns: [] });
     }
     const attachMs = await attach(network, runs);
     const before = await memory();
     // As the agent has it: decoded from the wire.
-    const bytes = NetworkTable.encode(table(2, endpoints, OWN_CONTAINERS));
+    const bytes = NetworkTable.encode(table(2, endpoints));
     const setTableMs = await timed(() => network.setTable(NetworkTable.decode(bytes)));
     const after = await memory();
-    const changed = table(3, endpoints + 1, OWN_CONTAINERS);
+    const changed = table(3, endpoints + 1);
     const changeTableMs = await timed(() => network.setTable(changed));
     await systemClock.sleep(SETTLE_MS);
     const attachFullMs = await attach(network, runs);

@@ -5,19 +5,36 @@ import { fileURLToPath } from 'node:url';
 import { directSpawner, invalidArgument, runChecked, unreachable } from '../../base/index.ts';
 import { machineFacts } from '../machine.ts';
 import { median } from '../measure.ts';
+import { dnsPart } from './dns.ts';
+import type { ManyServicesResult } from './many-services.ts';
 import type { OneHostResult } from './one-host.ts';
-import { ATTACH_TARGET_MS, MEMORY_TARGET_BYTES, printHost, printThroughput } from './print.ts';
+import {
+  ANSWER_P99_TARGET_MS,
+  ANSWERS_TARGET,
+  ATTACH_TARGET_MS,
+  MEMORY_TARGET_BYTES,
+  printDns,
+  printHost,
+  printPush,
+  printServices,
+  printThroughput,
+  PUSH_TARGET_SECONDS,
+  TURN_TARGET_MS,
+} from './print.ts';
+import { pushPart } from './push.ts';
 import { throughputPart } from './throughput-part.ts';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const RESULTS = join(HERE, '..', 'results', 'net.json');
 const ENDPOINTS = 5000;
+const SERVICES = 10_000;
+const TASKS_EACH = 10;
 const ATTACHES = 20;
 const ONE_HOST_TIMEOUT_MS = 180_000;
 /** As of the daemon's own start (bin/shoal), and a collection when it is asked for. */
 const NODE_FLAGS = ['--expose-gc', '--import', 'tsx'];
 
-export const PARTS = ['host', 'throughput'] as const;
+export const PARTS = ['host', 'services', 'dns', 'push', 'throughput'] as const;
 export type NetPart = (typeof PARTS)[number];
 
 export interface NetBenchOptions {
@@ -53,9 +70,25 @@ export async function netBench(options: NetBenchOptions): Promise<void> {
 async function measurePart(part: NetPart, options: NetBenchOptions): Promise<object> {
   switch (part) {
     case 'host': {
-      const result = await oneHost();
+      const result = await inNamespace<OneHostResult>('one-host.ts', ENDPOINTS, ATTACHES);
       printHost(result);
       return { ...hostSummary(result), raw: result };
+    }
+    case 'services': {
+      const result = await inNamespace<ManyServicesResult>('many-services.ts', SERVICES, TASKS_EACH);
+      printServices(result);
+      return { what: 'one host takes the table of a network with very many services', ...result };
+    }
+    case 'dns': {
+      const result = await dnsPart(options.signal);
+      printDns(result);
+      const targets = { perSecond: ANSWERS_TARGET, p99Ms: ANSWER_P99_TARGET_MS, longestTurnMs: TURN_TARGET_MS };
+      return { ...result, targets };
+    }
+    case 'push': {
+      const result = await pushPart(options);
+      printPush(result);
+      return { ...result, targetSeconds: PUSH_TARGET_SECONDS };
     }
     case 'throughput': {
       const result = await throughputPart(options);
@@ -67,13 +100,13 @@ async function measurePart(part: NetPart, options: NetBenchOptions): Promise<obj
   }
 }
 
-/** One host's networks in a process and a network namespace of their own. */
-async function oneHost(): Promise<OneHostResult> {
-  const program = [process.execPath, ...NODE_FLAGS, join(HERE, 'one-host.ts'), String(ENDPOINTS), String(ATTACHES)];
+/** Runs a program that measures one host's networks in a process and a network namespace of its own. */
+async function inNamespace<Result>(program: string, ...settings: number[]): Promise<Result> {
+  const command = [process.execPath, ...NODE_FLAGS, join(HERE, program), ...settings.map(String)];
   const script = 'ip link set lo up && ip addr add 192.0.2.1/32 dev lo && exec "$@"';
-  const args = ['--net', 'sh', '-c', script, 'sh', ...program];
+  const args = ['--net', 'sh', '-c', script, 'sh', ...command];
   const text = await runChecked(directSpawner, { file: 'unshare', args, timeoutMs: ONE_HOST_TIMEOUT_MS });
-  return JSON.parse(text.trim().split('\n').at(-1) ?? '') as OneHostResult;
+  return JSON.parse(text.trim().split('\n').at(-1) ?? '') as Result;
 }
 
 function hostSummary(result: OneHostResult): object {

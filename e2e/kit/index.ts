@@ -5,3 +5,5 @@ export * from './until.ts';
 export * from './updates.ts';
 export * from './web.ts';
 export * from './processes.ts';
+export * from './long-lived.ts';
+export * from './network-bed.ts';

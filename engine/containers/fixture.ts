@@ -146,6 +146,7 @@ export function noNetworks(): HostNetworks {
     destroy: nothing,
     createSandbox: () => Promise.reject(new Error('no sandboxes here')),
     overlayNetworks: () => [],
+    meshClashes: () => [],
     drainSandbox: nothing,
     removeSandbox: nothing,
     connectSandbox: () => Promise.reject(new Error('no sandboxes here')),

@@ -3,6 +3,7 @@ import { dependencyWait } from '../orchestrator/dependencies.ts';
 import { crashLoopWait } from '../orchestrator/restart.ts';
 import { observed } from '../orchestrator/service-view.ts';
 import type { ReadView } from '../store/types.ts';
+import { clashText, portClashes, type NodeClash } from './port-clash.ts';
 import { hostname } from './words.ts';
 
 /** Longest error that lists show for a task, characters. */
@@ -37,6 +38,10 @@ function mayWait(task: Task): boolean {
   return observed(task) < TaskState.STARTING && task.desired_state <= TaskState.READY;
 }
 
+function isServing(task: Task): boolean {
+  return observed(task) === TaskState.RUNNING && task.desired_state === TaskState.RUNNING;
+}
+
 /**
  * Tells of each task what lists show: the task itself, or a copy with an error that follows from other objects. What is
  * asked of a service is asked once for all its tasks.
@@ -49,10 +54,19 @@ export function withErrors(view: ReadView, nowMs: number): (task: Task) => Task 
     if (!waits.has(serviceId)) waits.set(serviceId, dependencyWait(view, service, nowMs));
     return waits.get(serviceId);
   };
+  let clashes: readonly NodeClash[] | undefined;
+  const texts = new Map<string, string | undefined>();
+  const clashOf = (task: Task): string | undefined => {
+    clashes ??= portClashes(view);
+    const service = clashes.length === 0 || !isServing(task) ? undefined : view.get('service', task.service_id);
+    if (service === undefined) return undefined;
+    if (!texts.has(service.id)) texts.set(service.id, clashText(view, service, clashes));
+    return texts.get(service.id);
+  };
   return (task) => {
     if (task.status === null) return task;
     const wait = mayWait(task) ? (waitOf(task.service_id) ?? crashLoopWait(view, task, nowMs)) : undefined;
-    const err = taskError(view, task, wait);
+    const err = taskError(view, task, wait) || (clashOf(task) ?? '');
     return err === task.status.err ? task : { ...task, status: { ...task.status, err } };
   };
 }

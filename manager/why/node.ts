@@ -7,6 +7,7 @@ import {
   type Task,
 } from '../../proto/index.ts';
 import { createdAtMs, isNodeBound, observed } from '../orchestrator/service-view.ts';
+import { portName } from './port-clash.ts';
 import { serviceNames } from './service.ts';
 import { placeOf, serviceOf } from './slots.ts';
 import type { Answer, Cause, Situation } from './types.ts';
@@ -171,6 +172,14 @@ function partOf(situation: Situation, node: Node): Part {
   }
 }
 
+/** Ports of the routing mesh that something else has here. */
+function clashes(node: Node): Cause[] {
+  return (node.description?.port_clashes ?? []).map((clash) => {
+    const what = `port ${portName(clash)}, which a service publishes, is also held by ${clash.holder}`;
+    return { what: `${what}: only one of the two is reached here` };
+  });
+}
+
 /** Why a node is as it is, and what became of its tasks. */
 export function explainNode(situation: Situation, node: Node): Answer {
   const { headline, causes, fix } = partOf(situation, node);
@@ -185,6 +194,7 @@ export function explainNode(situation: Situation, node: Node): Answer {
     headline,
     causes: [
       ...causes,
+      ...clashes(node),
       ...(waiting.length === 0
         ? []
         : [{ what: `do not fit here: ${some(waiting.map((task) => taskLabel(situation.view, task)))}` }]),

@@ -9,6 +9,7 @@ import {
   type ServiceMode,
 } from '../orchestrator/service-view.ts';
 import { taskLine } from './lines.ts';
+import { clashText, portClashes } from './port-clash.ts';
 import { present } from './reference.ts';
 import { explainTask } from './task.ts';
 import type { Answer, Cause, Situation } from './types.ts';
@@ -140,6 +141,12 @@ function updateParts(situation: Situation, service: Service): UpdateParts {
   return { headline: isPaused ? `${words}: ${why}` : undefined, causes, fix };
 }
 
+/** Published ports that something else has on some nodes. */
+function clashParts({ view }: Situation, service: Service): Cause[] {
+  const what = clashText(view, service, portClashes(view));
+  return what === undefined ? [] : [{ what }];
+}
+
 /** What Shoal's own settings of the service do at the moment. */
 function settingParts({ nowMs }: Situation, service: Service): Cause[] {
   const causes: Cause[] = [];
@@ -230,6 +237,7 @@ export function explainService(situation: Situation, service: Service): Answer {
       ...found.map((group) => groupCause(group, total)),
       ...missing,
       ...inDetail.causes,
+      ...clashParts(situation, service),
       ...settingParts(situation, service),
     ].filter(({ what }) => what !== headline),
     excluded: inDetail.excluded,

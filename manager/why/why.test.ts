@@ -2,6 +2,8 @@ import { describe, expect, it } from 'vitest';
 import {
   NodeSpec_Availability,
   NodeStatus_State,
+  PortConfig_Protocol,
+  PortConfig_PublishMode,
   RestartPolicy_RestartCondition,
   Service,
   TaskState,
@@ -309,5 +311,41 @@ describe('why a job', () => {
     expect(answer.causes.map(({ what }) => what)).toEqual([
       `its next run is due at ${new Date(NOW + 60_000).toISOString()}`,
     ]);
+  });
+});
+
+describe('a published port that something else has on a node', () => {
+  const clash = { port: 8080, protocol: PortConfig_Protocol.TCP, host_ip: '', holder: 'container db' };
+  const webOn = (host_ip: string, publish_mode: PortConfig_PublishMode): Service =>
+    aService('web', { endpoint: { ports: [{ published_port: 8080, target_port: 80, publish_mode, host_ip }] } });
+  const seed = (service: Service): Seed => ({
+    node: [aNode('w1'), aNode('w2', { description: { hostname: 'two', port_clashes: [clash] } })],
+    service: [service],
+    task: [
+      task('t1', 1_000, { node_id: 'w1', desired_state: TaskState.RUNNING, status: { state: TaskState.RUNNING } }),
+      failed('t0', 2_000, 'task: non-zero exit (1)'),
+    ],
+  });
+  const { HOST, INGRESS } = PortConfig_PublishMode;
+
+  it('is the error of its running tasks, and a cause of service and node', async () => {
+    const objects = seed(webOn('', INGRESS));
+    const words = 'port 8080/tcp is also held by container db on node two: only one of the two is reached there';
+    const view = await viewOf(objects);
+    const shown = view.list('task').map(withErrors(view, NOW));
+    const errorOf = (id: string): string | undefined => shown.find((one) => one.id === id)?.status?.err;
+    expect(errorOf('t1')).toContain(words);
+    expect(errorOf('t0')).toBe('task: non-zero exit (1)');
+    expect((await ask(objects, 'web')).causes.map(({ what }) => what)).toContainEqual(expect.stringContaining(words));
+    const ofNode = (await ask(objects, 'two')).causes.map(({ what }) => what);
+    expect(ofNode).toContainEqual(expect.stringContaining('is also held by container db'));
+  });
+
+  it('is no matter of ports on other addresses, nor of ports of one host', async () => {
+    for (const service of [webOn('', HOST), aService('web')]) {
+      const view = await viewOf(seed(service));
+      const running = view.get('task', 't1') as Task;
+      expect(withErrors(view, NOW)(running)).toBe(running);
+    }
   });
 });

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { Clock, Logger, Random, Spawner, Timer } from '../../base/index.ts';
 import type { NetworkTable } from '../../proto/index.ts';
 import { canonicalIp, familyOf } from '../ip.ts';
-import type { Kernel } from '../kernel/ops.ts';
+import type { Kernel, Op } from '../kernel/ops.ts';
 import { INNER_TABLE } from '../plan-nft.ts';
 import type { Underlay } from '../plan.ts';
 import {
@@ -43,6 +43,15 @@ export interface SecureTunnelOptions {
   namespace: string;
   /** Age at which the node's key pair is renewed, ms; default 24 h. */
   keyPeriodMs?: number;
+  /** Is told what was found changed from outside and set right: the thing in words. */
+  onSecureRepair?: (what: string, fault: 'missing' | 'changed') => void;
+}
+
+/** What shall stand in the tunnels' namespace beside the device's own settings. */
+export interface SecureWanted {
+  ops: readonly Op[];
+  /** nft text of its rules. */
+  rules: string;
 }
 
 /**
@@ -92,6 +101,24 @@ export class SecureTunnel {
   /** Name of the WireGuard link. */
   get link(): string {
     return this.#name;
+  }
+
+  /** What shall stand by now; undefined while none is used, or while it is being brought about. */
+  get wanted(): SecureWanted | undefined {
+    const underlay = this.#underlay;
+    if (!this.inUse || underlay === undefined || this.#applied === '') return undefined;
+    return { ops: this.#linkOps(underlay), rules: this.#rules };
+  }
+
+  /** Puts the rules in place again, whatever stands there. @throws ShoalError */
+  async renewRules(): Promise<void> {
+    this.#rules = '';
+    if (this.inUse) await this.#locked(() => this.#bring());
+  }
+
+  /** Makes a lost device anew. @throws ShoalError */
+  async remake(): Promise<void> {
+    if (this.inUse) await this.#locked(() => this.#bring());
   }
 
   /** Why encrypted networks do not stand at present; undefined when they do. */
@@ -192,21 +219,37 @@ export class SecureTunnel {
   }
 
   async #bring(): Promise<void> {
+    const before = this.#applied;
     this.#applied = '';
     try {
-      await this.#stand();
+      const set = await this.#stand();
       this.#applied = this.#wanted();
       this.#fault = undefined;
+      if (set && before === this.#applied) this.#o.onSecureRepair?.(`peers of link ${this.#name}`, 'changed');
     } catch (error) {
       this.#fault = error;
       throw error;
     }
   }
 
-  async #stand(): Promise<void> {
+  /** What the device carries. WireGuard itself drops what is for none of its peers. */
+  #linkOps({ vtep, mtu }: Underlay): Op[] {
+    const name = this.#name;
+    return [
+      { kind: 'addr', dev: name, address: hostPrefix(canonicalIp(vtep)) },
+      { kind: 'link', name, up: true, mtu: mtu - WIREGUARD_OVERHEAD_BYTES },
+      { kind: 'route', to: familyOf(vtep) === 6 ? '::/0' : '0.0.0.0/0', dev: name },
+    ];
+  }
+
+  /** Returns whether the settings of a device that stood had to be changed. */
+  async #stand(): Promise<boolean> {
     const { kernel, namespace } = this.#o;
     const underlay = this.#underlay;
-    if (this.#tables.length === 0 || underlay === undefined) return this.#takeAway();
+    if (this.#tables.length === 0 || underlay === undefined) {
+      await this.#takeAway();
+      return false;
+    }
     await kernel.createNamespace(namespace);
     // Before there is a device: nothing but members' datagrams will pass.
     await this.#ensureRules();
@@ -219,18 +262,14 @@ export class SecureTunnel {
     if (addresses.some((one) => one.dev === index && one.address !== address && !one.address.startsWith('fe80:')))
       await this.#device.remove();
     const made = await this.#device.ensure(wireguardPort(underlay.dataPathPort), mtu);
-    await kernel.apply(namespace, [
-      { kind: 'addr', dev: name, address },
-      { kind: 'link', name, up: true, mtu },
-      // WireGuard itself drops what is for none of its peers.
-      { kind: 'route', to: familyOf(vtep) === 6 ? '::/0' : '0.0.0.0/0', dev: name },
-    ]);
+    await kernel.apply(namespace, this.#linkOps(underlay));
     this.#takeNext(underlay);
     if (this.#own().networkKeys.length === 0) this.#log.warn('encrypted networks wait for the keys of the managers');
-    await this.#device.configure(this.#config(underlay));
-    if (!made) return;
+    const set = await this.#device.configure(this.#config(underlay));
+    if (!made) return set;
     this.#madeMs = this.#o.clock.monotonic();
     this.#log.info('encrypted networks have a WireGuard device', { link: name });
+    return false;
   }
 
   async #ensureRules(): Promise<void> {
@@ -293,7 +332,9 @@ export class SecureTunnel {
     this.#healDelayMs = Math.min(delayMs * 2, HEAL_DELAY_MAX_MS);
     this.#healing = this.#o.clock.after(delayMs, () => {
       this.#healing = undefined;
-      void this.upkeep();
+      void this.upkeep().then(() => {
+        if (this.wanted !== undefined) this.#o.onSecureRepair?.(`link ${this.#name}`, 'missing');
+      });
     });
   }
 }

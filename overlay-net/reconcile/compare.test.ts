@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { LinkInfo, NamespaceState, Op } from '../kernel/ops.ts';
+import { subnetOf } from '../ip.ts';
 import { itemsOf, VXLAN_LINK, type Items } from '../plan.ts';
 import { compareItems, compareOps, compareSysctls, StateIndex, type Drift } from './compare.ts';
 import { compareListings, parseListing, tablesOf } from './nft-compare.ts';
@@ -11,6 +12,7 @@ const OPS: readonly Op[] = [
   { kind: 'link', name: 'lo', up: true },
   { kind: 'bridge', name: 'br0', mac: '02:42:0a:00:00:01', mtu: 1450 },
   { kind: 'addr', dev: 'br0', address: '10.0.0.1/24' },
+  { kind: 'addr', dev: 'br0', address: 'fd00:9::1/64' },
   { kind: 'link-del', name: 'v1' },
   {
     ...{ kind: 'veth', name: 'v1', mtu: 1450, master: 'br0', hairpin: true },
@@ -21,10 +23,12 @@ const OPS: readonly Op[] = [
   { kind: 'link', name: VXLAN_LINK, up: true, master: 'br0' },
   { kind: 'route', to: '0.0.0.0/0', via: '10.0.0.9', dev: 'br0' },
   { kind: 'route', to: '10.3.0.0/16', via: '10.0.0.8', dev: 'br0', table: 100 },
+  { kind: 'route', to: '::/0', via: 'fd00:9::9', dev: 'br0' },
   { kind: 'rule', mark: 5, table: 100, priority: 7 },
 ];
 const ITEMS: Items = new Map<string, Op>(
   [3, 4, 5].flatMap((i): [string, Op][] => [
+    [`neigh fd00:9::${i}`, { kind: 'neigh', dev: VXLAN_LINK, ip: `fd00:9::${i}`, mac: `02:42:0a:00:01:0${i}` }],
     [`neigh 10.0.0.${i}`, { kind: 'neigh', dev: VXLAN_LINK, ip: `10.0.0.${i}`, mac: `02:42:0a:00:01:0${i}` }],
     [
       `fdb 02:42:0a:00:01:0${i}`,
@@ -62,6 +66,8 @@ function play(state: NamespaceState, op: Op): void {
       return removeLink(state, op.name);
     case 'addr':
       state.addresses.push({ dev, address: op.address });
+      // As the kernel does: what is in the subnet is on the link.
+      state.routes.push({ to: subnetOf(op.address), via: '', dev, table: 254 });
       return;
     case 'route': {
       const table = op.table ?? 254;
@@ -123,11 +129,11 @@ const MUTATIONS: readonly ((state: NamespaceState, pick: number) => void)[] = [
   (state, pick) => {
     for (const link of state.links) if (link.tunnel !== undefined) link.tunnel = { ...link.tunnel, vni: pick };
   },
-  (state, pick) => void state.addresses.splice(pick % 2, 1),
-  (state, pick) => void state.routes.splice(pick % 3, 1),
+  (state, pick) => void state.addresses.splice(pick % 3, 1),
+  (state, pick) => void state.routes.splice(pick % 5, 1),
   (state) => state.routes.forEach((route) => (route.via = '10.0.0.77')),
   (state) => void state.rules.splice(0, 1),
-  (state, pick) => void state.neighbours.splice(pick % 4, 1),
+  (state, pick) => void state.neighbours.splice(pick % 7, 1),
   (state) => state.neighbours.forEach((entry) => (entry.mac = '02:00:00:00:00:99')),
   (state, pick) => void state.fdb.splice(pick % 8, 1 + (pick % 3)),
   (state) => state.fdb.forEach((entry) => entry.self && (entry.to = '192.0.2.66')),
@@ -154,6 +160,25 @@ test('whatever is done to the kernel, the comparison leads back', () => {
   );
 });
 
+test('the route that came with an address is missed, of either family, unless it leads elsewhere or the link is down', () => {
+  const state = empty();
+  repair(state);
+  const connected = ['10.0.0.0/24', 'fd00:9::/64'];
+  const taken = state.routes.filter(({ to }) => connected.includes(to));
+  expect(taken).toHaveLength(2);
+  state.routes = state.routes.filter((route) => !taken.includes(route));
+  const { drifts } = compareOps(new StateIndex(state), OPS);
+  expect(drifts.map(({ what, fault }) => `${what} ${fault}`)).toEqual(connected.map((to) => `route ${to} missing`));
+  expect(drifts.flatMap((drift) => drift.repair)).toEqual(connected.map((to) => ({ kind: 'route', to, dev: 'br0' })));
+  for (const route of taken) state.routes.push({ ...route, dev: 50 });
+  expect(compareOps(new StateIndex(state), OPS).drifts).toEqual([]);
+  state.routes = [];
+  Object.assign(state.links.find(({ name }) => name === 'br0') ?? {}, { up: false });
+  const words = compareOps(new StateIndex(state), OPS).drifts.map(({ what }) => what);
+  expect(words).toContain('link br0');
+  expect(words).not.toContain('route 10.0.0.0/24');
+});
+
 test('a default route over a link of the container’s own is left alone', () => {
   const state = empty();
   repair(state);
@@ -161,7 +186,10 @@ test('a default route over a link of the container’s own is left alone', () =>
   for (const route of state.routes) if (route.table === 254) Object.assign(route, { dev: 50, via: '' });
   const own = new Set(['br0', 'v1', VXLAN_LINK]);
   expect(compareOps(new StateIndex(state), OPS, own).drifts).toEqual([]);
-  expect(compareOps(new StateIndex(state), OPS).drifts.map(({ what }) => what)).toEqual(['route 0.0.0.0/0']);
+  expect(compareOps(new StateIndex(state), OPS).drifts.map(({ what }) => what)).toEqual([
+    'route 0.0.0.0/0',
+    'route ::/0',
+  ]);
 });
 
 test('sysctls are compared with the last value asked for; absent ones are passed over', () => {

@@ -2,6 +2,7 @@
  * What the kernel holds against what it shall hold, as data. Pure: no I/O, clock or randomness. What is wanted are the
  * very ops that make it (kernel/ops.ts), so nothing is said twice.
  */
+import { addressBits, familyOf, maskLength, subnetOf } from '../ip.ts';
 import { bareIp } from '../ip4.ts';
 import type { LinkInfo, NamespaceState, Op, RouteInfo } from '../kernel/ops.ts';
 import { undo, type Items } from '../plan.ts';
@@ -217,6 +218,17 @@ function entryFault(
 }
 
 /**
+ * The route to its subnet that the kernel made with an address and nobody wants by an op of its own. Only missed when
+ * nothing leads there: who leads it elsewhere may have reasons.
+ */
+function connectedRoute(index: StateIndex, { dev, address }: Of<'addr'>): Drift[] {
+  if (index.links.get(dev)?.up !== true || maskLength(address) === addressBits(familyOf(address))) return [];
+  const route: Of<'route'> = { kind: 'route', to: subnetOf(address), dev };
+  if (index.routes(route).length > 0) return [];
+  return [{ kind: 'route', what: describeOp(route), fault: 'missing', repair: [route] }];
+}
+
+/**
  * Compares a state with ops that shall have been done, in their order. Deleting ops and sysctls are passed over.
  * @param own when given, a route that leads over a link not named here is taken as its owner's choice.
  */
@@ -255,6 +267,7 @@ export function compareOps(index: StateIndex, ops: readonly Op[], own?: Readonly
         if (op.kind !== 'rule' && lost.has(op.dev)) break;
         const fault = entryFault(index, op, own);
         if (fault !== undefined) drifts.push({ kind: kindOf(op), what: describeOp(op), fault, repair: [op] });
+        else if (op.kind === 'addr') drifts.push(...connectedRoute(index, op));
       }
     }
   }

@@ -11,6 +11,9 @@ export interface RepairPlace {
   where: string;
 }
 
+/** What all encrypted networks of the host run over. */
+export const SECURE: RepairPlace = { id: '', name: '', where: 'of encrypted networks' };
+
 /** One thing that was found wrong and set right. */
 export interface NetworkRepair extends RepairPlace {
   kind: DriftKind;

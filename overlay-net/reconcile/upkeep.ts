@@ -3,7 +3,7 @@ import type { Clock, Logger, Timer } from '../../base/index.ts';
 /** Between passes that look for news in the kernel and repair, ms. */
 const UPKEEP_MS = 1000;
 /** Every such pass is a deep one: switches of the kernel and the host's forward chain are read too. */
-const DEEP_EVERY = 4;
+const DEEP_EVERY = 3;
 
 export interface Pass {
   /** Read also what gives no news of itself. */

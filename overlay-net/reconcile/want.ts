@@ -9,7 +9,7 @@ import type { Rules } from '../rules.ts';
 import type { SandboxBuilder } from '../sandboxes.ts';
 import type { Leg, SandboxRecord } from '../store.ts';
 import type { LocalNetwork } from '../types.ts';
-import type { RepairPlace } from './repairs.ts';
+import { SECURE, type RepairPlace } from './repairs.ts';
 
 /** What one owner wants in one namespace. */
 export interface Want {
@@ -61,6 +61,8 @@ export interface SourcesOptions {
 const HOST: RepairPlace = { id: '', name: '', where: 'on the host' };
 /** Lock of what belongs to no network or container. */
 const HOST_LOCK = 'host';
+/** Of what encrypted networks run over; its owner has a lock of its own too. */
+const SECURE_LOCK = 'secure';
 
 function networkPlace(id: string, name: string): RepairPlace {
   return { id, name, where: `on network ${name}` };
@@ -76,6 +78,7 @@ export function sourcesOf(o: SourcesOptions): Source<Want>[] {
   const sources: Source<Want>[] = [{ lock: HOST_LOCK, want: () => ({ place: HOST, namespace: null, ops: o.hostOps }) }];
   sources.push(...loopback6Sources(o));
   for (const { id } of o.locals.bridges()) sources.push({ lock: id, want: () => bridgeWant(o, id) });
+  sources.push({ lock: SECURE_LOCK, want: () => secureWant(o) });
   for (const { facts } of o.overlays.all()) sources.push(...overlaySources(o, facts.id));
   for (const [id, record] of o.sandboxes) {
     for (const leg of record.legs) sources.push({ lock: id, want: () => outerWant(o, id, leg) });
@@ -108,6 +111,18 @@ function bridgeWant(o: SourcesOptions, id: string): Want | undefined {
   const network = o.locals.bridges().find((candidate) => candidate.id === id);
   if (network === undefined) return undefined;
   return { place: networkPlace(id, network.name), namespace: null, ops: o.bridgeOps(network) };
+}
+
+function secureWant({ overlays: { secure } }: SourcesOptions): Want | undefined {
+  const ops = secure.wanted?.ops;
+  if (ops === undefined) return undefined;
+  return { place: SECURE, namespace: secure.namespace, ops, remake: () => secure.remake() };
+}
+
+function secureTable({ overlays: { secure } }: SourcesOptions): NftWant | undefined {
+  const text = secure.wanted?.rules;
+  if (text === undefined) return undefined;
+  return { place: SECURE, namespace: secure.namespace, text, renew: () => secure.renewRules() };
 }
 
 function overlaySources(o: SourcesOptions, id: string): Source<Want>[] {
@@ -171,6 +186,7 @@ export function nftSourcesOf(o: SourcesOptions): Source<NftWant>[] {
   const sources: Source<NftWant>[] = [
     { lock: HOST_LOCK, want: host },
     { lock: HOST_LOCK, want: () => loopback6Table(o) },
+    { lock: SECURE_LOCK, want: () => secureTable(o) },
   ];
   for (const { facts } of o.overlays.all()) sources.push({ lock: facts.id, want: () => overlayTable(o, facts.id) });
   for (const id of o.sandboxes.keys()) sources.push(...sandboxTables(o, id));

@@ -131,6 +131,7 @@ export const schema = {
                     data_path_addr: { type: 'string', id: 1001 },
                     wireguard_key: { type: 'bytes', id: 1002 },
                     host_subnets: { rule: 'repeated', type: 'string', id: 1003 },
+                    port_clashes: { rule: 'repeated', type: 'PortClash', id: 1004 },
                     hostname: { type: 'string', id: 1 },
                     platform: { type: 'Platform', id: 2 },
                     resources: { type: 'Resources', id: 3 },
@@ -138,6 +139,14 @@ export const schema = {
                     tls_info: { type: 'NodeTLSInfo', id: 5 },
                     fips: { type: 'bool', id: 6 },
                     csi_info: { rule: 'repeated', type: 'NodeCSIInfo', id: 7 },
+                  },
+                },
+                PortClash: {
+                  fields: {
+                    protocol: { type: 'PortConfig.Protocol', id: 1 },
+                    port: { type: 'uint32', id: 2 },
+                    host_ip: { type: 'string', id: 3 },
+                    holder: { type: 'string', id: 4 },
                   },
                 },
                 Platform: { fields: { architecture: { type: 'string', id: 1 }, os: { type: 'string', id: 2 } } },
@@ -1445,6 +1454,10 @@ export const schema = {
                     endpoints: { rule: 'repeated', type: 'NetworkEndpoint', id: 4 },
                     services: { rule: 'repeated', type: 'NetworkService', id: 5 },
                     peers: { rule: 'repeated', type: 'NetworkPeer', id: 6 },
+                    base_version: { type: 'uint64', id: 7 },
+                    removed_task_ids: { rule: 'repeated', type: 'string', id: 8 },
+                    removed_service_ids: { rule: 'repeated', type: 'string', id: 9 },
+                    removed_node_ids: { rule: 'repeated', type: 'string', id: 10 },
                   },
                 },
                 NetworkEndpoint: {

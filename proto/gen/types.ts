@@ -166,6 +166,7 @@ export interface NodeDescription {
   data_path_addr: string;
   wireguard_key: Uint8Array;
   host_subnets: string[];
+  port_clashes: PortClash[];
   hostname: string;
   platform: Platform | null;
   resources: Resources | null;
@@ -177,6 +178,14 @@ export interface NodeDescription {
 export const NodeDescription: MessageType<NodeDescription> = messageType<NodeDescription>(
   'docker.swarmkit.v1.NodeDescription',
 );
+
+export interface PortClash {
+  protocol: PortConfig_Protocol;
+  port: number;
+  host_ip: string;
+  holder: string;
+}
+export const PortClash: MessageType<PortClash> = messageType<PortClash>('docker.swarmkit.v1.PortClash');
 
 export interface Platform {
   architecture: string;
@@ -2174,6 +2183,10 @@ export interface NetworkTable {
   endpoints: NetworkEndpoint[];
   services: NetworkService[];
   peers: NetworkPeer[];
+  base_version: number;
+  removed_task_ids: string[];
+  removed_service_ids: string[];
+  removed_node_ids: string[];
 }
 export const NetworkTable: MessageType<NetworkTable> = messageType<NetworkTable>('docker.swarmkit.v1.NetworkTable');
 
