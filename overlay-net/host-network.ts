@@ -393,7 +393,7 @@ export class HostNetwork implements HostNetworks {
     this.announceTable(table);
     await this.#locks.run(table.network_id, async () => {
       this.#leaving.delete(table.network_id);
-      if (!this.#overlays.accept(table)) return;
+      if (!(await this.#overlays.accept(table))) return;
       await this.#overlays.ensure(table.network_id, reversePathFilter());
     });
     this.#updates.request();

@@ -12,8 +12,11 @@ import { followNetworkChecks, type NetworkChecksOptions } from './network-checks
 import { ReportChannel } from './report-channel.ts';
 import type { Reporter } from './reporter.ts';
 
-/** Version of Shoal's own extensions of the agents' protocol. 2: heartbeats tell what tasks use. */
-export const SHOAL_VERSION = 2;
+/**
+ * Version of Shoal's own extensions of the agents' protocol. 2: heartbeats tell what tasks use. 3: tables of networks
+ * come as deltas too.
+ */
+export const SHOAL_VERSION = 3;
 /** Bounds of the wait for a heartbeat's answer, ms; between them it is twice the period. */
 const HEARTBEAT_TIMEOUT_MIN_MS = 2000;
 const HEARTBEAT_TIMEOUT_MAX_MS = 5000;

@@ -30,7 +30,7 @@ import {
 } from '../../proto/index.ts';
 import type { Change, Commit, Store } from '../store/types.ts';
 import { AssignmentCodec } from './assignment-codec.ts';
-import { AssignmentFeed, FeedLoad, isOwnReport } from './assignment-feed.ts';
+import { AssignmentFeed, FeedLoad, isOwnReport, tablesTaken } from './assignment-feed.ts';
 import { ignoreAbortOf, orAborted, type DuplexCall, type StreamCall, type UnaryCall } from './calls.ts';
 import { NetworkIndex } from './network-index.ts';
 import { Orphans } from './orphans.ts';
@@ -213,7 +213,7 @@ export class DispatcherTerm {
     session.assignmentStream?.abort(new ShoalError('Aborted', 'the agent has opened a newer stream of assignments'));
     session.assignmentStream = new AbortController();
     const ended = AbortSignal.any([session.signal, session.assignmentStream.signal, call.signal]);
-    const feed = new AssignmentFeed(call.nodeId, this.#index, session.shoalVersion >= 1, this.#feeds);
+    const feed = new AssignmentFeed(call.nodeId, this.#index, tablesTaken(session.shoalVersion), this.#feeds);
     session.feed = feed;
     try {
       await orAborted(this.#feed(session, feed, call, ended), ended).catch(ignoreAbortOf(ended));

@@ -78,6 +78,7 @@ port.on('message', (message: ToThread) => {
       resolvers.delete(message.id);
       return forgetViews();
     case 'zone':
+    case 'zone-change':
     case 'zone-gone':
     case 'member':
     case 'member-gone':

@@ -1454,6 +1454,10 @@ export const schema = {
                     endpoints: { rule: 'repeated', type: 'NetworkEndpoint', id: 4 },
                     services: { rule: 'repeated', type: 'NetworkService', id: 5 },
                     peers: { rule: 'repeated', type: 'NetworkPeer', id: 6 },
+                    base_version: { type: 'uint64', id: 7 },
+                    removed_task_ids: { rule: 'repeated', type: 'string', id: 8 },
+                    removed_service_ids: { rule: 'repeated', type: 'string', id: 9 },
+                    removed_node_ids: { rule: 'repeated', type: 'string', id: 10 },
                   },
                 },
                 NetworkEndpoint: {

@@ -2183,6 +2183,10 @@ export interface NetworkTable {
   endpoints: NetworkEndpoint[];
   services: NetworkService[];
   peers: NetworkPeer[];
+  base_version: number;
+  removed_task_ids: string[];
+  removed_service_ids: string[];
+  removed_node_ids: string[];
 }
 export const NetworkTable: MessageType<NetworkTable> = messageType<NetworkTable>('docker.swarmkit.v1.NetworkTable');
 
