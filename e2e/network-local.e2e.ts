@@ -230,6 +230,24 @@ describe('modes, names and links', () => {
     expect(environment).toContain(`STORE_PORT_80_TCP=tcp://${db}:80`);
     expect(environment).toContain('STORE_ENV_SECRET=x');
     expect(await fails('create', '--link', 'nobody', IMAGE, 'true')).toContain('could not get container for nobody');
+    // Another container takes its address while it is down.
+    await docker('stop', '-t', '0', 'db');
+    for (let n = 0; n < 20 && (n === 0 || (await address(`taker${n - 1}`, 'bridge')) !== db); n++) {
+      await docker('create', '--name', `taker${n}`, IMAGE, 'sleep', '600');
+      await docker('start', `taker${n}`);
+    }
+    await docker('start', 'db');
+    const moved = await address('db', 'bridge');
+    expect(moved).not.toBe(db);
+    const line = new RegExp(`^${moved}\tstore [0-9a-f]{12} db$`, 'm');
+    await until('the new address', 3_000, async () => line.test(await file('app', '/etc/hosts')));
+    expect(await file('app', '/etc/hosts')).not.toContain(`${db}\t`);
+    // The container's own line stays, and the link holds when the linking one restarts.
+    await docker('restart', '-t', '0', 'app').catch(async () => {
+      await docker('stop', '-t', '0', 'app');
+      await docker('start', 'app');
+    });
+    expect(await file('app', '/etc/hosts')).toMatch(line);
   });
 
   it('links on a user’s network are names that one container knows', async () => {
