@@ -32,7 +32,7 @@ scheduler   The scheduler alone, in memory: ${Object.values(SIZES)
 failover    A worker is cut off: time until its tasks run elsewhere, and until it has stopped its own when it is back; and a
             cut of 3 s, which must change nothing.
 net         Networks: throughput of overlays beside Docker's and a VXLAN made by hand (needs iperf3), attach of a container,
-            large tables on one host, names under load. PART is ${NET_PARTS.join(', ')}.
+            large tables on one host, names under load, changes pushed to 100 agents. PART is ${NET_PARTS.join(', ')}.
 
 All but scheduler need root. Results are stored in bench/results.
 `;

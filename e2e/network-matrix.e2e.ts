@@ -159,6 +159,8 @@ function hostAddress(host: string, family: Family): string {
   return family === 'IPv4' ? bed.address(host) : `fd00:77::${HOSTS.indexOf(host) + 1}`;
 }
 
+const loopbackAddress = (family: Family): string => (family === 'IPv4' ? '127.0.0.1' : '::1');
+
 /** Address of a container on the network of its host that it is on. */
 async function localAddress(name: string, family: Family): Promise<string> {
   const text = await bed.inProcess(pidOf(name), 'ip', '-o', 'addr', 'show', 'dev', 'eth0', 'scope', 'global');
@@ -213,10 +215,15 @@ function ingressRows(family: Family): Question[] {
     const heard = { server: 'server', client: at(host) };
     return { what: `reached from ${host} itself`, from: `@${host}`, to: at(host), port: INGRESS_PORT, heard };
   });
-  const loopback = family === 'IPv4' ? '127.0.0.1' : '::1';
   const local = ['w1', 'w2'].map((host): Question => {
     const heard = { server: 'server' };
-    return { what: `reached by loopback of ${host}`, from: `@${host}`, to: () => loopback, port: INGRESS_PORT, heard };
+    return {
+      what: `reached by loopback of ${host}`,
+      from: `@${host}`,
+      to: () => loopbackAddress(family),
+      port: INGRESS_PORT,
+      heard,
+    };
   });
   const tasks = ['near', 'far', 'plain-client'].map((from): Question => {
     return { what: `reached from ${from}`, from, to: at('w1'), port: INGRESS_PORT, heard: { server: 'server' } };
@@ -235,7 +242,7 @@ function publishedRows(server: string, port: number, family: Family): Question[]
   return [
     { what: 'reached from another host', from: '@m1', to: at('w1'), port, heard: { server, client: at('m1') } },
     { what: 'reached from the host itself', from: '@w1', to: at('w1'), port, heard: { server, client: at('w1') } },
-    ...(family === 'IPv4' ? [{ what: 'reached by loopback', from: '@w1', to: () => '127.0.0.1', port, heard }] : []),
+    { what: 'reached by loopback', from: '@w1', to: () => loopbackAddress(family), port, heard },
     { what: 'reached from a container of the host', from: 'plain-client', to: at('w1'), port, heard },
     { what: 'reached from an overlay task of the host', from: 'near', to: at('w1'), port, heard },
     {

@@ -19,6 +19,7 @@ import { createKernel, type Kernel, type Op } from './kernel/index.ts';
 import { KeyedLocks } from './keyed-locks.ts';
 import { assertUnused, LocalBridges, networkEvent } from './local-bridges.ts';
 import { LocalNetworks, type AddressPool } from './local-networks.ts';
+import { Loopback6 } from './loopback6.ts';
 import { NameService } from './name-service.ts';
 import { Overlays } from './overlays.ts';
 import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
@@ -92,6 +93,7 @@ export class HostNetwork implements HostNetworks {
   readonly #flows: StaleFlows;
   readonly #names: NameService;
   readonly #wiring: IngressWiring;
+  readonly #loopback6: Loopback6;
   readonly #updates: Coalescer;
   readonly #reconciler: Reconciler;
   readonly #upkeep: Upkeep;
@@ -120,9 +122,10 @@ export class HostNetwork implements HostNetworks {
     this.#bridges = new LocalBridges({ ...options, kernel: this.#kernel, store: this.#store, locals: this.#locals });
     this.#builder = new SandboxBuilder({ ...parts, mtu: options.mtu ?? DEFAULT_MTU });
     const hostRules = options.iptables ?? true;
+    this.#loopback6 = new Loopback6({ ...parts, hostRules });
     this.#ports = new PortHolder(options.random, this.#log);
-    const ruled = { sandboxes: this.#sandboxes, wiring: this.#wiring, ports: this.#ports };
-    this.#rules = new Rules({ ...parts, ...ruled, hostRules });
+    this.#own = { ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring, loopback6: this.#loopback6 };
+    this.#rules = new Rules({ ...parts, ...this.#own, ports: this.#ports, hostRules });
     this.#flows = new StaleFlows({ ...parts, sandboxes: this.#sandboxes, clock: options.clock });
     this.#names = new NameService({
       ...parts,
@@ -141,11 +144,9 @@ export class HostNetwork implements HostNetworks {
     );
     this.repairs = new NetworkRepairs(options.clock, this.#log, options.onRepair ?? (() => undefined));
     this.#upkeep = new Upkeep(options.clock, this.#log, (pass) => this.#pass(pass));
-    this.#own = { ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring };
     this.#reconciler = new Reconciler({
-      ...parts,
+      ...{ ...this.#own, ...parts },
       repairs: this.repairs,
-      sandboxes: this.#sandboxes,
       builder: this.#builder,
       rules: this.#rules,
       names: this.#names,
@@ -165,6 +166,7 @@ export class HostNetwork implements HostNetworks {
     for (const { table } of this.#overlays.all()) this.#names.setTable(table);
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
     await this.#adoptSandboxes();
+    await this.#loopback6.start();
     await dropStrays(this.#own);
     await this.#passPolicy();
     await this.#update();
@@ -187,6 +189,7 @@ export class HostNetwork implements HostNetworks {
     this.#sandboxes.clear();
     for (const { facts } of this.#overlays.all()) await this.#overlays.remove(facts.id);
     await this.#overlays.secure.destroy();
+    await this.#loopback6.remove();
     const bridges = this.#locals.bridges().map((network) => this.#locals.bridgeName(network));
     const { links } = await this.#kernel.state(null);
     const prefix = `sh${this.#o.tag}`;
@@ -197,7 +200,7 @@ export class HostNetwork implements HostNetworks {
     );
     if (this.#o.iptables ?? true) {
       await this.#rules.removeHost();
-      await leaveForwardPolicy(this.#o.spawner, this.#kernel, this.#linkPatterns());
+      await leaveForwardPolicy(this.#o.spawner, this.#kernel, this.#locals.linkPatterns());
     }
     for (const name of this.#store.namespaceNames()) this.#kernel.removeNamespace(join(this.#store.namespaces, name));
     this.#store.clear();
@@ -394,7 +397,7 @@ export class HostNetwork implements HostNetworks {
     this.announceTable(table);
     await this.#locks.run(table.network_id, async () => {
       this.#leaving.delete(table.network_id);
-      if (!this.#overlays.accept(table)) return;
+      if (!(await this.#overlays.accept(table))) return;
       await this.#overlays.ensure(table.network_id, reversePathFilter());
     });
     this.#updates.request();
@@ -458,18 +461,12 @@ export class HostNetwork implements HostNetworks {
     await this.#reconciler.pass(deep, all);
     if (deep) await this.#overlays.secure.upkeep();
     if (deep) await this.#passPolicy();
-    if (this.#rules.behind || (deep && this.#ports.meshClashes.length > 0)) await this.#updates.now();
-  }
-
-  /** Names of our links as the host's forward chain shall know them. */
-  #linkPatterns(): string[] {
-    const prefix = `sh${this.#o.tag}`;
-    const names = this.#locals.bridges().map((network) => this.#locals.bridgeName(network));
-    return [`${prefix}*`, ...names.filter((name) => !name.startsWith(prefix))];
+    const news = deep && ((await this.#loopback6.ensure()) || this.#ports.meshClashes.length > 0);
+    if (this.#rules.behind || news) await this.#updates.now();
   }
 
   async #passPolicy(): Promise<void> {
-    if (this.#o.iptables ?? true) await passForwardPolicy(this.#kernel, this.#linkPatterns(), this.#log);
+    if (this.#o.iptables ?? true) await passForwardPolicy(this.#kernel, this.#locals.linkPatterns(), this.#log);
   }
 
   checkNetworks(order: NetworkCheckOrder): Promise<NetworkCheckReport> {

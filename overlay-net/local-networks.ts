@@ -101,6 +101,13 @@ export class LocalNetworks {
     return `sh${this.#tag}${network.id.slice(0, 7)}`;
   }
 
+  /** Names of this daemon's links as the host's forward chain shall know them. */
+  linkPatterns(): string[] {
+    const prefix = `sh${this.#tag}`;
+    const names = this.bridges().map((network) => this.bridgeName(network));
+    return [`${prefix}*`, ...names.filter((name) => !name.startsWith(prefix))];
+  }
+
   /** The gateway with the subnet's mask. */
   gatewayAddress(network: LocalNetwork): string {
     return `${network.gateway}/${parsePrefix(network.subnet).length}`;

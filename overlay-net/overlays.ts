@@ -1,21 +1,19 @@
 import { join } from 'node:path';
 import { errorMessage, failedPrecondition, invalidArgument } from '../base/index.ts';
-import { NetworkTable } from '../proto/index.ts';
+import type { NetworkTable } from '../proto/index.ts';
 import { SecureTunnel, WIREGUARD_OVERHEAD_BYTES, type SecureTunnelOptions } from './encryption/index.ts';
 import { forwarding6Ops } from './forwarding6.ts';
 import { hostOps, innerOps, undoHostOps, type IngressWiring } from './ingress-wiring.ts';
 import { canonicalIp, macOf } from './ip.ts';
 import { ip6Switches } from './ip6-switches.ts';
 import type { Kernel, NamespaceState, Op } from './kernel/ops.ts';
+import { LivePlan } from './live-plan.ts';
 import {
   BRIDGE_LINK,
   DEFAULT_MTU,
   diffItems,
   itemsOf,
   overlayFacts,
-  peersOf,
-  planIngress,
-  planOverlay,
   tunnelOverheadBytes,
   VXLAN_LINK,
   type Items,
@@ -24,6 +22,7 @@ import {
 } from './plan.ts';
 import { ingressTable } from './plan-nft.ts';
 import type { NetworkStore } from './store.ts';
+import { changeOf, deltaOf, type TableChange } from './table-change.ts';
 
 /** One overlay network on this host. */
 export interface Overlay {
@@ -31,6 +30,8 @@ export interface Overlay {
   table: NetworkTable;
   namespace: string;
   mtu: number;
+  /** What the kernel shall hold of it; it follows the table with the kernel. */
+  plan: Pick<LivePlan, 'peers'>;
   /** Its namespace and links stand. */
   standing: boolean;
   /** Why the last attempt to make it stand failed. */
@@ -38,8 +39,9 @@ export interface Overlay {
 }
 
 interface Entry extends Overlay {
-  /** Undefined until this life has read the kernel. */
+  /** What the kernel holds, as far as is known: `plan.items` when it followed; undefined: it must be read. */
   applied: Items | undefined;
+  plan: LivePlan;
   /** Parameters of the tunnel device that exists; empty when there is none. */
   vxlan: string;
   /** The ingress table as last applied. */
@@ -120,19 +122,19 @@ export class Overlays {
   }
 
   /** Takes a table; false when it is older than or the same as the one that is known. */
-  accept(table: NetworkTable): boolean {
+  async accept(table: NetworkTable): Promise<boolean> {
     const known = this.#entries.get(table.network_id);
-    if (known !== undefined) {
-      if (table.version < known.table.version) return false;
-      if (table.version === known.table.version && NetworkTable.equal(table, known.table)) return false;
-    }
+    if (known !== undefined && table.version < known.table.version) return false;
+    const change = changeOf(known?.table, table);
+    if (table.version === known?.table.version && isNothing(change)) return false;
     const facts = overlayFacts(table);
     if (facts.vni === 0 || facts.subnet === '') {
       throw invalidArgument(`the table of network ${facts.name} names no VXLAN id or no IPv4 subnet`);
     }
-    const entry = this.#put(table);
+    const delta = known === undefined ? undefined : deltaOf(known.table, change);
+    const entry = this.#put(change.table);
     entry.behind = true;
-    this.#save(entry);
+    if (delta === undefined || !this.#store.saveTableDelta(delta)) await this.#save(entry);
     return true;
   }
 
@@ -143,7 +145,8 @@ export class Overlays {
     if (known !== undefined) return Object.assign(known, { facts, table, mtu });
     const name = facts.ingress ? 'ingress' : `ov-${facts.id.slice(0, 12)}`;
     const namespace = join(this.#store.namespaces, name);
-    const fresh = { applied: undefined, vxlan: '', rules: '', standing: false, behind: true };
+    const plan = new LivePlan(facts.ingress);
+    const fresh = { applied: undefined, plan, vxlan: '', rules: '', standing: false, behind: true };
     const entry: Entry = { facts, table, namespace, mtu, ...fresh };
     this.#entries.set(table.network_id, entry);
     return entry;
@@ -168,8 +171,8 @@ export class Overlays {
     );
   }
 
-  #save(entry: Entry): void {
-    this.#store.saveTable({ table: entry.table, vxlan: entry.vxlan });
+  #save(entry: Entry): Promise<void> {
+    return this.#store.saveTable({ table: entry.table, vxlan: entry.vxlan });
   }
 
   /** Makes the kernel follow one network's table. @param strict whether the host filters by reverse path. */
@@ -189,13 +192,21 @@ export class Overlays {
     entry.mtu = this.#mtu(entry.facts);
     if (entry.applied === undefined) await this.#adopt(entry, strict);
     await this.#ensureTunnel(entry);
-    const plan = entry.facts.ingress ? planIngress : planOverlay;
-    const desired = plan(entry.table, this.#underlay);
-    await this.#kernel.apply(entry.namespace, diffItems(entry.applied ?? new Map(), desired));
-    entry.applied = desired;
+    await this.#follow(entry);
     if (entry.facts.ingress) await this.#ensureRules(entry);
     entry.standing = true;
     entry.behind = false;
+  }
+
+  /** Brings the kernel from what it holds to the plan; a change of the table costs what changed. */
+  async #follow(entry: Entry): Promise<void> {
+    const { plan, applied } = entry;
+    const changed = plan.update(entry.table, this.#underlay);
+    const ops = applied === plan.items ? changed : diffItems(applied ?? new Map(), plan.items);
+    // Of a batch that fails it is not known how far it went: then the kernel is read again.
+    entry.applied = undefined;
+    await this.#kernel.apply(entry.namespace, ops);
+    entry.applied = plan.items;
   }
 
   /** Ops of the host's namespace and of the overlay's own, all but the tunnel's. */
@@ -277,11 +288,11 @@ export class Overlays {
     await this.#makeTunnel(facts, vxlan, underlay.dataPathPort);
     await this.#kernel.apply(namespace, inner);
     entry.vxlan = wanted;
-    this.#save(entry);
+    await this.#save(entry);
   }
 
   async #ensureRules(entry: Entry): Promise<void> {
-    const rules = ingressTable(peersOf(entry.table, this.#underlay), entry.facts.subnet6 !== '');
+    const rules = ingressTable(entry.plan.peers, entry.facts.subnet6 !== '');
     if (rules === entry.rules) return;
     await this.#kernel.nft(entry.namespace, rules);
     entry.rules = rules;
@@ -332,7 +343,7 @@ export class Overlays {
     if (entry === undefined) return;
     this.#entries.delete(networkId);
     this.#store.removeTable(networkId);
-    if (entry.applied !== undefined) {
+    if (entry.applied !== undefined || entry.standing) {
       // At once, so that the same network may come back while the old namespace still ends.
       await this.#kernel.apply(entry.namespace, [{ kind: 'link-del', name: VXLAN_LINK }]);
     }
@@ -340,6 +351,10 @@ export class Overlays {
     this.#kernel.removeNamespace(entry.namespace);
     if (entry.facts.encrypted) await this.#syncSecure();
   }
+}
+
+function isNothing({ endpoints, services, peers, network }: TableChange): boolean {
+  return endpoints.length === 0 && services.length === 0 && peers.length === 0 && !network;
 }
 
 function hasLink(state: NamespaceState, name: string): boolean {

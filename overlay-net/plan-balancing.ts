@@ -1,6 +1,6 @@
 /** How connections to virtual addresses are spread: from tables to the nft text of a sandbox. Pure, as plan.ts. */
-import type { NetworkTable } from '../proto/index.ts';
-import { canonicalIp, familyOf, type Family } from './ip.ts';
+import type { NetworkEndpoint } from '../proto/index.ts';
+import { familyOf, type Family } from './ip.ts';
 import { addressesOf, rotate } from './plan.ts';
 import { chain, INNER_TABLE, wholeTable } from './plan-nft.ts';
 
@@ -38,29 +38,22 @@ function placesOf(backends: readonly Backend[]): string[] {
   return places.sort((a, b) => a.at - b.at).map(({ address }) => address);
 }
 
-/** Serving addresses behind each virtual address of a network; `drained` addresses are left out. */
-export function balancingOf(table: NetworkTable, drained: ReadonlySet<string>): Map<string, string[]> {
-  const backends = new Map<string, Record<Family, Backend[]>>();
-  for (const endpoint of table.endpoints) {
+/** The places of a virtual address, from the serving endpoints of its service; `drained` addresses are left out. */
+export function placesOfVip(vip: string, tasks: Iterable<NetworkEndpoint>, drained: ReadonlySet<string>): string[] {
+  const family = familyOf(vip);
+  const backends: Backend[] = [];
+  for (const endpoint of tasks) {
     if (!endpoint.serving) continue;
     const addresses = addressesOf(endpoint);
-    if (addresses.some((address) => drained.has(address))) continue;
-    let known = backends.get(endpoint.service_id);
-    if (known === undefined) backends.set(endpoint.service_id, (known = { 4: [], 6: [] }));
+    if (drained.size > 0 && addresses.some((address) => drained.has(address))) continue;
     const weight = Math.max(1, endpoint.weight);
-    for (const address of addresses) known[familyOf(address)].push({ address, weight });
+    for (const address of addresses) if (familyOf(address) === family) backends.push({ address, weight });
   }
-  const virtual = new Map<string, string[]>();
-  for (const service of table.services) {
-    for (const vip of [canonicalIp(service.vip), canonicalIp(service.vip6)]) {
-      if (vip !== '') virtual.set(vip, placesOf(backends.get(service.service_id)?.[familyOf(vip)] ?? []));
-    }
-  }
-  return virtual;
+  return placesOf(backends);
 }
 
 /** Where the place that was drawn becomes an address. */
-const TURN_CHAIN = 'turn';
+export const TURN_CHAIN = 'turn';
 
 /** nft's names for what differs between the families. */
 const FAMILY = {
@@ -68,7 +61,8 @@ const FAMILY = {
   6: { table: 'ip6', type: 'ipv6_addr', daddr: 'ip6 daddr' },
 } as const;
 
-function chainOf(vip: string): string {
+/** Name of the chain of a virtual address. */
+export function chainOf(vip: string): string {
   return `v_${vip.replaceAll(/[.:]/g, '_')}`;
 }
 

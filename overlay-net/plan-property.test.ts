@@ -7,8 +7,11 @@ import { expect, test } from 'vitest';
 import { NetworkTable } from '../proto/index.ts';
 import { createFfiKernel } from './kernel/ffi-kernel.ts';
 import type { Kernel, Op } from './kernel/index.ts';
-import { balancingDiff, balancingOf, balancingTable } from './plan-balancing.ts';
-import { diffItems, itemsOf, planIngress, planOverlay, VXLAN_LINK, type Items } from './plan.ts';
+import { balancingBatches } from './balancing-batch.ts';
+import { BalancingIndex, balancingOf, type VipChange } from './balancing-index.ts';
+import { balancingDiff, balancingTable } from './plan-balancing.ts';
+import { LivePlan, planIngress, planOverlay } from './live-plan.ts';
+import { diffItems, itemsOf, VXLAN_LINK, type Items } from './plan.ts';
 
 const underlay = { vtep: '192.0.2.1', dataPathPort: 4789, nodeId: 'n1', mtu: 1500 };
 /** Runs against the kernel; each is a history of a few tables. */
@@ -78,11 +81,16 @@ test('any sequence of tables ends in the items of the last alone, in both famili
   fc.assert(
     fc.property(histories, fc.boolean(), (history, ingress) => {
       const plan = ingress ? planIngress : planOverlay;
+      const live = new LivePlan(ingress);
       const kernel = new Map<string, Op>();
+      const followed = new Map<string, Op>();
       let applied: Items = new Map();
       for (const list of history) {
         const desired = plan(tableOf(list), underlay);
         play(kernel, diffItems(applied, desired));
+        play(followed, live.update(tableOf(list), underlay));
+        expect(entries(followed.values())).toEqual(entries(desired.values()));
+        expect(live.items).toEqual(desired);
         applied = desired;
         expect(entries(kernel.values())).toEqual(entries(desired.values()));
         expect(diffItems(applied, plan(tableOf(list), underlay))).toEqual([]);
@@ -155,16 +163,33 @@ test('rules of balancing that came step by step are those that a new container g
     const families = [4, 6] as const;
     let before = balancingOf(tableOf([]), new Set());
     await kernel.nft(long, balancingTable(before, 3, true, families));
+    const index = new BalancingIndex();
+    index.update(tableOf([]), new Set());
+    let sequence = index.sequence;
     await fc.assert(
-      fc.asyncProperty(histories, async (history) => {
+      fc.asyncProperty(histories, fc.boolean(), async (history, words) => {
         for (const list of history) {
           const after = balancingOf(tableOf(list), new Set());
           const text = balancingDiff(before, after, 3);
-          if (text !== '') await kernel.nft(long, text);
+          index.update(tableOf(list), new Set());
+          expect(index.current).toEqual(after);
+          if (words && text !== '') await kernel.nft(long, text);
+          const changes = index.since(sequence) ?? new Map<string, VipChange>();
+          for (const { messages, deletes } of words ? [] : balancingBatches(changes, 3)) {
+            await kernel.nftBatch?.(long, messages, deletes);
+          }
+          sequence = index.sequence;
           before = after;
         }
-        await kernel.nft(fresh, balancingTable(before, 3, false, families));
+        // A new container gets an empty frame that is filled.
+        await kernel.nft(fresh, balancingTable(words ? before : new Map(), 3, false, families));
+        const all = [...before].map(([vip, after]): [string, VipChange] => [vip, { before: undefined, after }]);
+        for (const { messages, deletes } of words ? [] : balancingBatches(all, 3)) {
+          await kernel.nftBatch?.(fresh, messages, deletes);
+        }
         const listed = await kernel.nft(fresh, 'list ruleset\n');
+        expect(parts(await kernel.nft(long, 'list ruleset\n'))).toEqual(parts(listed));
+        await kernel.nft(long, balancingTable(before, 3, false, families));
         expect(parts(await kernel.nft(long, 'list ruleset\n'))).toEqual(parts(listed));
       }),
       { numRuns: KERNEL_RUNS },

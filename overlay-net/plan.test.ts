@@ -11,18 +11,10 @@ import { createExecKernel } from './kernel/exec-kernel.ts';
 import { createFfiKernel } from './kernel/ffi-kernel.ts';
 import type { Op } from './kernel/index.ts';
 import { DEFAULT_POOLS, freeSubnet, LocalNetworks } from './local-networks.ts';
-import {
-  diffItems,
-  itemsOf,
-  nextHopOf,
-  peersOf,
-  planIngress,
-  planOverlay,
-  tunnelOverheadBytes,
-  undo,
-  type Items,
-} from './plan.ts';
-import { balancingDiff, balancingOf, balancingTable, WEIGHT_PLACES_MAX } from './plan-balancing.ts';
+import { diffItems, itemsOf, nextHopOf, peersOf, tunnelOverheadBytes, undo, type Items } from './plan.ts';
+import { planIngress, planOverlay } from './live-plan.ts';
+import { balancingOf } from './balancing-index.ts';
+import { balancingDiff, balancingTable, WEIGHT_PLACES_MAX } from './plan-balancing.ts';
 import { hostTable } from './host-table.ts';
 import { ingressTable } from './plan-nft.ts';
 
@@ -80,6 +72,7 @@ test('the diff leads from any state to any other, and twice changes nothing', ()
 test('weights are places in turn, evenly mixed and bounded', () => {
   const spread = (weights: readonly number[]): string[] => {
     const endpoints = weights.map((weight, i) => ({
+      task_id: `t${i}`,
       service_id: 's',
       address: `10.0.0.${i + 1}/24`,
       address6: `fd00::${i + 1}/64`,
@@ -101,8 +94,18 @@ test('weights are places in turn, evenly mixed and bounded', () => {
 });
 
 test('hosts whose tunnels speak IPv6 get next hops, marks and MACs of their own', () => {
-  const far = { node_id: 'n2', vtep: '2001:DB8::2', address: '10.0.0.9/24', address6: 'fd00:9::9/64', mac: '' };
-  const six = NetworkTable.create({ ...table([]), endpoints: [far, { ...far, node_id: 'n3', vtep: '192.0.2.3' }] });
+  const far = {
+    task_id: 't2',
+    node_id: 'n2',
+    vtep: '2001:DB8::2',
+    address: '10.0.0.9/24',
+    address6: 'fd00:9::9/64',
+    mac: '',
+  };
+  const six = NetworkTable.create({
+    ...table([]),
+    endpoints: [far, { ...far, task_id: 't3', node_id: 'n3', vtep: '192.0.2.3' }],
+  });
   const here = { ...underlay, vtep: '2001:db8::1' };
   expect(peersOf(six, here)).toEqual(['2001:db8::2']);
   expect(tunnelOverheadBytes(here)).toBe(70);

@@ -2,7 +2,7 @@
  * What the kernel shall hold, computed from tables as data. Pure: no I/O, clock or randomness. Items are ops under a
  * key; the diff of two item maps is the batch that leads from one to the other.
  */
-import type { NetworkTable } from '../proto/index.ts';
+import type { NetworkEndpoint, NetworkTable } from '../proto/index.ts';
 import { addressBits, canonicalIp, familyOf, idOfIp, macOf, type Family } from './ip.ts';
 import { bareIp, contains, formatIp, formatPrefix, parseIp, parsePrefix } from './ip4.ts';
 import { contains6, formatPrefix6, parseIp6, parsePrefix6 } from './ip6.ts';
@@ -140,19 +140,15 @@ export function addressesOf(endpoint: { address: string; address6: string }): st
   return [canonicalIp(endpoint.address), canonicalIp(endpoint.address6)].filter((address) => address !== '');
 }
 
-/** Neighbours and forwarding entries of a bridged overlay: nothing is flooded, so each remote task has both. */
-export function planOverlay(table: NetworkTable, underlay: Underlay | undefined): Items {
-  const items = new Map<string, Op>();
-  if (underlay === undefined) return items;
-  for (const endpoint of table.endpoints) {
-    const vtep = remoteVtep(endpoint, underlay);
-    const addresses = addressesOf(endpoint);
-    const [first] = addresses;
-    if (vtep === undefined || first === undefined) continue;
-    const mac = endpoint.mac.toLowerCase() || macOf(first);
-    for (const ip of addresses) items.set(`neigh ${ip}`, { kind: 'neigh', dev: VXLAN_LINK, ip, mac });
-    items.set(`fdb ${mac}`, { kind: 'fdb', dev: VXLAN_LINK, mac, to: vtep, self: true, master: true });
-  }
+/** Neighbours and forwarding entries of a task on a bridged overlay: nothing is flooded, so each remote task has both. */
+export function overlayItems(endpoint: NetworkEndpoint, underlay: Underlay): [string, Op][] {
+  const vtep = remoteVtep(endpoint, underlay);
+  const addresses = addressesOf(endpoint);
+  const [first] = addresses;
+  if (vtep === undefined || first === undefined) return [];
+  const mac = endpoint.mac.toLowerCase() || macOf(first);
+  const items = addresses.map((ip): [string, Op] => [`neigh ${ip}`, { kind: 'neigh', dev: VXLAN_LINK, ip, mac }]);
+  items.push([`fdb ${mac}`, { kind: 'fdb', dev: VXLAN_LINK, mac, to: vtep, self: true, master: true }]);
   return items;
 }
 
@@ -177,36 +173,48 @@ export function nextHopOf(vtep: string, family: Family): string {
   return familyOf(vtep) === 4 ? vtep : formatIp((0xf0000000 | (id & 0x0fffffff)) >>> 0);
 }
 
-/** Routes to remote tasks, next hops, and the way back to each entry host of the routed ingress network. */
-export function planIngress(table: NetworkTable, underlay: Underlay | undefined): Items {
+/** Families of the routed ingress network. */
+export function ingressFamilies(facts: OverlayFacts): readonly Family[] {
+  return facts.subnet6 === '' ? [4] : [4, 6];
+}
+
+/** What leads replies to clients of this very host back. */
+export function localEntryItems(families: readonly Family[]): Map<string, Op> {
   const items = new Map<string, Op>();
-  const families: readonly Family[] = overlayFacts(table).subnet6 === '' ? [4] : [4, 6];
   for (const family of families) entryRule(items, family, LOCAL_ENTRY_MARK, LOCAL_ENTRY_TABLE);
-  if (underlay === undefined) return items;
-  for (const vtep of peersOf(table, underlay)) {
-    const mac = macOf(vtep);
-    const entry = idOfIp(vtep);
-    items.set(`fdb ${mac}`, { kind: 'fdb', dev: VXLAN_LINK, mac, to: vtep, self: true, master: false });
-    for (const family of families) {
-      const via = nextHopOf(vtep, family);
-      items.set(`neigh ${via}`, { kind: 'neigh', dev: VXLAN_LINK, ip: via, mac });
-      const back = { to: family === 6 ? '::/0' : '0.0.0.0/0', via, dev: VXLAN_LINK, onlink: true, table: entry };
-      items.set(`route ${entry} ${back.to}`, { kind: 'route', ...back });
-      entryRule(items, family, entry, entry);
-    }
-  }
-  for (const endpoint of table.endpoints) {
-    const vtep = remoteVtep(endpoint, underlay);
-    if (vtep === undefined) continue;
-    for (const address of addressesOf(endpoint)) {
-      const family = familyOf(address);
-      if (!families.includes(family)) continue;
-      const to = `${address}/${addressBits(family)}`;
-      const via = nextHopOf(vtep, family);
-      items.set(`route main ${to}`, { kind: 'route', to, via, dev: VXLAN_LINK, onlink: true });
-    }
+  return items;
+}
+
+/** The way to another host of the routed ingress network, and the way back to it as an entry. */
+export function entryItems(vtep: string, families: readonly Family[]): Map<string, Op> {
+  const items = new Map<string, Op>();
+  const mac = macOf(vtep);
+  const entry = idOfIp(vtep);
+  items.set(`fdb ${mac}`, { kind: 'fdb', dev: VXLAN_LINK, mac, to: vtep, self: true, master: false });
+  for (const family of families) {
+    const via = nextHopOf(vtep, family);
+    items.set(`neigh ${via}`, { kind: 'neigh', dev: VXLAN_LINK, ip: via, mac });
+    const back = { to: family === 6 ? '::/0' : '0.0.0.0/0', via, dev: VXLAN_LINK, onlink: true, table: entry };
+    items.set(`route ${entry} ${back.to}`, { kind: 'route', ...back });
+    entryRule(items, family, entry, entry);
   }
   return items;
+}
+
+/** Routes of the ingress network to a remote task. */
+export function ingressItems(
+  endpoint: NetworkEndpoint,
+  underlay: Underlay,
+  families: readonly Family[],
+): [string, Op][] {
+  const vtep = remoteVtep(endpoint, underlay);
+  if (vtep === undefined) return [];
+  const own = addressesOf(endpoint).filter((address) => families.includes(familyOf(address)));
+  return own.map((address) => {
+    const to = `${address}/${addressBits(familyOf(address))}`;
+    const via = nextHopOf(vtep, familyOf(address));
+    return [`route main ${to}`, { kind: 'route', to, via, dev: VXLAN_LINK, onlink: true }];
+  });
 }
 
 function entryRule(items: Map<string, Op>, family: Family, mark: number, table: number): void {
@@ -239,13 +247,22 @@ export function undo(op: Op): Op {
   }
 }
 
+/** Whether two ops say the same. */
+export function sameOp(a: Op, b: Op): boolean {
+  if (a === b) return true;
+  const [one, other] = [a as Record<string, unknown>, b as Record<string, unknown>];
+  for (const key in one) if (one[key] !== other[key]) return false;
+  for (const key in other) if (one[key] !== other[key]) return false;
+  return true;
+}
+
 /** The batch that leads from `applied` to `desired`: removals first, then what is new or differs. */
 export function diffItems(applied: Items, desired: Items): Op[] {
   const ops: Op[] = [];
   for (const [key, op] of applied) if (!desired.has(key)) ops.push(undo(op));
   for (const [key, op] of desired) {
     const before = applied.get(key);
-    if (before === undefined || JSON.stringify(before) !== JSON.stringify(op)) ops.push(op);
+    if (before === undefined || !sameOp(before, op)) ops.push(op);
   }
   return ops;
 }

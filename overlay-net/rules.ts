@@ -1,16 +1,15 @@
-import { setImmediate as yieldLoop } from 'node:timers/promises';
 import { errorMessage, type Logger } from '../base/index.ts';
+import type { NetworkTable } from '../proto/index.ts';
 import { hash32, type IngressWiring } from './ingress-wiring.ts';
 import type { Kernel } from './kernel/index.ts';
+import type { Loopback6 } from './loopback6.ts';
 import { OPTION_ICC, OPTION_MASQUERADE, type LocalNetworks } from './local-networks.ts';
 import type { Overlays } from './overlays.ts';
 import { linkAddresses } from './host-addresses.ts';
 import { hostTable, type HostRules } from './host-table.ts';
-import { familyOf, type Family } from './ip.ts';
-import { peersOf } from './plan.ts';
-import { balancingDiff, balancingOf, balancingTable, type Balancing } from './plan-balancing.ts';
 import type { PortHolder } from './ports.ts';
 import { boundRules, ingressPorts, nftFamilyOf, type NftFamily, type PortRule } from './published.ts';
+import { SandboxBalancing } from './sandbox-balancing.ts';
 import type { SandboxRecord } from './store.ts';
 
 export interface RulesOptions {
@@ -23,13 +22,11 @@ export interface RulesOptions {
   /** False: the host's own namespace gets no rules. */
   hostRules: boolean;
   ports: PortHolder;
+  loopback6: Loopback6;
   log: Logger;
 }
 
 const FAMILIES: readonly NftFamily[] = ['ip', 'ip6'];
-
-/** Sandboxes updated before other work of the loop gets a turn. */
-const SANDBOXES_PER_TURN = 8;
 
 /** Keeps the nft tables of the host and of all sandboxes as the tables demand. */
 export class Rules {
@@ -37,18 +34,17 @@ export class Rules {
   /** The host's tables as last applied; empty means unknown. */
   readonly #host: Record<NftFamily, string> = { ip: '', ip6: '' };
   #warned6 = false;
-  /** What each sandbox's table holds; absent means unknown, so it is replaced whole. */
-  readonly #balanced = new Map<string, Balancing>();
-
-  /** Sandboxes whose first rules are under way. */
-  readonly #first = new Set<string>();
+  readonly #balancing: SandboxBalancing;
   #hostTurn: Promise<void> = Promise.resolve();
   /** Something could not be brought up to date; it is tried again with the next update. */
   behind = false;
   #ports: readonly PortRule[] = [];
+  /** Ports of the mesh as of a table: most changes are of other networks. */
+  #mesh: { table: NetworkTable | undefined; key: string; rules: PortRule[] } = { table: undefined, key: '', rules: [] };
 
   constructor(options: RulesOptions) {
     this.#o = options;
+    this.#balancing = new SandboxBalancing(options);
   }
 
   get hostTableName(): string {
@@ -74,7 +70,13 @@ export class Rules {
     const { overlays } = this.#o;
     const ingress = overlays.ingress();
     if (ingress === undefined || !ingress.standing) return [];
-    const rules = ingressPorts(ingress.table, this.#drained(), overlays.underlay?.nodeId ?? '');
+    const drained = this.#drained();
+    const key = `${overlays.underlay?.nodeId ?? ''} ${[...drained].sort().join()}`;
+    if (this.#mesh.table !== ingress.table || this.#mesh.key !== key) {
+      const rules = ingressPorts(ingress.table, drained, overlays.underlay?.nodeId ?? '');
+      this.#mesh = { table: ingress.table, key, rules };
+    }
+    const { rules } = this.#mesh;
     // Rules for the tunnels' own port would take the tunnels' datagrams.
     return rules.filter(({ protocol, port }) => protocol !== 'udp' || port !== overlays.underlay?.dataPathPort);
   }
@@ -108,7 +110,7 @@ export class Rules {
     const { locals, overlays, wiring, tag, hostRules } = this.#o;
     if (!hostRules) return;
     const { underlay } = overlays;
-    const peers = new Set(overlays.all().flatMap((overlay) => peersOf(overlay.table, underlay)));
+    const peers = new Set(overlays.all().flatMap((overlay) => overlay.plan.peers));
     const mesh = this.#ingressPorts();
     this.#ports = boundRules([...mesh, ...this.#hostPorts()], linkAddresses);
     const rules: HostRules = {
@@ -124,6 +126,7 @@ export class Rules {
       })),
       ingressLink: overlays.ingress()?.standing === true ? wiring.hostLink : undefined,
       ports: this.#ports,
+      loopback6: this.#o.loopback6.standing ? this.#o.loopback6.rules : undefined,
       dataPath:
         underlay === undefined
           ? undefined
@@ -147,64 +150,19 @@ export class Rules {
     this.#host[family] = text;
   }
 
-  /** Brings every sandbox's balancing up to date, a few at a time. Failures are logged and tried again next time. */
+  /** Brings every sandbox's balancing up to date. Failures are logged and tried again next time. */
   async applySandboxes(): Promise<void> {
-    const drained = this.#drained();
-    const perNetwork = new Map<string, Map<string, string[]>>();
-    let count = 0;
     this.behind = false;
-    for (const record of [...this.#o.sandboxes.values()]) {
-      if (this.#first.has(record.spec.id)) continue;
-      try {
-        await this.#applySandbox(record, drained, perNetwork, false);
-      } catch (error) {
-        this.forget(record.spec.id);
-        this.behind = true;
-        this.#o.log.warn('cannot set the balancing of a container', { id: record.spec.id, error: errorMessage(error) });
-      }
-      if (++count % SANDBOXES_PER_TURN === 0) await yieldLoop();
-    }
+    if (!(await this.#balancing.apply(this.#drained()))) this.behind = true;
   }
 
   /** The first rules of a sandbox just made. @throws ShoalError */
-  async applyOne(record: SandboxRecord): Promise<void> {
-    this.#first.add(record.spec.id);
-    try {
-      await this.#applySandbox(record, this.#drained(), new Map(), true);
-    } finally {
-      this.#first.delete(record.spec.id);
-    }
-  }
-
-  async #applySandbox(
-    record: SandboxRecord,
-    drained: ReadonlySet<string>,
-    perNetwork: Map<string, Map<string, string[]>>,
-    fresh: boolean,
-  ): Promise<void> {
-    const wanted = new Map<string, string[]>();
-    const families = balancedFamilies(record);
-    for (const leg of record.legs) {
-      if (leg.kind !== 'overlay') continue;
-      const overlay = this.#o.overlays.get(leg.networkId);
-      if (overlay === undefined) continue;
-      let balancing = perNetwork.get(leg.networkId);
-      if (balancing === undefined) perNetwork.set(leg.networkId, (balancing = balancingOf(overlay.table, drained)));
-      for (const [vip, backends] of balancing) if (families.includes(familyOf(vip))) wanted.set(vip, backends);
-    }
-    const { id } = record.spec;
-    const before = this.#balanced.get(id);
-    const seed = hash32(id);
-    if (before === undefined && families.length === 0) return;
-    const text =
-      before === undefined ? balancingTable(wanted, seed, fresh, families) : balancingDiff(before, wanted, seed);
-    if (text !== '') await this.#o.kernel.nft(record.result.namespacePath, text, fresh);
-    // A sandbox removed meanwhile must not leave an entry behind.
-    if (this.#o.sandboxes.has(id)) this.#balanced.set(id, wanted);
+  applyOne(record: SandboxRecord): Promise<void> {
+    return this.#balancing.applyFirst(record, this.#drained());
   }
 
   forget(sandboxId: string): void {
-    this.#balanced.delete(sandboxId);
+    this.#balancing.forget(sandboxId);
   }
 
   /** The host's tables as they were last put in place; empty when they were not. */
@@ -219,10 +177,7 @@ export class Rules {
 
   /** The table that a sandbox shall hold by now; undefined when it has none. */
   sandboxText(sandboxId: string): string | undefined {
-    const balancing = this.#balanced.get(sandboxId);
-    const record = this.#o.sandboxes.get(sandboxId);
-    if (balancing === undefined || record === undefined) return undefined;
-    return balancingTable(balancing, hash32(sandboxId), false, balancedFamilies(record));
+    return this.#balancing.text(sandboxId);
   }
 
   async removeHost(): Promise<void> {
@@ -232,11 +187,4 @@ export class Rules {
       await this.#o.kernel.nft(null, `add table ${family} ${name}\ndelete table ${family} ${name}\n`);
     }
   }
-}
-
-/** Families in which a sandbox may reach virtual addresses. */
-export function balancedFamilies(record: SandboxRecord): readonly Family[] {
-  const overlays = record.legs.filter((leg) => leg.kind === 'overlay');
-  if (overlays.length === 0) return [];
-  return overlays.some((leg) => leg.address6 !== undefined) ? [4, 6] : [4];
 }

@@ -1,4 +1,5 @@
 import { errorMessage, type Clock, type Logger } from '../base/index.ts';
+import type { NetworkTable } from '../proto/index.ts';
 import { Coalescer } from './coalescer.ts';
 import { canonicalIp } from './ip.ts';
 import { contains, parseIp, parsePrefix } from './ip4.ts';
@@ -7,6 +8,7 @@ import type { LocalNetworks } from './local-networks.ts';
 import type { Overlays } from './overlays.ts';
 import { addressesOf } from './plan.ts';
 import type { PortRule } from './published.ts';
+import { changeOf } from './table-change.ts';
 import type { SandboxRecord } from './store.ts';
 
 /** Each look at a namespace's flows costs a walk over the kernel's table, so looks are few. */
@@ -32,8 +34,8 @@ export class StaleFlows {
   readonly #pass: Coalescer;
   /** Targets of published UDP ports; undefined until this life has looked what an earlier one left. */
   #targets: Set<string> | undefined;
-  /** Addresses on each overlay network, as last seen. */
-  readonly #members = new Map<string, Set<string>>();
+  /** Tasks at each address of each overlay network, as last seen. */
+  readonly #members = new Map<string, { table: NetworkTable; tasksAt: Map<string, number> }>();
   readonly #goneOfHost = new Set<string>();
   /** Addresses to forget, by sandbox. */
   readonly #goneOfSandbox = new Map<string, Set<string>>();
@@ -52,10 +54,10 @@ export class StaleFlows {
   note(ports: readonly PortRule[]): void {
     const alive = this.#alive();
     if (this.#targets !== undefined) {
-      for (const address of this.#targets) if (!alive.has(address)) this.#goneOfHost.add(address);
+      for (const address of this.#targets) if (!alive(address)) this.#goneOfHost.add(address);
     }
     const udp = ports.filter(({ protocol }) => protocol === 'udp').flatMap(({ targets }) => targets);
-    const kept = [...(this.#targets ?? [])].filter((address) => alive.has(address));
+    const kept = [...(this.#targets ?? [])].filter((address) => alive(address));
     if (this.#targets !== undefined)
       this.#targets = new Set([...kept, ...udp.map(({ address }) => canonicalIp(address))]);
     this.#noteOverlays();
@@ -67,13 +69,34 @@ export class StaleFlows {
     await this.#pass.close();
   }
 
+  /** Follows a network's table; returns the addresses that nobody has any more. */
+  #follow(networkId: string, table: NetworkTable): string[] {
+    const known = this.#members.get(networkId);
+    if (known?.table === table) return [];
+    const { endpoints } = changeOf(known?.table, table);
+    const tasksAt = known?.tasksAt ?? new Map<string, number>();
+    const left = new Set<string>();
+    for (const { before } of endpoints) {
+      for (const address of before === undefined ? [] : addressesOf(before)) {
+        const rest = (tasksAt.get(address) ?? 1) - 1;
+        left.add(address);
+        if (rest > 0) tasksAt.set(address, rest);
+        else tasksAt.delete(address);
+      }
+    }
+    for (const { after } of endpoints) {
+      for (const address of after === undefined ? [] : addressesOf(after)) {
+        tasksAt.set(address, (tasksAt.get(address) ?? 0) + 1);
+      }
+    }
+    this.#members.set(networkId, { table, tasksAt });
+    return [...left].filter((address) => !tasksAt.has(address));
+  }
+
   #noteOverlays(): void {
     for (const { facts, table } of this.#o.overlays.all()) {
-      if (facts.ingress) continue;
-      const now = new Set(table.endpoints.flatMap((endpoint) => addressesOf(endpoint)));
-      const gone = [...(this.#members.get(facts.id) ?? [])].filter((address) => !now.has(address));
-      this.#members.set(facts.id, now);
-      if (gone.length === 0) continue;
+      const gone = this.#follow(facts.id, table);
+      if (facts.ingress || gone.length === 0) continue;
       for (const { spec, legs } of this.#o.sandboxes.values()) {
         if (!legs.some(({ networkId }) => networkId === facts.id)) continue;
         const known = this.#goneOfSandbox.get(spec.id) ?? new Set();
@@ -84,22 +107,25 @@ export class StaleFlows {
     for (const id of this.#members.keys()) if (this.#o.overlays.get(id) === undefined) this.#members.delete(id);
   }
 
-  /** Addresses that published ports may lead to. */
-  #alive(): Set<string> {
-    const endpoints = this.#o.overlays.ingress()?.table.endpoints ?? [];
+  /** Whether published ports may lead to an address. */
+  #alive(): (address: string) => boolean {
+    const ingress = this.#o.overlays.ingress();
+    if (ingress !== undefined) this.#follow(ingress.facts.id, ingress.table);
+    const tasksAt = ingress === undefined ? undefined : this.#members.get(ingress.facts.id)?.tasksAt;
     // A container that still stops has no place on the mesh any more.
     const legs = [...this.#o.sandboxes.values()]
       .flatMap((record) => record.legs)
       .filter(({ kind }) => kind !== 'ingress');
     const here = legs.flatMap(({ address, address6 }) => [address, address6 ?? '']).filter((one) => one !== '');
-    return new Set([...endpoints.flatMap(addressesOf), ...here].map(canonicalIp));
+    const own = new Set(here.map(canonicalIp));
+    return (address) => own.has(address) || tasksAt?.has(address) === true;
   }
 
   async #forget(): Promise<void> {
     const { kernel, sandboxes, log } = this.#o;
     if (this.#targets === undefined && this.#o.overlays.ingress()?.standing === true) await this.#firstLook();
     const alive = this.#alive();
-    const gone = [...this.#goneOfHost].filter((address) => !alive.has(address));
+    const gone = [...this.#goneOfHost].filter((address) => !alive(address));
     this.#goneOfHost.clear();
     let count = await kernel.forgetFlows(null, gone);
     let passed = 0;
@@ -121,7 +147,7 @@ export class StaleFlows {
     const found = [...(await kernel.flowTargets(null))].filter((target) => !target.includes(':'));
     const ours = found.filter((target) => prefixes.some((prefix) => contains(prefix, parseIp(target))));
     const alive = this.#alive();
-    for (const target of ours) if (!alive.has(target)) this.#goneOfHost.add(target);
-    this.#targets = new Set(ours.filter((target) => alive.has(target)));
+    for (const target of ours) if (!alive(target)) this.#goneOfHost.add(target);
+    this.#targets = new Set(ours.filter((target) => alive(target)));
   }
 }

@@ -1,7 +1,17 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { setImmediate as yieldLoop } from 'node:timers/promises';
 import { join } from 'node:path';
 import { readFileIfExists, writeFileDurably, type Logger } from '../base/index.ts';
-import { NetworkTable } from '../proto/index.ts';
+import { applyTableDelta, NetworkTable } from '../proto/index.ts';
 import type { Op } from './kernel/ops.ts';
 import type { Underlay } from './plan.ts';
 import type { LocalNetwork, SandboxResult, SandboxSpec } from './types.ts';
@@ -56,6 +66,13 @@ export interface StoredTable {
   vxlan: string;
 }
 
+/** Endpoints encoded before other work gets a turn (about 1 ms). */
+const ENDPOINTS_PER_TURN = 500;
+/** Ending of the file of a table's deltas, each with its length before it. */
+const DELTAS = '.deltas';
+/** Deltas of a table may take this much, or as much as the table itself. */
+const DELTAS_MIN_BYTES = 64 * 1024;
+
 /**
  * Files under the daemon's run directory. They describe kernel state, which a host's restart takes away too, so they
  * are replaced whole but not synced; local networks outlive the kernel and are durable.
@@ -67,6 +84,8 @@ export class NetworkStore {
   readonly #root: string;
   readonly #networks: string;
   readonly #log: Logger;
+  /** Of tables that are saved: the whole file, and the deltas after it. */
+  readonly #sizes = new Map<string, { bytes: number; deltas: number }>();
 
   constructor(execRoot: string, stateDir: string, log: Logger) {
     this.#root = execRoot;
@@ -95,22 +114,73 @@ export class NetworkStore {
   }
 
   loadTables(): StoredTable[] {
-    return this.#loadAll(this.#tables, (bytes) => {
+    return this.#loadAll(this.#tables, (bytes, name) => {
       const length = bytes.readUInt32LE(0);
-      return { vxlan: bytes.toString('utf8', 4, 4 + length), table: NetworkTable.decode(bytes.subarray(4 + length)) };
+      const vxlan = bytes.toString('utf8', 4, 4 + length);
+      const table = NetworkTable.decode(bytes.subarray(4 + length));
+      return { vxlan, table: this.#withDeltas(name, table, bytes.length) };
     });
   }
 
-  saveTable(stored: StoredTable): void {
-    const vxlan = Buffer.from(stored.vxlan);
+  /** Writes a table whole, piece by piece: a large one does not hold the loop. Its deltas so far go. */
+  async saveTable({ table, vxlan }: StoredTable): Promise<void> {
+    const path = join(this.#tables, table.network_id);
+    const { endpoints, ...rest } = table;
+    const tunnel = Buffer.from(vxlan);
     const length = Buffer.alloc(4);
-    length.writeUInt32LE(vxlan.length);
-    const bytes = Buffer.concat([length, vxlan, NetworkTable.encode(stored.table)]);
-    replace(join(this.#tables, stored.table.network_id), bytes);
+    length.writeUInt32LE(tunnel.length);
+    writeFileSync(`${path}.new`, Buffer.concat([length, tunnel, NetworkTable.encode(rest)]), { mode: 0o600 });
+    for (let at = 0; at < endpoints.length; at += ENDPOINTS_PER_TURN) {
+      if (at > 0) await yieldLoop();
+      // Messages one behind the other are one message, with the lists of all of them.
+      appendFileSync(`${path}.new`, NetworkTable.encode({ endpoints: endpoints.slice(at, at + ENDPOINTS_PER_TURN) }));
+    }
+    rmSync(`${path}${DELTAS}`, { force: true });
+    renameSync(`${path}.new`, path);
+    this.#sizes.set(table.network_id, { bytes: statSync(path).size, deltas: 0 });
+  }
+
+  /** Writes what is new in a table that was saved; false when it must be saved whole, as its deltas are many. */
+  saveTableDelta(delta: NetworkTable): boolean {
+    const size = this.#sizes.get(delta.network_id);
+    if (size === undefined) return false;
+    const bytes = NetworkTable.encode(delta);
+    if (size.deltas + bytes.length > Math.max(DELTAS_MIN_BYTES, size.bytes)) return false;
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(bytes.length);
+    const path = join(this.#tables, `${delta.network_id}${DELTAS}`);
+    appendFileSync(path, Buffer.concat([length, bytes]), { mode: 0o600 });
+    size.deltas += length.length + bytes.length;
+    return true;
+  }
+
+  /** A table with the deltas that were written after it. One that was cut off, or does not fit, ends them. */
+  #withDeltas(networkId: string, table: NetworkTable, bytes: number): NetworkTable {
+    const path = join(this.#tables, `${networkId}${DELTAS}`);
+    let deltas = Buffer.alloc(0);
+    try {
+      deltas = readFileSync(path);
+    } catch {
+      // None was written.
+    }
+    let at = 0;
+    for (let current = table; ;) {
+      const end = at + 4 <= deltas.length ? at + 4 + deltas.readUInt32LE(at) : Infinity;
+      const next =
+        end <= deltas.length ? applyTableDelta(current, NetworkTable.decode(deltas.subarray(at + 4, end))) : undefined;
+      if (next === undefined) {
+        // What comes next must not stand behind something that cannot be read.
+        if (at === deltas.length) this.#sizes.set(networkId, { bytes, deltas: at });
+        return current;
+      }
+      current = next;
+      at = end;
+    }
   }
 
   removeTable(networkId: string): void {
-    rmSync(join(this.#tables, networkId), { force: true });
+    this.#sizes.delete(networkId);
+    for (const name of [networkId, `${networkId}${DELTAS}`]) rmSync(join(this.#tables, name), { force: true });
   }
 
   loadUnderlay(): Underlay | undefined {
@@ -146,13 +216,13 @@ export class NetworkStore {
     rmSync(this.#networks, { force: true });
   }
 
-  #loadAll<T>(directory: string, parse: (bytes: Buffer) => T): T[] {
+  #loadAll<T>(directory: string, parse: (bytes: Buffer, name: string) => T): T[] {
     const found: T[] = [];
     for (const name of readdirSync(directory)) {
-      if (name.endsWith('.new')) continue;
+      if (name.endsWith('.new') || name.endsWith(DELTAS)) continue;
       const path = join(directory, name);
       try {
-        found.push(parse(readFileSync(path)));
+        found.push(parse(readFileSync(path), name));
       } catch (error) {
         this.#log.warn('a record of the network state cannot be read and is dropped', { path, error });
         rmSync(path, { force: true });

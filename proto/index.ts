@@ -1,5 +1,6 @@
 export * from './gen/types.ts';
 export * from './message.ts';
+export * from './network-delta.ts';
 export * from './service.ts';
 export * from './task-state.ts';
 export * from './time.ts';

@@ -152,7 +152,7 @@ describe('agent', () => {
     await eventually(() => expect(['b', 'c']).toContain(running.status().manager));
     expect(performance.now() - startedMs).toBeLessThan(1000);
     const next = managers.get(running.status().manager ?? '') as FakeManager;
-    expect(next.sessions[0]).toMatchObject({ session_id: 's1', shoal_version: 2 });
+    expect(next.sessions[0]).toMatchObject({ session_id: 's1', shoal_version: 3 });
     await eventually(() =>
       expect(next.reports.flatMap((one) => one.updates).at(-1)?.status?.state).toBe(TaskState.RUNNING),
     );

@@ -1,5 +1,5 @@
 import { type Clock, type Logger } from '../base/index.ts';
-import type { NetworkTable } from '../proto/index.ts';
+import { applyTableDelta, isTableDelta, type NetworkTable } from '../proto/index.ts';
 
 /** Wait before a table that could not be applied is tried again, ms. */
 const RETRY_MS = 1000;
@@ -43,6 +43,14 @@ export class NetworkTables {
     const ids = new Set<string>();
     for (const [id, wanted] of this.#wanted) if (wanted.table !== undefined) ids.add(id);
     return ids;
+  }
+
+  /**
+   * The table that a message leads to: itself, or the one at hand with a delta. Undefined when the delta starts from
+   * another version than the one at hand.
+   */
+  resolve(table: NetworkTable): NetworkTable | undefined {
+    return isTableDelta(table) ? applyTableDelta(this.#wanted.get(table.network_id)?.table, table) : table;
   }
 
   set(table: NetworkTable): void {

@@ -4,7 +4,15 @@ import { join } from 'node:path';
 import { Level } from 'level';
 import { afterEach, describe, expect, it } from 'vitest';
 import { VirtualClock, silentLogger, unavailable } from '../base/index.ts';
-import { LogStream, LogSubscriptionOptions, NetworkTable, Task, TaskState, TaskStatus } from '../proto/index.ts';
+import {
+  applyTableDelta,
+  LogStream,
+  LogSubscriptionOptions,
+  NetworkTable,
+  Task,
+  TaskState,
+  TaskStatus,
+} from '../proto/index.ts';
 import { logOptions } from './log-publisher.ts';
 import { NetworkTables } from './network-tables.ts';
 import { Reporter } from './reporter.ts';
@@ -37,6 +45,60 @@ describe('state database', () => {
     expect([...state.tasks]).toEqual([['t1', task]]);
     expect([...state.statuses]).toEqual([['t1', status]]);
     expect([...state.tables]).toEqual([['net', aTable(3)]]);
+  });
+});
+
+describe('deltas of network tables', () => {
+  const endpoint = (id: string, address: string) => ({ task_id: id, address });
+  const base = NetworkTable.create({ network_id: 'net', version: 3, endpoints: [endpoint('a', '1'), endpoint('b', '2')] }); // prettier-ignore
+  const delta = (from: number, to: number): NetworkTable =>
+    NetworkTable.create({
+      network_id: 'net',
+      version: to,
+      base_version: from,
+      endpoints: [endpoint('c', String(to))],
+      removed_task_ids: [to % 2 === 0 ? 'a' : 'nobody'],
+    });
+
+  it('are written behind the table, and read back with it', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'shoal-state-'));
+    const first = new StateDb(directory, silentLogger);
+    await first.load();
+    await first.write({ tables: new Map([['net', base]]) });
+    let table = base;
+    for (let version = 4; version < 4 + 300; version++) {
+      const next = applyTableDelta(table, delta(version - 1, version))!;
+      await first.write({ tables: new Map([['net', next]]), deltas: new Map([['net', delta(version - 1, version)]]) });
+      table = next;
+    }
+    await first.close();
+    const second = new StateDb(directory, silentLogger);
+    expect((await second.load()).tables.get('net')).toEqual(table);
+    await second.write({ tables: new Map([['net', undefined]]) });
+    await second.close();
+    const third = new StateDb(directory, silentLogger);
+    expect((await third.load()).tables.size).toBe(0);
+    await third.close();
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  it('that start from another version are not taken', async () => {
+    const tables = new NetworkTables({
+      clock: new VirtualClock(),
+      log: silentLogger,
+      announce: () => undefined,
+      set: async () => undefined,
+      remove: async () => undefined,
+      inUse: () => false,
+    });
+    expect(tables.resolve(delta(3, 4))).toBeUndefined();
+    tables.set(base);
+    expect(tables.resolve(delta(2, 4))).toBeUndefined();
+    const next = tables.resolve(delta(3, 4));
+    expect(next).toMatchObject({ version: 4, base_version: 0, endpoints: [{ task_id: 'b' }, { task_id: 'c' }] });
+    tables.set(next!);
+    expect(tables.resolve(delta(3, 4))).toBeUndefined();
+    await tables.stop();
   });
 });
 

@@ -125,7 +125,8 @@ export class TaskSet {
       const expected = this.#reference ?? 'a complete set';
       throw new ShoalError('DataLoss', `assignments apply to ${message.applies_to}, but ${expected} was expected`);
     }
-    await this.#save(diff);
+    const deltas = this.#resolveTables(diff);
+    await this.#save(diff, deltas);
     this.#take(diff);
     this.#reference = diff.reference;
     if (diff.complete && !this.#synced) {
@@ -134,13 +135,31 @@ export class TaskSet {
     }
   }
 
+  /**
+   * Makes whole tables of deltas; returns the deltas by network.
+   * @throws ShoalError DataLoss when one starts from a version that is not at hand
+   */
+  #resolveTables(diff: AssignmentDiff): Map<string, NetworkTable> {
+    const deltas = new Map<string, NetworkTable>();
+    diff.tables = diff.tables.map((table) => {
+      const whole = this.#tables.resolve(table);
+      if (whole === undefined) {
+        const { network_id: id, base_version: base } = table;
+        throw new ShoalError('DataLoss', `a change of the table of network ${id} starts from version ${base}`);
+      }
+      if (whole !== table) deltas.set(table.network_id, table);
+      return whole;
+    });
+    return deltas;
+  }
+
   /** The record comes first: after a crash nothing runs that is not known. */
-  async #save(diff: AssignmentDiff): Promise<void> {
+  async #save(diff: AssignmentDiff, deltas: ReadonlyMap<string, NetworkTable>): Promise<void> {
     const tasks = new Map(diff.tasks.map((task) => [task.id, task]));
     const tables = new Map<string, NetworkTable | undefined>();
     for (const table of diff.tables) tables.set(table.network_id, table);
     for (const id of diff.removedTables) tables.set(id, undefined);
-    await this.#options.db.write({ tasks, tables });
+    await this.#options.db.write({ tasks, tables, deltas });
   }
 
   #take(diff: AssignmentDiff): void {

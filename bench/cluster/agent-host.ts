@@ -1,20 +1,12 @@
 /** A process that holds many simulated agents; its parent (run.ts) gives it orders and reads its reports. */
 import { Client } from '@grpc/grpc-js';
 import { errorMessage, must, retry, systemClock, systemRandom } from '../../base/index.ts';
-import { anonymousCredentials, callUnary, CA_SERVER_NAME, channelOptions, createCsr } from '../../identity/index.ts';
-import {
-  IssueNodeCertificateRequest,
-  NodeCAService,
-  NodeCertificateStatusRequest,
-  type IssueNodeCertificateResponse,
-} from '../../proto/index.ts';
-import { SimulatedAgent, type AgentIdentity } from './agent.ts';
+import { anonymousCredentials, CA_SERVER_NAME, channelOptions } from '../../identity/index.ts';
+import { SimulatedAgent } from './agent.ts';
+import { joinAsNode } from './join.ts';
 import type { HostOrder, HostReport } from './protocol.ts';
 
 const REPORT_INTERVAL_MS = 100;
-const CALL = { timeoutMs: 20_000 };
-/** A joining node asks again when the leader changes; the former try may leave a node that never comes. */
-const RETRY = { attempts: 5, baseMs: 500, capMs: 2000, clock: systemClock, random: systemRandom };
 const RECONNECT = { attempts: 20, baseMs: 100, capMs: 8000, clock: systemClock, random: systemRandom };
 
 type JoinOrder = Extract<HostOrder, { order: 'join' }>;
@@ -25,19 +17,6 @@ const totals: HostReport = {
 };
 const agents: SimulatedAgent[] = [];
 let atOnce = 1;
-
-/** Becomes a node through the NodeCA service, as `shoal swarm join` does; all agents share one anonymous connection. */
-async function join(client: Client, order: JoinOrder): Promise<AgentIdentity> {
-  const { csr, key } = createCsr();
-  const request = IssueNodeCertificateRequest.create({ csr: Buffer.from(csr), token: order.token });
-  const ask = (): Promise<IssueNodeCertificateResponse> =>
-    callUnary(client, NodeCAService.IssueNodeCertificate, request, CALL);
-  const { node_id: nodeId } = await retry(ask, RETRY);
-  const status = NodeCertificateStatusRequest.create({ node_id: nodeId });
-  const { certificate } = await callUnary(client, NodeCAService.NodeCertificateStatus, status, CALL);
-  const cert = Buffer.from(must(certificate, `certificate of ${nodeId}`).certificate).toString();
-  return { nodeId, cert, key, rootCa: order.rootCa };
-}
 
 /** Runs `work` for 0 to count−1, a bounded number at a time. */
 async function each(count: number, work: (i: number) => Promise<void>): Promise<void> {
@@ -54,7 +33,7 @@ async function joinAll(order: JoinOrder): Promise<void> {
   try {
     await each(order.agents, async (i) => {
       const number = order.first + i;
-      agents[i] = new SimulatedAgent(await join(client, order), number, order.startMs, totals);
+      agents[i] = new SimulatedAgent(await joinAsNode(client, order), number, order.startMs, totals);
       totals.joined++;
     });
   } finally {

@@ -9,11 +9,15 @@ const POLL_MS = 20;
 /** Agents have machines of their own; on this one, which they share with the managers, these go first. */
 const AGENTS_NICE = 10;
 
-/** Bundles the agents' program into `dir`. */
-export async function buildAgentHost(root: string, dir: string): Promise<string> {
+/** Bundles a program of agents into `dir`; returns its path. */
+export async function buildAgentHost(
+  root: string,
+  dir: string,
+  entry = join(root, 'bench', 'cluster', 'agent-host.ts'),
+): Promise<string> {
   const outfile = join(dir, 'agent-host.mjs');
   await build({
-    ...{ absWorkingDir: root, entryPoints: [join(root, 'bench', 'cluster', 'agent-host.ts')], outfile },
+    ...{ absWorkingDir: root, entryPoints: [entry], outfile },
     ...{ bundle: true, platform: 'node', format: 'esm', target: 'node20', logLevel: 'warning' },
     external: ['koffi', 'level', 'classic-level'],
     banner: {

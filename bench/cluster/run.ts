@@ -2,9 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { httpJson, must, readFileIfExists, retry, ShoalError, systemClock, systemRandom } from '../../base/index.ts';
+import { httpJson, must, readFileIfExists, ShoalError, systemClock } from '../../base/index.ts';
 import { Lab, leftovers, type HostFacts } from '../../lab/index.ts';
 import { AgentHosts, buildAgentHost } from './agents.ts';
+import { drainManagers, findLeader, PORT } from './managers.ts';
 import { ApiProbe } from './api-probe.ts';
 import { processUse, setSessionPriority } from './processes.ts';
 import { printCluster, storeCluster } from './print.ts';
@@ -13,8 +14,6 @@ import type { ClusterResult, LoadResult, LoadUse } from './result.ts';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const MANAGERS = 3;
-/** Port of managers. */
-const PORT = 2377;
 const AGENT_PROCESSES = 2;
 const JOIN_TIMEOUT_MS = 200_000;
 const RUN_TIMEOUT_MS = 150_000;
@@ -95,7 +94,7 @@ function heldUp(lab: Lab): number[] {
 async function measure(bed: Bed, options: ClusterOptions, loadBefore: number): Promise<Omit<ClusterResult, 'heldUp'>> {
   const { agents } = bed;
   const { signal } = options;
-  await prepare(bed, signal);
+  await drainManagers(bed.leader, bed.hosts, signal);
   const { seconds: joinSeconds, uses: joining } = await usesDuring(bed, () => joinAgents(bed, options));
   console.log(`${options.agents} nodes joined in ${joinSeconds.toFixed(1)} s`);
   bed.leader = await findLeader(bed.hosts);
@@ -130,41 +129,6 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
   const began = systemClock.monotonic();
   await work();
   return (systemClock.monotonic() - began) / 1000;
-}
-
-/** Managers take no tasks: their own agents would make real containers. */
-async function prepare({ leader, hosts }: Bed, signal: AbortSignal): Promise<void> {
-  const host = leader.docker_host;
-  interface ApiNode {
-    ID: string;
-    Version: { Index: number };
-    Spec: Record<string, unknown>;
-    Status: { State: string };
-  }
-  const drain = async (): Promise<void> => {
-    const nodes = await httpJson<ApiNode[]>({ host, method: 'GET', path: '/nodes' });
-    const ready = nodes.filter((node) => node.Status.State === 'ready');
-    if (ready.length < hosts.length) throw new ShoalError('Unavailable', 'the managers are not ready yet');
-    for (const node of ready.filter((one) => one.Spec['Availability'] !== 'drain')) {
-      const path = `/nodes/${node.ID}/update?version=${node.Version.Index}`;
-      await httpJson({ host, method: 'POST', path, body: { ...node.Spec, Availability: 'drain' } });
-    }
-  };
-  // A node that reports meanwhile makes the version that was read an old one.
-  await retry(drain, { attempts: 20, baseMs: 200, capMs: 1000, clock: systemClock, random: systemRandom, signal });
-}
-
-/** The host whose manager leads now. */
-async function findLeader(hosts: readonly HostFacts[]): Promise<HostFacts> {
-  const host = must(hosts[0], 'first manager').docker_host;
-  interface ApiNode {
-    ManagerStatus?: { Leader?: boolean; Addr: string };
-  }
-  const nodes = await httpJson<ApiNode[]>({ host, method: 'GET', path: '/nodes' });
-  const addr = nodes.find((node) => node.ManagerStatus?.Leader === true)?.ManagerStatus?.Addr ?? '';
-  const leader = hosts.find((one) => addr === `${one.address}:${PORT}`);
-  if (leader === undefined) throw new ShoalError('Unavailable', 'no manager leads');
-  return leader;
 }
 
 async function joinAgents({ leader, agents }: Bed, options: ClusterOptions): Promise<void> {

@@ -2,6 +2,7 @@ import { median } from '../measure.ts';
 import type { DnsResult, DnsRun } from './dns.ts';
 import type { ManyServicesResult, Step } from './many-services.ts';
 import type { OneHostResult } from './one-host.ts';
+import type { PushResult } from './push.ts';
 import type { ThroughputFigures } from './throughput-part.ts';
 
 export const ATTACH_TARGET_MS = 15;
@@ -10,6 +11,7 @@ export const MEMORY_TARGET_BYTES = 50 * 2 ** 20;
 export const ANSWERS_TARGET = 30_000;
 export const ANSWER_P99_TARGET_MS = 5;
 export const TURN_TARGET_MS = 20;
+export const PUSH_TARGET_SECONDS = 1;
 
 export const verdict = (met: boolean): string => (met ? 'met' : 'MISSED');
 
@@ -74,4 +76,16 @@ export function printServices(result: ManyServicesResult): void {
   line('one task more', change);
   line('attach of a container', attach);
   console.log(`  memory added: ${mib(rssBytes)} resident, ${mib(heapBytes)} of objects`);
+}
+
+export function printPush({ agents, endpoints, runs, medianSeconds }: PushResult): void {
+  console.log(`\n${endpoints} endpoints of one network change at once, ${agents} agents with tasks on it:`);
+  for (const { seconds, committedSeconds, tables, tablesMost, deltas, bytes } of runs) {
+    console.log(
+      `  last agent has all after ${seconds.toFixed(2)} s (committed ${committedSeconds.toFixed(2)} s); ` +
+        `${tables} tables, ${tablesMost} to one agent at most, ${deltas} of changes only, ${mib(bytes)}`,
+    );
+  }
+  const met = verdict(medianSeconds < PUSH_TARGET_SECONDS);
+  console.log(`  median ${medianSeconds.toFixed(2)} s (target: ${PUSH_TARGET_SECONDS} s, ${met})`);
 }

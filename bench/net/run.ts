@@ -15,10 +15,13 @@ import {
   MEMORY_TARGET_BYTES,
   printDns,
   printHost,
+  printPush,
   printServices,
   printThroughput,
+  PUSH_TARGET_SECONDS,
   TURN_TARGET_MS,
 } from './print.ts';
+import { pushPart } from './push.ts';
 import { throughputPart } from './throughput-part.ts';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
@@ -31,7 +34,7 @@ const ONE_HOST_TIMEOUT_MS = 180_000;
 /** As of the daemon's own start (bin/shoal), and a collection when it is asked for. */
 const NODE_FLAGS = ['--expose-gc', '--import', 'tsx'];
 
-export const PARTS = ['host', 'services', 'dns', 'throughput'] as const;
+export const PARTS = ['host', 'services', 'dns', 'push', 'throughput'] as const;
 export type NetPart = (typeof PARTS)[number];
 
 export interface NetBenchOptions {
@@ -81,6 +84,11 @@ async function measurePart(part: NetPart, options: NetBenchOptions): Promise<obj
       printDns(result);
       const targets = { perSecond: ANSWERS_TARGET, p99Ms: ANSWER_P99_TARGET_MS, longestTurnMs: TURN_TARGET_MS };
       return { ...result, targets };
+    }
+    case 'push': {
+      const result = await pushPart(options);
+      printPush(result);
+      return { ...result, targetSeconds: PUSH_TARGET_SECONDS };
     }
     case 'throughput': {
       const result = await throughputPart(options);

@@ -56,7 +56,7 @@ test('tables of networks are told as they are, again and changed', () => {
     peers: [{ node_id: 'n', vtep: '192.0.2.9', wireguard_key: Buffer.alloc(32, 1) }],
   });
   const later = { ...full, version: 8, endpoints: [full.endpoints[1]!, { ...full.endpoints[0]!, serving: false }] };
-  const empty = { network_id: 'net', version: 9, network: null, endpoints: [], services: [], peers: [] };
+  const empty = NetworkTable.create({ network_id: 'net', version: 9 });
   for (const table of [full, full, later]) same(codec, [change({ network_table: table }), change({ task: task('a') })]);
   same(codec, [change({ network_table: empty }, 1)]);
 });

@@ -41,7 +41,7 @@ describe('assignment feed', () => {
   beforeEach(async () => {
     store = createMemoryStore();
     index = new NetworkIndex();
-    feed = new AssignmentFeed('n1', index, true);
+    feed = new AssignmentFeed('n1', index, 'whole');
     await store.seed({ network: [net], secret: [Secret.create({ id: 's1', spec: { annotations: { name: 's1' } } })] });
   });
 
@@ -101,7 +101,7 @@ describe('assignment feed', () => {
   });
 
   it('does not send tables to stock agents, nor orphaned tasks to anyone', async () => {
-    feed = new AssignmentFeed('n1', index, false);
+    feed = new AssignmentFeed('n1', index, 'none');
     const networks = [{ network: net, addresses: ['10.0.0.3/24'] }];
     await put(ofNode('t1', { networks }), ofNode('t2', { status: { state: TaskState.ORPHANED } }));
     expect(words(feed.complete(store.view(), 0))).toEqual(['+task t1']);

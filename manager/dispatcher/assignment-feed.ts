@@ -1,11 +1,13 @@
 import {
   AssignmentChange_AssignmentAction as Action,
+  NetworkTable,
   Task,
   TaskState,
   type AssignmentChange,
 } from '../../proto/index.ts';
 import type { ReadView } from '../store/types.ts';
 import type { NetworkIndex } from './network-index.ts';
+import type { TableBase } from './table-journal.ts';
 
 /** Time between two messages of one stream, ms; a change that meets an idle stream goes at once. */
 export const FEED_INTERVAL_MS = 50;
@@ -32,6 +34,18 @@ const TABLE_INTERVAL_MIN_MS = 50;
 const TABLE_INTERVAL_MAX_MS = 1000;
 /** Endpoints × nodes that stretch the interval by one ms: a large table to many nodes is sent less often. */
 const TABLE_COST_PER_MS = 200;
+
+/** How an agent takes network tables: stock agents not at all, those of earlier versions whole. */
+export type TablesTaken = 'none' | 'whole' | 'deltas';
+
+/** How an agent of a version of Shoal's extensions takes network tables. */
+export function tablesTaken(shoalVersion: number): TablesTaken {
+  if (shoalVersion === 0) return 'none';
+  return shoalVersion >= DELTAS_SINCE_VERSION ? 'deltas' : 'whole';
+}
+
+/** Agents take deltas of tables since this version. */
+const DELTAS_SINCE_VERSION = 3;
 
 type Dependency = { kind: 'secret' | 'config'; id: string };
 
@@ -69,12 +83,12 @@ export class AssignmentFeed {
   readonly #nodeId: string;
   readonly #index: NetworkIndex;
   /** Only Shoal's own agents take network tables. */
-  readonly #takesTables: boolean;
+  readonly #takes: TablesTaken;
   readonly #tasks = new Map<string, Task>();
   /** Dependency key → tasks that hold it. */
   readonly #holders = new Map<string, Set<string>>();
-  /** Network id → version and time of the table sent last. */
-  readonly #tables = new Map<string, { version: number; sentMs: number }>();
+  /** Network id → what was sent last of it, and when. */
+  readonly #tables = new Map<string, TableBase & { sentMs: number }>();
   #dirtyTasks = new Set<string>();
   #dirtyDependencies = new Map<string, Dependency>();
   #dirtyTables = new Set<string>();
@@ -82,11 +96,11 @@ export class AssignmentFeed {
   /** Whether this feed counts in the load. */
   #waiting = false;
 
-  constructor(nodeId: string, index: NetworkIndex, takesTables: boolean, load = new FeedLoad()) {
+  constructor(nodeId: string, index: NetworkIndex, takes: TablesTaken, load = new FeedLoad()) {
     this.#load = load;
     this.#nodeId = nodeId;
     this.#index = index;
-    this.#takesTables = takesTables;
+    this.#takes = takes;
   }
 
   markTask(taskId: string): void {
@@ -107,7 +121,7 @@ export class AssignmentFeed {
   }
 
   markTable(networkId: string): void {
-    if (this.#takesTables) this.#dirtyTables.add(networkId);
+    if (this.#takes !== 'none') this.#dirtyTables.add(networkId);
   }
 
   /** Whether the agent has a table of this network. */
@@ -237,7 +251,10 @@ export class AssignmentFeed {
   #tableDueMs(networkId: string): number {
     const sent = this.#tables.get(networkId);
     if (sent === undefined) return Number.NEGATIVE_INFINITY;
-    const stretchedMs = this.#index.fanOutCost(networkId) / TABLE_COST_PER_MS;
+    const stretchedMs =
+      this.#takes === 'deltas'
+        ? (this.#index.fanOut(networkId) * 1000) / FEED_MESSAGES_PER_SECOND
+        : this.#index.fanOutCost(networkId) / TABLE_COST_PER_MS;
     return sent.sentMs + Math.min(TABLE_INTERVAL_MAX_MS, Math.max(TABLE_INTERVAL_MIN_MS, stretchedMs));
   }
 
@@ -253,20 +270,27 @@ export class AssignmentFeed {
     for (const networkId of this.#dirtyTables) {
       if (!forced.has(networkId) && this.#tableDueMs(networkId) > nowMs) continue;
       this.#dirtyTables.delete(networkId);
-      const table = wanted.has(networkId) ? this.#index.table(view, networkId) : undefined;
       const sent = this.#tables.get(networkId);
+      if (wanted.has(networkId) && sent !== undefined && sent.version >= (this.#index.version(networkId) ?? 0))
+        continue;
+      const table = wanted.has(networkId) ? this.#tableFor(view, networkId, sent) : undefined;
       if (table !== undefined) {
-        if (sent !== undefined && sent.version >= table.version) continue;
-        this.#tables.set(networkId, { version: table.version, sentMs: nowMs });
         updates.push({ action: Action.UPDATE, assignment: { network_table: table } });
+        const { network, peers } = this.#index.base(view, networkId);
+        this.#tables.set(networkId, { version: table.version, network, peers, sentMs: nowMs });
       } else if (sent !== undefined) {
         this.#tables.delete(networkId);
-        const gone = { network_id: networkId, version: sent.version, network: null };
-        const assignment = { network_table: { ...gone, endpoints: [], services: [], peers: [] } };
+        const assignment = { network_table: NetworkTable.create({ network_id: networkId, version: sent.version }) };
         removals.push({ action: Action.REMOVE, assignment });
       }
     }
     return { updates, removals };
+  }
+
+  /** What is new to the agent, or the whole table. */
+  #tableFor(view: ReadView, networkId: string, sent: TableBase | undefined): NetworkTable | undefined {
+    const delta = sent === undefined || this.#takes !== 'deltas' ? undefined : this.#index.delta(view, networkId, sent);
+    return delta ?? this.#index.table(view, networkId);
   }
 }
 

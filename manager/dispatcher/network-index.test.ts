@@ -8,7 +8,8 @@ import {
   type Task,
 } from '../../proto/index.ts';
 import { aNode, aService, aTask, createMemoryStore, type MemoryStore } from '../store/testing.ts';
-import { NetworkIndex, bareAddress, macOf } from './network-index.ts';
+import { NetworkIndex } from './network-index.ts';
+import { bareAddress, macOf } from './network-members.ts';
 
 const overlay = (id: string, ingress = false, options: Record<string, string> = {}): Network =>
   Network.create({ id, driver_state: { name: 'overlay', options }, spec: { annotations: { name: id }, ingress } });

@@ -3,18 +3,15 @@ import {
   NetworkEndpoint,
   NetworkPeer,
   NetworkService,
-  TaskState,
-  isTerminal,
   type Network,
-  type NetworkAttachment,
   type NetworkTable,
   type Node,
   type Service,
   type Task,
 } from '../../proto/index.ts';
 import type { Change, ReadView } from '../store/types.ts';
-import { prefersLocalTasks, weightOf } from '../settings/index.ts';
-import { hostOf } from './calls.ts';
+import { endpointsOf, isEncrypted, isOverlay, peerOf, serviceOn } from './network-members.ts';
+import { TableJournal, type Noted, type TableBase } from './table-journal.ts';
 
 /**
  * All that is known of one network; `built` is the table as sent, until something changes. Endpoints and services are
@@ -29,106 +26,14 @@ interface Entry {
   /** Its members encrypt: tables name their keys. */
   encrypted: boolean;
   built: NetworkTable | undefined;
+  /** As of the last table; the same array as long as nothing in it changes. */
+  peers: NetworkPeer[];
+  peersKnown: boolean;
+  journal: TableJournal;
 }
 
-const LABEL_PREDEFINED = 'com.docker.swarm.predefined';
-
-/** Whether hosts need a table of this network: overlays do, predefined `host` and `bridge` do not. */
-export function isOverlay(network: Network): boolean {
-  if (network.spec?.annotations?.labels[LABEL_PREDEFINED] === 'true') return false;
-  const driver = network.driver_state?.name || network.spec?.driver_config?.name || 'overlay';
-  return driver === 'overlay';
-}
-
-/** Whether packets between hosts are to be encrypted (`--opt encrypted`). */
-function isEncrypted(network: Network): boolean {
-  const value = network.spec?.driver_config?.options['encrypted'] ?? network.driver_state?.options['encrypted'];
-  return value !== undefined && !/^(?:false|f|0)$/i.test(value);
-}
-
-/** An address without its mask. */
-export function bareAddress(address: string): string {
-  const slash = address.indexOf('/');
-  return slash === -1 ? address : address.slice(0, slash);
-}
-
-/** The interface address that Docker derives from an IPv4 address (02:42 and its four bytes); empty for others. */
-export function macOf(address: string): string {
-  const bytes = bareAddress(address).split('.').map(Number);
-  if (bytes.length !== 4 || bytes.some((byte) => !Number.isInteger(byte) || byte < 0 || byte > 255)) return '';
-  return ['02', '42', ...bytes.map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
-}
-
-/** A task's name as Docker shows it: `service.slot.id`, with the node's id as slot of global services. */
-export function taskName(task: Task): string {
-  const given = task.annotations?.name ?? '';
-  if (given !== '') return given;
-  const service = task.service_annotations?.name || task.service_id;
-  return `${service}.${task.slot > 0 ? task.slot : task.node_id}.${task.id}`;
-}
-
-/** Whether a task has a place on its networks: placed on a node and not ended. */
-function hasPlace(task: Task): boolean {
-  const state = task.status?.state ?? TaskState.NEW;
-  return task.node_id !== '' && state >= TaskState.ASSIGNED && !isTerminal(state);
-}
-
-function endpointOf(task: Task, attachment: NetworkAttachment, vtep: string): NetworkEndpoint {
-  const address = attachment.addresses.find((one) => !one.includes(':')) ?? '';
-  const running = task.status?.state === TaskState.RUNNING;
-  return NetworkEndpoint.create({
-    task_id: task.id,
-    task_name: taskName(task),
-    service_id: task.service_id,
-    node_id: task.node_id,
-    vtep,
-    address,
-    address6: attachment.addresses.find((one) => one.includes(':')) ?? '',
-    mac: macOf(address),
-    weight: weightOf(task.spec?.container?.labels),
-    // A service's aliases name the service, see NetworkService; only a task of its own has aliases of its own.
-    aliases: task.service_id === '' ? attachment.aliases : [],
-    // Desired COMPLETE is a job's RUNNING.
-    serving: running && (task.desired_state === TaskState.RUNNING || task.desired_state === TaskState.COMPLETE),
-  });
-}
-
-/** A task's endpoints by network id. */
-function endpointsOf(task: Task | undefined, vtep: string): Map<string, NetworkEndpoint> {
-  const found = new Map<string, NetworkEndpoint>();
-  if (task === undefined || !hasPlace(task)) return found;
-  for (const attachment of task.networks) {
-    const network = attachment.network;
-    if (network === null || attachment.addresses.length === 0 || !isOverlay(network)) continue;
-    found.set(network.id, endpointOf(task, attachment, vtep));
-  }
-  return found;
-}
-
-/** What hosts must know of a node; undefined while its tunnel end point is not known. */
-function peerOf(node: Node): NetworkPeer | undefined {
-  const vtep = node.description?.data_path_addr || hostOf(node.status?.addr ?? '');
-  if (vtep === '') return undefined;
-  return NetworkPeer.create({
-    node_id: node.id,
-    vtep,
-    wireguard_key: node.description?.wireguard_key ?? new Uint8Array(0),
-  });
-}
-
-/** What hosts must know of a service on one network. */
-function serviceOn(networkId: string, service: Service, aliases: readonly string[]): NetworkService {
-  const vips = (service.endpoint?.virtual_ips ?? []).filter((vip) => vip.network_id === networkId);
-  return NetworkService.create({
-    service_id: service.id,
-    name: service.spec?.annotations?.name ?? '',
-    aliases,
-    vip: bareAddress(vips.find((vip) => !vip.addr.includes(':'))?.addr ?? ''),
-    vip6: bareAddress(vips.find((vip) => vip.addr.includes(':'))?.addr ?? ''),
-    ports: service.endpoint?.ports ?? [],
-    prefer_local: prefersLocalTasks(service.spec?.annotations?.labels),
-  });
-}
+/** Fields of a delta, in a table that is none. */
+const WHOLE = { base_version: 0, removed_task_ids: [], removed_service_ids: [], removed_node_ids: [] };
 
 /** Networks that a service names in its spec, by id, with its aliases there. */
 function namedNetworks(view: ReadView, service: Service): Map<string, readonly string[]> {
@@ -218,6 +123,11 @@ export class NetworkIndex {
     return [...(this.#entries.get(networkId)?.nodes.keys() ?? [])];
   }
 
+  /** Nodes that receive a network's table. */
+  fanOut(networkId: string): number {
+    return networkId === this.#ingress ? this.#peers.size : (this.#entries.get(networkId)?.nodes.size ?? 0);
+  }
+
   /** Endpoints and peers times nodes that receive them: what one change of the table costs to send. */
   fanOutCost(networkId: string): number {
     const entry = this.#entries.get(networkId);
@@ -237,9 +147,45 @@ export class NetworkIndex {
       network,
       endpoints: [...entry.endpoints.values()],
       services: [...entry.services.values()],
-      peers: this.#peersOn(networkId, entry),
+      peers: this.#currentPeers(networkId, entry),
+      ...WHOLE,
     };
     return entry.built;
+  }
+
+  /** Version of the network's table as of now; undefined when there is no such network. */
+  version(networkId: string): number | undefined {
+    return this.#entries.get(networkId)?.version;
+  }
+
+  /**
+   * What leads from a version that was sent to the table as of now; undefined when that is not known any more, or when
+   * the whole table is not much longer. Shared: do not change it.
+   */
+  delta(view: ReadView, networkId: string, base: TableBase): NetworkTable | undefined {
+    const network = view.get('network', networkId);
+    const entry = this.#entries.get(networkId);
+    if (network === undefined || entry === undefined) return undefined;
+    const news = entry.journal.since(base.version);
+    if (news === undefined || news.tasks.size + news.services.size > entry.endpoints.size / 2) return undefined;
+    const parts = { ...entry, network, peers: this.#currentPeers(networkId, entry) };
+    return entry.journal.delta(base, news, networkId, parts);
+  }
+
+  /** What an agent that is sent the table as of now has then. */
+  base(view: ReadView, networkId: string): Pick<TableBase, 'network' | 'peers'> {
+    const entry = this.#entries.get(networkId);
+    const peers = entry === undefined ? [] : this.#currentPeers(networkId, entry);
+    return { network: view.get('network', networkId) ?? null, peers };
+  }
+
+  /** The list that tables of now name; the one before when it says the same. */
+  #currentPeers(networkId: string, entry: Entry): NetworkPeer[] {
+    if (entry.peersKnown) return entry.peers;
+    entry.peersKnown = true;
+    const now = this.#peersOn(networkId, entry);
+    const same = now.length === entry.peers.length && now.every((peer, i) => NetworkPeer.equal(peer, entry.peers[i]));
+    return same ? entry.peers : (entry.peers = now);
   }
 
   #peersOn(networkId: string, entry: Entry): NetworkPeer[] {
@@ -260,16 +206,21 @@ export class NetworkIndex {
         version: 0,
         encrypted: false,
         built: undefined,
+        peers: [],
+        peersKnown: false,
+        journal: new TableJournal(),
       };
       this.#entries.set(networkId, entry);
     }
     return entry;
   }
 
-  #touch(networkId: string, version: number): void {
+  #touch(networkId: string, version: number, what: Noted = {}): void {
     const entry = this.#entry(networkId);
     entry.version = Math.max(entry.version, version);
     entry.built = undefined;
+    entry.peersKnown = false;
+    entry.journal.note(entry.version, what);
     this.#dirty.add(networkId);
   }
 
@@ -302,7 +253,7 @@ export class NetworkIndex {
       entry.endpoints.set(taskId, endpoint);
       count(entry.nodes, endpoint.node_id, 1);
       this.#countNode(endpoint.node_id, networkId, 1);
-      this.#touch(networkId, version);
+      this.#touch(networkId, version, { task: taskId });
     }
     if (after.size === 0) this.#taskEndpoints.delete(taskId);
     else this.#taskEndpoints.set(taskId, after);
@@ -314,7 +265,7 @@ export class NetworkIndex {
     if (entry === undefined) return;
     entry.endpoints.delete(endpoint.task_id);
     count(entry.nodes, endpoint.node_id, -1);
-    this.#touch(networkId, version);
+    this.#touch(networkId, version, { task: endpoint.task_id });
   }
 
   #countNode(nodeId: string, networkId: string, by: 1 | -1): void {
@@ -348,6 +299,7 @@ export class NetworkIndex {
         const moved = { ...endpoint, vtep };
         endpoints.set(taskId, moved);
         this.#taskEndpoints.get(taskId)?.set(networkId, moved);
+        this.#touch(networkId, version, { task: taskId });
       }
       this.#touch(networkId, version);
     }
@@ -361,7 +313,7 @@ export class NetworkIndex {
     for (const networkId of this.#serviceNetworks.get(serviceId) ?? []) {
       if (after.has(networkId) || !this.#entries.has(networkId)) continue;
       this.#entry(networkId).services.delete(serviceId);
-      this.#touch(networkId, version);
+      this.#touch(networkId, version, { service: serviceId });
     }
     for (const [networkId, aliases] of after) {
       if (service === undefined) continue;
@@ -370,7 +322,7 @@ export class NetworkIndex {
       // Most changes of a service, such as its scale or image, are of no concern to networks.
       if (NetworkService.equal(services.get(serviceId), told)) continue;
       services.set(serviceId, told);
-      this.#touch(networkId, version);
+      this.#touch(networkId, version, { service: serviceId });
     }
     if (after.size === 0) this.#serviceNetworks.delete(serviceId);
     else this.#serviceNetworks.set(serviceId, new Set(after.keys()));

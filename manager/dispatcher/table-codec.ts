@@ -56,6 +56,13 @@ export class TableCodec {
     for (const one of table.endpoints) parts.push({ tag: ENDPOINTS_TAG, bytes: this.#endpoints.get(one) });
     for (const one of table.services) parts.push({ tag: SERVICES_TAG, bytes: this.#services.get(one) });
     for (const one of table.peers) parts.push({ tag: PEERS_TAG, bytes: this.#peers.get(one) });
+    if (table.base_version !== 0) parts.push(deltaFields(table));
     return joinParts(parts);
   }
+}
+
+/** What only deltas have. */
+function deltaFields(table: NetworkTable): Uint8Array {
+  const { base_version, removed_task_ids, removed_service_ids, removed_node_ids } = table;
+  return NetworkTable.encode({ base_version, removed_task_ids, removed_service_ids, removed_node_ids });
 }

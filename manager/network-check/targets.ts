@@ -2,7 +2,7 @@
 import { failedPrecondition, invalidArgument, notFound } from '../../base/index.ts';
 import { NetworkTraceOrder, TaskState, type CheckNetworksRequest, type Network, type Task } from '../../proto/index.ts';
 import { resolve } from '../control/lookup.ts';
-import { isOverlay, taskName } from '../dispatcher/network-index.ts';
+import { isOverlay, taskName } from '../dispatcher/network-members.ts';
 import type { ReadView } from '../store/types.ts';
 import { findSubject } from '../why/reference.ts';
 

@@ -5,7 +5,9 @@ import { NetworkTable, PortConfig_Protocol } from '../../proto/index.ts';
 import { FORWARD, NameView, SILENCE, TCP_BYTES_MAX } from './answer.ts';
 import { decodeQuery, reverseAddress } from './codec.ts';
 import { NameTables } from './name-tables.ts';
-import { addName, emptyZone, overlayZone, zoneText, type Zone } from './zone.ts';
+import { changeOf } from '../table-change.ts';
+import { LiveZone, overlayZone } from './live-zone.ts';
+import { addName, changeText, emptyZone, zoneText, type Zone } from './zone.ts';
 
 type Kind = packet.RecordType | 'ANY';
 
@@ -253,6 +255,67 @@ describe('tables of names', () => {
     expect(first(view, 'web')).toEqual([]);
     tables.apply({ kind: 'zone-gone', id: 'o:n' });
     expect(first(view, 'web')).toEqual([FORWARD]);
+  });
+
+  test('what is told step by step is what a whole table tells', () => {
+    const task = fc.record({
+      id: fc.integer({ min: 1, max: 8 }),
+      name: fc.integer({ min: 1, max: 6 }),
+      service: fc.integer({ min: 1, max: 3 }),
+      address: fc.integer({ min: 1, max: 8 }),
+      alias: fc.boolean(),
+      serving: fc.boolean(),
+    });
+    const service = fc.record({
+      id: fc.integer({ min: 1, max: 3 }),
+      name: fc.integer({ min: 1, max: 4 }),
+      vip: fc.integer({ min: 0, max: 9 }),
+      alias: fc.boolean(),
+    });
+    const tables = fc.record({
+      tasks: fc.uniqueArray(task, { selector: ({ id }) => id, maxLength: 8 }),
+      services: fc.uniqueArray(service, { selector: ({ id }) => id, maxLength: 3 }),
+    });
+    const sorted = (zone: Zone): unknown => ({
+      addresses: Object.fromEntries([...zone.addresses].map(([name, list]) => [name, [...list].sort()])),
+      names: Object.fromEntries(zone.names),
+      services: Object.fromEntries(
+        [...zone.services].map(([name, facts]) => {
+          return [name, { ...facts, tasks: facts.tasks.map((one) => JSON.stringify(one)).sort() }];
+        }),
+      ),
+    });
+    fc.assert(
+      fc.property(
+        fc.array(tables, { minLength: 1, maxLength: 6 }),
+        fc.integer({ min: 1, max: 5 }),
+        (history, lines) => {
+          const live = new LiveZone('net');
+          let before: NetworkTable | undefined;
+          for (const { tasks, services } of history) {
+            const after = NetworkTable.create({
+              endpoints: tasks.map(({ id, name, service: of, address, alias, serving }) => ({
+                task_id: `t${id}`,
+                task_name: `n${name}`,
+                service_id: `s${of}`,
+                address: `10.0.0.${address}/24`,
+                aliases: alias ? ['other', 'w2'] : [],
+                serving,
+              })),
+              services: services.map(({ id, name, vip, alias }) => ({
+                service_id: `s${id}`,
+                name: name === 4 ? 'n1' : `w${name}`,
+                aliases: alias ? ['also'] : [],
+                vip: vip === 0 ? '' : `10.0.0.${vip}`,
+              })),
+            });
+            for (const text of changeText(changeOf(before, after), lines)) live.read(text);
+            before = after;
+            expect(sorted(live.zone)).toEqual(sorted(overlayZone('net', after)));
+          }
+        },
+      ),
+    );
   });
 
   test('containers of this host come and go', () => {

@@ -1,17 +1,20 @@
 import { NameView } from './answer.ts';
 import type { ToThread } from './thread-protocol.ts';
-import { emptyZone, memberZone, ZoneBuilder, type Member, type Zone } from './zone.ts';
+import { LiveZone } from './live-zone.ts';
+import { emptyZone, memberZone, type Member, type Zone } from './zone.ts';
 
 interface Entry {
   /** Undefined while it must be made from its members again. */
   zone: Zone | undefined;
   members: Map<string, Member>;
   /** The next zone, until its last piece has come. */
-  next: ZoneBuilder | undefined;
+  next: LiveZone | undefined;
+  /** What changes of an overlay's zone are told to; its zone is `zone`. */
+  live: LiveZone | undefined;
   generation: number;
 }
 
-type Change = Extract<ToThread, { kind: 'zone' | 'zone-gone' | 'member' | 'member-gone' }>;
+type Change = Extract<ToThread, { kind: 'zone' | 'zone-change' | 'zone-gone' | 'member' | 'member-gone' }>;
 
 /** All names that this host's resolvers know, and who sees which of them. No I/O. */
 export class NameTables {
@@ -22,6 +25,9 @@ export class NameTables {
     switch (change.kind) {
       case 'zone':
         return this.#addPiece(change);
+      case 'zone-change':
+        this.#zones.get(change.id)?.live?.read(change.text);
+        return this.#changed(change.id);
       case 'zone-gone':
         this.#zones.delete(change.id);
         return this.#changed(change.id);
@@ -60,7 +66,7 @@ export class NameTables {
   #entry(id: string): Entry {
     let entry = this.#zones.get(id);
     if (entry === undefined) {
-      entry = { zone: undefined, members: new Map(), next: undefined, generation: 0 };
+      entry = { zone: undefined, members: new Map(), next: undefined, live: undefined, generation: 0 };
       this.#zones.set(id, entry);
     }
     return entry;
@@ -77,13 +83,13 @@ export class NameTables {
   #addPiece(change: Extract<Change, { kind: 'zone' }>): void {
     const entry = this.#entry(change.id);
     // An earlier version may have been overtaken half-way.
-    if (entry.next === undefined || entry.generation !== change.generation)
-      entry.next = new ZoneBuilder(change.network);
+    if (entry.next === undefined || entry.generation !== change.generation) entry.next = new LiveZone(change.network);
     entry.generation = change.generation;
     // Read as it comes, so that queries are answered in between.
     entry.next.read(change.text);
     if (!change.last) return;
-    entry.zone = entry.next.zone;
+    entry.live = entry.next;
+    entry.zone = entry.live.zone;
     entry.next = undefined;
     this.#changed(change.id);
   }

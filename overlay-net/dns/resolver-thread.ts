@@ -5,7 +5,8 @@ import { setImmediate as yieldLoop } from 'node:timers/promises';
 import { backoffDelayMs, ShoalError, unreachable, type Clock, type Logger, type Random } from '../../base/index.ts';
 import type { NetworkTable } from '../../proto/index.ts';
 import type { FromThread, SandboxView, ToThread } from './thread-protocol.ts';
-import { zoneText, type Member } from './zone.ts';
+import { changeOf } from '../table-change.ts';
+import { changeText, zoneText, type Member } from './zone.ts';
 
 /** Lines of a zone that are put together, and read on the other side, before other work gets a turn (under 1 ms). */
 const ZONE_LINES_PER_TURN = 250;
@@ -46,8 +47,15 @@ interface Sandbox {
 
 interface ZoneState {
   network: string;
+  /** As it shall be. */
   table: NetworkTable;
-  generation: number;
+  /** As the thread knows it when all that was sent has come; undefined: it must be told whole. */
+  told: NetworkTable | undefined;
+  sending: boolean;
+}
+
+function newsOf(told: NetworkTable, table: NetworkTable): Generator<string> {
+  return changeText(changeOf(told, table), ZONE_LINES_PER_TURN);
 }
 
 /**
@@ -72,11 +80,18 @@ export class ResolverThread {
     this.#o = options;
   }
 
-  /** Replaces the names of an overlay. They are sent at once, or piece by piece when they are many. */
-  setZone(id: string, network: string, table: NetworkTable): void {
-    const state = { network, table, generation: ++this.#generation };
+  /** Replaces the names of an overlay: what is new is sent at once, or piece by piece when it is much. */
+  setZone(id: string, network: string, given: NetworkTable): void {
+    const known = this.#zones.get(id);
+    // What is alike in both is held once.
+    const { table } = changeOf(known?.table, given);
+    const state =
+      known?.network === network
+        ? known
+        : { network, table, told: undefined as NetworkTable | undefined, sending: false };
+    state.table = table;
     this.#zones.set(id, state);
-    if (this.#worker !== undefined) void this.#sendZone(id, state);
+    if (this.#worker !== undefined && !state.sending) void this.#sendZone(id, state);
   }
 
   dropZone(id: string): void {
@@ -132,20 +147,34 @@ export class ResolverThread {
     this.#worker?.postMessage(message);
   }
 
+  /** Tells the thread of a zone until it knows the newest. */
   async #sendZone(id: string, state: ZoneState): Promise<void> {
-    const { network, generation } = state;
     const worker = this.#worker;
-    const pieces = zoneText(state.table, ZONE_LINES_PER_TURN);
-    for (let piece = pieces.next(); ;) {
-      const text = piece.value ?? '';
-      piece = pieces.next();
-      const last = piece.done === true;
-      this.#tell({ kind: 'zone', id, network, generation, text, last });
-      if (last) return;
-      await yieldLoop();
-      // Overtaken by a newer one, or told again to a new thread.
-      if (this.#zones.get(id) !== state || this.#worker !== worker) return;
+    const current = (): boolean => this.#zones.get(id) === state && this.#worker === worker;
+    state.sending = true;
+    while (current() && state.told !== state.table) {
+      const { table, told } = state;
+      const texts = told === undefined ? zoneText(table, ZONE_LINES_PER_TURN) : newsOf(told, table);
+      const tell = this.#teller(id, state, told === undefined);
+      for (let piece = texts.next(), text = piece.value ?? ''; ; text = piece.value ?? '') {
+        piece = texts.next();
+        tell(text, piece.done === true);
+        if (piece.done === true) break;
+        await yieldLoop();
+        // Told anew, to a new thread or as another network; who does that has its own turn.
+        if (!current()) return;
+      }
+      state.told = table;
     }
+    state.sending = false;
+  }
+
+  #teller(id: string, { network }: ZoneState, whole: boolean): (text: string, last: boolean) => void {
+    const generation = ++this.#generation;
+    if (whole) return (text, last) => this.#tell({ kind: 'zone', id, network, generation, text, last });
+    return (text) => {
+      if (text !== '') this.#tell({ kind: 'zone-change', id, text });
+    };
   }
 
   #start(): void {
@@ -164,7 +193,11 @@ export class ResolverThread {
   async #tellAll(worker: Worker): Promise<void> {
     this.#told = false;
     for (const message of this.#members.values()) this.#tell(message);
-    await Promise.all([...this.#zones].map(([id, state]) => this.#sendZone(id, state)));
+    const zones = [...this.#zones].map(([id, { network, table }]): [string, ZoneState] => {
+      return [id, { network, table, told: undefined, sending: false }];
+    });
+    for (const [id, state] of zones) this.#zones.set(id, state);
+    await Promise.all(zones.map(([id, state]) => this.#sendZone(id, state)));
     if (this.#worker !== worker) return;
     this.#told = true;
     for (const [id, { namespace, port, view }] of this.#sandboxes) {

@@ -15,6 +15,8 @@ export interface SandboxView {
 export type ToThread =
   /** A piece of an overlay's names (see `zoneText`); with the last one the zone is replaced. */
   | { kind: 'zone'; id: string; network: string; generation: number; text: string; last: boolean }
+  /** A piece of what changed in an overlay's names (see `changeText`). */
+  | { kind: 'zone-change'; id: string; text: string }
   | { kind: 'zone-gone'; id: string }
   /** A container of this host on the zone `id`. */
   | { kind: 'member'; id: string; key: string; member: Member }

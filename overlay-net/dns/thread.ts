@@ -105,6 +105,7 @@ port.on('message', (message: ToThread) => {
       opened.delete(message.id);
       return forgetViews();
     case 'zone':
+    case 'zone-change':
     case 'zone-gone':
     case 'member':
     case 'member-gone':

@@ -5,6 +5,7 @@ import {
   type NetworkTable,
 } from '../../proto/index.ts';
 import { canonicalIp } from '../ip.ts';
+import type { TableChange } from '../table-change.ts';
 
 /** A port of a service as SRV records name it. */
 export interface ServicePort {
@@ -49,24 +50,19 @@ export function addName(zone: Zone, name: string, address: string): void {
   else if (!list.includes(address)) list.push(address);
 }
 
-/** Makes a name known without giving it an address. */
-function knowName(zone: Zone, name: string): void {
-  const key = name.toLowerCase();
-  if (name !== '' && !zone.addresses.has(key)) zone.addresses.set(key, []);
-}
-
 /*
  * Tables go to the resolvers' thread as text, a line for each endpoint and service: to copy one long string costs the
  * main thread a third of what copying as many objects does.
  */
-const FIELD = '\t';
-const LINE = '\n';
+export const FIELD = '\t';
+export const LINE = '\n';
 const ITEM = ' ';
 
 function endpointLine(one: NetworkEndpoint): string {
   const serving = one.serving ? '1' : '0';
-  const names = `E${FIELD}${one.task_name}${FIELD}${one.service_id}${FIELD}${one.aliases.join(ITEM)}`;
-  return `${names}${FIELD}${serving}${FIELD}${one.weight}${FIELD}${one.address}${FIELD}${one.address6}${LINE}`;
+  const names = `${one.task_name}${FIELD}${one.service_id}${FIELD}${one.aliases.join(ITEM)}`;
+  const addresses = `${one.address}${FIELD}${one.address6}`;
+  return `E${FIELD}${one.task_id}${FIELD}${names}${FIELD}${serving}${FIELD}${one.weight}${FIELD}${addresses}${LINE}`;
 }
 
 const PROTOCOLS: Readonly<Record<number, string>> = {
@@ -77,99 +73,56 @@ const PROTOCOLS: Readonly<Record<number, string>> = {
 
 function serviceLine(one: NetworkService): string {
   const ports = one.ports.map((port) => `${port.name}/${PROTOCOLS[port.protocol] ?? ''}/${port.target_port}`);
-  const names = `S${FIELD}${one.name}${FIELD}${one.service_id}${FIELD}${one.aliases.join(ITEM)}`;
+  const names = `S${FIELD}${one.service_id}${FIELD}${one.name}${FIELD}${one.aliases.join(ITEM)}`;
   return `${names}${FIELD}${one.vip}${FIELD}${one.vip6}${FIELD}${ports.join(ITEM)}${LINE}`;
 }
 
-/** The names of a table as text for `ZoneBuilder`, in pieces of at most `linesMax` lines. */
+/** The names of a table as text for `LiveZone`, in pieces of at most `linesMax` lines. */
 export function* zoneText(table: NetworkTable, linesMax: number): Generator<string> {
+  yield* pieces(linesOf(table), linesMax);
+}
+
+/** The same for what differs between two tables. */
+export function* changeText(
+  { endpoints, services }: Pick<TableChange, 'endpoints' | 'services'>,
+  linesMax: number,
+): Generator<string> {
+  yield* pieces(changeLines(endpoints, services), linesMax);
+}
+
+function* linesOf(table: NetworkTable): Generator<string> {
+  for (const one of table.endpoints) yield endpointLine(one);
+  for (const one of table.services) yield serviceLine(one);
+}
+
+function* changeLines(endpoints: TableChange['endpoints'], services: TableChange['services']): Generator<string> {
+  for (const { before, after } of endpoints) {
+    yield after === undefined ? `e${FIELD}${before?.task_id ?? ''}${LINE}` : endpointLine(after);
+  }
+  for (const { before, after } of services) {
+    yield after === undefined ? `s${FIELD}${before?.service_id ?? ''}${LINE}` : serviceLine(after);
+  }
+}
+
+function* pieces(lines: Iterable<string>, linesMax: number): Generator<string> {
   let text = '';
-  let lines = 0;
-  for (const list of [table.endpoints.values(), table.services.values()]) {
-    for (const one of list) {
-      text += 'task_id' in one ? endpointLine(one) : serviceLine(one);
-      if (++lines % linesMax === 0) {
-        yield text;
-        text = '';
-      }
+  let count = 0;
+  for (const line of lines) {
+    text += line;
+    if (++count % linesMax === 0) {
+      yield text;
+      text = '';
     }
   }
   if (text !== '') yield text;
 }
 
-interface Serving {
-  addresses: string[];
-  tasks: { target: string; weight: number }[];
-}
-
-/** Makes the zone of an overlay: services by virtual address (or by tasks), `tasks.` names, tasks, reverse names. */
-export class ZoneBuilder {
-  /** Whole when all pieces of the text were read. */
-  readonly zone: Zone;
-  readonly #serving = new Map<string, Serving>();
-
-  constructor(network: string) {
-    this.zone = emptyZone(network);
-  }
-
-  /** Takes the next piece of `zoneText`. Endpoints stand before services, whose names win over theirs. */
-  read(text: string): void {
-    for (const line of text.split(LINE)) {
-      if (line.startsWith('E')) readEndpoint(this.zone, this.#serving, line.split(FIELD));
-      else if (line.startsWith('S')) readService(this.zone, this.#serving, line.split(FIELD));
-    }
-  }
-}
-
-/** What resolvers know of a table. */
-export function overlayZone(network: string, table: NetworkTable): Zone {
-  const builder = new ZoneBuilder(network);
-  for (const text of zoneText(table, Infinity)) builder.read(text);
-  return builder.zone;
-}
-
-function items(field: string): string[] {
+/** The items of a list in one field. */
+export function items(field: string): string[] {
   return field === '' ? [] : field.split(ITEM);
 }
 
-function readEndpoint(zone: Zone, serving: Map<string, Serving>, fields: readonly string[]): void {
-  const [, task = '', service = '', aliases = '', serves, weight, ...addresses] = fields;
-  // A task that does not serve (yet, or any more) is known, so that nobody else is asked for it.
-  knowName(zone, task);
-  const target = `${task.toLowerCase()}.${zone.network}`;
-  const found: string[] = [];
-  for (const address of addresses) {
-    const ip = canonicalIp(address);
-    if (ip === '') continue;
-    found.push(ip);
-    if (task !== '') zone.names.set(ip, target);
-  }
-  if (serves !== '1' || found.length === 0) return;
-  for (const ip of found) for (const name of [task, ...items(aliases)]) addName(zone, name, ip);
-  let group = serving.get(service);
-  if (group === undefined) serving.set(service, (group = { addresses: [], tasks: [] }));
-  group.addresses.push(...found);
-  if (task !== '') group.tasks.push({ target, weight: Number(weight) || 1 });
-}
-
-function readService(zone: Zone, serving: Map<string, Serving>, fields: readonly string[]): void {
-  const [, name = '', id = '', aliases = '', vip = '', vip6 = '', ports = ''] = fields;
-  const { addresses, tasks } = serving.get(id) ?? { addresses: [], tasks: [] };
-  const virtual = [canonicalIp(vip), canonicalIp(vip6)].filter((address) => address !== '');
-  const target = `${name.toLowerCase()}.${zone.network}`;
-  const facts: ServiceFacts = { target, virtual: virtual.length > 0, ports: items(ports).map(readPort), tasks };
-  for (const known of [name, ...items(aliases)]) {
-    if (known === '') continue;
-    const key = known.toLowerCase();
-    // A service's name and aliases mean the service, whatever its tasks call themselves.
-    zone.addresses.set(key, virtual.length === 0 ? addresses : virtual);
-    zone.addresses.set(`tasks.${key}`, addresses);
-    zone.services.set(key, facts);
-  }
-  for (const address of virtual) if (name !== '') zone.names.set(address, target);
-}
-
-function readPort(item: string): ServicePort {
+export function readPort(item: string): ServicePort {
   const [name = '', protocol = '', port = ''] = item.split('/');
   return { name: name.toLowerCase(), protocol, port: Number(port) };
 }

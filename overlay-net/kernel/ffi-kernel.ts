@@ -5,6 +5,7 @@ import { flowTargets, forgetFlows } from './conntrack.ts';
 import { dropNamespace, makeNamespace } from './namespace.ts';
 import { RouteSocket } from './netlink.ts';
 import { loadNftables, NftQueue } from './nftables.ts';
+import { sendNftBatch } from './nft-batch.ts';
 import type { Kernel, NamespaceState, Op } from './ops.ts';
 import { readState, type Dumper } from './route-dump.ts';
 import { queueOp } from './route-ops.ts';
@@ -18,13 +19,17 @@ export function createFfiKernel(): Kernel {
   return {
     createNamespace: async (path) => makeNamespace(path),
     removeNamespace: dropNamespace,
-    apply: async (namespace, ops) => applyOps(namespace, ops),
+    apply: applyPaced,
     nft: (namespace, text, urgent) => queue.run(namespace, text, urgent ?? false),
+    nftBatch: sendNftBatch,
     state: readPaced,
     forgetFlows,
     flowTargets,
   };
 }
+
+/** Ops of one part of a long batch: some 3 ms. */
+const OPS_PER_TURN = 256;
 
 function withSocket<T>(namespace: string | null, use: (socket: RouteSocket) => T): T {
   const socket = new RouteSocket(namespace);
@@ -46,6 +51,15 @@ async function readPaced(namespace: string | null): Promise<NamespaceState> {
     socket.close();
   }
   return state;
+}
+
+/** Runs ops in order; the loop turns between the parts of a long batch. */
+async function applyPaced(namespace: string | null, ops: readonly Op[]): Promise<void> {
+  if (ops.length <= OPS_PER_TURN) return applyOps(namespace, ops);
+  for (let at = 0; at < ops.length; at += OPS_PER_TURN) {
+    if (at > 0) await yieldLoop();
+    applyOps(namespace, ops.slice(at, at + OPS_PER_TURN));
+  }
 }
 
 function applyOps(namespace: string | null, ops: readonly Op[]): void {

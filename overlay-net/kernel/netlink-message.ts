@@ -1,7 +1,12 @@
 /** Builds rtnetlink messages (rtnetlink(7), linux/rtnetlink.h, linux/if_link.h). Numbers are in host order (little endian). */
 export class MessageBuilder {
-  #bytes = Buffer.alloc(4096);
+  #bytes: Buffer;
   #length = 0;
+
+  /** @param room bytes that are expected */
+  constructor(room = 4096) {
+    this.#bytes = Buffer.alloc(room);
+  }
 
   get length(): number {
     return this.#length;

@@ -119,6 +119,12 @@ export interface Kernel {
    * @throws ShoalError with nft's own words.
    */
   nft(namespace: string | null, text: string, urgent?: boolean): Promise<string>;
+  /**
+   * Runs messages of nf_tables as one transaction; absent where a back end has only nft's words. `deletes`: it takes
+   * something away, so it is long.
+   * @throws ShoalError
+   */
+  nftBatch?: (namespace: string | null, messages: readonly Buffer[], deletes: boolean) => Promise<void>;
   state(namespace: string | null): Promise<NamespaceState>;
   /**
    * Forgets translated UDP flows to addresses that nobody serves any more, so that their next packet is sent elsewhere;

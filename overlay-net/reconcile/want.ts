@@ -2,6 +2,7 @@ import type { NamespaceState, Op } from '../kernel/ops.ts';
 import { itemsOf, VXLAN_LINK, type Items } from '../plan.ts';
 import { isNamespace } from '../kernel/index.ts';
 import type { LocalNetworks } from '../local-networks.ts';
+import type { Loopback6 } from '../loopback6.ts';
 import type { NameService } from '../name-service.ts';
 import type { Overlays } from '../overlays.ts';
 import type { Rules } from '../rules.ts';
@@ -47,6 +48,7 @@ export interface SourcesOptions {
   builder: SandboxBuilder;
   rules: Rules;
   names: NameService;
+  loopback6: Loopback6;
   /** Ops that make a local network's bridge. */
   bridgeOps: (network: LocalNetwork) => Op[];
   /** Ops of the host itself. */
@@ -69,6 +71,7 @@ function networkPlace(id: string, name: string): RepairPlace {
 /** Everything that is wanted of the kernel's links, addresses, routes, rules, neighbours and forwarding entries. */
 export function sourcesOf(o: SourcesOptions): Source<Want>[] {
   const sources: Source<Want>[] = [{ lock: HOST_LOCK, want: () => ({ place: HOST, namespace: null, ops: o.hostOps }) }];
+  sources.push(...loopback6Sources(o));
   for (const { id } of o.locals.bridges()) sources.push({ lock: id, want: () => bridgeWant(o, id) });
   sources.push({ lock: SECURE_LOCK, want: () => secureWant(o) });
   for (const { facts } of o.overlays.all()) sources.push(...overlaySources(o, facts.id));
@@ -77,6 +80,26 @@ export function sourcesOf(o: SourcesOptions): Source<Want>[] {
     sources.push({ lock: id, want: () => innerWant(o, id) });
   }
   return sources;
+}
+
+/** The turn that connections from ::1 make. */
+function loopback6Sources({ loopback6 }: SourcesOptions): Source<Want>[] {
+  const { namespace, hostOps, innerOps } = loopback6;
+  const sides = [
+    { namespace: null, ops: hostOps },
+    { namespace, ops: innerOps },
+  ];
+  const remake = (): Promise<void> => loopback6.make();
+  return sides.map((side) => ({
+    lock: HOST_LOCK,
+    want: () => (loopback6.standing ? { place: HOST, remake, ...side } : undefined),
+  }));
+}
+
+function loopback6Table({ loopback6 }: SourcesOptions): NftWant | undefined {
+  if (!loopback6.standing) return undefined;
+  const { namespace, innerText: text } = loopback6;
+  return { place: HOST, namespace, text, renew: () => loopback6.renewRules() };
 }
 
 function bridgeWant(o: SourcesOptions, id: string): Want | undefined {
@@ -157,6 +180,7 @@ export function nftSourcesOf(o: SourcesOptions): Source<NftWant>[] {
   };
   const sources: Source<NftWant>[] = [
     { lock: HOST_LOCK, want: host },
+    { lock: HOST_LOCK, want: () => loopback6Table(o) },
     { lock: SECURE_LOCK, want: () => secureTable(o) },
   ];
   for (const { facts } of o.overlays.all()) sources.push({ lock: facts.id, want: () => overlayTable(o, facts.id) });

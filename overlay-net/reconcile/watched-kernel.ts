@@ -10,9 +10,14 @@ function isQuestion(text: string): boolean {
 export class WatchedKernel implements Kernel {
   readonly #kernel: Kernel;
   readonly #watches = new Map<string | null, NamespaceWatch>();
+  readonly nftBatch?: NonNullable<Kernel['nftBatch']>;
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
+    const { nftBatch } = kernel;
+    if (nftBatch === undefined) return;
+    this.nftBatch = (namespace, messages, deletes) =>
+      this.#writing(namespace, () => nftBatch(namespace, messages, deletes));
   }
 
   /** The watch of a namespace, opened at first use. @throws SystemCallError when there is no such namespace */
@@ -37,11 +42,16 @@ export class WatchedKernel implements Kernel {
 
   async nft(namespace: string | null, text: string, urgent?: boolean): Promise<string> {
     if (isQuestion(text)) return this.#kernel.nft(namespace, text, urgent);
+    return this.#writing(namespace, () => this.#kernel.nft(namespace, text, urgent));
+  }
+
+  /** Runs an own transaction of nft. */
+  async #writing<T>(namespace: string | null, write: () => Promise<T>): Promise<T> {
     const watch = this.watch(namespace);
     watch.writeBegins();
     let done = false;
     try {
-      const output = await this.#kernel.nft(namespace, text, urgent);
+      const output = await write();
       done = true;
       return output;
     } finally {

@@ -1362,6 +1362,7 @@ export const schema = {
                     managers: { rule: 'repeated', type: 'WeightedPeer', id: 3 },
                     network_bootstrap_keys: { rule: 'repeated', type: 'EncryptionKey', id: 4 },
                     RootCA: { type: 'bytes', id: 5 },
+                    network_checks: { type: 'uint64', id: 1001 },
                   },
                 },
                 WeightedPeer: { fields: { peer: { type: 'Peer', id: 1 }, weight: { type: 'int64', id: 2 } } },
@@ -1454,6 +1455,10 @@ export const schema = {
                     endpoints: { rule: 'repeated', type: 'NetworkEndpoint', id: 4 },
                     services: { rule: 'repeated', type: 'NetworkService', id: 5 },
                     peers: { rule: 'repeated', type: 'NetworkPeer', id: 6 },
+                    base_version: { type: 'uint64', id: 7 },
+                    removed_task_ids: { rule: 'repeated', type: 'string', id: 8 },
+                    removed_service_ids: { rule: 'repeated', type: 'string', id: 9 },
+                    removed_node_ids: { rule: 'repeated', type: 'string', id: 10 },
                   },
                 },
                 NetworkEndpoint: {

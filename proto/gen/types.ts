@@ -2028,6 +2028,7 @@ export interface SessionMessage {
   managers: WeightedPeer[];
   network_bootstrap_keys: EncryptionKey[];
   RootCA: Uint8Array;
+  network_checks: number;
 }
 export const SessionMessage: MessageType<SessionMessage> = messageType<SessionMessage>(
   'docker.swarmkit.v1.SessionMessage',
@@ -2183,6 +2184,10 @@ export interface NetworkTable {
   endpoints: NetworkEndpoint[];
   services: NetworkService[];
   peers: NetworkPeer[];
+  base_version: number;
+  removed_task_ids: string[];
+  removed_service_ids: string[];
+  removed_node_ids: string[];
 }
 export const NetworkTable: MessageType<NetworkTable> = messageType<NetworkTable>('docker.swarmkit.v1.NetworkTable');
 
