@@ -41,6 +41,7 @@ interface Libc {
   ) => number;
   recv: ((fd: number, data: Uint8Array, length: number, flags: number) => number) & Aside;
   setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number;
+  getsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: [number]) => number;
   open: (path: string, flags: number, mode: number) => number;
   close: (fd: number) => number;
   syscall: (number: number) => number;
@@ -77,6 +78,7 @@ function libc(): Libc {
     ),
     recv: lib.func('intptr_t recv(int fd, _Out_ uint8_t *buf, size_t len, int flags)'),
     setsockopt: lib.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t len)'),
+    getsockopt: lib.func('int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *len)'),
     open: lib.func('int open(const char *path, int flags, int mode)'),
     close: lib.func('int close(int fd)'),
     syscall: lib.func('long syscall(long number)'),
@@ -244,6 +246,12 @@ export const sockets = {
   },
   setOption: (fd: number, level: number, name: number, value: Uint8Array): void => {
     check('setsockopt', libc().setsockopt(fd, level, name, value, value.length), `fd ${fd}`);
+  },
+  /** An option whose value is a number. */
+  numberOption: (fd: number, level: number, name: number): number => {
+    const value = Buffer.alloc(4);
+    check('getsockopt', libc().getsockopt(fd, level, name, value, [value.length]), `fd ${fd}`);
+    return value.readInt32LE(0);
   },
   send: (fd: number, data: Uint8Array, flags = 0): number =>
     check('send', libc().send(fd, data, data.length, flags), `fd ${fd}`),

@@ -5,7 +5,7 @@ import { isNamespace } from '../kernel/index.ts';
 import type { NamespaceState } from '../kernel/ops.ts';
 import { compareItems, compareOps, compareSysctls, StateIndex, type Comparison, type Drift } from './compare.ts';
 import { compareListings, parseListing, tablesOf, type Listing } from './nft-compare.ts';
-import type { NetworkRepairs, RepairPlace } from './repairs.ts';
+import { RESOLVER_DRIFT, type NetworkRepairs, type RepairPlace } from './repairs.ts';
 import {
   nftSourcesOf,
   resolversOf,
@@ -218,12 +218,11 @@ export class Reconciler {
     if (!isNamespace(namespace) || (await names.answers(place.id))) return;
     await locked(place.id, async () => {
       if (!sandboxes.has(place.id) || !isNamespace(namespace)) return;
-      const drift: Drift = { kind: 'resolver', what: 'resolver', fault: 'missing', repair: [] };
       try {
         await names.repair(place.id);
-        repairs.done(place, [drift]);
+        repairs.done(place, [RESOLVER_DRIFT]);
       } catch (error) {
-        repairs.failure(place, [drift], error);
+        repairs.failure(place, [RESOLVER_DRIFT], error);
       }
     });
   }
