@@ -180,6 +180,18 @@ it.each(CASES)('%s', async (_name, ...steps) => {
   await bed.connectionsLive();
 });
 
+it('the WireGuard process hangs, then dies: nothing goes another way meanwhile, and it is back', async () => {
+  const pid = /wireguard-go",pid=(\d+)/.exec(await bed.inside('w1', ['ss', '-lunp']))?.[1];
+  // A kernel with WireGuard needs no process.
+  if (pid === undefined) return;
+  await bed.inside('w1', ['kill', '-STOP', pid]);
+  expect(await bed.failing()).toEqual(['vault4 from client']);
+  const since = systemClock.now();
+  await bed.inside('w1', ['kill', '-KILL', pid]);
+  await healed(since, systemClock.monotonic(), /link sh\S+ of encrypted networks was missing/);
+  await bed.connectionsLive();
+});
+
 it('all at once', async () => {
   const since = systemClock.now();
   // On the host of the server, too.
