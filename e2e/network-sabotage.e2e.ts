@@ -119,7 +119,13 @@ const CASES: [name: string, ...steps: Step[]][] = [
   [
     'rules of the host, and forwarding',
     ['host', 'nft flush chain ip shoal-TAG prerouting', /chain prerouting on the host was changed/],
+    ['host', 'nft delete table ip6 shoal-TAG', /nft table ip6 shoal-\S+ on the host was missing/],
     ['host', 'sysctl -qw net.ipv4.ip_forward=0', /sysctl net\/ipv4\/ip_forward on the host was changed/],
+  ],
+  ['way outward deleted', ['host', 'ip link del shTAGg', /link sh\S+g on network docker_gwbridge was missing/]],
+  [
+    'address of the way outward flushed',
+    ['host', 'ip addr flush dev shTAGg', /address \S+ of sh\S+g on network \S+gwb/],
   ],
   [
     'rules of ingress and of encryption deleted',

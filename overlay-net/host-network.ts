@@ -175,7 +175,7 @@ export class HostNetwork implements HostNetworks {
 
   async stop(): Promise<void> {
     await this.#upkeep.stop();
-    this.#overlays.secure.stop();
+    await this.#overlays.secure.stop();
     await this.#updates.close();
     await this.#flows.close();
     await this.#names.stop();
@@ -459,7 +459,9 @@ export class HostNetwork implements HostNetworks {
       for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
     }
     await this.#reconciler.pass(deep, all);
-    if (deep) await this.#overlays.secure.upkeep();
+    // A WireGuard process that hangs keeps nothing else from its repair.
+    const kept = deep ? this.#overlays.secure.upkeep() : undefined;
+    if (all) await kept;
     if (deep) await this.#passPolicy();
     const news = deep && ((await this.#loopback6.ensure()) || this.#ports.meshClashes.length > 0);
     if (this.#rules.behind || news) await this.#updates.now();

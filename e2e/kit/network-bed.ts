@@ -11,6 +11,7 @@ const PORT = 9000;
 const ECHO_PORT = 9001;
 const PUBLISHED = 9100;
 const ECHO_PUBLISHED = 9101;
+const HOST_PUBLISHED = 9200;
 /** Time for all questions of one place, s. */
 const ASK_S = 1.5;
 
@@ -56,7 +57,7 @@ export class NetworkBed extends Bed {
       await this.client.run('service', 'create', ...flags, '--name', name, ...where, ...args, `${web}:v1`);
     };
     await on('w2', 'server', '--publish', `${PUBLISHED}:${PORT}`, '--publish', `${ECHO_PUBLISHED}:${ECHO_PORT}`);
-    await on('w1', 'client');
+    await on('w1', 'client', '--publish', `mode=host,published=${HOST_PUBLISHED},target=${PORT}`);
     await on('w2', 'near');
     for (const name of NETWORKS) {
       this.#ids.set(name, (await this.client.inspect<{ Id: string }>('network', 'inspect', name)).Id);
@@ -111,19 +112,21 @@ export class NetworkBed extends Bed {
     return must(this.addresses.get(key), `address ${key} of the server`);
   }
 
-  /** Servers in the task's network: one that says who it is, over TCP and UDP, and one that repeats. */
+  /** Servers in tasks' networks: ones that say who they are, over TCP and UDP, and one that repeats. */
   async serve(): Promise<void> {
-    const start = (...args: string[]): void => {
-      const enter = ['--target', String(this.pid('server')), '--net', 'socat', ...args];
+    const start = (service: string, ...args: string[]): void => {
+      const enter = ['--target', String(this.pid(service)), '--net', 'socat', ...args];
       this.#programs.push(spawn('nsenter', enter, { stdio: 'ignore', detached: true }));
     };
-    start(`TCP6-LISTEN:${PORT},ipv6only=0,fork,reuseaddr`, 'EXEC:echo server');
-    start(`UDP6-RECVFROM:${PORT},ipv6only=0,fork`, 'SYSTEM:read x; echo server');
-    start(`TCP6-LISTEN:${ECHO_PORT},ipv6only=0,fork,reuseaddr`, 'EXEC:cat');
-    await until('servers', 5000, async () => {
-      const table = await this.inProcess(this.pid('server'), 'netstat', '-ltun');
-      return [...table.matchAll(/:(9000|9001) /g)].length === 3;
-    });
+    for (const service of ['server', 'client']) {
+      start(service, `TCP6-LISTEN:${PORT},ipv6only=0,fork,reuseaddr`, 'EXEC:echo server');
+      start(service, `UDP6-RECVFROM:${PORT},ipv6only=0,fork`, 'SYSTEM:read x; echo server');
+      start(service, `TCP6-LISTEN:${ECHO_PORT},ipv6only=0,fork,reuseaddr`, 'EXEC:cat');
+      await until('servers', 5000, async () => {
+        const table = await this.inProcess(this.pid(service), 'netstat', '-ltun');
+        return [...table.matchAll(/:(9000|9001) /g)].length === 3;
+      });
+    }
   }
 
   /** Opens a connection that stays: from the client's network by address, virtual address, encrypted; and from outside. */
@@ -177,6 +180,7 @@ export class NetworkBed extends Bed {
   /** All that shall hold, by the place that it is asked from: a service's task, or a host. */
   #questions(entries: readonly string[]): Map<string, Question[]> {
     const questions = new Map<string, Question[]>();
+    const first = must(entries[0], 'entry');
     for (const service of ['client', 'near']) {
       const own = ['app4', 'app6', 'vip4', 'vip6', 'vault4'].map((key): Question => {
         return { name: `${key} from ${service}`, script: question('tcp', this.serverAddress(key), PORT) };
@@ -185,7 +189,9 @@ export class NetworkBed extends Bed {
       // On which of its networks a service is found first is not the matter here.
       const known = `${this.serverAddress('app4')}|${this.serverAddress('vault4')}`;
       const look = `busybox nslookup tasks.server 127.0.0.11 2>&1 | grep -qE '${known}' && answer=server`;
-      questions.set(service, [...own, { name: `name from ${service}`, script: look }]);
+      own.push({ name: `name from ${service}`, script: look });
+      own.push({ name: `outward from ${service}`, script: question('tcp', this.address(first), PUBLISHED) });
+      questions.set(service, own);
     }
     const ports = (where: string, hosts: readonly string[], address: (host: string) => string): void => {
       const own = hosts.map((host): Question => {
@@ -194,8 +200,9 @@ export class NetworkBed extends Bed {
       questions.set(where, own);
     };
     ports('', entries, (host) => this.address(host));
+    questions.get('')?.push({ name: 'port of w1 alone', script: question('tcp', this.address('w1'), HOST_PUBLISHED) });
     const six = entries.filter((host) => host.startsWith('w'));
-    ports(must(entries[0], 'entry'), six, (host) => this.address6(host));
+    ports(first, six, (host) => this.address6(host));
     return questions;
   }
 

@@ -1,5 +1,5 @@
 import { createSocket } from 'node:dgram';
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   errorMessage,
@@ -18,6 +18,9 @@ import { setRequest, UapiConnection, type WireguardState } from './uapi.ts';
 /** Where WireGuard's userspace programs put their sockets (wg(8) looks there too). */
 const SOCKETS = '/var/run/wireguard';
 const START_TIMEOUT_MS = 10_000;
+
+/** A program that was silent so often in a row hangs, and is replaced. */
+const SILENCES_MAX = 2;
 
 export interface DeviceOptions {
   kernel: Kernel;
@@ -39,6 +42,8 @@ export interface DeviceOptions {
 export class WireguardDevice {
   readonly #o: DeviceOptions;
   #connection: UapiConnection | undefined;
+  /** Questions in a row that the program has not answered. */
+  #silences = 0;
 
   constructor(options: DeviceOptions) {
     this.#o = options;
@@ -57,8 +62,12 @@ export class WireguardDevice {
   async ensure(listenPort: number, mtu: number): Promise<boolean> {
     const { kernel, namespace, name } = this.#o;
     const { links } = await kernel.state(namespace);
-    if (links.some((link) => link.name === name) && (await this.#reach())) return false;
+    const hangs = this.#silences >= SILENCES_MAX;
+    if (!hangs && links.some((link) => link.name === name) && (await this.#reach())) return false;
     await this.remove();
+    // It would keep the port that the next one needs.
+    if (hangs) killProgram(name);
+    this.#silences = 0;
     await assertFree(listenPort);
     if (!(await this.#makeInKernel())) await this.#makeByProgram();
     const lines = [`link set dev ${name} mtu ${mtu}`, `link set dev ${name} netns ${namespace}`];
@@ -125,7 +134,12 @@ export class WireguardDevice {
 
   /** The device as it is. @throws ShoalError */
   async state(): Promise<WireguardState> {
-    if (this.#connection !== undefined) return this.#connection.state();
+    if (this.#connection !== undefined) {
+      this.#silences++;
+      const state = await this.#connection.state();
+      this.#silences = 0;
+      return state;
+    }
     const { spawner, namespace, name } = this.#o;
     const args = [`--net=${namespace}`, 'wg', 'show', name, 'dump'];
     return parseDump(await runChecked(spawner, { file: 'nsenter', args }));
@@ -165,6 +179,19 @@ export class WireguardDevice {
     const connection = this.#connection;
     this.#connection = undefined;
     connection?.close();
+  }
+}
+
+/** Ends the program that serves a device, known by its command line: the name is one daemon's alone. */
+function killProgram(device: string): void {
+  for (const pid of readdirSync('/proc')) {
+    if (!/^\d+$/.test(pid)) continue;
+    try {
+      if (readFileSync(`/proc/${pid}/cmdline`, 'utf8') !== `wireguard-go\0${device}\0`) continue;
+      process.kill(Number(pid), 'SIGKILL');
+    } catch {
+      // It ended by itself.
+    }
   }
 }
 

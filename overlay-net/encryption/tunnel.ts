@@ -74,6 +74,8 @@ export class SecureTunnel {
   #healDelayMs = HEAL_DELAY_MS;
   #madeMs = -SOUND_MS;
   #fault: unknown;
+  /** The device was seen to stand in this life: when it must be made again, somebody took it away. */
+  #stood = false;
   /** What was wanted when all of it was last brought about; empty when it is not known to stand. */
   #applied = '';
   /** Pre-shared keys that were derived before. */
@@ -171,6 +173,7 @@ export class SecureTunnel {
   /** Looks after keys and device: renews, and repairs what was changed from outside. */
   async upkeep(): Promise<void> {
     try {
+      if (this.#stopped) return;
       this.#renew();
       if (this.inUse) await this.#locked(() => this.#bring());
     } catch (error) {
@@ -178,10 +181,12 @@ export class SecureTunnel {
     }
   }
 
-  /** Ends the watch; what is in the kernel stays. */
-  stop(): void {
+  /** Ends the watch, after what is under way; what is in the kernel stays. */
+  async stop(): Promise<void> {
     this.#stopped = true;
     this.#healing?.cancel();
+    this.#device.disconnect();
+    await this.#turn;
     this.#device.disconnect();
   }
 
@@ -222,10 +227,13 @@ export class SecureTunnel {
     const before = this.#applied;
     this.#applied = '';
     try {
-      const set = await this.#stand();
+      const done = await this.#stand();
       this.#applied = this.#wanted();
       this.#fault = undefined;
-      if (set && before === this.#applied) this.#o.onSecureRepair?.(`peers of link ${this.#name}`, 'changed');
+      const { onSecureRepair } = this.#o;
+      if (done === 'made' && this.#stood) onSecureRepair?.(`link ${this.#name}`, 'missing');
+      if (done === 'set' && before === this.#applied) onSecureRepair?.(`peers of link ${this.#name}`, 'changed');
+      this.#stood = done !== 'gone';
     } catch (error) {
       this.#fault = error;
       throw error;
@@ -242,13 +250,13 @@ export class SecureTunnel {
     ];
   }
 
-  /** Returns whether the settings of a device that stood had to be changed. */
-  async #stand(): Promise<boolean> {
+  /** Returns what had to be done: the device be made, or be set otherwise; `gone` when none is needed. */
+  async #stand(): Promise<'gone' | 'made' | 'set' | 'same'> {
     const { kernel, namespace } = this.#o;
     const underlay = this.#underlay;
     if (this.#tables.length === 0 || underlay === undefined) {
       await this.#takeAway();
-      return false;
+      return 'gone';
     }
     await kernel.createNamespace(namespace);
     // Before there is a device: nothing but members' datagrams will pass.
@@ -259,17 +267,19 @@ export class SecureTunnel {
     const index = links.find((link) => link.name === name)?.index;
     const vtep = canonicalIp(underlay.vtep);
     const address = hostPrefix(vtep);
-    if (addresses.some((one) => one.dev === index && one.address !== address && !one.address.startsWith('fe80:')))
+    if (addresses.some((one) => one.dev === index && one.address !== address && !one.address.startsWith('fe80:'))) {
+      this.#stood = false;
       await this.#device.remove();
+    }
     const made = await this.#device.ensure(wireguardPort(underlay.dataPathPort), mtu);
     await kernel.apply(namespace, this.#linkOps(underlay));
     this.#takeNext(underlay);
     if (this.#own().networkKeys.length === 0) this.#log.warn('encrypted networks wait for the keys of the managers');
     const set = await this.#device.configure(this.#config(underlay));
-    if (!made) return set;
+    if (!made) return set ? 'set' : 'same';
     this.#madeMs = this.#o.clock.monotonic();
     this.#log.info('encrypted networks have a WireGuard device', { link: name });
-    return false;
+    return 'made';
   }
 
   async #ensureRules(): Promise<void> {
@@ -332,9 +342,7 @@ export class SecureTunnel {
     this.#healDelayMs = Math.min(delayMs * 2, HEAL_DELAY_MAX_MS);
     this.#healing = this.#o.clock.after(delayMs, () => {
       this.#healing = undefined;
-      void this.upkeep().then(() => {
-        if (this.wanted !== undefined) this.#o.onSecureRepair?.(`link ${this.#name}`, 'missing');
-      });
+      void this.upkeep();
     });
   }
 }

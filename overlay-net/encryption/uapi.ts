@@ -5,7 +5,8 @@ import { endpointOf, hostPrefix, KEEPALIVE_S, type WireguardConfig, type Wiregua
 
 /** Longest answer that is read, bytes: a device with some 10,000 peers. */
 const ANSWER_MAX_BYTES = 4 * 1024 * 1024;
-const ANSWER_TIMEOUT_MS = 5000;
+/** A connection that stays silent for so long is closed. */
+const ANSWER_TIMEOUT_MS = 2000;
 
 /** A device as it reported itself. */
 export interface WireguardState {

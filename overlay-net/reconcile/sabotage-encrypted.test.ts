@@ -1,4 +1,5 @@
 /** What encrypted networks run over, and IPv6 of networks, changed by hand: seen, told and repaired like everything else. */
+import { spawnSync } from 'node:child_process';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { macOf } from '../ip4.ts';
 import { NetworkTable } from '../../proto/index.ts';
@@ -129,6 +130,32 @@ test.each(CASES)(
   },
   30_000,
 );
+
+test('a WireGuard process that hangs is replaced, and keeps nothing else from its repair', async () => {
+  const link = /: (sh\w+):/.exec(run(secure(), 'ip', '-o', 'link').out)?.[1] ?? '';
+  const pid = Number(run(a.namespace, 'pgrep', '-f', `^wireguard-go ${link}$`).out.trim().split('\n')[0]);
+  // A kernel with WireGuard needs no process.
+  if (pid === 0) return;
+  process.kill(pid, 'SIGSTOP');
+  await says();
+  const heard: string[] = [];
+  const told = async (): Promise<string> => {
+    heard.push(...(await says()));
+    return heard.join('\n');
+  };
+  try {
+    for (let i = 0; i < 3; i++) {
+      expect(run(overlay(), 'bridge', 'fdb', 'del', '02:42:0a:09:01:06', 'dev', 'vxlan0', 'self').code).toBe(0);
+      const count = (): number => heard.filter((words) => words.startsWith('network repaired: fdb entry')).length;
+      await expect.poll(async () => (await told(), count()), { timeout: 2_000 }).toBe(i + 1);
+    }
+    await expect.poll(told, { timeout: 12_000 }).toMatch(/link sh\S+ of encrypted networks was missing/);
+  } finally {
+    spawnSync('kill', ['-KILL', String(pid)]);
+  }
+  await expect.poll(() => ask(one.namespacePath, '10.9.1.6', 8080), { timeout: 5_000 }).toBe('two 10.9.1.5');
+  expect(await connection.echoes('after the hang')).toBe(true);
+}, 30_000);
 
 test('a pass over a network in order repairs nothing', async () => {
   await a.network.reconcile();
