@@ -113,11 +113,12 @@ it('the leader is cut off for long: another leads, and all holds when it is back
   await bed.connectionsLive(2 * LONG_CUT_MS);
 });
 
-/** Names of a host's network namespaces, without those of containers, and how many of those there are. */
+/** Kinds of the network namespaces that networks need on a host, and how many of containers there are. */
 async function namespaces(host: string): Promise<[string[], number]> {
   const names = (await bed.inside(host, ['ls', `${bed.lab.names.hostRunDir(host)}/exec/netns`])).split('\n');
-  const networks = names.filter((name) => /^(ov-|ingress|secure)/.test(name));
-  return [networks.map((name) => name.replace(/^ov-.*/, 'ov')).sort(), names.length - networks.length];
+  const networks = names.filter((name) => /^(ov-|ingress$|secure$)/.test(name));
+  const containers = names.filter((name) => /^[0-9a-f]{12}$/.test(name));
+  return [networks.map((name) => name.replace(/^ov-.*/, 'ov')).sort(), containers.length];
 }
 
 it('a host starts anew: connections of others go on, its tasks come back, nothing else is left', async () => {
