@@ -15,7 +15,6 @@ import { runCheck } from './check/index.ts';
 import { Coalescer } from './coalescer.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
-import type { SecureTunnelOptions } from './encryption/index.ts';
 import { createKernel, type Kernel, type Op } from './kernel/index.ts';
 import { KeyedLocks } from './keyed-locks.ts';
 import { assertUnused, LocalBridges, networkEvent } from './local-bridges.ts';
@@ -26,7 +25,7 @@ import { Overlays } from './overlays.ts';
 import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
 import { PortHolder } from './ports.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
-import { NetworkRepairs, SECURE, type NetworkRepair } from './reconcile/repairs.ts';
+import { NetworkRepairs, type NetworkRepair } from './reconcile/repairs.ts';
 import { dropStrays, isOurs, type OwnState } from './reconcile/strays.ts';
 import { Upkeep, type Pass } from './reconcile/upkeep.ts';
 import { WatchedKernel } from './reconcile/watched-kernel.ts';
@@ -117,9 +116,10 @@ export class HostNetwork implements HostNetworks {
     this.#locals = new LocalNetworks(options.random, options.tag);
     this.#wiring = ingressWiring(options.tag);
     const common = { kernel: this.#kernel, store: this.#store, log: this.#log };
-    const onSecureRepair: SecureTunnelOptions['onSecureRepair'] = (what, fault) =>
-      this.repairs.done(SECURE, [{ kind: 'link', what, fault, repair: [] }]);
-    this.#overlays = new Overlays({ ...options, ...common, wiring: this.#wiring, onSecureRepair });
+    const secured = {
+      onSecureRepair: (...repair: Parameters<NetworkRepairs['secure']>) => this.repairs.secure(...repair),
+    };
+    this.#overlays = new Overlays({ ...options, ...common, ...secured, wiring: this.#wiring });
     const parts = { ...common, locals: this.#locals, overlays: this.#overlays, tag: options.tag };
     this.#bridges = new LocalBridges({ ...options, kernel: this.#kernel, store: this.#store, locals: this.#locals });
     this.#builder = new SandboxBuilder({ ...parts, mtu: options.mtu ?? DEFAULT_MTU });
@@ -134,6 +134,7 @@ export class HostNetwork implements HostNetworks {
       sandboxes: this.#sandboxes,
       clock: options.clock,
       random: options.random,
+      onReopened: (record) => this.repairs.resolver(record),
     });
     this.#updates = new Coalescer(
       options.clock,

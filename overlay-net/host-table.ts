@@ -132,14 +132,15 @@ export function hostTable(rules: HostRules, family: NftFamily): string {
 
 /**
  * What may not come from containers at all: packets to the loopback network, and datagrams to a member's tunnel port.
- * Masqueraded, or under a forged address, the latter would look like a member's.
+ * Masqueraded, or under a forged address, the latter would look like a member's. Every packet of the host passes here:
+ * what fails for most and costs least (an address or port; names of links are strings) comes first.
  */
 function guardRules(rules: HostRules, set: string, family: NftFamily): string[] {
-  const lines = [`iifname ${set} ${family} daddr ${family === 'ip' ? '127.0.0.0/8' : '::1'} drop`];
+  const lines = [`${family} daddr ${family === 'ip' ? '127.0.0.0/8' : '::1'} iifname ${set} drop`];
   if (rules.dataPath?.family !== family) return lines;
   const { port, peers } = rules.dataPath;
-  lines.push(`iifname ${set} udp dport ${port} fib daddr type local drop`);
-  if (peers.length > 0) lines.push(`iifname ${set} udp dport ${port} ${family} daddr { ${peers.join(', ')} } drop`);
+  lines.push(`udp dport ${port} iifname ${set} fib daddr type local drop`);
+  if (peers.length > 0) lines.push(`udp dport ${port} iifname ${set} ${family} daddr { ${peers.join(', ')} } drop`);
   return lines;
 }
 
@@ -150,13 +151,14 @@ function ingressMarks(rules: HostRules): string[] {
   return [
     ...chain('mark_in', [
       'type filter hook prerouting priority mangle; policy accept;',
-      `iifname "${ingressLink}" ct state new ct mark set ${mark}`,
+      `ct state new iifname "${ingressLink}" ct mark set ${mark}`,
       `ct mark ${mark + 1} meta mark set ${mark}`,
-      `iifname != "${ingressLink}" ct mark ${mark} meta mark set ${mark}`,
+      `ct mark ${mark} iifname != "${ingressLink}" meta mark set ${mark}`,
     ]),
     ...chain('mark_out', [
       'type route hook output priority mangle; policy accept;',
-      `ct mark { ${mark}, ${mark + 1} } meta mark set ${mark}`,
+      // The mark is even: with or without its last bit, which says hairpin.
+      `ct mark and 0xfffffffe == ${mark} meta mark set ${mark}`,
     ]),
   ];
 }

@@ -9,7 +9,7 @@ import type { Rules } from '../rules.ts';
 import type { SandboxBuilder } from '../sandboxes.ts';
 import type { Leg, SandboxRecord } from '../store.ts';
 import type { LocalNetwork } from '../types.ts';
-import { SECURE, type RepairPlace } from './repairs.ts';
+import { containerPlace, SECURE, type RepairPlace } from './repairs.ts';
 
 /** What one owner wants in one namespace. */
 export interface Want {
@@ -66,11 +66,6 @@ const SECURE_LOCK = 'secure';
 
 function networkPlace(id: string, name: string): RepairPlace {
   return { id, name, where: `on network ${name}` };
-}
-
-function containerPlace({ spec }: SandboxRecord): RepairPlace {
-  const name = spec.names[0] ?? spec.id.slice(0, 12);
-  return { id: spec.id, name, where: `in container ${name}` };
 }
 
 /** Everything that is wanted of the kernel's links, addresses, routes, rules, neighbours and forwarding entries. */
@@ -171,6 +166,15 @@ function innerWant(o: SourcesOptions, id: string): Want | undefined {
   const ops = [lo, ...legs.flatMap((leg) => leg.ops), ...(record.routes ?? [])];
   const own = new Set(links(ops));
   return { place: containerPlace(record), namespace: record.result.namespacePath, ops, own, remake };
+}
+
+/** Whose namespace is at a path. */
+export function placeOfNamespace(o: SourcesOptions, path: string): RepairPlace {
+  const overlay = o.overlays.all().find(({ namespace }) => namespace === path);
+  if (overlay !== undefined) return networkPlace(overlay.facts.id, overlay.facts.name);
+  const record = [...o.sandboxes.values()].find(({ result }) => result.namespacePath === path);
+  if (record !== undefined) return containerPlace(record);
+  return path === o.overlays.secure.namespace ? SECURE : HOST;
 }
 
 /** Everything that is wanted of nft. */
