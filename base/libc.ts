@@ -44,6 +44,7 @@ interface Libc {
   getsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: [number]) => number;
   open: (path: string, flags: number, mode: number) => number;
   close: (fd: number) => number;
+  ioctl: (fd: number, request: number, argument: number) => number;
   syscall: (number: number) => number;
   lsetxattr: (path: string, name: string, value: Uint8Array, size: number, flags: number) => number;
   mknod: (path: string, mode: number, device: number) => number;
@@ -81,6 +82,7 @@ function libc(): Libc {
     getsockopt: lib.func('int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *len)'),
     open: lib.func('int open(const char *path, int flags, int mode)'),
     close: lib.func('int close(int fd)'),
+    ioctl: lib.func('int ioctl(int fd, unsigned long request, unsigned long argument)'),
     syscall: lib.func('long syscall(long number)'),
     lsetxattr: lib.func(
       'int lsetxattr(const char *path, const char *name, const uint8_t *value, size_t size, int flags)',
@@ -219,6 +221,19 @@ export function createNetworkNamespace(path: string): void {
     }
   } finally {
     closeFd(back);
+  }
+}
+
+/** linux/sockios.h: a descriptor of the network namespace that a socket is in. */
+const SIOCGSKNS = 0x894c;
+
+/** Binds the network namespace that a socket lives in to `path` (an existing file). @throws SystemCallError */
+export function bindNamespaceOfSocket(socket: number, path: string): void {
+  const namespace = check('ioctl', libc().ioctl(socket, SIOCGSKNS, 0), 'namespace of a socket');
+  try {
+    mount(`/proc/thread-self/fd/${namespace}`, path, null, MS.BIND, null);
+  } finally {
+    closeFd(namespace);
   }
 }
 

@@ -68,6 +68,15 @@ it('what was broken while the daemon was dead is mended by the next', async () =
   await bed.connectionsLive();
 });
 
+it('namespaces that were unmounted while the daemon was dead are made anew', async () => {
+  await bed.lab.kill('w1');
+  const own = `${bed.lab.names.hostRunDir('w1')}/exec/netns`;
+  await bed.inside('w1', ['sh', '-c', `umount ${own}/ov-* ${own}/ingress ${own}/secure`]);
+  await bed.lab.start('w1');
+  await bed.holds();
+  await bed.connectionsLive();
+});
+
 it("the leader's daemon is killed and started again at once", async () => {
   const leader = await leaderAside();
   await bed.lab.kill(leader);

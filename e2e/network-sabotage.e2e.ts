@@ -33,6 +33,7 @@ async function sabotage(where: Where, script: string): Promise<void> {
     .replaceAll('IP4', ip4 ?? '')
     .replaceAll('IP6', ip6 ?? '')
     .replaceAll('WGLINK', wireguard)
+    .replaceAll('NETNS', `${bed.lab.names.hostRunDir('w1')}/exec/netns`)
     .replaceAll('TAG', tag);
   if (where === 'client') await bed.inTaskNetwork('client', filled);
   else if (where === 'host') await bed.inside('w1', ['sh', '-c', filled]);
@@ -45,7 +46,7 @@ function macOf(address: string): string {
 }
 
 /** What is done by hand, and what is said of its repair. */
-type Step = readonly [where: Where, script: string, said: RegExp];
+type Step = readonly [where: Where, script: string, ...said: RegExp[]];
 const CASES: [name: string, ...steps: Step[]][] = [
   [
     'forwarding entries and neighbours deleted',
@@ -135,6 +136,17 @@ const CASES: [name: string, ...steps: Step[]][] = [
     ['host', 'ip link del shTAGi', /link sh\S+i on network ingress was missing/],
     ['secure', 'ip link del WGLINK', /link sh\S+ of encrypted networks was missing/],
   ],
+  [
+    'all network namespaces unmounted',
+    [
+      'host',
+      'umount NETNS/*',
+      /namespace on network app was missing/,
+      /namespace on network ingress was missing/,
+      /namespace of encrypted networks was missing/,
+      /namespace in container \S+ was missing/,
+    ],
+  ],
   ['WireGuard device down', ['secure', 'ip link set WGLINK down', /link sh\S+ of encrypted networks was/]],
   [
     'rules of encryption emptied, its address flushed',
@@ -164,7 +176,7 @@ async function healed(since: number, began: number, ...said: readonly RegExp[]):
 it.each(CASES)('%s', async (_name, ...steps) => {
   const since = systemClock.now();
   for (const [where, script] of steps) await sabotage(where, script);
-  await healed(since, systemClock.monotonic(), ...steps.map(([, , said]) => said));
+  await healed(since, systemClock.monotonic(), ...steps.flatMap(([, , ...said]) => said));
   await bed.connectionsLive();
 });
 

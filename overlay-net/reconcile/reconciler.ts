@@ -8,6 +8,7 @@ import { compareListings, parseListing, tablesOf, type Listing } from './nft-com
 import { RESOLVER_DRIFT, type NetworkRepairs, type RepairPlace } from './repairs.ts';
 import {
   nftSourcesOf,
+  placeOfNamespace,
   resolversOf,
   sourcesOf,
   type NftWant,
@@ -56,6 +57,7 @@ export class Reconciler {
    * Faults of one place are counted and do not keep others from their repair.
    */
   async pass(deep: boolean, all = false): Promise<void> {
+    this.#restoreNamespaces();
     const byNamespace = group(sourcesOf(this.#o));
     for (const namespace of this.#seen) if (!byNamespace.has(namespace)) this.#seen.delete(namespace);
     const due = this.#due([...byNamespace.keys()], all);
@@ -67,6 +69,14 @@ export class Reconciler {
       await this.#guarded(namespace, () => this.#compareRules(namespace, sources));
     }
     await this.#checkResolvers(all);
+  }
+
+  #restoreNamespaces(): void {
+    const { kernel, repairs } = this.#o;
+    for (const path of kernel.restoreNamespaces()) {
+      const drift: Drift = { kind: 'link', what: 'namespace', fault: 'missing', repair: [] };
+      repairs.done(placeOfNamespace(this.#o, path), [drift]);
+    }
   }
 
   /** A namespace that ended meanwhile has nothing to repair; other faults do not keep the rest from its repair. */

@@ -168,6 +168,15 @@ function innerWant(o: SourcesOptions, id: string): Want | undefined {
   return { place: containerPlace(record), namespace: record.result.namespacePath, ops, own, remake };
 }
 
+/** Whose namespace is at a path. */
+export function placeOfNamespace(o: SourcesOptions, path: string): RepairPlace {
+  const overlay = o.overlays.all().find(({ namespace }) => namespace === path);
+  if (overlay !== undefined) return networkPlace(overlay.facts.id, overlay.facts.name);
+  const record = [...o.sandboxes.values()].find(({ result }) => result.namespacePath === path);
+  if (record !== undefined) return containerPlace(record);
+  return path === o.overlays.secure.namespace ? SECURE : HOST;
+}
+
 /** Everything that is wanted of nft. */
 export function nftSourcesOf(o: SourcesOptions): Source<NftWant>[] {
   const host = (): NftWant | undefined => {
