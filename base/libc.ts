@@ -42,7 +42,9 @@ interface Libc {
   recv: ((fd: number, data: Uint8Array, length: number, flags: number) => number) & Aside;
   setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number;
   open: (path: string, flags: number, mode: number) => number;
-  close: (fd: number) => number;
+  close: ((fd: number) => number) & {
+    async: (fd: number, done: (failure: unknown, result: number) => void) => void;
+  };
   syscall: (number: number) => number;
   lsetxattr: (path: string, name: string, value: Uint8Array, size: number, flags: number) => number;
   mknod: (path: string, mode: number, device: number) => number;
@@ -225,6 +227,16 @@ function aside(call: 'send' | 'recv', fd: number, data: Uint8Array, flags: numbe
     libc()[call].async(fd, data, data.length, flags, (failure, result) => {
       if (result >= 0 && (failure === null || failure === undefined)) resolve(result);
       else reject(new ShoalError('Internal', `${call} on descriptor ${fd} failed`, { cause: failure }));
+    });
+  });
+}
+
+/** As `closeFd`, on a thread of the pool: a socket of nftables waits for what the kernel still clears away (10 ms). */
+export function closeFdAside(fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    libc().close.async(fd, (failure, result) => {
+      if (result === 0 && (failure === null || failure === undefined)) resolve();
+      else reject(new ShoalError('Internal', `closing descriptor ${fd} failed`, { cause: failure }));
     });
   });
 }

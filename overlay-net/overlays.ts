@@ -60,6 +60,9 @@ export interface OverlayWanted {
   rules: string;
 }
 
+/** A change of a table with more members is written with the whole table, piece by piece. */
+const DELTA_MEMBERS_MAX = 500;
+
 export interface OverlaysOptions extends Omit<SecureTunnelOptions, 'namespace' | 'stateDir'> {
   store: NetworkStore;
   wiring: IngressWiring;
@@ -131,7 +134,8 @@ export class Overlays {
     if (facts.vni === 0 || facts.subnet === '') {
       throw invalidArgument(`the table of network ${facts.name} names no VXLAN id or no IPv4 subnet`);
     }
-    const delta = known === undefined ? undefined : deltaOf(known.table, change);
+    const small = change.endpoints.length + change.services.length <= DELTA_MEMBERS_MAX;
+    const delta = known === undefined || !small ? undefined : deltaOf(known.table, change);
     const entry = this.#put(change.table);
     entry.behind = true;
     if (delta === undefined || !this.#store.saveTableDelta(delta)) await this.#save(entry);

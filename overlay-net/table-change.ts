@@ -56,8 +56,10 @@ function compareLists<T extends object>(
   if (before === after) return { list: after, changed };
   const old = new Map<string, T>();
   const others: T[] = [];
-  for (let i = 0; i < Math.max(before.length, after.length); i++) {
-    const [was, is] = [before[i], after[i]];
+  const length = Math.max(before.length, after.length);
+  for (let i = 0; i < length; i++) {
+    const was = before[i];
+    const is = after[i];
     if (was === is) continue;
     if (was !== undefined) old.set(idOf(was), was);
     if (is !== undefined) others.push(is);
