@@ -25,7 +25,7 @@ const NAT_DESTINATION = 1;
 /** Elements of one message: the length of a list has 16 bits. */
 const ELEMENT_BYTES_MAX = 48 * 1024;
 /** Places, and addresses, after which a batch is closed; each address changes in one batch. */
-const BATCH_PLACES_MAX = 2048;
+const BATCH_PLACES_MAX = 1024;
 
 const data = (m: MessageBuilder, type: number, bytes: Uint8Array): MessageBuilder =>
   m.nested(type | NESTED, (one) => one.attribute(1, bytes));

@@ -14,6 +14,7 @@ import {
   type Items,
   type Underlay,
 } from './plan.ts';
+import { atOnce, MEMBERS_PER_TURN } from './paced.ts';
 import { changeOf } from './table-change.ts';
 
 /** Of two tasks that claim one address, which counts: one that serves, else the one with the greater id. */
@@ -50,11 +51,16 @@ export class LivePlan {
 
   /** Takes the next table; returns the batch that leads from the items before to those now, removals first. */
   update(table: NetworkTable, underlay: Underlay | undefined): Op[] {
+    return atOnce(this.steps(table, underlay));
+  }
+
+  /** As `update`, in steps. `peers` is right from the first on, the items are with the last. */
+  *steps(table: NetworkTable, underlay: Underlay | undefined): Generator<undefined, Op[]> {
     const families = this.#ingress ? ingressFamilies(overlayFacts(table)) : this.#families;
     const touched = new Map<string, Op | undefined>();
     const elsewhere = this.#underlay !== underlay || this.#families.length !== families.length;
     if (this.#table === undefined || elsewhere) this.#restart(touched, underlay, families);
-    this.#follow(touched, table);
+    yield* this.#follow(touched, table);
     this.#table = table;
     return this.#batch(touched);
   }
@@ -72,16 +78,25 @@ export class LivePlan {
     if (this.#ingress) for (const [key, op] of localEntryItems(families)) this.#put(touched, key, op);
   }
 
-  #follow(touched: Map<string, Op | undefined>, table: NetworkTable): void {
+  *#follow(touched: Map<string, Op | undefined>, table: NetworkTable): Generator<undefined, void> {
     const { endpoints, peers } = changeOf(this.#table, table);
     const vteps = new Set<string>();
     const contended = new Set<string>();
-    for (const { before } of endpoints) if (before !== undefined) this.#leave(touched, before, contended, vteps);
-    for (const { before } of peers) if (before !== undefined) this.#count(before, -1, vteps);
-    for (const { after } of endpoints) if (after !== undefined) this.#join(touched, after, contended, vteps);
-    for (const { after } of peers) if (after !== undefined) this.#count(after, 1, vteps);
-    if (contended.size > 0) this.#settle(touched, table, contended);
+    for (const list of [endpoints, peers]) {
+      for (const { before } of list) if (before !== undefined) this.#count(before, -1, vteps);
+      for (const { after } of list) if (after !== undefined) this.#count(after, 1, vteps);
+    }
     if (vteps.size > 0) this.#peers = undefined;
+    let count = 0;
+    for (const { before } of endpoints) {
+      if (before !== undefined) this.#leave(touched, before, contended);
+      if (++count % MEMBERS_PER_TURN === 0) yield;
+    }
+    for (const { after } of endpoints) {
+      if (after !== undefined) this.#join(touched, after, contended);
+      if (++count % MEMBERS_PER_TURN === 0) yield;
+    }
+    if (contended.size > 0) this.#settle(touched, table, contended);
     if (!this.#ingress || this.#underlay === undefined) return;
     for (const vtep of vteps) {
       if (!this.#reaches(vtep)) continue;
@@ -98,13 +113,7 @@ export class LivePlan {
     return this.#ingress ? ingressItems(endpoint, underlay, this.#families) : overlayItems(endpoint, underlay);
   }
 
-  #leave(
-    touched: Map<string, Op | undefined>,
-    endpoint: NetworkEndpoint,
-    contended: Set<string>,
-    vteps: Set<string>,
-  ): void {
-    this.#count(endpoint, -1, vteps);
+  #leave(touched: Map<string, Op | undefined>, endpoint: NetworkEndpoint, contended: Set<string>): void {
     for (const [key] of this.#itemsOf(endpoint)) {
       const claims = this.#claims.get(key) ?? 1;
       if (claims > 2) this.#claims.set(key, claims - 1);
@@ -114,13 +123,7 @@ export class LivePlan {
     }
   }
 
-  #join(
-    touched: Map<string, Op | undefined>,
-    endpoint: NetworkEndpoint,
-    contended: Set<string>,
-    vteps: Set<string>,
-  ): void {
-    this.#count(endpoint, 1, vteps);
+  #join(touched: Map<string, Op | undefined>, endpoint: NetworkEndpoint, contended: Set<string>): void {
     for (const [key, op] of this.#itemsOf(endpoint)) {
       if (this.items.has(key)) {
         this.#claims.set(key, (this.#claims.get(key) ?? 1) + 1);
