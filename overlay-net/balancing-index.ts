@@ -4,7 +4,7 @@ import { canonicalIp } from './ip.ts';
 import { atOnce, MEMBERS_PER_TURN } from './paced.ts';
 import { addressesOf } from './plan.ts';
 import { placesOfVip, type Balancing } from './plan-balancing.ts';
-import { changeOf } from './table-change.ts';
+import { changeSteps } from './table-change.ts';
 
 /** Changes that are remembered; who is further behind is brought up to date whole. */
 const JOURNAL_MAX = 8192;
@@ -83,7 +83,7 @@ export class BalancingIndex {
   }
 
   *#follow(table: NetworkTable, services: Set<string>, vips: Set<string>): Generator<undefined, void> {
-    const change = changeOf(this.#table, table);
+    const change = yield* changeSteps(this.#table, table);
     this.#table = table;
     for (const { before } of change.endpoints) if (before !== undefined) this.#leave(before, services);
     let count = 0;

@@ -15,7 +15,7 @@ import {
   type Underlay,
 } from './plan.ts';
 import { atOnce, MEMBERS_PER_TURN } from './paced.ts';
-import { changeOf } from './table-change.ts';
+import { changeSteps, type TableChange } from './table-change.ts';
 
 /** Of two tasks that claim one address, which counts: one that serves, else the one with the greater id. */
 function counts(endpoint: NetworkEndpoint, known: NetworkEndpoint): boolean {
@@ -59,8 +59,14 @@ export class LivePlan {
     const families = this.#ingress ? ingressFamilies(overlayFacts(table)) : this.#families;
     const touched = new Map<string, Op | undefined>();
     const elsewhere = this.#underlay !== underlay || this.#families.length !== families.length;
-    if (this.#table === undefined || elsewhere) this.#restart(touched, underlay, families);
-    yield* this.#follow(touched, table);
+    const anew = this.#table === undefined || elsewhere;
+    const change = yield* changeSteps(anew ? undefined : this.#table, table);
+    const vteps = yield* this.#countAll(change, anew ? new Map<string, number>() : new Map(this.#vteps), underlay);
+    if (anew) this.#restart(touched, underlay, families);
+    this.#vteps = vteps.counts;
+    if (anew || vteps.changed.size > 0) this.#peers = undefined;
+    yield* this.#follow(touched, table, change.endpoints);
+    this.#followHosts(touched, vteps.changed);
     this.#table = table;
     return this.#batch(touched);
   }
@@ -70,23 +76,42 @@ export class LivePlan {
     for (const [key, op] of this.items) touched.set(key, op);
     this.items.clear();
     this.#claims.clear();
-    this.#vteps.clear();
-    this.#peers = undefined;
     this.#table = undefined;
     this.#underlay = underlay;
     this.#families = families;
     if (this.#ingress) for (const [key, op] of localEntryItems(families)) this.#put(touched, key, op);
   }
 
-  *#follow(touched: Map<string, Op | undefined>, table: NetworkTable): Generator<undefined, void> {
-    const { endpoints, peers } = changeOf(this.#table, table);
-    const vteps = new Set<string>();
-    const contended = new Set<string>();
-    for (const list of [endpoints, peers]) {
-      for (const { before } of list) if (before !== undefined) this.#count(before, -1, vteps);
-      for (const { after } of list) if (after !== undefined) this.#count(after, 1, vteps);
+  /** Tasks and members behind each tunnel end point after a change, and the end points that came or went. */
+  *#countAll(
+    { endpoints, peers }: TableChange,
+    counts: Map<string, number>,
+    underlay: Underlay | undefined,
+  ): Generator<undefined, { counts: Map<string, number>; changed: Set<string> }> {
+    const changed = new Set<string>();
+    const add = (one: { node_id: string; vtep: string } | undefined, by: 1 | -1): void => {
+      const vtep = one === undefined || one.node_id === underlay?.nodeId ? '' : canonicalIp(one.vtep);
+      if (vtep === '') return;
+      const before = counts.get(vtep) ?? 0;
+      if (before + by === 0) counts.delete(vtep);
+      else counts.set(vtep, before + by);
+      if (before === 0 || before + by === 0) changed.add(vtep);
+    };
+    let count = 0;
+    for (const { before, after } of [...peers, ...endpoints]) {
+      add(after, 1);
+      add(before, -1);
+      if (++count % MEMBERS_PER_TURN === 0) yield;
     }
-    if (vteps.size > 0) this.#peers = undefined;
+    return { counts, changed };
+  }
+
+  *#follow(
+    touched: Map<string, Op | undefined>,
+    table: NetworkTable,
+    endpoints: TableChange['endpoints'],
+  ): Generator<undefined, void> {
+    const contended = new Set<string>();
     let count = 0;
     for (const { before } of endpoints) {
       if (before !== undefined) this.#leave(touched, before, contended);
@@ -97,6 +122,10 @@ export class LivePlan {
       if (++count % MEMBERS_PER_TURN === 0) yield;
     }
     if (contended.size > 0) this.#settle(touched, table, contended);
+  }
+
+  /** The ways to other hosts of the ingress network. */
+  #followHosts(touched: Map<string, Op | undefined>, vteps: ReadonlySet<string>): void {
     if (!this.#ingress || this.#underlay === undefined) return;
     for (const vtep of vteps) {
       if (!this.#reaches(vtep)) continue;
@@ -143,16 +172,6 @@ export class LivePlan {
       }
     }
     for (const [key, { op }] of best) this.#put(touched, key, op);
-  }
-
-  /** Counts a task or a member at its tunnel end point. */
-  #count({ node_id, vtep: text }: { node_id: string; vtep: string }, by: 1 | -1, changed: Set<string>): void {
-    const vtep = canonicalIp(text);
-    if (vtep === '' || node_id === this.#underlay?.nodeId) return;
-    const before = this.#vteps.get(vtep) ?? 0;
-    if (before + by > 0) this.#vteps.set(vtep, before + by);
-    else this.#vteps.delete(vtep);
-    if (before === 0 || before + by <= 0) changed.add(vtep);
   }
 
   #reaches(vtep: string): boolean {

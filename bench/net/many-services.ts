@@ -6,10 +6,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { directSpawner, silentLogger, systemClock, systemRandom } from '../../base/index.ts';
+import { directSpawner, must, silentLogger, systemClock, systemRandom } from '../../base/index.ts';
 import { HostNetwork } from '../../overlay-net/index.ts';
-import { NetworkTable } from '../../proto/index.ts';
-import { macOf, NETWORK, ownAddress, tableOf, virtualAddress } from './one-host-table.ts';
+import { applyTableDelta, NetworkTable } from '../../proto/index.ts';
+import { lastTaskChanged, macOf, NETWORK, ownAddress, tableOf, virtualAddress } from './one-host-table.ts';
 
 const SETTLE_MS = 500;
 const TICK_MS = 10;
@@ -31,7 +31,7 @@ export interface ManyServicesResult {
   tableBytes: number;
   /** Decoding, which no part of this program can divide. */
   decodeMs: number;
-  /** The table with everything after an empty one; one with a task more; and a container that comes then. */
+  /** The table with everything after an empty one; a change of one task; and a container that comes then. */
   first: Step;
   change: Step;
   attach: Step;
@@ -100,7 +100,6 @@ async function main(services: number, tasks: number): Promise<ManyServicesResult
     for (let i = 0; i < OWN_CONTAINERS; i++) own.push(await container(network, i));
     // As the agent has them: decoded from the wire.
     const bytes = NetworkTable.encode(table(2, endpoints, services));
-    const more = NetworkTable.encode(table(3, endpoints + 1, services));
     const before = await memory();
     const began = systemClock.monotonic();
     const decoded = NetworkTable.decode(bytes);
@@ -117,7 +116,9 @@ async function main(services: number, tasks: number): Promise<ManyServicesResult
     );
     balancedMs += first.ms;
     const after = await memory();
-    const changed = NetworkTable.decode(more);
+    // Then managers tell what is new.
+    const delta = NetworkTable.decode(NetworkTable.encode(lastTaskChanged(decoded)));
+    const changed = must(applyTableDelta(decoded, delta), 'the next version');
     // The rules follow a table within some tenths of a second.
     const settle = (): Promise<void> => systemClock.sleep(SETTLE_MS);
     const change = await step(() => network.setTable(changed), settle);

@@ -41,7 +41,7 @@ export function printHost(result: OneHostResult): void {
     `  attach of a container: ${median(attachMs).toFixed(1)} ms, with all endpoints ${full.toFixed(1)} ms ` +
       `(target: ${ATTACH_TARGET_MS} ms, ${verdict(full < ATTACH_TARGET_MS)})`,
   );
-  console.log(`  first table ${setTableMs.toFixed(0)} ms, one task more ${changeTableMs.toFixed(0)} ms`);
+  console.log(`  first table ${setTableMs.toFixed(0)} ms, a change of one task ${changeTableMs.toFixed(0)} ms`);
   const met = verdict(rssBytes < MEMORY_TARGET_BYTES);
   console.log(`  memory added: ${mib(rssBytes)} resident, ${mib(heapBytes)} of objects (target: 50 MiB, ${met})`);
 }
@@ -73,7 +73,7 @@ export function printServices(result: ManyServicesResult): void {
     );
   line('first table', first);
   console.log(`  balancing of all containers set: ${balancedMs.toFixed(0)} ms`);
-  line('one task more', change);
+  line('one task changed', change);
   line('attach of a container', attach);
   console.log(`  memory added: ${mib(rssBytes)} resident, ${mib(heapBytes)} of objects`);
 }
