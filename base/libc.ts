@@ -41,10 +41,12 @@ interface Libc {
   ) => number;
   recv: ((fd: number, data: Uint8Array, length: number, flags: number) => number) & Aside;
   setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number;
+  getsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: [number]) => number;
   open: (path: string, flags: number, mode: number) => number;
   close: ((fd: number) => number) & {
     async: (fd: number, done: (failure: unknown, result: number) => void) => void;
   };
+  ioctl: (fd: number, request: number, argument: number) => number;
   syscall: (number: number) => number;
   lsetxattr: (path: string, name: string, value: Uint8Array, size: number, flags: number) => number;
   mknod: (path: string, mode: number, device: number) => number;
@@ -79,8 +81,10 @@ function libc(): Libc {
     ),
     recv: lib.func('intptr_t recv(int fd, _Out_ uint8_t *buf, size_t len, int flags)'),
     setsockopt: lib.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t len)'),
+    getsockopt: lib.func('int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *len)'),
     open: lib.func('int open(const char *path, int flags, int mode)'),
     close: lib.func('int close(int fd)'),
+    ioctl: lib.func('int ioctl(int fd, unsigned long request, unsigned long argument)'),
     syscall: lib.func('long syscall(long number)'),
     lsetxattr: lib.func(
       'int lsetxattr(const char *path, const char *name, const uint8_t *value, size_t size, int flags)',
@@ -222,6 +226,19 @@ export function createNetworkNamespace(path: string): void {
   }
 }
 
+/** linux/sockios.h: a descriptor of the network namespace that a socket is in. */
+const SIOCGSKNS = 0x894c;
+
+/** Binds the network namespace that a socket lives in to `path` (an existing file). @throws SystemCallError */
+export function bindNamespaceOfSocket(socket: number, path: string): void {
+  const namespace = check('ioctl', libc().ioctl(socket, SIOCGSKNS, 0), 'namespace of a socket');
+  try {
+    mount(`/proc/thread-self/fd/${namespace}`, path, null, MS.BIND, null);
+  } finally {
+    closeFd(namespace);
+  }
+}
+
 function aside(call: 'send' | 'recv', fd: number, data: Uint8Array, flags: number): Promise<number> {
   return new Promise((resolve, reject) => {
     libc()[call].async(fd, data, data.length, flags, (failure, result) => {
@@ -256,6 +273,12 @@ export const sockets = {
   },
   setOption: (fd: number, level: number, name: number, value: Uint8Array): void => {
     check('setsockopt', libc().setsockopt(fd, level, name, value, value.length), `fd ${fd}`);
+  },
+  /** An option whose value is a number. */
+  numberOption: (fd: number, level: number, name: number): number => {
+    const value = Buffer.alloc(4);
+    check('getsockopt', libc().getsockopt(fd, level, name, value, [value.length]), `fd ${fd}`);
+    return value.readInt32LE(0);
   },
   send: (fd: number, data: Uint8Array, flags = 0): number =>
     check('send', libc().send(fd, data, data.length, flags), `fd ${fd}`),

@@ -107,7 +107,9 @@ export const GROUPS: Readonly<Record<string, Group>> = {
     about: 'Manage networks',
     commands: {
       check: entry('check', networkCheck, 'Prove that networks work, and tell what is broken'),
+      connect: entry('connect', network, 'Connect a container to a network'),
       create: entry('create', network, 'Create a network'),
+      disconnect: entry('disconnect', network, 'Disconnect a container from a network'),
       inspect: entry('inspect', network, 'Show all facts of one or more networks'),
       ls: entry('ls', network, 'List networks', 'list'),
       prune: entry('prune', network, 'Remove all unused networks'),

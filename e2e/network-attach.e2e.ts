@@ -21,7 +21,7 @@ afterAll(() => bed.down());
 interface Shown {
   Id: string;
   State: { Pid: number; Running: boolean };
-  NetworkSettings: { Networks: Record<string, { IPAddress: string; NetworkID: string }> };
+  NetworkSettings: { Networks: Record<string, { IPAddress: string; GlobalIPv6Address?: string; NetworkID: string }> };
 }
 const shown = (host: string, name: string): Promise<Shown> => bed.on(host).inspect<Shown>('inspect', name);
 const address = async (host: string, name: string): Promise<string> =>
@@ -151,9 +151,42 @@ it('a container that starts with the daemon waits for the swarm', async () => {
   await until('the container', 30_000, async () => (await fetched('w1', 'cb', 'cr')) === 'cr');
 });
 
+it('with --ipv6 a container has an address and a name of each family, and both lead across hosts', async () => {
+  await bed.client.run('network', 'create', '-d', 'overlay', '--attachable', '--ipv6', 'both');
+  const script = 'mkdir /www; echo six >/www/index.html; exec httpd -f -p [::]:80 -h /www';
+  await bed.client.run('create', '--name', 'c6', '--network', 'both', IMAGE, 'sh', '-c', script);
+  await bed.client.run('start', 'c6');
+  await serve('w1', 'd6', '--network', 'both');
+  const { Networks } = (await shown('m1', 'c6')).NetworkSettings;
+  const { IPAddress, GlobalIPv6Address = '' } = Networks['both'] ?? { IPAddress: '' };
+  expect(IPAddress).toMatch(/^10\./);
+  expect(GlobalIPv6Address).toMatch(/^fd/);
+  const ask = (): Promise<string> => within('w1', 'd6', 'busybox', 'nslookup', '-type=aaaa', 'c6', '127.0.0.11');
+  await until('the name', 5_000, async () => (await ask().catch(() => '')).includes(GlobalIPv6Address));
+  const get = ['timeout', '3', 'busybox', 'wget', '-qO-'];
+  expect(await within('w1', 'd6', ...get, `http://[${GlobalIPv6Address}]/`)).toBe('six');
+  expect(await within('w1', 'd6', ...get, `http://${IPAddress}/`)).toBe('six');
+  // Outwards by docker_gwbridge, which has both families.
+  expect(await within('m1', 'c6', 'ip', '-6', 'route', 'show', 'default')).toMatch(/via fd.* dev eth1/);
+  expect(await within('m1', 'c6', 'ip', '-4', 'route', 'show', 'default')).toContain('via 172.');
+  await bed.client.run('rm', '-f', 'c6');
+  await bed.on('w1').run('rm', '-f', 'd6');
+  await until('the network to be free', 10_000, () => bed.client.run('network', 'rm', 'both'));
+});
+
+it('containers leave the networks of the swarm with their node', async () => {
+  await serve('w1', 'cz', '--network', 'open');
+  expect(await address('w1', 'cz')).not.toBe('');
+  await bed.on('w1').run('swarm', 'leave');
+  expect((await shown('w1', 'cz')).State.Running).toBe(true);
+  expect(await address('w1', 'cz')).toBe('');
+  await bed.on('w1').run('rm', '-f', 'cz');
+});
+
 it('all places are given back in the end', async () => {
   await bed.client.run('rm', '-f', 'ca', 'cr');
   await bed.on('w1').run('rm', '-f', 'cb');
+  await bed.client.run('node', 'rm', '--force', 'w1');
   await bed.client.run('service', 'rm', 'web');
   await until('the network to be free', 20_000, async () => (await places()) === 0);
   await bed.client.run('network', 'rm', 'open');

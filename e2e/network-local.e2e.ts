@@ -8,7 +8,7 @@ const IMAGE = 'box:v1';
 const HOST = 'm1';
 
 beforeAll(async () => {
-  await bed.up({ managers: 1, workers: 1, swarm: false });
+  await bed.up({ managers: 1, workers: 1, swarm: false, daemonFlags: ['--fixed-cidr-v6', 'fd00:17::/64'] });
   await bed.client.run('import', await bed.archive(), IMAGE);
 });
 afterAll(() => bed.down());
@@ -33,7 +33,13 @@ const address = async (name: string, network: string): Promise<string> =>
 async function serve(name: string, ...flags: string[]): Promise<void> {
   const script = `mkdir /www; echo ${name} >/www/index.html; exec httpd -f -p [::]:80 -h /www`;
   await docker('create', '--name', name, ...flags, IMAGE, 'sh', '-c', script);
+  await started(name);
+}
+
+/** Starts a container that serves, and waits until it does. */
+async function started(name: string): Promise<void> {
   await docker('start', name);
+  await until(`${name} serves`, 5_000, async () => (await within(name, 'busybox', 'netstat', '-ltn')).includes(':80 '));
 }
 
 /** Runs a program in the network of a container. */
@@ -104,7 +110,7 @@ describe('connect and disconnect', () => {
     await docker('stop', '-t', '0', 'wa');
     await docker('network', 'connect', '--ip', '10.42.0.51', 'back', 'wa');
     await docker('network', 'disconnect', 'front', 'wa');
-    await docker('start', 'wa');
+    await started('wa');
     const { Networks } = (await shown('wa')).NetworkSettings;
     expect(Object.keys(Networks)).toEqual(['back']);
     expect(Networks['back']?.IPAddress).toBe('10.42.0.51');
@@ -162,13 +168,16 @@ describe('published ports', () => {
     expect(await docker('port', 'p5', '80')).toMatch(/^0\.0\.0\.0:(\d{5})\n\[::\]:\1$/);
   });
 
-  it('answer over IPv6 where the container has it', async () => {
+  it('answer over IPv6 where the container has it, as those of the default bridge do', async () => {
+    await serve('p0', '-p', '8150:80');
+    expect((await shown('p0')).NetworkSettings.Networks['bridge']?.GlobalIPv6Address).toMatch(/^fd00:17::/);
+    for (const own of ['127.0.0.1', '[::1]']) expect(await fetched(`http://${own}:8150/`)).toBe('p0');
     await docker('network', 'create', '--ipv6', 'six');
     await serve('p6', '--network', 'six', '-p', '8200:80');
     expect(await docker('port', 'p6', '80')).toBe('0.0.0.0:8200\n[::]:8200');
     const { GlobalIPv6Address: own } = (await shown('p6')).NetworkSettings.Networks['six'] ?? { GlobalIPv6Address: '' };
     expect(await fetched(`http://[${own}]/`)).toBe('p6');
-    expect(await fetched('http://127.0.0.1:8200/')).toBe('p6');
+    for (const own of ['127.0.0.1', '[::1]']) expect(await fetched(`http://${own}:8200/`)).toBe('p6');
     await bed.inside(HOST, ['ip', 'addr', 'add', 'fd00:99::1/64', 'dev', 'lo']);
     expect(await fetched('http://[fd00:99::1]:8200/')).toBe('p6');
   });
@@ -195,7 +204,7 @@ describe('modes, names and links', () => {
     await docker('stop', '-t', '0', 'owner');
     await docker('create', '--name', 'late', '--network', 'container:owner', IMAGE, 'sleep', '600');
     expect(await fails('start', 'late')).toContain('cannot join network of a non running container');
-    await docker('start', 'owner');
+    await started('owner');
     await docker('start', 'late');
     expect(await fetched('http://127.0.0.1/', 'late')).toBe('owner');
   });
@@ -224,6 +233,24 @@ describe('modes, names and links', () => {
     expect(environment).toContain(`STORE_PORT_80_TCP=tcp://${db}:80`);
     expect(environment).toContain('STORE_ENV_SECRET=x');
     expect(await fails('create', '--link', 'nobody', IMAGE, 'true')).toContain('could not get container for nobody');
+    // Another container takes its address while it is down.
+    await docker('stop', '-t', '0', 'db');
+    for (let n = 0; n < 20 && (n === 0 || (await address(`taker${n - 1}`, 'bridge')) !== db); n++) {
+      await docker('create', '--name', `taker${n}`, IMAGE, 'sleep', '600');
+      await docker('start', `taker${n}`);
+    }
+    await docker('start', 'db');
+    const moved = await address('db', 'bridge');
+    expect(moved).not.toBe(db);
+    const line = new RegExp(`^${moved}\tstore [0-9a-f]{12} db$`, 'm');
+    await until('the new address', 3_000, async () => line.test(await file('app', '/etc/hosts')));
+    expect(await file('app', '/etc/hosts')).not.toContain(`${db}\t`);
+    // The container's own line stays, and the link holds when the linking one restarts.
+    await docker('restart', '-t', '0', 'app').catch(async () => {
+      await docker('stop', '-t', '0', 'app');
+      await docker('start', 'app');
+    });
+    expect(await file('app', '/etc/hosts')).toMatch(line);
   });
 
   it('links on a user’s network are names that one container knows', async () => {

@@ -68,6 +68,15 @@ it('what was broken while the daemon was dead is mended by the next', async () =
   await bed.connectionsLive();
 });
 
+it('namespaces that were unmounted while the daemon was dead are made anew', async () => {
+  await bed.lab.kill('w1');
+  const own = `${bed.lab.names.hostRunDir('w1')}/exec/netns`;
+  await bed.inside('w1', ['sh', '-c', `umount ${own}/ov-* ${own}/ingress ${own}/secure`]);
+  await bed.lab.start('w1');
+  await bed.holds();
+  await bed.connectionsLive();
+});
+
 it("the leader's daemon is killed and started again at once", async () => {
   const leader = await leaderAside();
   await bed.lab.kill(leader);
@@ -123,19 +132,20 @@ it('a host starts anew: connections of others go on, its tasks come back, nothin
   await bed.holds();
   await bed.connectionsLive();
   for (const connection of bed.connections.splice(0)) connection.end();
-  for (const host of ['w2', 'w1']) {
-    await bed.lab.crash(host);
-    await bed.lab.start(host);
+  const workers = ['w1', 'w2'];
+  await Promise.all(workers.map((host) => bed.lab.crash(host)));
+  await Promise.all(workers.map((host) => bed.lab.start(host)));
+  for (const host of workers)
     await bed.giveAddress6(
       host,
       bed.hosts.findIndex(({ name }) => name === host),
     );
-    const services = host === 'w2' ? ['server', 'near'] : ['client'];
-    for (const service of services) await bed.replaced(service);
-    await bed.find(...services);
-    if (host === 'w2') await bed.serve();
-    await bed.holds();
-    expect(await namespaces(host)).toEqual([['ingress', 'ov', 'ov', 'secure'], services.length]);
+  for (const service of ['client', 'near', 'server']) await bed.replaced(service);
+  await bed.find('client', 'near', 'server');
+  await bed.serve();
+  await bed.holds();
+  for (const host of workers) {
+    expect(await namespaces(host)).toEqual([['ingress', 'ov', 'ov', 'secure'], host === 'w1' ? 1 : 2]);
   }
 }, 60_000);
 

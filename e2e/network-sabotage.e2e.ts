@@ -33,6 +33,7 @@ async function sabotage(where: Where, script: string): Promise<void> {
     .replaceAll('IP4', ip4 ?? '')
     .replaceAll('IP6', ip6 ?? '')
     .replaceAll('WGLINK', wireguard)
+    .replaceAll('NETNS', `${bed.lab.names.hostRunDir('w1')}/exec/netns`)
     .replaceAll('TAG', tag);
   if (where === 'client') await bed.inTaskNetwork('client', filled);
   else if (where === 'host') await bed.inside('w1', ['sh', '-c', filled]);
@@ -44,114 +45,121 @@ function macOf(address: string): string {
   return ['02', '42', ...bytes].join(':');
 }
 
-/** What is done, where, and what is said of it. */
-const CASES: [name: string, where: Where, script: string, said: RegExp][] = [
-  ['forwarding entry deleted', 'app', 'bridge fdb del MAC dev vxlan0 self', /fdb entry \S+ on network app was/],
+/** What is done by hand, and what is said of its repair. */
+type Step = readonly [where: Where, script: string, ...said: RegExp[]];
+const CASES: [name: string, ...steps: Step[]][] = [
   [
-    'forwarding entry led astray',
-    'app',
-    'bridge fdb replace MAC dev vxlan0 dst 192.0.2.77 self permanent',
-    /fdb entry \S+ on network app was changed/,
+    'forwarding entries and neighbours deleted',
+    ['app', 'bridge fdb del MAC dev vxlan0 self', /fdb entry \S+ on network app was/],
+    ['vault', 'bridge fdb del VAULTMAC dev vxlan0 self', /fdb entry \S+ on network vault was/],
+    ['app', 'ip neigh del IP4 dev vxlan0', /neighbour 10\S+ on network app was missing/],
+    ['app', 'ip -6 neigh del IP6 dev vxlan0', /neighbour fd\S+ on network app was missing/],
   ],
   [
-    'forwarding entry of the encrypted network deleted',
-    'vault',
-    'bridge fdb del VAULTMAC dev vxlan0 self',
-    /fdb entry \S+ on network vault was/,
+    'forwarding entries and neighbours led astray',
+    [
+      'app',
+      'bridge fdb replace MAC dev vxlan0 dst 192.0.2.77 self permanent',
+      /fdb entry \S+ on network app was changed/,
+    ],
+    [
+      'app',
+      'ip neigh replace IP4 lladdr 02:42:00:00:00:99 dev vxlan0 nud permanent',
+      /neighbour \S+ \S+ \S+ app was changed/,
+    ],
   ],
-  ['neighbour deleted', 'app', 'ip neigh del IP4 dev vxlan0', /neighbour \S+ on network app was missing/],
-  ['IPv6 neighbour deleted', 'app', 'ip -6 neigh del IP6 dev vxlan0', /neighbour fd\S+ on network app was missing/],
   [
-    'neighbour changed',
-    'app',
-    'ip neigh replace IP4 lladdr 02:42:00:00:00:99 dev vxlan0 nud permanent',
-    /neighbour \S+ on network app was changed/,
+    'tunnels deleted',
+    ['app', 'ip link del vxlan0', /link vxlan0 on network app was missing/],
+    ['vault', 'ip link del vxlan0', /link vxlan0 on network vault was missing/],
+    ['ingress', 'ip link del vxlan0', /link vxlan0 on network ingress was missing/],
   ],
-  ['tunnel deleted', 'app', 'ip link del vxlan0', /link vxlan0 on network app was missing/],
   [
-    'tunnel of the encrypted network deleted',
-    'vault',
-    'ip link del vxlan0',
-    /link vxlan0 on network vault was missing/,
+    'bridges deleted',
+    ['app', 'ip link del br0', /link br0 on network app was missing/],
+    ['vault', 'ip link del br0', /link br0 on network vault was missing/],
   ],
-  ['bridge deleted', 'app', 'ip link del br0', /link br0 on network app was missing/],
   [
-    "container's veth deleted",
-    'app',
-    'ip link del $(ip -o link | grep -o " v[0-9a-z]*@" | tr -d " @" | grep -v vxlan | head -1)',
-    /link \S+ in container \S+ was missing/,
+    "container's veths deleted, on either side",
+    [
+      'app',
+      'ip link del $(ip -o link | grep -o " v[0-9a-z]*@" | tr -d " @" | grep -v vxlan | head -1)',
+      /link v\S+ in con/,
+    ],
+    ['client', 'ip link del eth1', /link (v\S+|eth1) in container \S+ was missing/],
   ],
-  ["container's interfaces down", 'client', 'for i in eth0 eth1 eth2; do ip link set $i down; done', /link eth0 in/],
-  ["container's routes flushed", 'client', 'ip route flush table main', /route \S+ in container/],
-  ["container's IPv6 routes flushed", 'client', 'ip -6 route flush table main', /route \S+ in container/],
+  [
+    "container's interfaces down",
+    ['client', 'for i in eth0 eth1 eth2; do ip link set $i down; done', /link eth0 in container \S+ was changed/],
+  ],
+  [
+    "container's routes flushed",
+    ['client', 'ip route flush table main', /route 10\S+ in container \S+ was missing/],
+    ['client', 'ip -6 route flush table main', /route fd\S+ in container \S+ was missing/],
+  ],
   [
     "container's addresses flushed",
-    'client',
-    'ip addr flush dev eth0; ip addr flush dev eth1',
-    /address \S+ of eth0 in/,
-  ],
-  ['maps of balancing flushed', 'client', 'nft flush map ip shoal vips', /nft table ip shoal map vips in container/],
-  [
-    'IPv6 balancing deleted',
-    'client',
-    'nft delete table ip6 shoal',
-    /nft table ip6 shoal in container \S+ was missing/,
+    ['client', 'ip addr flush dev eth0; ip addr flush dev eth1', /address \S+ of eth0 in/],
   ],
   [
-    'way to the resolver deleted',
-    'client',
-    'nft delete table ip shoal-dns',
-    /(nft table ip shoal-dns|resolver) in con/,
+    'balancing deleted',
+    ['client', 'nft flush map ip shoal vips', /nft table ip shoal map vips in container \S+ was changed/],
+    ['client', 'nft delete table ip6 shoal', /nft table ip6 shoal in container \S+ was missing/],
   ],
+  ['way to the resolver deleted', ['client', 'nft delete table ip shoal-dns', /(ip shoal-dns|resolver) in container/]],
   [
     'way to the resolver led astray',
-    'client',
-    'nft insert rule ip shoal-dns out ip daddr 127.0.0.11 udp dport 53 udp dport set 9',
-    /(nft table ip shoal-dns|resolver) \S*.*in container/,
+    [
+      'client',
+      'nft insert rule ip shoal-dns out ip daddr 127.0.0.11 udp dport 53 udp dport set 9',
+      /(chain out|resolver) in container/,
+    ],
   ],
-  ["container's interface deleted", 'client', 'ip link del eth0', /link \S+ in container \S+ was missing/],
+  ["resolver's sockets ended", ['client', 'ss -K -a -tu src 127.0.0.11', /resolver in container \S+ was missing/]],
   [
-    "chain of the host's table flushed",
-    'host',
-    'nft flush chain ip shoal-TAG prerouting',
-    /chain prerouting on the host/,
-  ],
-  ['forwarding of the host switched off', 'host', 'sysctl -qw net.ipv4.ip_forward=0', /sysctl net\/ipv4\/ip_forward/],
-  ['rules of ingress deleted', 'ingress', 'nft delete table ip shoal', /nft table ip shoal on network ingress was/],
-  ['tunnel of ingress deleted', 'ingress', 'ip link del vxlan0', /link vxlan0 on network ingress was missing/],
-  ['routes of ingress flushed', 'ingress', 'ip route flush table main', /route \S+ on network ingress was missing/],
-  ['pair of ingress deleted', 'host', 'ip link del shTAGi', /link sh\S+i on network ingress was missing/],
-  ['WireGuard device deleted', 'secure', 'ip link del WGLINK', /link sh\S+ of encrypted networks was missing/],
-  ['WireGuard device down', 'secure', 'ip link set WGLINK down', /link sh\S+ of encrypted networks was/],
-  [
-    'rules of encryption flushed',
-    'secure',
-    'nft flush ruleset',
-    /nft table inet shoal of encrypted networks was missing/,
+    'rules of the host, and forwarding',
+    ['host', 'nft flush chain ip shoal-TAG prerouting', /chain prerouting on the host was changed/],
+    ['host', 'sysctl -qw net.ipv4.ip_forward=0', /sysctl net\/ipv4\/ip_forward on the host was changed/],
   ],
   [
-    'rules of encryption emptied',
-    'secure',
-    'nft flush chain inet shoal input',
-    /nft table inet shoal chain input of encrypted networks was changed/,
+    'rules of ingress and of encryption deleted',
+    ['ingress', 'nft delete table ip shoal', /nft table ip shoal on network ingress was missing/],
+    ['secure', 'nft flush ruleset', /nft table inet shoal of encrypted networks was missing/],
   ],
   [
-    'routes of encryption flushed',
-    'secure',
-    'ip route flush table main',
-    /route \S+ of encrypted networks was missing/,
+    'routes of ingress and of encryption flushed',
+    ['ingress', 'ip route flush table main', /route \S+ on network ingress was missing/],
+    ['secure', 'ip route flush table main', /route \S+ of encrypted networks was missing/],
   ],
   [
-    'address of encryption flushed',
-    'secure',
-    'ip addr flush dev WGLINK',
-    /address \S+ of sh\S+ of encrypted networks was/,
+    'pair of ingress and WireGuard device deleted',
+    ['host', 'ip link del shTAGi', /link sh\S+i on network ingress was missing/],
+    ['secure', 'ip link del WGLINK', /link sh\S+ of encrypted networks was missing/],
+  ],
+  [
+    'all network namespaces unmounted',
+    [
+      'host',
+      'umount NETNS/*',
+      /namespace on network app was missing/,
+      /namespace on network ingress was missing/,
+      /namespace of encrypted networks was missing/,
+      /namespace in container \S+ was missing/,
+    ],
+  ],
+  ['WireGuard device down', ['secure', 'ip link set WGLINK down', /link sh\S+ of encrypted networks was/]],
+  [
+    'rules of encryption emptied, its address flushed',
+    ['secure', 'nft flush chain inet shoal input', /chain input of encrypted networks was changed/],
+    ['secure', 'ip addr flush dev WGLINK', /address \S+ of sh\S+ of encrypted networks was missing/],
   ],
   [
     'peers of WireGuard removed',
-    'secure',
-    'for key in $(wg show WGLINK peers); do wg set WGLINK peer $key remove; done',
-    /peers of link sh\S+ of encrypted networks was changed/,
+    [
+      'secure',
+      'for key in $(wg show WGLINK peers); do wg set WGLINK peer $key remove; done',
+      /peers of link sh\S+ of encrypted networks was changed/,
+    ],
   ],
 ];
 
@@ -165,15 +173,20 @@ async function healed(since: number, began: number, ...said: readonly RegExp[]):
   await bed.holds(HEALED_WITHIN_MS - (systemClock.monotonic() - began));
 }
 
-it.each(CASES)('%s', async (_name, where, script, said) => {
+it.each(CASES)('%s', async (_name, ...steps) => {
   const since = systemClock.now();
-  await sabotage(where, script);
-  await healed(since, systemClock.monotonic(), said);
+  for (const [where, script] of steps) await sabotage(where, script);
+  await healed(since, systemClock.monotonic(), ...steps.flatMap(([, , ...said]) => said));
   await bed.connectionsLive();
 });
 
 it('all at once', async () => {
   const since = systemClock.now();
+  // On the host of the server, too.
+  await bed.inNetwork('w2', 'app', 'ip link del br0');
+  await bed.inNetwork('w2', 'vault', 'ip link del vxlan0');
+  await bed.inNetwork('w2', 'secure', 'nft flush ruleset; ip route flush table main');
+  await bed.inTaskNetwork('server', 'nft flush ruleset; ip route flush table main; ip link set eth1 down');
   await sabotage('secure', 'nft flush ruleset; ip link del WGLINK');
   for (const network of ['app', 'vault', 'ingress'] as const)
     await sabotage(network, 'ip link del vxlan0; ip link del br0');

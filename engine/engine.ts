@@ -101,6 +101,7 @@ export class Engine {
       initDefault: options.initDefault ?? false,
       dns: options.dns ?? [],
       publish: (event) => this.publish(event),
+      moved: (containerId) => this.#set.moved(containerId),
       find: (reference) => this.#set.find(reference),
     });
     this.containers = this.#set;

@@ -139,6 +139,7 @@ function createDispatcherFor(
   store: ReplicatedStore,
   members: MemberList,
   self: ManagerSelf,
+  checker: NetworkChecker,
 ): Dispatcher {
   const { clock, random, log, identity } = options;
   return createDispatcher({
@@ -149,6 +150,7 @@ function createDispatcherFor(
     nodeId: identity.nodeId,
     restarted: () => self.grace.restarted,
     awaitMs: () => self.grace.awaitMs,
+    networkChecks: (nodeId) => checker.waitingFor(nodeId),
     managers: () =>
       members
         .list()
@@ -317,9 +319,10 @@ export function assemble(options: PartsOptions): ManagerParts {
   const { late, store, cluster, tls, clients, self, dataKeys, addresses, raftAccess } = base;
   const { members } = cluster;
   const membership = new MembershipService({ ...depsOf(base, 'membership'), raft: late, members, tls });
-  const dispatcher = createDispatcherFor(options, store, members, self);
+  const summon = (nodeId: string): void => dispatcher.refresh(nodeId);
+  const networkChecker = new NetworkChecker({ ...depsOf(base, 'network-check'), summon });
+  const dispatcher = createDispatcherFor(options, store, members, self, networkChecker);
   const broker = createLogBroker(depsOf(base, 'logs'));
-  const networkChecker = new NetworkChecker(depsOf(base, 'network-check'));
   const control = createControlFor(base, dispatcher);
   const confirmedControl = confirmReads(control, async () => await late.leaseBarrier());
   const authority = new CertificateAuthority(depsOf(base, 'ca'));

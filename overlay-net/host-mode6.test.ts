@@ -2,8 +2,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { macOf } from './ip4.ts';
-import { ask, makeTable, run, serve, startLab, type Lab, type TestHost } from './testing/harness.ts';
-import { addUnderlay6, serve6, tell, underlay6 } from './testing/dual.ts';
+import { ask, connectEcho, makeTable, run, serve, startLab, type Lab, type TestHost } from './testing/harness.ts';
+import { addUnderlay6, serve6, serveEcho6, tell, underlay6 } from './testing/dual.ts';
 import type { LocalNetwork, SandboxResult } from './types.ts';
 
 /** Ports that one host publishes for containers whose networks a user gave no IPv6. */
@@ -41,12 +41,13 @@ beforeAll(async () => {
     const ports = (['tcp', 'udp'] as const).map((protocol) => {
       return { protocol, targetPort: PORT, publishedPort: published, hostIp: '' };
     });
+    const echo = { protocol: 'tcp', targetPort: PORT + 1, publishedPort: published + 1, hostIp: '' } as const;
     const endpoints = [{ networkId, address, mac, aliases: [] }];
     const { namespacePath } = await host.network.createSandbox({
       id: id.repeat(64),
       names: [id],
       endpoints,
-      ports,
+      ports: [...ports, echo],
       dns: [],
     });
     namespaces.set(id, namespacePath);
@@ -76,6 +77,40 @@ test.each(KINDS)('a container $name reaches itself and the other over IPv6 by pu
     expect(tell(namespaces.get(id) ?? '', underlay6(1), published)).toMatch(new RegExp(`^${to} \\[`));
   }
 });
+
+const loopback = (id: string, published: number, protocol: 'TCP' | 'UDP' = 'TCP'): void => {
+  expect(tell(host.namespace, '::1', published, protocol)).toMatch(new RegExp(`^${id} \\[fd`));
+};
+
+test.each(KINDS)(
+  'a container $name is reached from ::1, also where bridged frames pass the rules',
+  ({ id, published }) => {
+    const before = run(host.namespace, 'cat', '/proc/sys/net/bridge/bridge-nf-call-ip6tables').out.trim();
+    for (const value of ['1', '0', before]) {
+      run(host.namespace, 'sh', '-c', `echo ${value} >/proc/sys/net/bridge/bridge-nf-call-ip6tables`);
+      for (const protocol of ['TCP', 'UDP'] as const) loopback(id, published, protocol);
+    }
+  },
+);
+
+test('a connection from ::1 outlives a restart; what is lost of its way is made again', async () => {
+  stops.push(await serveEcho6(namespaces.get('d') ?? '', PORT + 1));
+  const client = connectEcho(host.namespace, '::1', 8101);
+  expect(await client.echoes('first')).toBe(true);
+  await host.restart(true);
+  await host.network.start();
+  expect(await client.echoes('second')).toBe(true);
+  client.close();
+  run(host.namespace, 'ip', 'link', 'del', `sh${host.tag}l`);
+  await host.network.reconcile();
+  loopback('d', 8100);
+  run(host.namespace, 'ip', '-6', 'rule', 'del', 'priority', '20011');
+  await host.network.reconcile();
+  loopback('d', 8100);
+  expect((await host.network.takeRepairs()).join()).toMatch(/link sh\w+l .*rule for mark/s);
+  await host.network.reconcile();
+  expect(await host.network.takeRepairs()).toEqual([]);
+}, 30_000);
 
 test('nobody comes to the containers but by their ports', () => {
   const address = (run(namespaces.get('d') ?? '', 'ip', '-6', '-o', 'addr', 'show', 'scope', 'global').out.match(
@@ -128,3 +163,9 @@ test.each(['iptables', 'ip6tables'])(
     for (const owner of ['1', '2']) await other.network.removeSandbox(owner.repeat(64));
   },
 );
+
+test('destroy leaves nothing of it behind', async () => {
+  await host.network.destroy();
+  expect(run(host.namespace, 'ip', '-6', 'rule').out).not.toContain('fwmark');
+  expect(run(host.namespace, 'ip', '-o', 'link').out).not.toContain(`sh${host.tag}`);
+});

@@ -15,17 +15,17 @@ import { runCheck } from './check/index.ts';
 import { Coalescer } from './coalescer.ts';
 import { leaveForwardPolicy, passForwardPolicy } from './forward-policy.ts';
 import { ingressWiring, type IngressWiring } from './ingress-wiring.ts';
-import type { SecureTunnelOptions } from './encryption/index.ts';
 import { createKernel, type Kernel, type Op } from './kernel/index.ts';
 import { KeyedLocks } from './keyed-locks.ts';
 import { assertUnused, LocalBridges, networkEvent } from './local-bridges.ts';
 import { LocalNetworks, type AddressPool } from './local-networks.ts';
+import { Loopback6 } from './loopback6.ts';
 import { NameService } from './name-service.ts';
 import { Overlays } from './overlays.ts';
 import { DEFAULT_MTU, mtuOfVtep } from './plan.ts';
 import { PortHolder } from './ports.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
-import { NetworkRepairs, SECURE, type NetworkRepair } from './reconcile/repairs.ts';
+import { NetworkRepairs, type NetworkRepair } from './reconcile/repairs.ts';
 import { dropStrays, isOurs, type OwnState } from './reconcile/strays.ts';
 import { Upkeep, type Pass } from './reconcile/upkeep.ts';
 import { WatchedKernel } from './reconcile/watched-kernel.ts';
@@ -55,8 +55,10 @@ export interface HostNetworkOptions {
   clock: Clock;
   random: Random;
   log: Logger;
-  /** The default bridge: gateway with mask (default 172.17.0.1/16), and the link's name. */
-  bridge?: { subnet?: string; name?: string };
+  /** The default bridge: gateway with mask (default 172.17.0.1/16), IPv6 subnet, and the link's name. */
+  bridge?: { subnet?: string; subnet6?: string; name?: string };
+  /** False: the bridges that every host has are made without IPv6. */
+  ipv6?: boolean;
   addressPools?: readonly AddressPool[];
   /** False: no rules in the host's namespace (no masquerade, no published ports). */
   iptables?: boolean;
@@ -93,6 +95,7 @@ export class HostNetwork implements HostNetworks {
   readonly #flows: StaleFlows;
   readonly #names: NameService;
   readonly #wiring: IngressWiring;
+  readonly #loopback6: Loopback6;
   readonly #updates: Coalescer;
   readonly #reconciler: Reconciler;
   readonly #upkeep: Upkeep;
@@ -113,22 +116,25 @@ export class HostNetwork implements HostNetworks {
     this.#locals = new LocalNetworks(options.random, options.tag);
     this.#wiring = ingressWiring(options.tag);
     const common = { kernel: this.#kernel, store: this.#store, log: this.#log };
-    const onSecureRepair: SecureTunnelOptions['onSecureRepair'] = (what, fault) =>
-      this.repairs.done(SECURE, [{ kind: 'link', what, fault, repair: [] }]);
-    this.#overlays = new Overlays({ ...options, ...common, wiring: this.#wiring, onSecureRepair });
+    const secured = {
+      onSecureRepair: (...repair: Parameters<NetworkRepairs['secure']>) => this.repairs.secure(...repair),
+    };
+    this.#overlays = new Overlays({ ...options, ...common, ...secured, wiring: this.#wiring });
     const parts = { ...common, locals: this.#locals, overlays: this.#overlays, tag: options.tag };
     this.#bridges = new LocalBridges({ ...options, kernel: this.#kernel, store: this.#store, locals: this.#locals });
     this.#builder = new SandboxBuilder({ ...parts, mtu: options.mtu ?? DEFAULT_MTU });
     const hostRules = options.iptables ?? true;
+    this.#loopback6 = new Loopback6({ ...parts, hostRules });
     this.#ports = new PortHolder(options.random, this.#log);
-    const ruled = { sandboxes: this.#sandboxes, wiring: this.#wiring, ports: this.#ports };
-    this.#rules = new Rules({ ...parts, ...ruled, hostRules });
+    this.#own = { ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring, loopback6: this.#loopback6 };
+    this.#rules = new Rules({ ...parts, ...this.#own, ports: this.#ports, hostRules });
     this.#flows = new StaleFlows({ ...parts, sandboxes: this.#sandboxes, clock: options.clock });
     this.#names = new NameService({
       ...parts,
       sandboxes: this.#sandboxes,
       clock: options.clock,
       random: options.random,
+      onReopened: (record) => this.repairs.resolver(record),
     });
     this.#updates = new Coalescer(
       options.clock,
@@ -140,11 +146,9 @@ export class HostNetwork implements HostNetworks {
     );
     this.repairs = new NetworkRepairs(options.clock, this.#log, options.onRepair ?? (() => undefined));
     this.#upkeep = new Upkeep(options.clock, this.#log, (pass) => this.#pass(pass));
-    this.#own = { ...parts, sandboxes: this.#sandboxes, wiring: this.#wiring };
     this.#reconciler = new Reconciler({
-      ...parts,
+      ...{ ...this.#own, ...parts },
       repairs: this.repairs,
-      sandboxes: this.#sandboxes,
       builder: this.#builder,
       rules: this.#rules,
       names: this.#names,
@@ -164,6 +168,7 @@ export class HostNetwork implements HostNetworks {
     for (const { table } of this.#overlays.all()) this.#names.setTable(table);
     for (const { facts } of this.#overlays.all()) await this.#ensureOverlay(facts.id, reversePathFilter());
     await this.#adoptSandboxes();
+    await this.#loopback6.start();
     await dropStrays(this.#own);
     await this.#passPolicy();
     await this.#update();
@@ -186,6 +191,7 @@ export class HostNetwork implements HostNetworks {
     this.#sandboxes.clear();
     for (const { facts } of this.#overlays.all()) await this.#overlays.remove(facts.id);
     await this.#overlays.secure.destroy();
+    await this.#loopback6.remove();
     const bridges = this.#locals.bridges().map((network) => this.#locals.bridgeName(network));
     const { links } = await this.#kernel.state(null);
     const prefix = `sh${this.#o.tag}`;
@@ -196,7 +202,7 @@ export class HostNetwork implements HostNetworks {
     );
     if (this.#o.iptables ?? true) {
       await this.#rules.removeHost();
-      await leaveForwardPolicy(this.#o.spawner, this.#kernel, this.#linkPatterns());
+      await leaveForwardPolicy(this.#o.spawner, this.#kernel, this.#locals.linkPatterns());
     }
     for (const name of this.#store.namespaceNames()) this.#kernel.removeNamespace(join(this.#store.namespaces, name));
     this.#store.clear();
@@ -440,6 +446,7 @@ export class HostNetwork implements HostNetworks {
   // --- upkeep ---------------------------------------------------------------------------------------------------
 
   async #update(): Promise<void> {
+    await this.#loopback6.ensure();
     await this.#rules.applyHost();
     await this.#rules.applySandboxes();
     this.#flows.note(this.#rules.ports);
@@ -458,18 +465,12 @@ export class HostNetwork implements HostNetworks {
     await this.#reconciler.pass(deep, all);
     if (deep) await this.#overlays.secure.upkeep();
     if (deep) await this.#passPolicy();
-    if (this.#rules.behind || (deep && this.#ports.meshClashes.length > 0)) await this.#updates.now();
-  }
-
-  /** Names of our links as the host's forward chain shall know them. */
-  #linkPatterns(): string[] {
-    const prefix = `sh${this.#o.tag}`;
-    const names = this.#locals.bridges().map((network) => this.#locals.bridgeName(network));
-    return [`${prefix}*`, ...names.filter((name) => !name.startsWith(prefix))];
+    const news = deep && ((await this.#loopback6.ensure()) || this.#ports.meshClashes.length > 0);
+    if (this.#rules.behind || news) await this.#updates.now();
   }
 
   async #passPolicy(): Promise<void> {
-    if (this.#o.iptables ?? true) await passForwardPolicy(this.#kernel, this.#linkPatterns(), this.#log);
+    if (this.#o.iptables ?? true) await passForwardPolicy(this.#kernel, this.#locals.linkPatterns(), this.#log);
   }
 
   checkNetworks(order: NetworkCheckOrder): Promise<NetworkCheckReport> {

@@ -1,4 +1,5 @@
 /** The nft tables of the host's own namespace as text (nft(8)), one for each family. Pure, as plan.ts. */
+import type { Loopback6Rules } from './loopback6.ts';
 import { chain, wholeTable } from './plan-nft.ts';
 import { rotate } from './plan.ts';
 import { boundAddress, nftFamilyOf, type NftFamily, type PortRule } from './published.ts';
@@ -23,6 +24,8 @@ export interface HostRules {
   /** The host's end of the pair to the ingress namespace, when there is one. */
   ingressLink: string | undefined;
   ports: readonly PortRule[];
+  /** Where connections from ::1 to ports of bridges make a turn; left out: they go straight. */
+  loopback6?: Loopback6Rules | undefined;
   /** Tunnel port, the family tunnels go by, and the only hosts that may send to it. */
   dataPath: { port: number; family: NftFamily; peers: readonly string[] } | undefined;
   /** Turns lists of targets, so that hosts differ. */
@@ -64,6 +67,10 @@ function portRule(rule: PortRule, address: string, rules: HostRules, family: Nft
     lines.push(`${match}meta mark set ${rules.mark}`);
   }
   const own = rule.targets.filter((target) => nftFamilyOf(target.address) === family);
+  if (!rule.ingress && rules.loopback6 !== undefined && family === 'ip6' && ['', '::1'].includes(address)) {
+    const { mark } = rules.loopback6;
+    lines.push(`ip6 daddr ::1 ct mark set ${mark}`, `ip6 daddr ::1 meta mark set ${mark}`);
+  }
   const targets = rotate(own, rules.seed);
   const [only] = targets;
   if (only === undefined) return lines;
@@ -87,7 +94,12 @@ function turns(targets: PortRule['targets']): string {
 /** The daemon's table in the host's namespace: published ports, masquerade, isolation, protection of the tunnel port. */
 export function hostTable(rules: HostRules, family: NftFamily): string {
   const { chains, elements } = portChains(rules, family);
-  const ours = [...rules.bridges.map((bridge) => bridge.name), ...(rules.ingressLink ? [rules.ingressLink] : [])];
+  const turn = family === 'ip6' ? rules.loopback6 : undefined;
+  const ours = [
+    ...rules.bridges.map((bridge) => bridge.name),
+    ...(rules.ingressLink ? [rules.ingressLink] : []),
+    ...(turn ? [turn.link] : []),
+  ];
   const set = `{ ${ours.map((name) => `"${name}"`).join(', ')} }`;
   const dispatch = 'fib daddr type local meta l4proto . th dport vmap @ports';
   const body = [
@@ -101,13 +113,18 @@ export function hostTable(rules: HostRules, family: NftFamily): string {
       ...(ours.length === 0 ? [] : guardRules(rules, set, family)),
     ]),
     ...ingressMarks(rules),
+    ...turnMarks(turn),
     ...chain('prerouting', ['type nat hook prerouting priority dstnat; policy accept;', dispatch]),
     ...chain('output', ['type nat hook output priority -100; policy accept;', dispatch]),
     ...chain('postrouting', [
       'type nat hook postrouting priority srcnat; policy accept;',
       ...sourceRules(rules, set, ours, family),
+      ...(turn ? [`iifname "${turn.link}" masquerade`] : []),
     ]),
-    ...chain('forward', ['type filter hook forward priority filter - 10; policy accept;', ...forwardRules(rules)]),
+    ...chain('forward', [
+      'type filter hook forward priority filter - 10; policy accept;',
+      ...forwardRules(rules, turn),
+    ]),
     ...tunnelGuard(rules, family),
   ];
   return wholeTable(rules.table, body, false, family);
@@ -115,14 +132,15 @@ export function hostTable(rules: HostRules, family: NftFamily): string {
 
 /**
  * What may not come from containers at all: packets to the loopback network, and datagrams to a member's tunnel port.
- * Masqueraded, or under a forged address, the latter would look like a member's.
+ * Masqueraded, or under a forged address, the latter would look like a member's. Every packet of the host passes here:
+ * what fails for most and costs least (an address or port; names of links are strings) comes first.
  */
 function guardRules(rules: HostRules, set: string, family: NftFamily): string[] {
-  const lines = [`iifname ${set} ${family} daddr ${family === 'ip' ? '127.0.0.0/8' : '::1'} drop`];
+  const lines = [`${family} daddr ${family === 'ip' ? '127.0.0.0/8' : '::1'} iifname ${set} drop`];
   if (rules.dataPath?.family !== family) return lines;
   const { port, peers } = rules.dataPath;
-  lines.push(`iifname ${set} udp dport ${port} fib daddr type local drop`);
-  if (peers.length > 0) lines.push(`iifname ${set} udp dport ${port} ${family} daddr { ${peers.join(', ')} } drop`);
+  lines.push(`udp dport ${port} iifname ${set} fib daddr type local drop`);
+  if (peers.length > 0) lines.push(`udp dport ${port} iifname ${set} ${family} daddr { ${peers.join(', ')} } drop`);
   return lines;
 }
 
@@ -133,15 +151,24 @@ function ingressMarks(rules: HostRules): string[] {
   return [
     ...chain('mark_in', [
       'type filter hook prerouting priority mangle; policy accept;',
-      `iifname "${ingressLink}" ct state new ct mark set ${mark}`,
+      `ct state new iifname "${ingressLink}" ct mark set ${mark}`,
       `ct mark ${mark + 1} meta mark set ${mark}`,
-      `iifname != "${ingressLink}" ct mark ${mark} meta mark set ${mark}`,
+      `ct mark ${mark} iifname != "${ingressLink}" meta mark set ${mark}`,
     ]),
     ...chain('mark_out', [
       'type route hook output priority mangle; policy accept;',
-      `ct mark { ${mark}, ${mark + 1} } meta mark set ${mark}`,
+      // The mark is even: with or without its last bit, which says hairpin.
+      `ct mark and 0xfffffffe == ${mark} meta mark set ${mark}`,
     ]),
   ];
+}
+
+/** Packets of this host's own connections from ::1 to its bridges' ports, on their way to the turn. */
+function turnMarks(turn: Loopback6Rules | undefined): string[] {
+  if (turn === undefined) return [];
+  const { mark } = turn;
+  const head = 'type route hook output priority mangle; policy accept;';
+  return chain('mark_turn', [head, `ct mark ${mark} meta mark set ${mark}`]);
 }
 
 function sourceRules(rules: HostRules, set: string, ours: readonly string[], family: NftFamily): string[] {
@@ -161,8 +188,9 @@ function sourceRules(rules: HostRules, set: string, ours: readonly string[], fam
   return lines;
 }
 
-function forwardRules(rules: HostRules): string[] {
+function forwardRules(rules: HostRules, turn: Loopback6Rules | undefined): string[] {
   const lines = ['ct state established,related accept', 'ct status dnat accept'];
+  if (turn !== undefined) lines.push(`iifname "${turn.link}" accept`, `oifname "${turn.link}" drop`);
   if (rules.ingressLink !== undefined) lines.push(`oifname "${rules.ingressLink}" drop`);
   for (const bridge of rules.bridges) {
     if (bridge.internal) lines.push(`iifname "${bridge.name}" oifname != "${bridge.name}" drop`);

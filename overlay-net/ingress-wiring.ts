@@ -33,7 +33,7 @@ export function hash32(text: string): number {
 }
 
 /** A network of the unique local range that belongs to one daemon. */
-function ulaOf(hash: number): string {
+export function ulaOf(hash: number): string {
   return `fd5a:${(hash >>> 16).toString(16)}:${(hash & 0xffff).toString(16)}`;
 }
 

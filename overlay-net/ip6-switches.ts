@@ -28,7 +28,7 @@ const METRIC_BASE = 0x10000;
 
 /**
  * Clients on ::1 of published ports are masqueraded behind a link; the kernel takes the replies, turned back to ::1, only
- * by a link that has a route to it (never by a bridge whose frames pass the host's rules: br_netfilter). Packets that say ::1 on the wire are dropped before any rule. The metric is the
+ * by a link that has a route to it (never by a bridge whose frames pass the host's rules: see loopback6.ts). Packets that say ::1 on the wire are dropped before any rule. The metric is the
  * link's own, so that links do not replace each other's route; the loopback link's comes first.
  */
 export function loopback6Op(link: string): Op {

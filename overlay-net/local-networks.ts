@@ -78,11 +78,14 @@ export class LocalNetworks {
     this.#spaces.set(network.id, spaces);
   }
 
-  /** Gives a network of one family a subnet of IPv6 too; containers get addresses of it when they are made or plugged. */
-  addIp6(name: string): void {
+  /**
+   * Gives a network of one family a subnet of IPv6 too; containers get addresses of it when they are made or plugged.
+   * @param wanted the subnet; empty: a unique local one. @throws ShoalError in Docker's words
+   */
+  addIp6(name: string, wanted = ''): void {
     const network = this.find(name);
     if (network === undefined || network.subnet6 !== '') return;
-    const subnet6 = this.#freeUla();
+    const subnet6 = this.#checkSubnets({ subnet: '', subnet6: wanted }).subnet6 ?? this.#freeUla();
     const gateway6 = addressText(subnet6.base + 1n, 128);
     this.add({ ...network, subnet6: subnetText(subnet6), gateway6 });
   }
@@ -99,6 +102,13 @@ export class LocalNetworks {
     if (network.name === 'bridge') return `sh${this.#tag}0`;
     if (network.name === GATEWAY_NETWORK) return `sh${this.#tag}g`;
     return `sh${this.#tag}${network.id.slice(0, 7)}`;
+  }
+
+  /** Names of this daemon's links as the host's forward chain shall know them. */
+  linkPatterns(): string[] {
+    const prefix = `sh${this.#tag}`;
+    const names = this.bridges().map((network) => this.bridgeName(network));
+    return [`${prefix}*`, ...names.filter((name) => !name.startsWith(prefix))];
   }
 
   /** The gateway with the subnet's mask. */
@@ -170,7 +180,10 @@ export class LocalNetworks {
   }
 
   /** The subnets a user gave, checked against themselves and all other networks. */
-  #checkSubnets(wanted: LocalNetworkRequest): { subnet: Subnet | undefined; subnet6: Subnet | undefined } {
+  #checkSubnets(wanted: Pick<LocalNetworkRequest, 'subnet' | 'subnet6'>): {
+    subnet: Subnet | undefined;
+    subnet6: Subnet | undefined;
+  } {
     const one = (text: string, bits: number): Subnet | undefined => {
       if (text === '') return undefined;
       const subnet = parseSubnet(text);

@@ -18,6 +18,8 @@ export interface NameServiceOptions {
   clock: Clock;
   random: Random;
   log: Logger;
+  /** A resolver that had failed was opened again. */
+  onReopened: (record: SandboxRecord) => void;
 }
 
 const overlayZoneId = (networkId: string): string => `o:${networkId}`;
@@ -44,7 +46,10 @@ export class NameService {
       onReopened: (id, port) => {
         const record = options.sandboxes.get(id);
         if (record === undefined) return;
-        void this.#lead(record, port).catch((error: unknown) => this.#complain(record, error));
+        void this.#lead(record, port).then(
+          () => options.onReopened(record),
+          (error: unknown) => this.#complain(record, error),
+        );
       },
     });
   }

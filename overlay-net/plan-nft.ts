@@ -34,8 +34,8 @@ function ingressFamilyTable(peers: readonly string[], family: NftFamily): string
     '  }',
     ...chain('prerouting', [
       'type filter hook prerouting priority mangle; policy accept;',
-      `iifname "${HOST_LINK}" ct state new ct mark set ${LOCAL_ENTRY_MARK}`,
-      `iifname "${VXLAN_LINK}" ct state new ct mark set ether saddr map @entry`,
+      `ct state new iifname "${HOST_LINK}" ct mark set ${LOCAL_ENTRY_MARK}`,
+      `ct state new iifname "${VXLAN_LINK}" ct mark set ether saddr map @entry`,
       'ct direction reply ct mark != 0 meta mark set ct mark',
     ]),
     ...chain('forward', [

@@ -2,6 +2,7 @@ import { errorMessage, type Logger } from '../base/index.ts';
 import type { NetworkTable } from '../proto/index.ts';
 import { hash32, type IngressWiring } from './ingress-wiring.ts';
 import type { Kernel } from './kernel/index.ts';
+import type { Loopback6 } from './loopback6.ts';
 import { OPTION_ICC, OPTION_MASQUERADE, type LocalNetworks } from './local-networks.ts';
 import type { Overlays } from './overlays.ts';
 import { linkAddresses } from './host-addresses.ts';
@@ -21,6 +22,7 @@ export interface RulesOptions {
   /** False: the host's own namespace gets no rules. */
   hostRules: boolean;
   ports: PortHolder;
+  loopback6: Loopback6;
   log: Logger;
 }
 
@@ -124,6 +126,7 @@ export class Rules {
       })),
       ingressLink: overlays.ingress()?.standing === true ? wiring.hostLink : undefined,
       ports: this.#ports,
+      loopback6: this.#o.loopback6.standing ? this.#o.loopback6.rules : undefined,
       dataPath:
         underlay === undefined
           ? undefined

@@ -1,8 +1,14 @@
-import { describe, expect, it } from 'vitest';
-import { ShoalError, silentLogger } from '../base/index.ts';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { ShoalError, silentLogger, VirtualClock } from '../base/index.ts';
 import { NetworkCheckOrder, NetworkCheckReport } from '../proto/index.ts';
 import type { AgentConnection } from './connection.ts';
-import { CHECKS_MAX, followNetworkChecks, type NetworkChecksOptions } from './network-checks.ts';
+import {
+  CHECKS_MAX,
+  followNetworkChecks,
+  LISTEN_IDLE_MS,
+  NumberedSummons,
+  type NetworkChecksOptions,
+} from './network-checks.ts';
 
 /** A manager that gives these orders and then keeps the stream open. */
 function manager(orders: string[], signal: AbortSignal) {
@@ -17,8 +23,16 @@ function manager(orders: string[], signal: AbortSignal) {
   return { reports, connection };
 }
 
+let clock: VirtualClock;
+let summons: NumberedSummons;
+beforeEach(() => {
+  clock = new VirtualClock();
+  summons = new NumberedSummons();
+  summons.take(1);
+});
+
 const run = (connection: AgentConnection, check: NetworkChecksOptions['check'], signal: AbortSignal): Promise<void> =>
-  followNetworkChecks({ connection, log: silentLogger, check }, signal);
+  followNetworkChecks({ connection, clock, log: silentLogger, summons, check }, signal);
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 describe('orders to check networks', () => {
@@ -48,6 +62,8 @@ describe('orders to check networks', () => {
     const busy = manager(ids, end.signal);
     const running = run(busy.connection, () => new Promise(() => undefined), end.signal);
     const bare = manager(['x'], end.signal);
+    await turn();
+    summons.take(2);
     const other = run(bare.connection, undefined, end.signal);
     await turn();
     expect(busy.reports.map(({ id }) => id)).toEqual([String(CHECKS_MAX)]);
@@ -66,6 +82,7 @@ describe('orders to check networks', () => {
         },
       }) as Partial<AgentConnection> as AgentConnection;
     await expect(run(failing('Unavailable'), undefined, end.signal)).rejects.toThrow('no');
+    summons.take(2);
     let ended = false;
     const waits = [failing('Unimplemented'), {} as AgentConnection].map(async (connection) => {
       await run(connection, undefined, end.signal);
@@ -75,5 +92,35 @@ describe('orders to check networks', () => {
     expect(ended).toBe(false);
     end.abort();
     await Promise.all(waits);
+  });
+
+  it('are listened for when the manager says that there are some, and for a minute after the last', async () => {
+    const end = new AbortController();
+    let opened = 0;
+    const connection = {
+      async *listenChecks(signal: AbortSignal): AsyncGenerator<NetworkCheckOrder> {
+        opened++;
+        yield NetworkCheckOrder.create({ id: 'a' });
+        await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
+      },
+      reportCheck: async () => undefined,
+    } as Partial<AgentConnection> as AgentConnection;
+    summons = new NumberedSummons();
+    const running = run(connection, undefined, end.signal);
+    summons.take(0);
+    await turn();
+    expect(opened).toBe(0);
+    summons.take(5);
+    await turn();
+    expect(opened).toBe(1);
+    await clock.advanceAsync(LISTEN_IDLE_MS);
+    summons.take(5);
+    await turn();
+    expect(opened).toBe(1);
+    summons.take(6);
+    await turn();
+    expect(opened).toBe(2);
+    end.abort(new Error('over'));
+    await running;
   });
 });

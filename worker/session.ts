@@ -8,7 +8,7 @@ import {
   type TaskUsage,
 } from '../proto/index.ts';
 import type { AgentConnection } from './connection.ts';
-import { followNetworkChecks, type NetworkChecksOptions } from './network-checks.ts';
+import { followNetworkChecks, NumberedSummons, type NetworkChecksOptions } from './network-checks.ts';
 import { ReportChannel } from './report-channel.ts';
 import type { Reporter } from './reporter.ts';
 
@@ -89,14 +89,19 @@ export async function runSession(options: SessionOptions, signal: AbortSignal): 
     if (first.done === true) throw own.aborted ? (own.reason as Error) : ended('session');
     const sessionId = first.value.session_id;
     handlers.onEstablished(sessionId);
-    handlers.onMessage(first.value);
+    const summons = new NumberedSummons();
+    const onMessage = (message: SessionMessage): void => {
+      summons.take(message.network_checks);
+      handlers.onMessage(message);
+    };
+    onMessage(first.value);
     const channel = new ReportChannel({ connection, sessionId, clock, log: options.log }, own);
     loops.push(
-      followSession(stream, handlers),
+      followSession(stream, onMessage),
       heartbeats(options, channel, own),
       followAssignments(options, sessionId, own),
       followSubscriptions(options, own),
-      followNetworkChecks({ connection, log: options.log, check: handlers.checkNetworks }, own),
+      followNetworkChecks({ connection, clock, log: options.log, summons, check: handlers.checkNetworks }, own),
       options.reporter.run((updates) => channel.update(updates, REPORT_TIMEOUT_MS), own),
       watchDescription(options, description, own),
     );
@@ -114,11 +119,14 @@ export async function runSession(options: SessionOptions, signal: AbortSignal): 
 
 const ended = (what: string): ShoalError => new ShoalError('Unavailable', `the manager has ended the ${what}`);
 
-async function followSession(stream: AsyncIterator<SessionMessage>, handlers: SessionHandlers): Promise<void> {
+async function followSession(
+  stream: AsyncIterator<SessionMessage>,
+  onMessage: SessionHandlers['onMessage'],
+): Promise<void> {
   for (;;) {
     const next = await stream.next();
     if (next.done === true) return;
-    handlers.onMessage(next.value);
+    onMessage(next.value);
   }
 }
 

@@ -32,12 +32,11 @@ export const ownAddress = (i: number): string => address(10 + i);
 /** An id of the usual length; none is the beginning of another. */
 const idOf = (kind: string, index: number): string => `${kind}${index}x`.padEnd(25, '0');
 
-/** The next version of a table as a manager tells it: its last task serves, or does so no more. */
-export function lastTaskChanged(before: NetworkTable): NetworkTable {
-  const last = before.endpoints.at(-1);
-  const endpoints = last === undefined ? [] : [{ ...last, serving: !last.serving }];
-  const { network_id, version } = before;
-  return NetworkTable.create({ network_id, version: version + 1, base_version: version, endpoints });
+/** What managers send when one task more runs: the last of `shape`, which `base` does not have. */
+export function deltaOf(base: NetworkTable, shape: TableShape): NetworkTable {
+  const { network_id, version } = base;
+  const added = tableOf(version + 1, shape).endpoints.slice(-1);
+  return NetworkTable.create({ network_id, version: version + 1, base_version: version, endpoints: added });
 }
 
 /** What one network's table tells this host (node0). */

@@ -12,7 +12,8 @@ import { findProgram } from '../runtime/probe.ts';
 import { containerSpec } from '../runtime/spec.ts';
 import type { ContainerConfig, ContainerMount, Image } from '../types.ts';
 import { placeFiles, requireFiles } from './injected-files.ts';
-import { etcRequest, joinContainer, linkFacts, makeSandbox } from './networking.ts';
+import { linkFacts } from './links.ts';
+import { etcRequest, joinContainer, makeSandbox } from './networking.ts';
 import type { Parts } from './parts.ts';
 import type { StoredContainer } from './store.ts';
 

@@ -19,6 +19,7 @@ import type {
 } from '../types.ts';
 import { cgroupPathOf } from './bundle.ts';
 import { checkConfig, commandLine, wantedMounts, withPorts } from './config.ts';
+import { followLink, linksTo } from './links.ts';
 import { checkName, nameConflict } from './names.ts';
 import { checkNetwork, connectNetwork, disconnectNetwork } from './networking.ts';
 import type { Parts } from './parts.ts';
@@ -224,9 +225,22 @@ export class ContainerSet implements Containers {
     }
   }
 
+  /** Hosts files of containers that are linked to one follow it. */
+  moved(containerId: string): void {
+    for (const unit of this.#units.values()) {
+      if (!unit.running || !linksTo(this.#parts, unit.container.config, containerId)) continue;
+      void unit
+        .alone(async (running) => (running ? followLink(this.#parts, unit.container, containerId) : undefined))
+        .catch((error: unknown) => {
+          this.#parts.log.warn('a link of a container is out of date', { id: unit.container.id, error });
+        });
+    }
+  }
+
   async connect(reference: string, endpoint: EndpointSpec): Promise<void> {
     const unit = this.#find(reference);
     await unit.alone((running) => connectNetwork(this.#parts, unit.container, endpoint, running));
+    if (unit.running) this.moved(unit.container.id);
   }
 
   async disconnect(reference: string, networkId: string): Promise<void> {

@@ -129,47 +129,6 @@ export function joinContainer(
   };
 }
 
-/** Containers that a container of the default network is linked to: lines for its hosts file and its environment. */
-export function linkFacts(parts: Parts, config: ContainerConfig): { lines: string[]; env: string[] } {
-  const links = config.network.mode === 'sandbox' ? (config.network.links ?? []) : [];
-  const facts = { lines: [] as string[], env: [] as string[] };
-  for (const { target, alias } of links) {
-    const other = parts.find(target);
-    if (other === undefined) throw notFound(`could not get container for ${target}: No such container: ${target}`);
-    const endpoint = other.endpoints.find(({ networkName }) => networkName === DEFAULT_NETWORK);
-    if (endpoint === undefined) {
-      throw conflict(`Cannot link to a non running container: /${other.config.name} AS /${config.name}/${alias}`);
-    }
-    const address = endpoint.address.split('/')[0] ?? '';
-    const names = [alias, containerHostname(other.id, other.config), other.config.name];
-    facts.lines.push(`${address}\t${[...new Set(names)].join(' ')}`);
-    facts.env.push(...linkEnv(config.name, alias, address, other));
-  }
-  return facts;
-}
-
-/** The variables by which a legacy link tells of the other container. */
-function linkEnv(ownName: string, alias: string, address: string, other: Container): string[] {
-  const prefix = alias.replaceAll('-', '_').toUpperCase();
-  const env = [`${prefix}_NAME=/${ownName}/${alias}`];
-  const exposed = (other.config.exposedPorts ?? []).map((text) => {
-    const [port = '', protocol = 'tcp'] = text.split('/');
-    return { port: Number(port), protocol };
-  });
-  const sorted = exposed.toSorted((a, b) => a.port - b.port || (a.protocol < b.protocol ? 1 : -1));
-  for (const [index, { port, protocol }] of sorted.entries()) {
-    const url = `${protocol}://${address}:${port}`;
-    if (index === 0) env.push(`${prefix}_PORT=${url}`);
-    const name = `${prefix}_PORT_${port}_${protocol.toUpperCase()}`;
-    env.push(`${name}=${url}`, `${name}_ADDR=${address}`, `${name}_PORT=${port}`, `${name}_PROTO=${protocol}`);
-  }
-  for (const entry of other.config.env) {
-    const [name, value] = [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)];
-    if (entry.includes('=') && !['HOME', 'PATH', 'HOSTNAME'].includes(name)) env.push(`${prefix}_ENV_${name}=${value}`);
-  }
-  return env;
-}
-
 /** What the files of /etc are made from. */
 export function etcRequest(
   parts: Parts,

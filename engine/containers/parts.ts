@@ -35,6 +35,8 @@ export interface Parts {
   /** Resolvers of containers that name none. */
   dns: readonly string[];
   publish: (event: EngineEvent) => void;
+  /** A container has started, or its networks have changed: others may be linked to it. */
+  moved: (containerId: string) => void;
   /** Another container by name or id; undefined when there is none. */
   find: (reference: string) => Container | undefined;
 }

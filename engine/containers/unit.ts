@@ -141,6 +141,7 @@ export class ContainerUnit {
       throw error;
     }
     this.event('start');
+    this.#parts.moved(container.id);
     // A container may end before its exit file was looked for.
     if (this.#exitFile() !== undefined) void this.ended();
   }

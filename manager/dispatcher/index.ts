@@ -46,8 +46,8 @@ export interface DispatcherHandlers {
 export interface Dispatcher {
   readonly duty: LeaderDuty;
   readonly handlers: DispatcherHandlers;
-  /** Tells all agents anew when the list of managers or the root certificate may have changed. */
-  refresh(): void;
+  /** Tells an agent (all, without one) anew what may have changed: managers, root certificate, checks to do. */
+  refresh(nodeId?: string): void;
   /** What tasks use; knows nothing while this manager does not lead. */
   readonly usage: UsageSource;
 }
@@ -88,7 +88,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       assignments: async (call) => term().assignments(call),
       reports: async (call) => term().reports(call),
     },
-    refresh: () => serving?.refresh(),
+    refresh: (nodeId) => serving?.refresh(nodeId),
     usage: { of: (task) => serving?.usageOf(task) },
   };
 }

@@ -66,6 +66,8 @@ export interface DispatcherOptions {
   restarted?: (() => boolean) | undefined;
   /** Least time that silent nodes are given now, ms: a restored cluster waits for its workers. */
   awaitMs?: (() => number) | undefined;
+  /** Not 0 while a node has network checks to fetch, see SessionMessage. */
+  networkChecks?: ((nodeId: string) => number) | undefined;
 }
 
 /** One period of leadership: its sessions and indexes, from the first full reading of the store to the last commit. */
@@ -119,14 +121,14 @@ export class DispatcherTerm {
   close(): void {
     void this.#sessions.close(() => this.#news.turn());
     this.#orphans.close();
-    this.#batch.close(
-      new ShoalError('Unavailable', 'this manager is no longer the leader; connect to another manager'),
-    );
+    const words = 'this manager is no longer the leader; connect to another manager';
+    this.#batch.close(new ShoalError('Unavailable', words));
   }
 
-  /** The list of managers or the root certificate changed. */
-  refresh(): void {
-    for (const session of this.#sessions.all()) session.messages.wake();
+  /** What agents are told changed: of one node, or (the list of managers, the root certificate) of all. */
+  refresh(nodeId?: string): void {
+    const some = nodeId === undefined ? this.#sessions.all() : [this.#sessions.of(nodeId)];
+    for (const session of some) session?.messages.wake();
   }
 
   async session(call: StreamCall<SessionRequest, SessionMessage>): Promise<void> {
@@ -139,11 +141,8 @@ export class DispatcherTerm {
     while (!ended.aborted) {
       const message = this.#sessionMessage(session);
       const content = message === undefined ? undefined : stableContent(message);
-      if (
-        message !== undefined &&
-        content !== undefined &&
-        (sent === undefined || Buffer.compare(sent, content) !== 0)
-      ) {
+      const isNews = content !== undefined && (sent === undefined || Buffer.compare(sent, content) !== 0);
+      if (message !== undefined && isNews) {
         await orAborted(call.send(message), ended).catch(ignoreAbortOf(ended));
         sent = content;
       }
@@ -265,6 +264,7 @@ export class DispatcherTerm {
       managers: this.#options.managers(),
       network_bootstrap_keys: view.list('cluster')[0]?.network_bootstrap_keys ?? [],
       RootCA: this.#options.rootCa(),
+      network_checks: this.#options.networkChecks?.(session.nodeId) ?? 0,
     };
   }
 

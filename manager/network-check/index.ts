@@ -30,6 +30,8 @@ export interface NetworkCheckerOptions {
   clock: Clock;
   random: Random;
   log: Logger;
+  /** Has an agent told that there are checks for it. */
+  summon: (nodeId: string) => void;
 }
 
 interface Pending {
@@ -47,18 +49,30 @@ export class NetworkChecker {
   readonly #o: NetworkCheckerOptions;
   readonly #listeners = new Map<string, Channel<NetworkCheckOrder>>();
   readonly #pending = new Map<string, Pending>();
+  /** How often agents were asked to listen. */
+  #summons = 0;
+  readonly #summoned = new Map<string, number>();
   #running = 0;
 
   constructor(options: NetworkCheckerOptions) {
     this.#o = options;
   }
 
-  /** An agent asks what it is to check. */
+  /** Not 0 while a node has orders to fetch; another number each time that it is to come. */
+  waitingFor(nodeId: string): number {
+    return this.#summoned.get(nodeId) ?? 0;
+  }
+
+  /** An agent asks what it is to check. It listens when it is summoned, and for a while after. */
   async listen(call: StreamCall<ListenChecksRequest, NetworkCheckOrder>): Promise<void> {
     const channel = new Channel<NetworkCheckOrder>(ORDERS_MAX);
     this.#listeners.get(call.nodeId)?.close(new ShoalError('Aborted', 'the agent listens on a newer stream'));
     this.#listeners.set(call.nodeId, channel);
-    const close = (): void => channel.close();
+    // At once, so that nothing is told to who has gone.
+    const close = (): void => {
+      channel.close();
+      if (this.#listeners.get(call.nodeId) === channel) this.#lost(call.nodeId);
+    };
     call.signal.addEventListener('abort', close, { once: true });
     if (call.signal.aborted) close();
     for (const pending of this.#pending.values()) if (pending.nodeId === call.nodeId) this.#tell(pending);
@@ -70,8 +84,7 @@ export class NetworkChecker {
       if (!call.signal.aborted) throw error;
     } finally {
       call.signal.removeEventListener('abort', close);
-      channel.close();
-      if (this.#listeners.get(call.nodeId) === channel) this.#lost(call.nodeId);
+      close();
     }
   }
 
@@ -158,6 +171,7 @@ export class NetworkChecker {
         timer.cancel();
         grace.cancel();
         this.#pending.delete(id);
+        if (![...this.#pending.values()].some((other) => other.nodeId === nodeId)) this.#summoned.delete(nodeId);
         resolve(answer);
       };
       const pending: Pending = { nodeId, order, settle, told: false };
@@ -169,8 +183,13 @@ export class NetworkChecker {
   }
 
   #tell(pending: Pending): void {
+    if (pending.told) return;
     const listener = this.#listeners.get(pending.nodeId);
-    if (listener === undefined || pending.told) return;
+    if (listener === undefined) {
+      this.#summoned.set(pending.nodeId, ++this.#summons);
+      this.#o.summon(pending.nodeId);
+      return;
+    }
     pending.told = true;
     listener.write(pending.order).catch((error: unknown) => {
       this.#o.log.warn('an agent could not be asked for a network check', { node: pending.nodeId, error });

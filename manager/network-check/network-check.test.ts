@@ -18,6 +18,7 @@ import { CHECKS_MAX, LISTEN_GRACE_MS, NetworkChecker, REPORT_TIMEOUT_MS } from '
 let store: MemoryStore;
 let clock: VirtualClock;
 let checker: NetworkChecker;
+let summoned: string[];
 
 const network = (id: string): Network =>
   Network.create({ id, meta: { version: { index: 0 } }, spec: { annotations: { name: `${id}-name` } } });
@@ -61,7 +62,9 @@ const ask = (facts: Partial<CheckNetworksRequest> = {}): Promise<CheckNetworksRe
 beforeEach(async () => {
   clock = new VirtualClock();
   store = createMemoryStore();
-  checker = new NetworkChecker({ store, clock, random: new SeededRandom(1), log: silentLogger });
+  summoned = [];
+  const summon = (nodeId: string): void => void summoned.push(nodeId);
+  checker = new NetworkChecker({ store, clock, random: new SeededRandom(1), log: silentLogger, summon });
   const a = network('neta');
   const b = network('netb');
   await store.update((tx) => {
@@ -118,6 +121,24 @@ describe('questions about networks', () => {
       ['n1', null, 'it did not answer within 25 s'],
       ['n2', null, 'its agent takes no network checks'],
     ]);
+  });
+
+  it('summon agents that do not listen, each time anew, and only while there is something for them', async () => {
+    expect(checker.waitingFor('n2')).toBe(0);
+    agent('n1', results);
+    const asked = ask({ network: 'neta' });
+    expect(summoned).toEqual(['n2']);
+    const first = checker.waitingFor('n2');
+    expect([first > 0, checker.waitingFor('n1')]).toEqual([true, 0]);
+    const two = agent('n2', results);
+    expect((await asked).networks[0]?.nodes.map((node) => node.error)).toEqual(['', '']);
+    expect(checker.waitingFor('n2')).toBe(0);
+    two.gone();
+    await Promise.resolve();
+    const again = ask({ network: 'neta' });
+    expect(checker.waitingFor('n2')).toBeGreaterThan(first);
+    agent('n2', results);
+    await again;
   });
 
   it('do not wait for a host that is down, or whose connection breaks', async () => {

@@ -6,6 +6,7 @@ import {
   closeFd,
   errorMessage,
   inNetworkNamespace,
+  ShoalError,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
   SOCK_STREAM,
@@ -34,6 +35,7 @@ const PORT_FIRST = 20_000;
 const PORT_COUNT = 12_000;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SO_ACCEPTCONN = 30;
 
 export interface ResolverOptions {
   id: string;
@@ -47,6 +49,8 @@ export interface ResolverOptions {
   incoming: DatagramBatch;
   outgoing: DatagramBatch;
   log: Logger;
+  /** Told once when a socket has failed (a container may end its own by `ss -K`): the resolver has closed itself by then. */
+  onBroken: () => void;
 }
 
 /** What may change while the sockets stay. */
@@ -56,6 +60,7 @@ export type ResolverFacts = Pick<ResolverOptions, 'view' | 'upstream' | 'keepsDo
 export class Resolver {
   readonly #o: ResolverOptions;
   readonly #fd: number;
+  readonly #tcpFd: number;
   readonly #udp: Socket;
   readonly #tcp: Server;
   readonly #clients = new Set<Stream>();
@@ -70,6 +75,7 @@ export class Resolver {
     const opened = openInside(options.namespace, port, random);
     this.port = opened.port;
     this.#fd = opened.udp;
+    this.#tcpFd = opened.tcp;
     this.#udp = this.#serveUdp();
     this.#tcp = this.#serveTcp(opened.tcp);
   }
@@ -82,17 +88,34 @@ export class Resolver {
     this.#facts = facts;
   }
 
+  /** Looks whether the TCP socket still listens: when that is ended from outside (`ss -K`), nobody is told. */
+  check(): void {
+    if (!this.#open) return;
+    if (sockets.numberOption(this.#tcpFd, SOL_SOCKET, SO_ACCEPTCONN) === 0) {
+      this.#onError(new ShoalError('Unavailable', 'it does not listen any more'));
+    }
+  }
+
   close(): void {
+    if (!this.#open) return;
     this.#open = false;
     this.#udp.close();
     this.#tcp.close();
     for (const client of this.#clients) client.destroy();
   }
 
+  /** A failed socket stays so, and would tell of it again and again. */
+  #onError(error: Error): void {
+    if (!this.#open) return;
+    const { namespace, log, onBroken } = this.#o;
+    log.warn('resolver socket failed', { namespace, error: errorMessage(error) });
+    this.close();
+    onBroken();
+  }
+
   #serveUdp(): Socket {
-    const { namespace, log } = this.#o;
     const socket = createSocket('udp4');
-    socket.on('error', (error) => log.warn('resolver socket failed', { namespace, error: errorMessage(error) }));
+    socket.on('error', (error) => this.#onError(error));
     // Node tells of the first message; what waits behind it is read many at a time.
     socket.on('message', (query, from) => {
       const to = socketAddress4(from.address, from.port);
@@ -162,7 +185,6 @@ export class Resolver {
   }
 
   #serveTcp(fd: number): Server {
-    const { namespace, log } = this.#o;
     const server = createServer((client) => {
       this.#clients.add(client);
       client.setTimeout(TCP_IDLE_MS, () => client.destroy());
@@ -171,7 +193,7 @@ export class Resolver {
       this.#readQueries(client);
     });
     server.maxConnections = TCP_CLIENTS_MAX;
-    server.on('error', (error) => log.warn('resolver socket failed', { namespace, error: errorMessage(error) }));
+    server.on('error', (error) => this.#onError(error));
     server.listen({ fd });
     return server;
   }

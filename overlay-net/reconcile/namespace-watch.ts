@@ -1,4 +1,4 @@
-import { AF_NETLINK, closeFd, inNetworkNamespace, SOCK_RAW, sockets } from '../../base/index.ts';
+import { AF_NETLINK, bindNamespaceOfSocket, closeFd, inNetworkNamespace, SOCK_RAW, sockets } from '../../base/index.ts';
 import { MessageBuilder, parseAttributes } from '../kernel/netlink-message.ts';
 
 const NETLINK_ROUTE = 0;
@@ -57,6 +57,11 @@ export class NamespaceWatch {
   close(): void {
     closeFd(this.#news);
     closeFd(this.#netfilter);
+  }
+
+  /** Gives the namespace its path back, which somebody unmounted. @throws SystemCallError */
+  bindTo(path: string): void {
+    bindNamespaceOfSocket(this.#news, path);
   }
 
   /** Whether links, addresses, routes, rules, neighbours or forwarding entries changed since this was last asked. */

@@ -5,9 +5,10 @@ import { isNamespace } from '../kernel/index.ts';
 import type { NamespaceState } from '../kernel/ops.ts';
 import { compareItems, compareOps, compareSysctls, StateIndex, type Comparison, type Drift } from './compare.ts';
 import { compareListings, parseListing, tablesOf, type Listing } from './nft-compare.ts';
-import type { NetworkRepairs, RepairPlace } from './repairs.ts';
+import { RESOLVER_DRIFT, type NetworkRepairs, type RepairPlace } from './repairs.ts';
 import {
   nftSourcesOf,
+  placeOfNamespace,
   resolversOf,
   sourcesOf,
   type NftWant,
@@ -56,6 +57,7 @@ export class Reconciler {
    * Faults of one place are counted and do not keep others from their repair.
    */
   async pass(deep: boolean, all = false): Promise<void> {
+    this.#restoreNamespaces();
     const byNamespace = group(sourcesOf(this.#o));
     for (const namespace of this.#seen) if (!byNamespace.has(namespace)) this.#seen.delete(namespace);
     const due = this.#due([...byNamespace.keys()], all);
@@ -67,6 +69,14 @@ export class Reconciler {
       await this.#guarded(namespace, () => this.#compareRules(namespace, sources));
     }
     await this.#checkResolvers(all);
+  }
+
+  #restoreNamespaces(): void {
+    const { kernel, repairs } = this.#o;
+    for (const path of kernel.restoreNamespaces()) {
+      const drift: Drift = { kind: 'link', what: 'namespace', fault: 'missing', repair: [] };
+      repairs.done(placeOfNamespace(this.#o, path), [drift]);
+    }
   }
 
   /** A namespace that ended meanwhile has nothing to repair; other faults do not keep the rest from its repair. */
@@ -218,12 +228,11 @@ export class Reconciler {
     if (!isNamespace(namespace) || (await names.answers(place.id))) return;
     await locked(place.id, async () => {
       if (!sandboxes.has(place.id) || !isNamespace(namespace)) return;
-      const drift: Drift = { kind: 'resolver', what: 'resolver', fault: 'missing', repair: [] };
       try {
         await names.repair(place.id);
-        repairs.done(place, [drift]);
+        repairs.done(place, [RESOLVER_DRIFT]);
       } catch (error) {
-        repairs.failure(place, [drift], error);
+        repairs.failure(place, [RESOLVER_DRIFT], error);
       }
     });
   }

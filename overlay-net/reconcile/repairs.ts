@@ -1,4 +1,5 @@
 import type { Clock, Logger } from '../../base/index.ts';
+import type { SandboxRecord } from '../store.ts';
 import { DRIFT_KINDS, type Drift, type DriftKind, type Fault } from './compare.ts';
 
 /** What was repaired belongs to a network, a container, or the host itself. */
@@ -13,6 +14,15 @@ export interface RepairPlace {
 
 /** What all encrypted networks of the host run over. */
 export const SECURE: RepairPlace = { id: '', name: '', where: 'of encrypted networks' };
+
+/** A container as the place of a repair. */
+export function containerPlace({ spec }: SandboxRecord): RepairPlace {
+  const name = spec.names[0] ?? spec.id.slice(0, 12);
+  return { id: spec.id, name, where: `in container ${name}` };
+}
+
+/** A container's resolver did not answer, or its sockets had failed. */
+export const RESOLVER_DRIFT: Drift = { kind: 'resolver', what: 'resolver', fault: 'missing', repair: [] };
 
 /** One thing that was found wrong and set right. */
 export interface NetworkRepair extends RepairPlace {
@@ -63,6 +73,16 @@ export class NetworkRepairs {
   /** Repairs that did not succeed (they are tried again with the next pass). */
   get failed(): number {
     return this.#failed;
+  }
+
+  /** What encrypted networks run over had to be set right. */
+  secure(what: string, fault: Fault): void {
+    this.done(SECURE, [{ kind: 'link', what, fault, repair: [] }]);
+  }
+
+  /** A container's resolver was opened again. */
+  resolver(record: SandboxRecord): void {
+    this.done(containerPlace(record), [RESOLVER_DRIFT]);
   }
 
   done(place: RepairPlace, drifts: readonly Drift[]): void {

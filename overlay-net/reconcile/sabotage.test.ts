@@ -189,6 +189,13 @@ const CASES: [name: string, within: () => string, command: string, said: RegExp]
     /address 172.17.0.1\/16 of sh\S+0 on network bridge was missing/,
   ],
   ['local bridge gone', () => a.namespace, 'ip link del shTAG0', /link sh\S+0 on network bridge was missing/],
+  ['network namespace unmounted', () => a.namespace, 'umount OVERLAY', /namespace on network back was missing/],
+  [
+    'container namespace unmounted',
+    () => a.namespace,
+    'umount BOX && rm BOX',
+    /namespace in container one was missing/,
+  ],
   [
     'forwarding off',
     () => a.namespace,
@@ -203,7 +210,8 @@ test.each(CASES)(
   '%s',
   async (_name, within, command, said) => {
     await says();
-    const done = run(within(), 'sh', '-c', command.replaceAll('TAG', a.tag));
+    const paths = command.replaceAll('OVERLAY', overlay()).replaceAll('BOX', one.namespacePath);
+    const done = run(within(), 'sh', '-c', paths.replaceAll('TAG', a.tag));
     expect(done).toEqual({ code: 0, out: '' });
     const began = Date.now();
     const heard: string[] = [];

@@ -2,13 +2,14 @@ import type { NamespaceState, Op } from '../kernel/ops.ts';
 import { itemsOf, VXLAN_LINK, type Items } from '../plan.ts';
 import { isNamespace } from '../kernel/index.ts';
 import type { LocalNetworks } from '../local-networks.ts';
+import type { Loopback6 } from '../loopback6.ts';
 import type { NameService } from '../name-service.ts';
 import type { Overlays } from '../overlays.ts';
 import type { Rules } from '../rules.ts';
 import type { SandboxBuilder } from '../sandboxes.ts';
 import type { Leg, SandboxRecord } from '../store.ts';
 import type { LocalNetwork } from '../types.ts';
-import { SECURE, type RepairPlace } from './repairs.ts';
+import { containerPlace, SECURE, type RepairPlace } from './repairs.ts';
 
 /** What one owner wants in one namespace. */
 export interface Want {
@@ -47,6 +48,7 @@ export interface SourcesOptions {
   builder: SandboxBuilder;
   rules: Rules;
   names: NameService;
+  loopback6: Loopback6;
   /** Ops that make a local network's bridge. */
   bridgeOps: (network: LocalNetwork) => Op[];
   /** Ops of the host itself. */
@@ -66,14 +68,10 @@ function networkPlace(id: string, name: string): RepairPlace {
   return { id, name, where: `on network ${name}` };
 }
 
-function containerPlace({ spec }: SandboxRecord): RepairPlace {
-  const name = spec.names[0] ?? spec.id.slice(0, 12);
-  return { id: spec.id, name, where: `in container ${name}` };
-}
-
 /** Everything that is wanted of the kernel's links, addresses, routes, rules, neighbours and forwarding entries. */
 export function sourcesOf(o: SourcesOptions): Source<Want>[] {
   const sources: Source<Want>[] = [{ lock: HOST_LOCK, want: () => ({ place: HOST, namespace: null, ops: o.hostOps }) }];
+  sources.push(...loopback6Sources(o));
   for (const { id } of o.locals.bridges()) sources.push({ lock: id, want: () => bridgeWant(o, id) });
   sources.push({ lock: SECURE_LOCK, want: () => secureWant(o) });
   for (const { facts } of o.overlays.all()) sources.push(...overlaySources(o, facts.id));
@@ -82,6 +80,26 @@ export function sourcesOf(o: SourcesOptions): Source<Want>[] {
     sources.push({ lock: id, want: () => innerWant(o, id) });
   }
   return sources;
+}
+
+/** The turn that connections from ::1 make. */
+function loopback6Sources({ loopback6 }: SourcesOptions): Source<Want>[] {
+  const { namespace, hostOps, innerOps } = loopback6;
+  const sides = [
+    { namespace: null, ops: hostOps },
+    { namespace, ops: innerOps },
+  ];
+  const remake = (): Promise<void> => loopback6.make();
+  return sides.map((side) => ({
+    lock: HOST_LOCK,
+    want: () => (loopback6.standing ? { place: HOST, remake, ...side } : undefined),
+  }));
+}
+
+function loopback6Table({ loopback6 }: SourcesOptions): NftWant | undefined {
+  if (!loopback6.standing) return undefined;
+  const { namespace, innerText: text } = loopback6;
+  return { place: HOST, namespace, text, renew: () => loopback6.renewRules() };
 }
 
 function bridgeWant(o: SourcesOptions, id: string): Want | undefined {
@@ -150,6 +168,15 @@ function innerWant(o: SourcesOptions, id: string): Want | undefined {
   return { place: containerPlace(record), namespace: record.result.namespacePath, ops, own, remake };
 }
 
+/** Whose namespace is at a path. */
+export function placeOfNamespace(o: SourcesOptions, path: string): RepairPlace {
+  const overlay = o.overlays.all().find(({ namespace }) => namespace === path);
+  if (overlay !== undefined) return networkPlace(overlay.facts.id, overlay.facts.name);
+  const record = [...o.sandboxes.values()].find(({ result }) => result.namespacePath === path);
+  if (record !== undefined) return containerPlace(record);
+  return path === o.overlays.secure.namespace ? SECURE : HOST;
+}
+
 /** Everything that is wanted of nft. */
 export function nftSourcesOf(o: SourcesOptions): Source<NftWant>[] {
   const host = (): NftWant | undefined => {
@@ -162,6 +189,7 @@ export function nftSourcesOf(o: SourcesOptions): Source<NftWant>[] {
   };
   const sources: Source<NftWant>[] = [
     { lock: HOST_LOCK, want: host },
+    { lock: HOST_LOCK, want: () => loopback6Table(o) },
     { lock: SECURE_LOCK, want: () => secureTable(o) },
   ];
   for (const { facts } of o.overlays.all()) sources.push({ lock: facts.id, want: () => overlayTable(o, facts.id) });

@@ -1,3 +1,5 @@
+import { closeSync, openSync } from 'node:fs';
+import { isNamespace } from '../kernel/namespace.ts';
 import type { Kernel, NamespaceState, Op } from '../kernel/ops.ts';
 import { NamespaceWatch } from './namespace-watch.ts';
 
@@ -25,6 +27,25 @@ export class WatchedKernel implements Kernel {
     let watch = this.#watches.get(namespace);
     if (watch === undefined) this.#watches.set(namespace, (watch = new NamespaceWatch(namespace)));
     return watch;
+  }
+
+  /**
+   * Binds namespaces to their paths again that others unmounted (what we remove ourselves is not watched any more): what is
+   * in them never ended. Returns the paths; one that cannot be bound is left out.
+   */
+  restoreNamespaces(): string[] {
+    const restored: string[] = [];
+    for (const [path, watch] of this.#watches) {
+      if (path === null || isNamespace(path)) continue;
+      try {
+        closeSync(openSync(path, 'a', 0o644));
+        watch.bindTo(path);
+        restored.push(path);
+      } catch {
+        // Its directory is gone too: the whole of it is being taken away.
+      }
+    }
+    return restored;
   }
 
   createNamespace(path: string): Promise<void> {

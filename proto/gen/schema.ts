@@ -1362,6 +1362,7 @@ export const schema = {
                     managers: { rule: 'repeated', type: 'WeightedPeer', id: 3 },
                     network_bootstrap_keys: { rule: 'repeated', type: 'EncryptionKey', id: 4 },
                     RootCA: { type: 'bytes', id: 5 },
+                    network_checks: { type: 'uint64', id: 1001 },
                   },
                 },
                 WeightedPeer: { fields: { peer: { type: 'Peer', id: 1 }, weight: { type: 'int64', id: 2 } } },

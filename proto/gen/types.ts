@@ -2028,6 +2028,7 @@ export interface SessionMessage {
   managers: WeightedPeer[];
   network_bootstrap_keys: EncryptionKey[];
   RootCA: Uint8Array;
+  network_checks: number;
 }
 export const SessionMessage: MessageType<SessionMessage> = messageType<SessionMessage>(
   'docker.swarmkit.v1.SessionMessage',
