@@ -256,9 +256,8 @@ export class HostNetwork implements HostNetworks {
       try {
         record = await this.#builder.build(spec, ports);
         this.#sandboxes.set(spec.id, record);
-        // Each works mostly on another thread.
-        const steps = await Promise.allSettled([this.#names.open(record), this.#rules.applyOne(record)]);
-        for (const step of steps) if (step.status === 'rejected') throw step.reason;
+        await this.#names.open(record);
+        await this.#rules.applyOne(record);
         if (ports.length > 0) await this.#rules.applyHost();
         this.#store.saveSandbox(record);
         for (const { networkId } of record.result.endpoints) this.#event('connect', networkId, spec.id);
