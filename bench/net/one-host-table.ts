@@ -29,6 +29,13 @@ export const macOf = (ip: string): string =>
 /** Address of container `i` of this host. */
 export const ownAddress = (i: number): string => address(10 + i);
 
+/** What managers send when one task more runs: the last of `shape`, which `base` does not have. */
+export function deltaOf(base: NetworkTable, shape: TableShape): NetworkTable {
+  const { network_id, version } = base;
+  const added = tableOf(version + 1, shape).endpoints.slice(-1);
+  return NetworkTable.create({ network_id, version: version + 1, base_version: version, endpoints: added });
+}
+
 /** What one network's table tells this host (node0). */
 export function tableOf(version: number, { endpoints, services, own }: TableShape): NetworkTable {
   const one = (index: number, node: number): object => ({
