@@ -43,7 +43,9 @@ interface Libc {
   setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number;
   getsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: [number]) => number;
   open: (path: string, flags: number, mode: number) => number;
-  close: (fd: number) => number;
+  close: ((fd: number) => number) & {
+    async: (fd: number, done: (failure: unknown, result: number) => void) => void;
+  };
   ioctl: (fd: number, request: number, argument: number) => number;
   syscall: (number: number) => number;
   lsetxattr: (path: string, name: string, value: Uint8Array, size: number, flags: number) => number;
@@ -242,6 +244,16 @@ function aside(call: 'send' | 'recv', fd: number, data: Uint8Array, flags: numbe
     libc()[call].async(fd, data, data.length, flags, (failure, result) => {
       if (result >= 0 && (failure === null || failure === undefined)) resolve(result);
       else reject(new ShoalError('Internal', `${call} on descriptor ${fd} failed`, { cause: failure }));
+    });
+  });
+}
+
+/** As `closeFd`, on a thread of the pool: a socket of nftables waits for what the kernel still clears away (10 ms). */
+export function closeFdAside(fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    libc().close.async(fd, (failure, result) => {
+      if (result === 0 && (failure === null || failure === undefined)) resolve();
+      else reject(new ShoalError('Internal', `closing descriptor ${fd} failed`, { cause: failure }));
     });
   });
 }

@@ -1,5 +1,5 @@
 import { beforeEach, expect, it, vi } from 'vitest';
-import { silentLogger, systemClock, unavailable, ShoalError } from '../base/index.ts';
+import { notFound, silentLogger, systemClock, unavailable, ShoalError } from '../base/index.ts';
 import type { Container } from '../engine/index.ts';
 import { Task, type AttachNetworkRequest } from '../proto/index.ts';
 import type { TaskController } from '../worker/index.ts';
@@ -51,7 +51,11 @@ beforeEach(() => {
     log: silentLogger,
     membership: () => membership,
     containers: () => ({
-      list: () => containers as Container[],
+      inspect: (id) => {
+        const found = containers.find((one) => one.id === id);
+        if (found === undefined) throw notFound(`No such container: ${id}`);
+        return found as Container;
+      },
       connect: async (id, { networkId }) => void calls.push(`connect ${id} ${networkId}`),
       disconnect: async (id, networkId) => void calls.push(`disconnect ${id} ${networkId}`),
     }),

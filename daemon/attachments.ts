@@ -47,7 +47,7 @@ export interface AttachmentsOptions {
   log: Logger;
   membership: () => Membership | undefined;
   /** The engine's containers; undefined while it opens. */
-  containers: () => Pick<Containers, 'list' | 'connect' | 'disconnect'> | undefined;
+  containers: () => Pick<Containers, 'inspect' | 'connect' | 'disconnect'> | undefined;
 }
 
 /**
@@ -201,10 +201,12 @@ export class Attachments implements SwarmNetworks {
   }
 
   #container(id: string): Container | undefined {
-    return this.#o
-      .containers()
-      ?.list()
-      .find((container) => container.id === id);
+    try {
+      return this.#o.containers()?.inspect(id);
+    } catch (error) {
+      if (isShoalError(error, 'NotFound')) return undefined;
+      throw error;
+    }
   }
 
   /** The container, when it runs and has the place's interface. */

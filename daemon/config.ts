@@ -20,6 +20,9 @@ export interface DaemonConfig {
   genericResources: string[];
   cgroupParent: string;
   bip: string;
+  /** Whether the bridges that every host has get IPv6; and the default bridge's subnet of it, empty: a unique local one. */
+  ipv6: boolean;
+  fixedCidrV6: string;
   init: boolean;
   iptables: boolean;
   mtu: number | undefined;
@@ -176,6 +179,8 @@ export function loadConfig(flags: FlagValues, flagWarnings: readonly string[]): 
     genericResources: list('node-generic-resource'),
     cgroupParent: text('cgroup-parent', '/shoal'),
     bip: text('bip', '172.17.0.1/16'),
+    ipv6: bool('ipv6', true),
+    fixedCidrV6: text('fixed-cidr-v6', ''),
     init: bool('init', false),
     iptables: bool('iptables', true),
     metricsAddr: metricsAddr(text('metrics-addr', '')),

@@ -54,7 +54,7 @@ describe('flags', () => {
   ])('%j is refused', (argv, words) => expect(() => parseFlags(argv)).toThrow(words));
 
   it('of dockerd without a meaning here are taken with a warning', () => {
-    const parsed = parseFlags(['--log-opt', 'max-size=1m', '--ipv6', '--tls=false', '-D']);
+    const parsed = parseFlags(['--log-opt', 'max-size=1m', '--icc', '--tls=false', '-D']);
     expect(parsed.values).toEqual({ debug: true });
     expect(parsed.warnings).toHaveLength(3);
     expect(parsed.warnings[0]).toBe('flag --log-opt has no meaning for shoal and is ignored');
@@ -89,6 +89,8 @@ describe('configuration', () => {
       genericResources: [],
       cgroupParent: '/shoal',
       bip: '172.17.0.1/16',
+      ipv6: true,
+      fixedCidrV6: '',
       init: false,
       iptables: true,
       metricsAddr: '',

@@ -87,6 +87,7 @@ it('containers of a manager and of a worker join, with addresses and names, serv
   expect(Object.values(there.Containers).map(({ Name }) => Name)).toContain('cb');
   expect(await bed.client.run('node', 'ps', 'self', '--format', '{{.Name}}')).not.toContain('ca');
   expect(await bed.client.fails('network', 'rm', 'open')).toContain('is in use by');
+  expect(await bed.on('m1', 'shoal').run('network', 'check', 'open')).toContain('nothing is broken');
 });
 
 it('what is not attachable, or not there, is refused in Docker’s words', async () => {

@@ -8,7 +8,7 @@ const IMAGE = 'box:v1';
 const HOST = 'm1';
 
 beforeAll(async () => {
-  await bed.up({ managers: 1, workers: 1, swarm: false });
+  await bed.up({ managers: 1, workers: 1, swarm: false, daemonFlags: ['--fixed-cidr-v6', 'fd00:17::/64'] });
   await bed.client.run('import', await bed.archive(), IMAGE);
 });
 afterAll(() => bed.down());
@@ -168,7 +168,10 @@ describe('published ports', () => {
     expect(await docker('port', 'p5', '80')).toMatch(/^0\.0\.0\.0:(\d{5})\n\[::\]:\1$/);
   });
 
-  it('answer over IPv6 where the container has it', async () => {
+  it('answer over IPv6 where the container has it, as those of the default bridge do', async () => {
+    await serve('p0', '-p', '8150:80');
+    expect((await shown('p0')).NetworkSettings.Networks['bridge']?.GlobalIPv6Address).toMatch(/^fd00:17::/);
+    for (const own of ['127.0.0.1', '[::1]']) expect(await fetched(`http://${own}:8150/`)).toBe('p0');
     await docker('network', 'create', '--ipv6', 'six');
     await serve('p6', '--network', 'six', '-p', '8200:80');
     expect(await docker('port', 'p6', '80')).toBe('0.0.0.0:8200\n[::]:8200');

@@ -16,11 +16,14 @@ const pids = new Map<string, number>();
 const HOSTS = ['m1', 'w1', 'w2'];
 const PORT = 9000;
 const INGRESS_PORT = 9100;
+const FAR_PORT = 9101;
 const HOST_PORT = 9200;
 const GATEWAY_HOST_PORT = 9300;
 const BRIDGE_PORT = 9400;
 /** Rows asked at the same time. */
 const POOL_SIZE = 12;
+/** Clients on the bridges of a host. */
+const CONTAINERS = ['plain-client', 'lan-client', 'quiet-client'];
 const OVERLAYS = [
   { network: 'app', kind: 'overlay' },
   { network: 'vault', kind: 'encrypted overlay' },
@@ -57,7 +60,8 @@ async function makeServices(web: string): Promise<void> {
   const services: [name: string, host: string, flags: string[]][] = [
     ['server', 'w1', [...overlays, ...both(`published=${INGRESS_PORT}`)]],
     ['near', 'w1', overlays],
-    ['far', 'w2', overlays],
+    // On the ingress network too, so that its tasks are of two hosts.
+    ['far', 'w2', [...overlays, ...both(`published=${FAR_PORT}`)]],
     ['stranger-near', 'w1', ['--network', 'other']],
     ['stranger-far', 'w2', ['--network', 'other']],
     ['hostmode', 'w1', both(`mode=host,published=${HOST_PORT}`)],
@@ -225,14 +229,17 @@ function ingressRows(family: Family): Question[] {
       heard,
     };
   });
-  const tasks = ['near', 'far', 'plain-client'].map((from): Question => {
+  const tasks = ['near', 'far', 'mixed', 'stranger-near', 'stranger-far', ...CONTAINERS].map((from): Question => {
     return { what: `reached from ${from}`, from, to: at('w1'), port: INGRESS_PORT, heard: { server: 'server' } };
   });
+  const direct = { from: 'far', to: (): Promise<string> => taskAddress('server', 'ingress', family), port: PORT };
+  const seen = { server: 'server', client: (): Promise<string> => taskAddress('far', 'ingress', family) };
+  const peer: Question = { what: 'task reached from a task of another host', ...direct, heard: seen };
   const apart = ['stranger-near', 'stranger-far', 'plain-client', '@w1', '@m1'].map((from): Question => {
     const to = (): Promise<string> => taskAddress('server', 'ingress', family);
     return { what: `task apart from ${from}`, from, to, port: PORT, heard: undefined };
   });
-  return [...entered, ...own, ...local, ...tasks, ...apart];
+  return [...entered, ...own, ...local, ...tasks, peer, ...apart];
 }
 
 /** Ports that one host publishes: of services with mode=host, and of containers. */
@@ -243,7 +250,7 @@ function publishedRows(server: string, port: number, family: Family): Question[]
     { what: 'reached from another host', from: '@m1', to: at('w1'), port, heard: { server, client: at('m1') } },
     { what: 'reached from the host itself', from: '@w1', to: at('w1'), port, heard: { server, client: at('w1') } },
     { what: 'reached by loopback', from: '@w1', to: () => loopbackAddress(family), port, heard },
-    { what: 'reached from a container of the host', from: 'plain-client', to: at('w1'), port, heard },
+    ...CONTAINERS.map((from): Question => ({ what: `reached from ${from}`, from, to: at('w1'), port, heard })),
     { what: 'reached from an overlay task of the host', from: 'near', to: at('w1'), port, heard },
     {
       what: 'reached from a task of another host',

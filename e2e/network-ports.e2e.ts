@@ -35,3 +35,32 @@ it('a container that has the port first is named in service ps, why and events, 
   await until('no clash', 40_000, async () => (await errors()) === '');
   expect(await bed.inside('m1', ['busybox', 'wget', '-qO-', `http://${bed.address('w1')}:8080/`])).toMatch(/^v1 /);
 });
+
+it('one host-mode port serves two services on two addresses of a node; all addresses are too many', async () => {
+  const create = (name: string, ip: string): Promise<string> =>
+    bed.client.run(
+      ...['service', 'create', '--detach', '--quiet', '--name', name, '--constraint', 'node.role==worker'],
+      ...[
+        '--publish',
+        'mode=host,published=8090,target=80',
+        ...(ip === '' ? [] : ['--label', `shoal.publish.ip=${ip}`]),
+      ],
+      web,
+    );
+  const own = bed.address('w1');
+  await create('inner', '127.0.0.1');
+  await create('outer', own);
+  await bed.replicas('inner', 1);
+  await bed.replicas('outer', 1);
+  const [inner, outer] = [await bed.theTask('inner'), await bed.theTask('outer')];
+  const page = async (url: string): Promise<string> => bed.inside('w1', ['busybox', 'wget', '-qO-', url]);
+  const host = (id: string | undefined): string => `v1 ${id?.slice(0, 12)}`;
+  expect(await page('http://127.0.0.1:8090/')).toBe(host(inner.Status.ContainerStatus?.ContainerID));
+  expect(await page(`http://${own}:8090/`)).toBe(host(outer.Status.ContainerStatus?.ContainerID));
+  await create('everywhere', '');
+  const error = (): Promise<string> =>
+    bed.client.run('service', 'ps', '--no-trunc', '--format', '{{.Error}}', 'everywhere');
+  await until('the refusal', 10_000, async () => (await error()).includes('host-mode port already in use on 1 node'));
+  await bed.client.run('service', 'rm', 'inner', 'outer');
+  await bed.replicas('everywhere', 1);
+});

@@ -7,7 +7,6 @@ import type { VipChange } from './balancing-index.ts';
 import { familyOf, ipBytes, type Family } from './ip.ts';
 import { MessageBuilder } from './kernel/netlink-message.ts';
 import { nftMessage } from './kernel/nft-batch.ts';
-import { rotate } from './plan.ts';
 import { chainOf, TURN_CHAIN } from './plan-balancing.ts';
 import { INNER_TABLE } from './plan-nft.ts';
 
@@ -25,8 +24,8 @@ const META_MARK = 3;
 const NAT_DESTINATION = 1;
 /** Elements of one message: the length of a list has 16 bits. */
 const ELEMENT_BYTES_MAX = 48 * 1024;
-/** Addresses that one batch changes at most; each changes in one of them. */
-const VIPS_PER_BATCH = 1024;
+/** Places, and addresses, after which a batch is closed; each address changes in one batch. */
+const BATCH_PLACES_MAX = 1024;
 
 const data = (m: MessageBuilder, type: number, bytes: Uint8Array): MessageBuilder =>
   m.nested(type | NESTED, (one) => one.attribute(1, bytes));
@@ -110,6 +109,9 @@ function placeKey(address: Uint8Array, turn: number): Buffer {
   return key;
 }
 
+/** Where the key's bytes begin: behind the headers of the element, its key and the key's value. */
+const KEY_AT = 12;
+
 const written = new WeakMap<readonly string[], Map<string, Buffer>>();
 
 /** The elements of a virtual address's places, as if the first backend had the first turn. */
@@ -119,9 +121,14 @@ function placesOf(vip: string, backends: readonly string[]): Buffer {
   let bytes = ofList.get(vip);
   if (bytes !== undefined) return bytes;
   const address = ipBytes(vip);
-  const one = (backend: string, turn: number): Buffer =>
-    element(placeKey(address, turn), (m) => data(m, 2, ipBytes(backend)));
-  bytes = Buffer.concat(backends.map(one));
+  // All elements are of one size: the first, made with care, is the pattern of the others.
+  const first = element(placeKey(address, 0), (m) => data(m, 2, address));
+  bytes = Buffer.alloc(first.length * backends.length, first);
+  for (const [turn, backend] of backends.entries()) {
+    const end = (turn + 1) * first.length;
+    bytes.writeUInt32LE(turn, turn * first.length + KEY_AT + address.length);
+    bytes.set(ipBytes(backend), end - address.length);
+  }
   ofList.set(vip, bytes);
   return bytes;
 }
@@ -131,12 +138,34 @@ function turned(vip: string, backends: readonly string[], seed: number): Buffer 
   const own = Buffer.from(placesOf(vip, backends));
   const size = own.readUInt16LE(0);
   const start = seed % backends.length;
-  // Headers of the element, its key and the key's value, then the address.
-  const keyAt = 12 + ADDRESS_BYTES[familyOf(vip)];
+  const keyAt = KEY_AT + ADDRESS_BYTES[familyOf(vip)];
   for (let i = 0; i < backends.length; i++) {
     own.writeUInt32LE((i - start + backends.length) % backends.length, i * size + keyAt);
   }
   return own;
+}
+
+/** Elements of some turns of one sandbox. */
+function someOf(vip: string, backends: readonly string[], turns: readonly number[], seed: number): Buffer {
+  const all = placesOf(vip, backends);
+  const size = all.readUInt16LE(0);
+  const keyAt = KEY_AT + ADDRESS_BYTES[familyOf(vip)];
+  const some = Buffer.allocUnsafe(size * turns.length);
+  for (const [i, turn] of turns.entries()) {
+    const from = ((turn + seed) % backends.length) * size;
+    some.set(all.subarray(from, from + size), i * size);
+    some.writeUInt32LE(turn, i * size + keyAt);
+  }
+  return some;
+}
+
+/** The keys of some turns alone, to be taken away. */
+function keysOf(vip: string, turns: readonly number[]): Buffer {
+  const address = ipBytes(vip);
+  const first = element(placeKey(address, 0));
+  const keys = Buffer.alloc(first.length * turns.length, first);
+  for (const [i, turn] of turns.entries()) keys.writeUInt32LE(turn, i * first.length + KEY_AT + address.length);
+  return keys;
 }
 
 function expression(m: MessageBuilder, name: string, numbers: readonly [number, number][], rest?: () => void): void {
@@ -195,15 +224,18 @@ export interface Batch {
 }
 
 /** Transactions that lead a sandbox's tables through the changes; each virtual address changes in one of them. */
-export function balancingBatches(changes: Iterable<[string, VipChange]>, seed: number): Batch[] {
-  const list = [...changes];
-  const batches: Batch[] = [];
-  for (let from = 0; from < list.length; from += VIPS_PER_BATCH) {
-    const steps = new Steps(seed);
-    for (const [vip, { before, after }] of list.slice(from, from + VIPS_PER_BATCH)) steps.take(vip, before, after);
-    batches.push(steps.batch());
+export function* balancingBatches(changes: Iterable<[string, VipChange]>, seed: number): Generator<Batch> {
+  let steps = new Steps(seed);
+  let size = 0;
+  for (const [vip, { before, after }] of changes) {
+    steps.take(vip, before, after);
+    size += 1 + Math.max(before?.length ?? 0, after?.length ?? 0);
+    if (size < BATCH_PLACES_MAX) continue;
+    yield steps.batch();
+    steps = new Steps(seed);
+    size = 0;
   }
-  return batches;
+  if (size > 0) yield steps.batch();
 }
 
 /** Gathers the messages of one transaction, in an order in which nothing is named that is not there. */
@@ -260,19 +292,19 @@ class Steps {
       if (is.length > 1) this.#come.backends.add(family, turned(vip, is, this.#seed));
       return;
     }
-    const address = ipBytes(vip);
-    const [old, now] = [rotate(was, this.#seed), is.length > 1 ? rotate(is, this.#seed) : []];
-    for (let turn = 0; turn < Math.max(old.length, now.length); turn++) {
-      const [from, to] = [old[turn], now[turn]];
+    const keep = is.length > 1 ? is : [];
+    const gone: number[] = [];
+    const come: number[] = [];
+    const backendAt = (list: readonly string[], turn: number): string | undefined =>
+      turn < list.length ? list[(turn + this.#seed) % list.length] : undefined;
+    for (let turn = 0; turn < Math.max(was.length, keep.length); turn++) {
+      const [from, to] = [backendAt(was, turn), backendAt(keep, turn)];
       if (from === to) continue;
-      const key = placeKey(address, turn);
-      if (from !== undefined) this.#gone.backends.add(family, element(key));
-      if (to !== undefined)
-        this.#come.backends.add(
-          family,
-          element(key, (m) => data(m, 2, ipBytes(to))),
-        );
+      if (from !== undefined) gone.push(turn);
+      if (to !== undefined) come.push(turn);
     }
+    if (gone.length > 0) this.#gone.backends.add(family, keysOf(vip, gone));
+    if (come.length > 0) this.#come.backends.add(family, someOf(vip, keep, come, this.#seed));
   }
 
   batch(): Batch {

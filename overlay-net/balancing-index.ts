@@ -1,9 +1,10 @@
 /** The balancing of one network, at the cost of what changes in its table. Pure: no I/O, clock or randomness. */
 import type { NetworkEndpoint, NetworkService, NetworkTable } from '../proto/index.ts';
 import { canonicalIp } from './ip.ts';
+import { atOnce, MEMBERS_PER_TURN } from './paced.ts';
 import { addressesOf } from './plan.ts';
 import { placesOfVip, type Balancing } from './plan-balancing.ts';
-import { changeOf } from './table-change.ts';
+import { changeSteps } from './table-change.ts';
 
 /** Changes that are remembered; who is further behind is brought up to date whole. */
 const JOURNAL_MAX = 8192;
@@ -44,15 +45,26 @@ export class BalancingIndex {
 
   /** Takes the next table and the addresses of containers about to stop. */
   update(table: NetworkTable, drained: ReadonlySet<string>): void {
+    atOnce(this.steps(table, drained));
+  }
+
+  /** As `update`, in steps; two must not run at once. */
+  *steps(table: NetworkTable, drained: ReadonlySet<string>): Generator<undefined, void> {
     const services = new Set<string>();
     const vips = new Set<string>();
     this.#drain(drained, services);
-    if (table !== this.#table) this.#follow(table, services, vips);
+    if (table !== this.#table) yield* this.#follow(table, services, vips);
     for (const id of services) {
       const service = this.#services.get(id);
       if (service !== undefined) for (const vip of vipsOf(service)) vips.add(vip);
     }
-    for (const vip of vips) this.#settle(vip);
+    let looked = 0;
+    for (const vip of vips) {
+      looked += this.#settle(vip);
+      if (looked < MEMBERS_PER_TURN) continue;
+      looked = 0;
+      yield;
+    }
     const excess = this.#journal.length - JOURNAL_MAX;
     if (excess <= 0) return;
     this.#journal = this.#journal.slice(excess);
@@ -70,11 +82,15 @@ export class BalancingIndex {
     }
   }
 
-  #follow(table: NetworkTable, services: Set<string>, vips: Set<string>): void {
-    const change = changeOf(this.#table, table);
+  *#follow(table: NetworkTable, services: Set<string>, vips: Set<string>): Generator<undefined, void> {
+    const change = yield* changeSteps(this.#table, table);
     this.#table = table;
     for (const { before } of change.endpoints) if (before !== undefined) this.#leave(before, services);
-    for (const { after } of change.endpoints) if (after !== undefined) this.#join(after, services);
+    let count = 0;
+    for (const { after } of change.endpoints) {
+      if (after !== undefined) this.#join(after, services);
+      if (++count % MEMBERS_PER_TURN === 0) yield;
+    }
     for (const { before, after } of change.services) {
       for (const vip of before === undefined ? [] : vipsOf(before)) {
         vips.add(vip);
@@ -115,15 +131,18 @@ export class BalancingIndex {
     }
   }
 
-  #settle(vip: string): void {
+  /** Returns how much it looked at. */
+  #settle(vip: string): number {
     const before = this.#current.get(vip);
     const [holder] = [...(this.#holders.get(vip) ?? [])].sort();
     const tasks = holder === undefined ? undefined : (this.#tasks.get(holder)?.values() ?? []);
     const after = tasks === undefined ? undefined : placesOfVip(vip, tasks, this.#drained);
-    if (before === after || (before !== undefined && after !== undefined && sameList(before, after))) return;
+    const looked = 1 + (after?.length ?? 0);
+    if (before === after || (before !== undefined && after !== undefined && sameList(before, after))) return looked;
     if (after === undefined) this.#current.delete(vip);
     else this.#current.set(vip, after);
     this.#journal.push({ vip, before });
+    return looked;
   }
 
   /** What changed since `sequence`; undefined when that is not known any more. */

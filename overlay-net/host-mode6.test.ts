@@ -42,12 +42,13 @@ beforeAll(async () => {
       return { protocol, targetPort: PORT, publishedPort: published, hostIp: '' };
     });
     const echo = { protocol: 'tcp', targetPort: PORT + 1, publishedPort: published + 1, hostIp: '' } as const;
+    const own = { protocol: 'tcp', targetPort: PORT, publishedPort: published + 2, hostIp: '::1' } as const;
     const endpoints = [{ networkId, address, mac, aliases: [] }];
     const { namespacePath } = await host.network.createSandbox({
       id: id.repeat(64),
       names: [id],
       endpoints,
-      ports: [...ports, echo],
+      ports: [...ports, echo, own],
       dns: [],
     });
     namespaces.set(id, namespacePath);
@@ -92,6 +93,13 @@ test.each(KINDS)(
     }
   },
 );
+
+test.each(KINDS)('a port of a container $name that is bound to ::1 answers only there', ({ id, published }) => {
+  loopback(id, published + 2);
+  expect(tell(host.namespace, underlay6(1), published + 2)).toContain('refused');
+  expect(tell(other.namespace, underlay6(1), published + 2)).toContain('refused');
+  expect(ask(host.namespace, '127.0.0.1', published + 2)).toContain('refused');
+});
 
 test('a connection from ::1 outlives a restart; what is lost of its way is made again', async () => {
   stops.push(await serveEcho6(namespaces.get('d') ?? '', PORT + 1));

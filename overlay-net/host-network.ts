@@ -55,8 +55,10 @@ export interface HostNetworkOptions {
   clock: Clock;
   random: Random;
   log: Logger;
-  /** The default bridge: gateway with mask (default 172.17.0.1/16), and the link's name. */
-  bridge?: { subnet?: string; name?: string };
+  /** The default bridge: gateway with mask (default 172.17.0.1/16), IPv6 subnet, and the link's name. */
+  bridge?: { subnet?: string; subnet6?: string; name?: string };
+  /** False: the bridges that every host has are made without IPv6. */
+  ipv6?: boolean;
   addressPools?: readonly AddressPool[];
   /** False: no rules in the host's namespace (no masquerade, no published ports). */
   iptables?: boolean;
@@ -443,6 +445,7 @@ export class HostNetwork implements HostNetworks {
   // --- upkeep ---------------------------------------------------------------------------------------------------
 
   async #update(): Promise<void> {
+    await this.#loopback6.ensure();
     await this.#rules.applyHost();
     await this.#rules.applySandboxes();
     this.#flows.note(this.#rules.ports);

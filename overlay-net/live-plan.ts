@@ -14,7 +14,8 @@ import {
   type Items,
   type Underlay,
 } from './plan.ts';
-import { changeOf } from './table-change.ts';
+import { atOnce, MEMBERS_PER_TURN } from './paced.ts';
+import { changeSteps, type TableChange } from './table-change.ts';
 
 /** Of two tasks that claim one address, which counts: one that serves, else the one with the greater id. */
 function counts(endpoint: NetworkEndpoint, known: NetworkEndpoint): boolean {
@@ -50,11 +51,22 @@ export class LivePlan {
 
   /** Takes the next table; returns the batch that leads from the items before to those now, removals first. */
   update(table: NetworkTable, underlay: Underlay | undefined): Op[] {
+    return atOnce(this.steps(table, underlay));
+  }
+
+  /** As `update`, in steps. `peers` is right from the first on, the items are with the last. */
+  *steps(table: NetworkTable, underlay: Underlay | undefined): Generator<undefined, Op[]> {
     const families = this.#ingress ? ingressFamilies(overlayFacts(table)) : this.#families;
     const touched = new Map<string, Op | undefined>();
     const elsewhere = this.#underlay !== underlay || this.#families.length !== families.length;
-    if (this.#table === undefined || elsewhere) this.#restart(touched, underlay, families);
-    this.#follow(touched, table);
+    const anew = this.#table === undefined || elsewhere;
+    const change = yield* changeSteps(anew ? undefined : this.#table, table);
+    const vteps = yield* this.#countAll(change, anew ? new Map<string, number>() : new Map(this.#vteps), underlay);
+    if (anew) this.#restart(touched, underlay, families);
+    this.#vteps = vteps.counts;
+    if (anew || vteps.changed.size > 0) this.#peers = undefined;
+    yield* this.#follow(touched, table, change.endpoints);
+    this.#followHosts(touched, vteps.changed);
     this.#table = table;
     return this.#batch(touched);
   }
@@ -64,24 +76,56 @@ export class LivePlan {
     for (const [key, op] of this.items) touched.set(key, op);
     this.items.clear();
     this.#claims.clear();
-    this.#vteps.clear();
-    this.#peers = undefined;
     this.#table = undefined;
     this.#underlay = underlay;
     this.#families = families;
     if (this.#ingress) for (const [key, op] of localEntryItems(families)) this.#put(touched, key, op);
   }
 
-  #follow(touched: Map<string, Op | undefined>, table: NetworkTable): void {
-    const { endpoints, peers } = changeOf(this.#table, table);
-    const vteps = new Set<string>();
+  /** Tasks and members behind each tunnel end point after a change, and the end points that came or went. */
+  *#countAll(
+    { endpoints, peers }: TableChange,
+    counts: Map<string, number>,
+    underlay: Underlay | undefined,
+  ): Generator<undefined, { counts: Map<string, number>; changed: Set<string> }> {
+    const changed = new Set<string>();
+    const add = (one: { node_id: string; vtep: string } | undefined, by: 1 | -1): void => {
+      const vtep = one === undefined || one.node_id === underlay?.nodeId ? '' : canonicalIp(one.vtep);
+      if (vtep === '') return;
+      const before = counts.get(vtep) ?? 0;
+      if (before + by === 0) counts.delete(vtep);
+      else counts.set(vtep, before + by);
+      if (before === 0 || before + by === 0) changed.add(vtep);
+    };
+    let count = 0;
+    for (const { before, after } of [...peers, ...endpoints]) {
+      add(after, 1);
+      add(before, -1);
+      if (++count % MEMBERS_PER_TURN === 0) yield;
+    }
+    return { counts, changed };
+  }
+
+  *#follow(
+    touched: Map<string, Op | undefined>,
+    table: NetworkTable,
+    endpoints: TableChange['endpoints'],
+  ): Generator<undefined, void> {
     const contended = new Set<string>();
-    for (const { before } of endpoints) if (before !== undefined) this.#leave(touched, before, contended, vteps);
-    for (const { before } of peers) if (before !== undefined) this.#count(before, -1, vteps);
-    for (const { after } of endpoints) if (after !== undefined) this.#join(touched, after, contended, vteps);
-    for (const { after } of peers) if (after !== undefined) this.#count(after, 1, vteps);
+    let count = 0;
+    for (const { before } of endpoints) {
+      if (before !== undefined) this.#leave(touched, before, contended);
+      if (++count % MEMBERS_PER_TURN === 0) yield;
+    }
+    for (const { after } of endpoints) {
+      if (after !== undefined) this.#join(touched, after, contended);
+      if (++count % MEMBERS_PER_TURN === 0) yield;
+    }
     if (contended.size > 0) this.#settle(touched, table, contended);
-    if (vteps.size > 0) this.#peers = undefined;
+  }
+
+  /** The ways to other hosts of the ingress network. */
+  #followHosts(touched: Map<string, Op | undefined>, vteps: ReadonlySet<string>): void {
     if (!this.#ingress || this.#underlay === undefined) return;
     for (const vtep of vteps) {
       if (!this.#reaches(vtep)) continue;
@@ -98,13 +142,7 @@ export class LivePlan {
     return this.#ingress ? ingressItems(endpoint, underlay, this.#families) : overlayItems(endpoint, underlay);
   }
 
-  #leave(
-    touched: Map<string, Op | undefined>,
-    endpoint: NetworkEndpoint,
-    contended: Set<string>,
-    vteps: Set<string>,
-  ): void {
-    this.#count(endpoint, -1, vteps);
+  #leave(touched: Map<string, Op | undefined>, endpoint: NetworkEndpoint, contended: Set<string>): void {
     for (const [key] of this.#itemsOf(endpoint)) {
       const claims = this.#claims.get(key) ?? 1;
       if (claims > 2) this.#claims.set(key, claims - 1);
@@ -114,13 +152,7 @@ export class LivePlan {
     }
   }
 
-  #join(
-    touched: Map<string, Op | undefined>,
-    endpoint: NetworkEndpoint,
-    contended: Set<string>,
-    vteps: Set<string>,
-  ): void {
-    this.#count(endpoint, 1, vteps);
+  #join(touched: Map<string, Op | undefined>, endpoint: NetworkEndpoint, contended: Set<string>): void {
     for (const [key, op] of this.#itemsOf(endpoint)) {
       if (this.items.has(key)) {
         this.#claims.set(key, (this.#claims.get(key) ?? 1) + 1);
@@ -140,16 +172,6 @@ export class LivePlan {
       }
     }
     for (const [key, { op }] of best) this.#put(touched, key, op);
-  }
-
-  /** Counts a task or a member at its tunnel end point. */
-  #count({ node_id, vtep: text }: { node_id: string; vtep: string }, by: 1 | -1, changed: Set<string>): void {
-    const vtep = canonicalIp(text);
-    if (vtep === '' || node_id === this.#underlay?.nodeId) return;
-    const before = this.#vteps.get(vtep) ?? 0;
-    if (before + by > 0) this.#vteps.set(vtep, before + by);
-    else this.#vteps.delete(vtep);
-    if (before === 0 || before + by <= 0) changed.add(vtep);
   }
 
   #reaches(vtep: string): boolean {

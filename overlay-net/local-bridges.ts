@@ -28,8 +28,10 @@ export interface LocalBridgesOptions {
   clock: Clock;
   random: Random;
   tag: string;
-  /** The default bridge: gateway with mask, and the link's name. */
-  bridge?: { subnet?: string; name?: string };
+  /** The default bridge: gateway with mask, IPv6 subnet, and the link's name. */
+  bridge?: { subnet?: string; subnet6?: string; name?: string };
+  /** False: the bridges that every host has are made without IPv6. */
+  ipv6?: boolean;
   addressPools?: readonly AddressPool[];
 }
 
@@ -46,7 +48,7 @@ export class LocalBridges {
     const { locals, store, clock, random } = this.#o;
     for (const network of store.loadNetworks()) locals.add(network);
     const taken = await this.#hostPrefixes();
-    const ipv6 = hostHasIp6();
+    const ipv6 = (this.#o.ipv6 ?? true) && hostHasIp6();
     if (locals.find('bridge') === undefined) this.#addDefaultBridge(taken, ipv6);
     if (locals.find(GATEWAY_NETWORK) === undefined) {
       const options = { [OPTION_ICC]: 'false' };
@@ -64,7 +66,10 @@ export class LocalBridges {
       locals.add({ id, name, driver, createdMs: clock.now(), ...addresses, ...rest });
     }
     // Those of an earlier version have IPv4 only.
-    if (ipv6) for (const name of ['bridge', GATEWAY_NETWORK]) locals.addIp6(name);
+    if (ipv6) {
+      locals.addIp6('bridge', this.#o.bridge?.subnet6);
+      locals.addIp6(GATEWAY_NETWORK);
+    }
     store.saveNetworks(locals.all());
     for (const network of locals.bridges()) await this.ensure(network);
   }
@@ -82,7 +87,9 @@ export class LocalBridges {
     const bare = bareIp(address);
     // The network's own address as gateway means its first host address.
     const gateway = parsePrefix(address).base === parsePrefix(`${bare}/32`).base ? '' : bare;
-    const wanted = { name: 'bridge', internal: false, labels: {}, options, subnet: address, gateway, ipv6 };
+    const subnet6 = ipv6 ? (bridge?.subnet6 ?? '') : '';
+    const more = { subnet6, ipv6, labels: {}, options };
+    const wanted = { name: 'bridge', internal: false, ...more, subnet: address, gateway };
     const made = locals.complete(wanted, this.#pools, taken, clock.now());
     locals.add({ ...made, userSubnet: false });
   }

@@ -55,6 +55,19 @@ describe('addresses of either family', () => {
   });
 });
 
+test('a network of one family gets a subnet of IPv6, given or unique, and keeps it', () => {
+  const { locals, network } = made();
+  expect(() => locals.addIp6('n', '10.7.0.0/24')).toThrow('not of IPv6');
+  locals.addIp6('n', 'fd07::9/64');
+  expect(locals.find('n')).toEqual({ ...network, subnet6: 'fd07::/64', gateway6: 'fd07::1' });
+  locals.addIp6('n');
+  expect(locals.find('n')?.subnet6).toBe('fd07::/64');
+  locals.add({ ...network, id: 'other', name: 'other' });
+  expect(() => locals.addIp6('other', 'fd07::/80')).toThrow('Pool overlaps');
+  locals.addIp6('other');
+  expect(locals.find('other')?.subnet6).toMatch(/^fd[0-9a-f:]+\/64$/);
+});
+
 describe('a request for a network', () => {
   test('keeps gateway and addresses of others free', () => {
     const more = { ipRange: '10.1.0.0/29', auxAddresses: { router: '10.1.0.2' }, gateway: '10.1.0.4' };

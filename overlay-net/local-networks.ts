@@ -78,11 +78,14 @@ export class LocalNetworks {
     this.#spaces.set(network.id, spaces);
   }
 
-  /** Gives a network of one family a subnet of IPv6 too; containers get addresses of it when they are made or plugged. */
-  addIp6(name: string): void {
+  /**
+   * Gives a network of one family a subnet of IPv6 too; containers get addresses of it when they are made or plugged.
+   * @param wanted the subnet; empty: a unique local one. @throws ShoalError in Docker's words
+   */
+  addIp6(name: string, wanted = ''): void {
     const network = this.find(name);
     if (network === undefined || network.subnet6 !== '') return;
-    const subnet6 = this.#freeUla();
+    const subnet6 = this.#checkSubnets({ subnet: '', subnet6: wanted }).subnet6 ?? this.#freeUla();
     const gateway6 = addressText(subnet6.base + 1n, 128);
     this.add({ ...network, subnet6: subnetText(subnet6), gateway6 });
   }
@@ -177,7 +180,10 @@ export class LocalNetworks {
   }
 
   /** The subnets a user gave, checked against themselves and all other networks. */
-  #checkSubnets(wanted: LocalNetworkRequest): { subnet: Subnet | undefined; subnet6: Subnet | undefined } {
+  #checkSubnets(wanted: Pick<LocalNetworkRequest, 'subnet' | 'subnet6'>): {
+    subnet: Subnet | undefined;
+    subnet6: Subnet | undefined;
+  } {
     const one = (text: string, bits: number): Subnet | undefined => {
       if (text === '') return undefined;
       const subnet = parseSubnet(text);

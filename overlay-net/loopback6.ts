@@ -7,6 +7,7 @@ import { ip6Switches, loopback6Op } from './ip6-switches.ts';
 import type { Kernel, Op } from './kernel/ops.ts';
 import { DEFAULT_MTU, HOST_LINK } from './plan.ts';
 import { chain, INNER_TABLE, wholeTable } from './plan-nft.ts';
+import type { LocalNetworks } from './local-networks.ts';
 import type { NetworkStore } from './store.ts';
 
 /** After those of the ingress network. */
@@ -17,6 +18,7 @@ const MARK_BASE = 0x5b000000;
 export interface Loopback6Options {
   kernel: Kernel;
   store: NetworkStore;
+  locals: LocalNetworks;
   tag: string;
   /** False: the host's own namespace gets no rules, so nothing leads here. */
   hostRules: boolean;
@@ -89,7 +91,7 @@ export class Loopback6 {
 
   /** Makes it where it does not stand and bridges have come to need it; true when it was made. A failure is told once. */
   async ensure(): Promise<boolean> {
-    if (this.standing || !this.#o.hostRules || !bridgesCallNetfilter6() || !hostHasIp6()) return false;
+    if (this.standing || !this.#o.hostRules || !this.#needed()) return false;
     try {
       await this.make();
     } catch (error) {
@@ -98,6 +100,11 @@ export class Loopback6 {
       this.#warned = true;
     }
     return this.standing;
+  }
+
+  #needed(): boolean {
+    const six = this.#o.locals.bridges().some(({ subnet6 }) => subnet6 !== '');
+    return six && bridgesCallNetfilter6() && hostHasIp6();
   }
 
   /** Makes all of it, whatever stands. @throws ShoalError */

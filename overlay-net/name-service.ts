@@ -32,7 +32,7 @@ export class NameService {
   readonly #o: NameServiceOptions;
   readonly #thread: ResolverThread;
   /** Versions of the tables whose names are known. */
-  readonly #versions = new Map<string, NetworkTable>();
+  readonly #versions = new Map<string, { version: number; table: WeakRef<NetworkTable> }>();
   /** Zones that each sandbox is a member of. */
   readonly #memberships = new Map<string, string[]>();
 
@@ -64,8 +64,8 @@ export class NameService {
   /** Takes the names of an overlay at once, whatever the kernel still has to do for it; older tables are left out. */
   setTable(table: NetworkTable): void {
     const known = this.#versions.get(table.network_id);
-    if (known === table || (known !== undefined && table.version < known.version)) return;
-    this.#versions.set(table.network_id, table);
+    if (known !== undefined && (known.table.deref() === table || table.version < known.version)) return;
+    this.#versions.set(table.network_id, { version: table.version, table: new WeakRef(table) });
     const name = table.network?.spec?.annotations?.name ?? '';
     this.#thread.setZone(overlayZoneId(table.network_id), name, table);
   }

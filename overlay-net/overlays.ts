@@ -22,7 +22,8 @@ import {
 } from './plan.ts';
 import { ingressTable } from './plan-nft.ts';
 import type { NetworkStore } from './store.ts';
-import { changeOf, deltaOf, type TableChange } from './table-change.ts';
+import { paced } from './paced.ts';
+import { changeSteps, deltaOf, type TableChange } from './table-change.ts';
 
 /** One overlay network on this host. */
 export interface Overlay {
@@ -59,6 +60,9 @@ export interface OverlayWanted {
   /** nft text of its namespace as last applied; empty when there is none. */
   rules: string;
 }
+
+/** A change of a table with more members is written with the whole table, piece by piece. */
+const DELTA_MEMBERS_MAX = 500;
 
 export interface OverlaysOptions extends Omit<SecureTunnelOptions, 'namespace' | 'stateDir'> {
   store: NetworkStore;
@@ -125,13 +129,14 @@ export class Overlays {
   async accept(table: NetworkTable): Promise<boolean> {
     const known = this.#entries.get(table.network_id);
     if (known !== undefined && table.version < known.table.version) return false;
-    const change = changeOf(known?.table, table);
+    const change = await paced(changeSteps(known?.table, table));
     if (table.version === known?.table.version && isNothing(change)) return false;
     const facts = overlayFacts(table);
     if (facts.vni === 0 || facts.subnet === '') {
       throw invalidArgument(`the table of network ${facts.name} names no VXLAN id or no IPv4 subnet`);
     }
-    const delta = known === undefined ? undefined : deltaOf(known.table, change);
+    const small = change.endpoints.length + change.services.length <= DELTA_MEMBERS_MAX;
+    const delta = known === undefined || !small ? undefined : deltaOf(known.table, change);
     const entry = this.#put(change.table);
     entry.behind = true;
     if (delta === undefined || !this.#store.saveTableDelta(delta)) await this.#save(entry);
@@ -192,16 +197,17 @@ export class Overlays {
     entry.mtu = this.#mtu(entry.facts);
     if (entry.applied === undefined) await this.#adopt(entry, strict);
     await this.#ensureTunnel(entry);
-    await this.#follow(entry);
+    const underlay = this.#underlay;
+    await this.#follow(entry, underlay);
     if (entry.facts.ingress) await this.#ensureRules(entry);
     entry.standing = true;
-    entry.behind = false;
+    entry.behind = this.#underlay !== underlay;
   }
 
   /** Brings the kernel from what it holds to the plan; a change of the table costs what changed. */
-  async #follow(entry: Entry): Promise<void> {
+  async #follow(entry: Entry, underlay: Underlay | undefined): Promise<void> {
     const { plan, applied } = entry;
-    const changed = plan.update(entry.table, this.#underlay);
+    const changed = await paced(plan.steps(entry.table, underlay));
     const ops = applied === plan.items ? changed : diffItems(applied ?? new Map(), plan.items);
     // Of a batch that fails it is not known how far it went: then the kernel is read again.
     entry.applied = undefined;

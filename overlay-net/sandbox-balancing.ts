@@ -5,7 +5,9 @@ import { BalancingIndex, type VipChange } from './balancing-index.ts';
 import { hash32 } from './ingress-wiring.ts';
 import { familyOf, type Family } from './ip.ts';
 import type { Kernel } from './kernel/index.ts';
+import { KeyedLocks } from './keyed-locks.ts';
 import type { Overlay } from './overlays.ts';
+import { paced } from './paced.ts';
 import { balancingDiff, balancingTable, type Balancing } from './plan-balancing.ts';
 import type { SandboxRecord } from './store.ts';
 
@@ -32,6 +34,8 @@ const SANDBOXES_PER_TURN = 8;
 export class SandboxBalancing {
   readonly #o: SandboxBalancingOptions;
   readonly #indexes = new Map<string, BalancingIndex>();
+  /** A network's balancing follows one table after the other. */
+  readonly #turns = new KeyedLocks();
   /** Absent: what the sandbox holds is not known, so it is replaced whole. */
   readonly #applied = new Map<string, Applied>();
   /** Sandboxes whose first rules are under way. */
@@ -97,7 +101,8 @@ export class SandboxBalancing {
   ): Promise<void> {
     const { id } = record.spec;
     const families = balancedFamilies(record);
-    const networks = this.#networksOf(record, drained, updated);
+    const networks = await this.#networksOf(record, drained, updated);
+    if (!this.#o.sandboxes.has(id)) return;
     const before = this.#applied.get(id);
     if (before === undefined && families.length === 0) return;
     const changes = before === undefined ? undefined : changesOf(before, families, networks);
@@ -111,14 +116,20 @@ export class SandboxBalancing {
   }
 
   /** Balancing of the overlays that a sandbox is on, up to date. */
-  #networksOf(record: SandboxRecord, drained: ReadonlySet<string>, updated: Set<string>): Map<string, BalancingIndex> {
+  async #networksOf(
+    record: SandboxRecord,
+    drained: ReadonlySet<string>,
+    updated: Set<string>,
+  ): Promise<Map<string, BalancingIndex>> {
     const networks = new Map<string, BalancingIndex>();
     for (const { kind, networkId } of record.legs) {
       const overlay = kind === 'overlay' ? this.#o.overlays.get(networkId) : undefined;
       if (overlay === undefined) continue;
-      let index = this.#indexes.get(networkId);
-      if (index === undefined) this.#indexes.set(networkId, (index = new BalancingIndex()));
-      if (!updated.has(networkId)) index.update(overlay.table, drained);
+      const index = this.#indexes.get(networkId) ?? new BalancingIndex();
+      this.#indexes.set(networkId, index);
+      if (!updated.has(networkId)) {
+        await this.#turns.run(networkId, () => paced(index.steps(overlay.table, drained)));
+      }
       updated.add(networkId);
       networks.set(networkId, index);
     }

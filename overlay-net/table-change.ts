@@ -1,4 +1,5 @@
 /** What differs between two versions of a network's table. Pure. */
+import { atOnce, MEMBERS_PER_TURN } from './paced.ts';
 import { Network, NetworkPeer, NetworkService, type NetworkEndpoint, type NetworkTable } from '../proto/index.ts';
 
 /** One member of a list: as it was (undefined: new) and as it is (undefined: gone). */
@@ -19,9 +20,19 @@ export interface TableChange {
 
 /** @param before undefined: nothing was known. Of members with the same id the last one counts. */
 export function changeOf(before: NetworkTable | undefined, after: NetworkTable): TableChange {
-  const endpoints = compareLists(before?.endpoints ?? [], after.endpoints, (one) => one.task_id, sameEndpoint);
-  const services = compareLists(before?.services ?? [], after.services, (one) => one.service_id, NetworkService.equal);
-  const peers = compareLists(before?.peers ?? [], after.peers, (one) => one.node_id, NetworkPeer.equal);
+  return atOnce(changeSteps(before, after));
+}
+
+/** As `changeOf`, in steps: to compare two large tables that share nothing takes tens of ms. */
+export function* changeSteps(before: NetworkTable | undefined, after: NetworkTable): Generator<undefined, TableChange> {
+  const endpoints = yield* compareLists(before?.endpoints ?? [], after.endpoints, (one) => one.task_id, sameEndpoint);
+  const services = yield* compareLists(
+    before?.services ?? [],
+    after.services,
+    (one) => one.service_id,
+    NetworkService.equal,
+  );
+  const peers = yield* compareLists(before?.peers ?? [], after.peers, (one) => one.node_id, NetworkPeer.equal);
   const same = before !== undefined && Network.equal(before.network, after.network);
   const network = same ? before.network : after.network;
   const table = { ...after, network, endpoints: endpoints.list, services: services.list, peers: peers.list };
@@ -46,25 +57,29 @@ function sameEndpoint(a: NetworkEndpoint, b: NetworkEndpoint): boolean {
 }
 
 /** Members in the same place are mostly the same object, so only the others are looked at. */
-function compareLists<T extends object>(
+function* compareLists<T extends object>(
   before: T[],
   after: T[],
   idOf: (member: T) => string,
   same: (a: T, b: T) => boolean,
-): { list: T[]; changed: Changed<T>[] } {
+): Generator<undefined, { list: T[]; changed: Changed<T>[] }> {
   const changed: Changed<T>[] = [];
   if (before === after) return { list: after, changed };
   const old = new Map<string, T>();
   const others: T[] = [];
-  for (let i = 0; i < Math.max(before.length, after.length); i++) {
-    const [was, is] = [before[i], after[i]];
+  const length = Math.max(before.length, after.length);
+  for (let i = 0; i < length; i++) {
+    const was = before[i];
+    const is = after[i];
     if (was === is) continue;
     if (was !== undefined) old.set(idOf(was), was);
     if (is !== undefined) others.push(is);
   }
   const shared = new Map<T, T>();
   const last = new Map(others.map((member) => [idOf(member), member]));
+  let count = 0;
   for (const [id, member] of last) {
+    if (++count % MEMBERS_PER_TURN === 0) yield;
     const was = old.get(id);
     old.delete(id);
     if (was === member) continue;

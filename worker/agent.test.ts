@@ -191,6 +191,23 @@ describe('agent', () => {
     expect(manager.sessions[1]?.session_id).toBe('');
   });
 
+  it('ends a session that tells what is new in a table which the agent has in another version', async () => {
+    const manager = managers.get('a') as FakeManager;
+    manager.peers.splice(0, 3, 'a');
+    const delta = (base: number, version: number, reference: number): AssignmentsMessage => {
+      const table = { network_id: 'net', version, base_version: base, endpoints: [{ task_id: `t${version}` }] };
+      const changes = [{ action: 0 as const, assignment: { network_table: table } }];
+      const numbers = { applies_to: `${reference - 1}`, results_in: `${reference}` };
+      return AssignmentsMessage.create({ type: 1, ...numbers, changes });
+    };
+    manager.assignments.push(complete([], [NetworkTable.create({ network_id: 'net', version: 5 })]));
+    manager.assignments.push(delta(5, 6, 2));
+    manager.assignments.push(delta(5, 7, 3));
+    await begin();
+    await eventually(() => expect(manager.sessions.length).toBeGreaterThan(1));
+    expect(manager.sessions[1]?.session_id).toBe('');
+  });
+
   it('works with a manager that collects no logs', async () => {
     const manager = managers.get('a') as FakeManager;
     manager.hasLogs = false;

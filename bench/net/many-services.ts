@@ -6,10 +6,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { directSpawner, silentLogger, systemClock, systemRandom } from '../../base/index.ts';
+import { directSpawner, must, silentLogger, systemClock, systemRandom } from '../../base/index.ts';
 import { HostNetwork } from '../../overlay-net/index.ts';
-import { NetworkTable } from '../../proto/index.ts';
-import { macOf, NETWORK, ownAddress, tableOf, virtualAddress } from './one-host-table.ts';
+import { applyTableDelta, NetworkTable } from '../../proto/index.ts';
+import { deltaOf, macOf, NETWORK, ownAddress, tableOf, virtualAddress } from './one-host-table.ts';
 
 const SETTLE_MS = 500;
 const TICK_MS = 10;
@@ -31,9 +31,12 @@ export interface ManyServicesResult {
   tableBytes: number;
   /** Decoding, which no part of this program can divide. */
   decodeMs: number;
-  /** The table with everything after an empty one; one with a task more; and a container that comes then. */
+  /** The table with everything after an empty one. */
   first: Step;
+  /** One task more, told as a change; and another, told as a whole table. */
   change: Step;
+  changeWhole: Step;
+  /** A container that comes then. */
   attach: Step;
   /** From the first table until the rules of all containers knew its last service, ms: set on a thread of its own. */
   balancedMs: number;
@@ -100,7 +103,9 @@ async function main(services: number, tasks: number): Promise<ManyServicesResult
     for (let i = 0; i < OWN_CONTAINERS; i++) own.push(await container(network, i));
     // As the agent has them: decoded from the wire.
     const bytes = NetworkTable.encode(table(2, endpoints, services));
-    const more = NetworkTable.encode(table(3, endpoints + 1, services));
+    const shape = { services, own: OWN_CONTAINERS };
+    const delta = NetworkTable.encode(deltaOf(table(2, 0, 1), { ...shape, endpoints: endpoints + 1 }));
+    const more = NetworkTable.encode(table(4, endpoints + 2, services));
     const before = await memory();
     const began = systemClock.monotonic();
     const decoded = NetworkTable.decode(bytes);
@@ -117,14 +122,18 @@ async function main(services: number, tasks: number): Promise<ManyServicesResult
     );
     balancedMs += first.ms;
     const after = await memory();
-    const changed = NetworkTable.decode(more);
     // The rules follow a table within some tenths of a second.
     const settle = (): Promise<void> => systemClock.sleep(SETTLE_MS);
-    const change = await step(() => network.setTable(changed), settle);
+    // As the agent does it (worker/network-tables.ts).
+    const take = (): Promise<void> =>
+      network.setTable(must(applyTableDelta(decoded, NetworkTable.decode(delta)), 'the table with one task more'));
+    const change = await step(take, settle);
+    const changed = NetworkTable.decode(more);
+    const changeWhole = await step(() => network.setTable(changed), settle);
     const attach = await step(() => container(network, OWN_CONTAINERS), settle);
     const grown = { rssBytes: after.rss - before.rss, heapBytes: after.heap - before.heap };
     const facts = { services, endpoints, containers: OWN_CONTAINERS, tableBytes: bytes.length, decodeMs };
-    return { ...facts, first, change, attach, balancedMs, ...grown };
+    return { ...facts, first, change, changeWhole, attach, balancedMs, ...grown };
   } finally {
     await network.destroy();
     rmSync(root, { recursive: true, force: true });

@@ -29,12 +29,22 @@ export const macOf = (ip: string): string =>
 /** Address of container `i` of this host. */
 export const ownAddress = (i: number): string => address(10 + i);
 
+/** An id of the usual length; none is the beginning of another. */
+const idOf = (kind: string, index: number): string => `${kind}${index}x`.padEnd(25, '0');
+
+/** What managers send when one task more runs: the last of `shape`, which `base` does not have. */
+export function deltaOf(base: NetworkTable, shape: TableShape): NetworkTable {
+  const { network_id, version } = base;
+  const added = tableOf(version + 1, shape).endpoints.slice(-1);
+  return NetworkTable.create({ network_id, version: version + 1, base_version: version, endpoints: added });
+}
+
 /** What one network's table tells this host (node0). */
 export function tableOf(version: number, { endpoints, services, own }: TableShape): NetworkTable {
   const one = (index: number, node: number): object => ({
-    task_id: `task${index}`.padEnd(25, '0'),
-    task_name: `service-${index % services}.${index}.${`task${index}`.padEnd(25, '0')}`,
-    service_id: `service${index % services}`.padEnd(25, '0'),
+    task_id: idOf('task', index),
+    task_name: `service-${index % services}.${index}.${idOf('task', index)}`,
+    service_id: idOf('service', index % services),
     node_id: `node${node}`,
     vtep: `192.0.2.${node + 1}`,
     address: `${address(index)}/8`,
@@ -58,7 +68,7 @@ export function tableOf(version: number, { endpoints, services, own }: TableShap
       ...Array.from({ length: endpoints }, (_, i) => one(i + FIRST_REMOTE, nodeOf(i))),
     ],
     services: Array.from({ length: services }, (_, i) => ({
-      service_id: `service${i}`.padEnd(25, '0'),
+      service_id: idOf('service', i),
       name: `service-${i}`,
       vip: virtualAddress(i),
     })),

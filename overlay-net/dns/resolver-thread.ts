@@ -5,7 +5,8 @@ import { setImmediate as yieldLoop } from 'node:timers/promises';
 import { backoffDelayMs, ShoalError, unreachable, type Clock, type Logger, type Random } from '../../base/index.ts';
 import type { NetworkTable } from '../../proto/index.ts';
 import type { FromThread, SandboxView, ToThread } from './thread-protocol.ts';
-import { changeOf } from '../table-change.ts';
+import { paced } from '../paced.ts';
+import { changeSteps } from '../table-change.ts';
 import { changeText, zoneText, type Member } from './zone.ts';
 
 /** Lines of a zone that are put together, and read on the other side, before other work gets a turn (under 1 ms). */
@@ -54,10 +55,6 @@ interface ZoneState {
   sending: boolean;
 }
 
-function newsOf(told: NetworkTable, table: NetworkTable): Generator<string> {
-  return changeText(changeOf(told, table), ZONE_LINES_PER_TURN);
-}
-
 /**
  * The resolvers of this host's sandboxes, on a thread of their own: name queries cost the main thread nothing, and its
  * work does not delay them. The main thread keeps what the thread was told, and tells it all again when it had to be
@@ -81,14 +78,9 @@ export class ResolverThread {
   }
 
   /** Replaces the names of an overlay: what is new is sent at once, or piece by piece when it is much. */
-  setZone(id: string, network: string, given: NetworkTable): void {
+  setZone(id: string, network: string, table: NetworkTable): void {
     const known = this.#zones.get(id);
-    // What is alike in both is held once.
-    const { table } = changeOf(known?.table, given);
-    const state =
-      known?.network === network
-        ? known
-        : { network, table, told: undefined as NetworkTable | undefined, sending: false };
+    const state: ZoneState = known?.network === network ? known : { network, table, told: undefined, sending: false };
     state.table = table;
     this.#zones.set(id, state);
     if (this.#worker !== undefined && !state.sending) void this.#sendZone(id, state);
@@ -154,7 +146,10 @@ export class ResolverThread {
     state.sending = true;
     while (current() && state.told !== state.table) {
       const { table, told } = state;
-      const texts = told === undefined ? zoneText(table, ZONE_LINES_PER_TURN) : newsOf(told, table);
+      const change = told === undefined ? undefined : await paced(changeSteps(told, table));
+      if (!current()) return;
+      const texts =
+        change === undefined ? zoneText(table, ZONE_LINES_PER_TURN) : changeText(change, ZONE_LINES_PER_TURN);
       const tell = this.#teller(id, state, told === undefined);
       for (let piece = texts.next(), text = piece.value ?? ''; ; text = piece.value ?? '') {
         piece = texts.next();
@@ -164,7 +159,9 @@ export class ResolverThread {
         // Told anew, to a new thread or as another network; who does that has its own turn.
         if (!current()) return;
       }
-      state.told = table;
+      // What is alike in both tables is held once.
+      state.told = change?.table ?? table;
+      if (state.table === table) state.table = state.told;
     }
     state.sending = false;
   }

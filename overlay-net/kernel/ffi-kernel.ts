@@ -29,7 +29,7 @@ export function createFfiKernel(): Kernel {
 }
 
 /** Ops of one part of a long batch: some 3 ms. */
-const OPS_PER_TURN = 256;
+const OPS_PER_TURN = 128;
 
 function withSocket<T>(namespace: string | null, use: (socket: RouteSocket) => T): T {
   const socket = new RouteSocket(namespace);

@@ -1,5 +1,5 @@
 /** Transactions of nf_tables as netlink messages (linux/netfilter/nf_tables.h), made without libnftables. */
-import { AF_NETLINK, closeFd, inNetworkNamespace, ShoalError, SOCK_RAW, sockets } from '../../base/index.ts';
+import { AF_NETLINK, closeFdAside, inNetworkNamespace, ShoalError, SOCK_RAW, sockets } from '../../base/index.ts';
 import { MessageBuilder } from './netlink-message.ts';
 
 const NETLINK_NETFILTER = 12;
@@ -66,6 +66,7 @@ export async function sendNftBatch(
       }
     }
   } finally {
-    closeFd(fd);
+    // Closing waits for what the kernel still clears away; nobody else needs to.
+    closeFdAside(fd).catch(() => undefined);
   }
 }

@@ -11,7 +11,7 @@ interface NftRun {
 /** The functions of libnftables (libnftables(3)). */
 interface NftLibrary {
   open: (flags: number) => unknown;
-  free: (context: unknown) => void;
+  free: { async: (context: unknown, done: () => void) => void };
   bufferOutput: (context: unknown) => number;
   bufferError: (context: unknown) => number;
   output: (context: unknown) => string;
@@ -98,12 +98,11 @@ export class NftQueue {
     library.run.async(context, job.text, (failure, code) => {
       const output = library.output(context);
       const words = library.error(context);
-      library.free(context);
-      this.#finish(() => {
-        if (failure !== null && failure !== undefined) job.reject(failure);
-        else if (code !== 0) job.reject(nftError(words));
-        else job.resolve(output);
-      });
+      if (failure !== null && failure !== undefined) job.reject(failure);
+      else if (code !== 0) job.reject(nftError(words));
+      else job.resolve(output);
+      // Its socket waits for what the kernel still clears away (10 ms after a transaction that deleted).
+      library.free.async(context, () => this.#finish(() => undefined));
     });
   }
 
