@@ -88,6 +88,16 @@ describe('assignment feed', () => {
     expect(changes(100)).toEqual(['-table net']);
   });
 
+  it('removes the table of a network that was removed while its last tasks stop', async () => {
+    const task = ofNode('t1', { networks: [{ network: net, addresses: ['10.0.0.3/24'] }] });
+    await put(task);
+    expect(changes(0)).toEqual(['+table net', '+task t1']);
+    await store.update((tx) => tx.remove('network', net.id));
+    index.apply(store.view(), { kind: 'network', action: 'remove', object: net, old: net }, store.currentIndex);
+    for (const id of index.takeDirty()) feed.markTable(id);
+    expect(changes(100)).toEqual(['-table net']);
+  });
+
   it('sends a table at most every 50 ms, but at once when a new task needs it', async () => {
     const networks = [{ network: net, addresses: ['10.0.0.3/24'] }];
     await put(ofNode('t1', { networks }));
