@@ -1,5 +1,17 @@
 import { invalidArgument } from '../base/index.ts';
 
+/** Length of a regular expression that is tried, characters. */
+const PATTERN_MAX = 256;
+
+function pattern(text: string): RegExp | undefined {
+  if (text.length > PATTERN_MAX) return undefined;
+  try {
+    return new RegExp(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /** The `filters` of a list request: values by key. */
 export class Filters {
   readonly #values: Map<string, string[]>;
@@ -50,6 +62,14 @@ export class Filters {
   some(key: string, test: (wanted: string) => boolean): boolean {
     const wanted = this.get(key);
     return wanted.length === 0 || wanted.some(test);
+  }
+
+  /**
+   * As dockerd matches names and ids: true when the key is absent, or one of its values is `value` or, as a regular
+   * expression, is found in it. A value that is no expression is found as it stands.
+   */
+  found(key: string, value: string): boolean {
+    return this.some(key, (wanted) => value.includes(wanted) || pattern(wanted)?.test(value) === true);
   }
 
   /** Values `k` or `k=v` as a map, for label filters (an empty value means any). */

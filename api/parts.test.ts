@@ -60,6 +60,17 @@ describe('filters', () => {
     expect(some.some('name', (wanted) => wanted > 'a')).toBe(true);
   });
 
+  it('find names by part or by regular expression, as dockerd does', () => {
+    const found = (wanted: string): string[] =>
+      ['web', 'webs', 'my-web', 'a[b'].filter((name) => filters({ name: [wanted] }).found('name', name));
+    expect(found('web')).toEqual(['web', 'webs', 'my-web']);
+    expect(found('^web')).toEqual(['web', 'webs']);
+    expect(found('^web$')).toEqual(['web']);
+    expect(found('a[b')).toEqual(['a[b']);
+    expect(found(`(${'web'.repeat(100)})?`)).toEqual([]);
+    expect(filters({}).found('name', 'x')).toBe(true);
+  });
+
   it('want all labels', () => {
     const labels = filters({ label: ['tier=front', 'team'] });
     expect(labels.labels()).toEqual({ tier: 'front', team: '' });

@@ -18,8 +18,9 @@ function passes(container: ContainerFacts, filters: Filters): boolean {
   const { config } = container;
   const isTask = 'com.docker.swarm.task.id' in config.labels;
   return (
-    filters.some('id', (wanted) => container.id.startsWith(wanted)) &&
-    filters.some('name', (wanted) => config.name.includes(wanted.replace(/^\//, ''))) &&
+    filters.found('id', container.id) &&
+    // Docker knows containers by names with and without a slash.
+    (filters.found('name', config.name) || filters.found('name', `/${config.name}`)) &&
     filters.some('status', (wanted) => container.state === wanted) &&
     filters.some('ancestor', (wanted) => config.image === wanted || container.imageId.includes(wanted)) &&
     filters.some('exited', (wanted) => container.state === 'exited' && container.exitCode === Number(wanted)) &&

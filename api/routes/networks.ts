@@ -64,8 +64,8 @@ function passes(json: JsonObject, filters: Filters, used: ReadonlySet<string>): 
   const builtIn = PREDEFINED.includes(text('Name')) && json['Scope'] === 'local';
   return (
     filters.some('driver', (wanted) => text('Driver') === wanted) &&
-    filters.some('id', (wanted) => text('Id').startsWith(wanted)) &&
-    filters.some('name', (wanted) => text('Name').includes(wanted)) &&
+    filters.found('id', text('Id')) &&
+    filters.found('name', text('Name')) &&
     filters.some('scope', (wanted) => text('Scope') === wanted) &&
     filters.some('dangling', (wanted) => {
       const dangling = !builtIn && !used.has(text('Id')) && !used.has(text('Name'));

@@ -22,7 +22,7 @@ async function list({ response, ports, query }: RequestContext): Promise<void> {
   const filters = Filters.parse(query, ['dangling', 'driver', 'label', 'name']);
   const volumes = ports.engine.volumes
     .list()
-    .filter((volume) => filters.some('name', (wanted) => volume.name.includes(wanted)))
+    .filter((volume) => filters.found('name', volume.name))
     .filter((volume) => filters.matches('driver', volume.driver) && filters.matchesLabels(volume.labels));
   sendJson(response, { Volumes: volumes.map(toJson), Warnings: null });
 }
