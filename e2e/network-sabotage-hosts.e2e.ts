@@ -151,6 +151,7 @@ it('a host starts anew: connections of others go on, its tasks come back, nothin
 }, 60_000);
 
 it('with the services go the networks, and nothing is left of them', async () => {
+  bed.endPrograms();
   await bed.client.run('service', 'rm', 'server', 'client', 'near');
   await bed.client.run('network', 'rm', 'app', 'vault');
   await until('nothing left', 15_000, async () => {

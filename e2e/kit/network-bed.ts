@@ -74,9 +74,14 @@ export class NetworkBed extends Bed {
     return `fd00:77::${this.hosts.findIndex(({ name }) => name === host) + 1}`;
   }
 
+  /** Ends what runs in the tasks' networks and is no container's: it would keep them from ending. */
+  endPrograms(): void {
+    for (const connection of this.connections.splice(0)) connection.end();
+    endGroups(this.#programs.splice(0));
+  }
+
   override async down(): Promise<void> {
-    for (const connection of this.connections) connection.end();
-    endGroups(this.#programs);
+    this.endPrograms();
     await super.down();
   }
 

@@ -271,6 +271,7 @@ export class AssignmentFeed {
       if (!forced.has(networkId) && this.#tableDueMs(networkId) > nowMs) continue;
       this.#dirtyTables.delete(networkId);
       const sent = this.#tables.get(networkId);
+      // A network that was removed while its last tasks still end has no version: its table is taken back.
       const version = this.#index.version(networkId);
       if (wanted.has(networkId) && sent !== undefined && version !== undefined && sent.version >= version) continue;
       const table = wanted.has(networkId) ? this.#tableFor(view, networkId, sent) : undefined;
