@@ -16,7 +16,7 @@ import {
 } from '../base/index.ts';
 import { linkAddresses } from './host-addresses.ts';
 import type { PortRule } from './published.ts';
-import type { PublishedPort } from './types.ts';
+import type { MeshClash, PublishedPort } from './types.ts';
 
 /** The range a published port of 0 is chosen from. */
 const EPHEMERAL_FIRST = 32_768;
@@ -31,16 +31,6 @@ const EAFNOSUPPORT = 97;
 const EADDRNOTAVAIL = 99;
 const IPPROTO_IPV6 = 41;
 const IPV6_V6ONLY = 26;
-
-/** A port of the routing mesh that something else on this host has too. */
-export interface MeshClash {
-  protocol: PublishedPort['protocol'];
-  port: number;
-  /** Empty: all addresses. */
-  hostIp: string;
-  /** What holds it, in words. */
-  holder: string;
-}
 
 type Bindable = Pick<PublishedPort, 'protocol' | 'hostIp'>;
 

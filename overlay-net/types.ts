@@ -10,6 +10,16 @@ export interface PublishedPort {
   hostIp: string;
 }
 
+/** A port of the routing mesh that something else on this host has too. */
+export interface MeshClash {
+  protocol: PublishedPort['protocol'];
+  port: number;
+  /** Empty: all addresses. */
+  hostIp: string;
+  /** What holds it, in words. */
+  holder: string;
+}
+
 /** One interface that a container shall have. */
 export interface EndpointSpec {
   /** Network id: an overlay for which a table was given, or a local network created here (for instance 'bridge'). */
@@ -154,7 +164,7 @@ export interface HostNetworks {
     order: import('../proto/index.ts').NetworkCheckOrder,
   ): Promise<import('../proto/index.ts').NetworkCheckReport>;
   /** Ports of the routing mesh that something else on this host has too. */
-  meshClashes(): readonly import('./ports.ts').MeshClash[];
+  meshClashes(): readonly MeshClash[];
   /** Networks of the swarm that this host has a table of. */
   overlayNetworks(): import('../proto/index.ts').Network[];
   localNetworks(): LocalNetwork[];

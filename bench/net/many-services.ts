@@ -2,14 +2,11 @@
  * The measured program of `services`: one HostNetwork in this namespace takes the table of a network with very many
  * services. Prints one line of JSON. Arguments: services, tasks of each.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { directSpawner, must, silentLogger, systemClock, systemRandom } from '../../base/index.ts';
-import { HostNetwork } from '../../overlay-net/index.ts';
+import { directSpawner, must, systemClock } from '../../base/index.ts';
 import { applyTableDelta, NetworkTable } from '../../proto/index.ts';
-import { deltaOf, macOf, NETWORK, ownAddress, tableOf, virtualAddress } from './one-host-table.ts';
+import { container, memory, withHost } from './measured-host.ts';
+import { deltaOf, tableOf, virtualAddress } from './one-host-table.ts';
 
 const SETTLE_MS = 500;
 const TICK_MS = 10;
@@ -61,15 +58,6 @@ async function step(run: () => Promise<unknown>, after: () => Promise<unknown>):
   return { ms, longestTurnMs: Math.max(0, delay.max / 1e6 - 1) };
 }
 
-async function memory(): Promise<{ rss: number; heap: number }> {
-  for (let i = 0; i < 3; i++) {
-    global.gc?.();
-    await systemClock.sleep(SETTLE_MS);
-  }
-  const { rss, heapUsed, external } = process.memoryUsage();
-  return { rss, heap: heapUsed + external };
-}
-
 /** Waits until a container's rules know a virtual address. */
 async function balanced(namespace: string, vip: string): Promise<void> {
   const args = [`--net=${namespace}`, 'nft', 'get', 'element', 'ip', 'shoal', 'vips', `{ ${vip} }`];
@@ -79,28 +67,14 @@ async function balanced(namespace: string, vip: string): Promise<void> {
   }
 }
 
-/** @returns the path of its namespace */
-async function container(network: HostNetwork, number: number): Promise<string> {
-  const ip = ownAddress(number);
-  const endpoints = [{ networkId: NETWORK, address: `${ip}/8`, mac: macOf(ip), aliases: [] }];
-  const id = `${number}`.padStart(12, 'a').padEnd(64, '0');
-  return (await network.createSandbox({ id, names: [`own${number}`], endpoints, ports: [], dns: [] })).namespacePath;
-}
-
 async function main(services: number, tasks: number): Promise<ManyServicesResult> {
   const endpoints = services * tasks;
   const table = (version: number, count: number, of: number): NetworkTable =>
     tableOf(version, { endpoints: count, services: of, own: OWN_CONTAINERS });
-  const root = mkdtempSync(join(tmpdir(), 'shoal-bench-net-'));
-  const common = { spawner: directSpawner, clock: systemClock, random: systemRandom, log: silentLogger };
-  const network = new HostNetwork({ ...common, execRoot: root, tag: 'bench' });
   delay.enable();
-  try {
-    await network.start();
-    await network.setUnderlay({ vtep: '192.0.2.1', dataPathPort: 4789, nodeId: 'node0' });
-    await network.setTable(table(1, 0, 1));
+  return withHost(table(1, 0, 1), async (network) => {
     const own: string[] = [];
-    for (let i = 0; i < OWN_CONTAINERS; i++) own.push(await container(network, i));
+    for (let i = 0; i < OWN_CONTAINERS; i++) own.push((await container(network, i)).path);
     // As the agent has them: decoded from the wire.
     const bytes = NetworkTable.encode(table(2, endpoints, services));
     const shape = { services, own: OWN_CONTAINERS };
@@ -134,10 +108,7 @@ async function main(services: number, tasks: number): Promise<ManyServicesResult
     const grown = { rssBytes: after.rss - before.rss, heapBytes: after.heap - before.heap };
     const facts = { services, endpoints, containers: OWN_CONTAINERS, tableBytes: bytes.length, decodeMs };
     return { ...facts, first, change, changeWhole, attach, balancedMs, ...grown };
-  } finally {
-    await network.destroy();
-    rmSync(root, { recursive: true, force: true });
-  }
+  });
 }
 
 const [services = '10000', tasks = '10'] = process.argv.slice(2);
