@@ -196,10 +196,8 @@ export class HostNetwork implements HostNetworks {
     const { links } = await this.#kernel.state(null);
     const prefix = `sh${this.#o.tag}`;
     const ours = links.filter(({ name }) => bridges.includes(name) || isOurs(name, prefix));
-    await this.#kernel.apply(
-      null,
-      ours.map(({ name }) => ({ kind: 'link-del', name })),
-    );
+    const deletions = ours.map(({ name }): Op => ({ kind: 'link-del', name }));
+    await this.#kernel.apply(null, deletions);
     if (this.#o.iptables ?? true) {
       await this.#rules.removeHost();
       await leaveForwardPolicy(this.#o.spawner, this.#kernel, this.#locals.linkPatterns());
