@@ -86,7 +86,12 @@ const CASES: [name: string, ...steps: Step[]][] = [
       'ip link del $(ip -o link | grep -o " v[0-9a-z]*@" | tr -d " @" | grep -v vxlan | head -1)',
       /link v\S+ in con/,
     ],
-    ['client', 'ip link del eth1', /link (v\S+|eth1) in container \S+ was missing/],
+    // The pair that has just been deleted may be one of this container's.
+    [
+      'client',
+      'ip link del $(ip -o link | grep -o " eth[0-9]@" | tr -d " @" | tail -1)',
+      /link (v\S+|eth\d) in container \S+ was missing/,
+    ],
   ],
   [
     "container's interfaces down",
