@@ -109,7 +109,7 @@ const CASES: [name: string, ...steps: Step[]][] = [
   [
     'balancing deleted',
     ['client', 'nft flush map ip shoal vips', /nft table ip shoal map vips in container \S+ was changed/],
-    ['client', 'nft delete table ip6 shoal', /nft table ip6 shoal in container \S+ was missing/],
+    ['client', 'nft flush table ip6 shoal', /nft table ip6 shoal \S.* in container \S+ was changed/],
   ],
   ['way to the resolver deleted', ['client', 'nft delete table ip shoal-dns', /(ip shoal-dns|resolver) in container/]],
   [
@@ -205,10 +205,9 @@ it('the WireGuard process hangs, then dies: nothing goes another way meanwhile, 
 
 it('all at once', async () => {
   const since = systemClock.now();
-  // On the host of the server, too.
+  // On the host of the server, too; but not its encryption: WireGuard repeats a handshake that was lost after 5 s only.
   await bed.inNetwork('w2', 'app', 'ip link del br0');
   await bed.inNetwork('w2', 'vault', 'ip link del vxlan0');
-  await bed.inNetwork('w2', 'secure', 'nft flush ruleset; ip route flush table main');
   await bed.inTaskNetwork('server', 'nft flush ruleset; ip route flush table main; ip link set eth1 down');
   await sabotage('secure', 'nft flush ruleset; ip link del WGLINK');
   for (const network of ['app', 'vault', 'ingress'] as const)
@@ -216,6 +215,15 @@ it('all at once', async () => {
   await sabotage('client', 'nft flush ruleset; ip route flush table main; ip addr flush dev eth0; ip link del eth1');
   const began = systemClock.monotonic();
   await healed(since, began, /on network app/, /on network vault/, /on network ingress/, /in container/, /encrypted/);
+  await bed.connectionsLive();
+});
+
+it('all translation deleted: only what is translated may be cut', async () => {
+  const since = systemClock.now();
+  // With the last rule of a family goes the kernel's translation: an answer that comes before the repair is refused.
+  bed.endConnection('connection by IPv6 virtual address');
+  await sabotage('client', 'nft delete table ip6 shoal');
+  await healed(since, systemClock.monotonic(), /nft table ip6 shoal in container \S+ was missing/);
   await bed.connectionsLive();
 });
 

@@ -35,6 +35,8 @@ const RESOLVERS_PER_PASS_MAX = 32;
 const COMPARED_PER_TURN = 512;
 /** Listings of wanted texts that are kept. */
 const LISTINGS_MAX = 4;
+/** Places whose failed repairs are told once they hold. */
+const OWED_MAX = 256;
 /** What hangs on a link that was made anew may need a second look. */
 const ROUNDS_MAX = 3;
 
@@ -45,6 +47,8 @@ export class Reconciler {
   readonly #seen = new Set<string | null>();
   /** What wanted texts look like when listed; the host's is asked for often where other programs use nft. */
   readonly #listings = new Map<string, Listing>();
+  /** What was found of places whose repair failed: it is told when the place holds again, by whatever repaired it. */
+  readonly #owed = new Map<string, readonly Drift[]>();
   #quietCursor = 0;
   #resolverCursor = 0;
 
@@ -118,6 +122,7 @@ export class Reconciler {
       const { drifts } = await compare(state, index, want, deep);
       // What was read may be older than what is wanted, so it is read again where nothing can change.
       if (drifts.length > 0) await this.#o.locked(source.lock, () => this.#repair(source, deep));
+      else this.#tell(want.place, []);
     }
   }
 
@@ -142,11 +147,21 @@ export class Reconciler {
         }
       } catch (error) {
         repairs.failure(want.place, found, error);
+        if (this.#owed.size < OWED_MAX) this.#owed.set(want.place.where, found);
         return;
       }
     }
     const place = source.want()?.place;
-    if (place !== undefined) repairs.done(place, found);
+    if (place !== undefined) this.#tell(place, found);
+  }
+
+  /** Tells what was set right: now, and by an earlier pass that did not come to its end. */
+  #tell(place: RepairPlace, found: readonly Drift[]): void {
+    const owed = this.#owed.get(place.where) ?? [];
+    this.#owed.delete(place.where);
+    const named = new Set(found.map((drift) => drift.what));
+    const all = [...found, ...owed.filter((drift) => !named.has(drift.what))];
+    if (all.length > 0) this.#o.repairs.done(place, all);
   }
 
   /** Rule sets are listed only when another program's transaction has touched their namespace. */
