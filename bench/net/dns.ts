@@ -1,12 +1,13 @@
 /**
  * Name service of one host under load. A HostNetwork (what the daemon has for networks) in a process of its own holds
- * containers on an overlay; meanwhile it does its other work: tables of 1,000 endpoints that change ten times a second,
- * and containers that come and go. The load comes from another process.
+ * containers on an overlay; meanwhile it does its other work: tables of 1,000 endpoints of which 200 change ten times a
+ * second, and containers that come and go. The load comes from another process.
  */
 import { spawn } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { must } from '../../base/index.ts';
+import { NetworkTable } from '../../proto/index.ts';
 import { makeTable, startLab, type TestHost } from '../../overlay-net/testing/harness.ts';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
@@ -15,6 +16,8 @@ const SOCKETS_PER_SANDBOX = 4;
 const ENDPOINTS = 1000;
 const TABLE_MS = 100;
 const CHURN_MS = 500;
+/** Versions after which the table is as it was. */
+const PERIOD = 10;
 const NETWORK = 'n'.repeat(25);
 const SERVICES = 'web,tasks.web,web.net';
 
@@ -36,8 +39,8 @@ const addressOf = (i: number): string => `10.9.${1 + (i >> 8)}.${i & 255}`;
 
 function table(host: TestHost, version: number): ReturnType<typeof makeTable> {
   const tasks = Array.from({ length: ENDPOINTS }, (_, i) => {
-    // A tenth changes from version to version.
-    const serving = (i + version) % 10 !== 0 || i < SANDBOXES;
+    // A tenth does not serve: another one in each version.
+    const serving = (i + version) % PERIOD !== 0 || i < SANDBOXES;
     return { id: `task${i}`, host, address: addressOf(i), serving };
   });
   const facts = { id: NETWORK, name: 'net', version, vni: 5009, subnet: '10.9.0.0/16', gateway: '10.9.0.1' };
@@ -74,6 +77,15 @@ function load(rate: number, seconds: number, namespaces: string[]): Promise<Load
 async function otherWork(host: TestHost, stop: () => boolean): Promise<void> {
   let version = 10;
   let id = 0;
+  await host.network.setTable(table(host, version));
+  // Made beforehand: making them is the managers' work.
+  const tables = Array.from({ length: PERIOD }, (_, i) => table(host, version + i).endpoints);
+  const change = (): Promise<void> => {
+    const [before, after] = [tables[version % PERIOD], tables[(version + 1) % PERIOD]];
+    const endpoints = (after ?? []).filter((one, i) => one.serving !== before?.[i]?.serving);
+    const delta = { network_id: NETWORK, base_version: version, version: ++version, endpoints };
+    return host.changeTable(NetworkTable.create(delta));
+  };
   const every = async (ms: number, work: () => Promise<unknown>): Promise<void> => {
     while (!stop()) {
       await work();
@@ -81,7 +93,7 @@ async function otherWork(host: TestHost, stop: () => boolean): Promise<void> {
     }
   };
   await Promise.all([
-    every(TABLE_MS, () => host.network.setTable(table(host, version++))),
+    every(TABLE_MS, change),
     every(CHURN_MS, async () => {
       const name = (++id).toString(16).padStart(8, '0').repeat(8);
       await container(host, name, addressOf(ENDPOINTS + (id % 100)));

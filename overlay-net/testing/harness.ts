@@ -47,6 +47,8 @@ export interface TestHost {
   execRoot: string;
   tag: string;
   network: Remote;
+  /** Sends a change of a table that was set before. */
+  changeTable(delta: NetworkTable): Promise<void>;
   /** How late the host's main thread was since the last look. */
   eventLoopDelay(): Promise<{ p50Ms: number; p99Ms: number; maxMs: number; cpuMs: number }>;
   /** Ends the process, leaving the kernel as it is, and starts another on the same directory. */
@@ -145,6 +147,7 @@ async function startHost(
     execRoot,
     tag,
     network,
+    changeTable: (delta) => call('changeTable', [NetworkTable.encode(delta)]) as Promise<void>,
     eventLoopDelay: () => call('eventLoopDelay', []) as ReturnType<TestHost['eventLoopDelay']>,
     restart: async (kill) => {
       const old = child as ChildProcess;

@@ -2,12 +2,14 @@
 import {
   directSpawner,
   errorMessage,
+  must,
   silentLogger,
   systemClock,
   systemRandom,
   createLogger,
 } from '../../base/index.ts';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { applyTableDelta, NetworkTable } from '../../proto/index.ts';
 import { HostNetwork } from '../index.ts';
 import { createExecKernel } from '../kernel/exec-kernel.ts';
 
@@ -48,10 +50,24 @@ function eventLoopDelay(): { p50Ms: number; p99Ms: number; maxMs: number; cpuMs:
   return seen;
 }
 
+/** Tables as they were set last, by network. */
+const tables = new Map<string, NetworkTable>();
+
+function setTable(table: NetworkTable): Promise<void> {
+  tables.set(table.network_id, table);
+  return network.setTable(table);
+}
+
+/** Takes an encoded change of a table, as agents do (worker/network-tables.ts). */
+function changeTable(bytes: Uint8Array): Promise<void> {
+  const delta = NetworkTable.decode(bytes);
+  return setTable(must(applyTableDelta(tables.get(delta.network_id), delta), 'the table that is changed'));
+}
+
 process.on('message', (message: Request) => {
   // What was repaired since this was last asked.
-  const own = { takeRepairs: () => repairs.splice(0), eventLoopDelay };
-  const methods = { ...own } as Record<string, (...args: unknown[]) => unknown>;
+  const own = { takeRepairs: () => repairs.splice(0), eventLoopDelay, setTable, changeTable };
+  const methods = { ...own } as unknown as Record<string, (...args: unknown[]) => unknown>;
   const method =
     methods[message.method] ?? (network as unknown as Record<string, (...args: unknown[]) => unknown>)[message.method];
   void Promise.resolve()
