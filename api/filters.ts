@@ -15,6 +15,8 @@ function pattern(text: string): RegExp | undefined {
 /** The `filters` of a list request: values by key. */
 export class Filters {
   readonly #values: Map<string, string[]>;
+  /** Values as regular expressions, made at first use. */
+  readonly #patterns = new Map<string, RegExp | undefined>();
 
   constructor(values: Map<string, string[]>) {
     this.#values = values;
@@ -69,7 +71,12 @@ export class Filters {
    * expression, is found in it. A value that is no expression is found as it stands.
    */
   found(key: string, value: string): boolean {
-    return this.some(key, (wanted) => value.includes(wanted) || pattern(wanted)?.test(value) === true);
+    return this.some(key, (wanted) => value.includes(wanted) || this.#pattern(wanted)?.test(value) === true);
+  }
+
+  #pattern(wanted: string): RegExp | undefined {
+    if (!this.#patterns.has(wanted)) this.#patterns.set(wanted, pattern(wanted));
+    return this.#patterns.get(wanted);
   }
 
   /** Values `k` or `k=v` as a map, for label filters (an empty value means any). */

@@ -2,7 +2,7 @@ import { arch, availableParallelism, hostname, totalmem } from 'node:os';
 import { invalidArgument } from '../base/index.ts';
 import { issuerInfo } from '../identity/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
-import { NodeDescription, PortConfig_Protocol, type GenericResource, type Partially } from '../proto/index.ts';
+import { NodeDescription, PROTOCOLS_BY_NAME, type GenericResource, type Partially } from '../proto/index.ts';
 import type { DaemonConfig } from './config.ts';
 import { hostSubnets } from './host-subnets.ts';
 
@@ -11,8 +11,6 @@ export function machineArchitecture(): string {
   const words: Record<string, string> = { x64: 'x86_64', arm64: 'aarch64', ia32: 'i686', arm: 'armv7l' };
   return words[arch()] ?? arch();
 }
-
-const PROTOCOLS = { tcp: PortConfig_Protocol.TCP, udp: PortConfig_Protocol.UDP, sctp: PortConfig_Protocol.SCTP };
 
 /** Plugins that are built in; the scheduler's plugin filter reads them. */
 export const PLUGINS = {
@@ -79,7 +77,7 @@ export function describeNode(
     wireguard_key: facts.wireguardKey,
     host_subnets: hostSubnets(),
     port_clashes: facts.portClashes.map(({ protocol, port, hostIp, holder }) => {
-      return { protocol: PROTOCOLS[protocol], port, host_ip: hostIp, holder };
+      return { protocol: PROTOCOLS_BY_NAME[protocol], port, host_ip: hostIp, holder };
     }),
   });
 }

@@ -11,7 +11,7 @@ import {
   durationToMs,
   Mount_BindOptions_Propagation,
   Mount_Type,
-  PortConfig_Protocol,
+  PROTOCOL_NAMES,
   PortConfig_PublishMode,
   type ContainerSpec,
   type FileTarget,
@@ -130,19 +130,13 @@ function files(spec: ContainerSpec, dependencies: TaskDependencies): InjectedFil
   return [...secrets, ...configs];
 }
 
-const PROTOCOLS: Readonly<Record<PortConfig_Protocol, PublishedPort['protocol']>> = {
-  [PortConfig_Protocol.TCP]: 'tcp',
-  [PortConfig_Protocol.UDP]: 'udp',
-  [PortConfig_Protocol.SCTP]: 'sctp',
-};
-
 /** Ports that only the task's own host publishes. */
 export function hostPorts(task: Task): PublishedPort[] {
   const ports = task.endpoint?.ports.length ? task.endpoint.ports : (task.endpoint?.spec?.ports ?? []);
   return ports
     .filter((port) => port.publish_mode === PortConfig_PublishMode.HOST)
     .map((port) => ({
-      protocol: PROTOCOLS[port.protocol],
+      protocol: PROTOCOL_NAMES[port.protocol],
       targetPort: port.target_port,
       publishedPort: port.published_port,
       hostIp: port.host_ip,

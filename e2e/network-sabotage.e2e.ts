@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { systemClock } from '../base/index.ts';
+import { macOf } from '../overlay-net/ip4.ts';
 import { HEALED_WITHIN_MS, NetworkBed, until } from './kit/index.ts';
 
 /**
@@ -38,11 +39,6 @@ async function sabotage(where: Where, script: string): Promise<void> {
   if (where === 'client') await bed.inTaskNetwork('client', filled);
   else if (where === 'host') await bed.inside('w1', ['sh', '-c', filled]);
   else await bed.inNetwork('w1', where, filled);
-}
-
-function macOf(address: string): string {
-  const bytes = address.split('.').map((part) => Number(part).toString(16).padStart(2, '0'));
-  return ['02', '42', ...bytes].join(':');
 }
 
 /** What is done by hand, and what is said of its repair. */

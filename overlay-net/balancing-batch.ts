@@ -200,6 +200,11 @@ function goTo(m: MessageBuilder, chain: string): void {
   );
 }
 
+/** The element that leads a virtual address to its chain. */
+function mapped(vip: string): Buffer {
+  return element(ipBytes(vip), (m) => goTo(m, chainOf(vip)));
+}
+
 /** With one backend the rule names it; several are places, chosen in turn (see `turnsRule`). */
 function rule(m: MessageBuilder, vip: string, backends: readonly string[]): void {
   const [only] = backends;
@@ -264,19 +269,13 @@ class Steps {
     const [wasDead, isDead] = [before?.length === 0, after?.length === 0];
     if (wasDead !== isDead) (wasDead ? this.#gone : this.#come).dead.add(family, element(ipBytes(vip)));
     if (was.length > 0 && is.length === 0) {
-      this.#gone.vips.add(
-        family,
-        element(ipBytes(vip), (m) => goTo(m, chainOf(vip))),
-      );
+      this.#gone.vips.add(family, mapped(vip));
       ofChain(this.#chains, MSG.DELRULE, 0, vip);
       ofChain(this.#chains, MSG.DELCHAIN, 0, vip);
     } else if (was.length === 0 && is.length > 0) {
       ofChain(this.#chains, MSG.NEWCHAIN, NLM_F_CREATE, vip);
       rule(this.#chains, vip, is);
-      this.#come.vips.add(
-        family,
-        element(ipBytes(vip), (m) => goTo(m, chainOf(vip))),
-      );
+      this.#come.vips.add(family, mapped(vip));
     } else if (was.length !== is.length || (is.length === 1 && was[0] !== is[0])) {
       ofChain(this.#chains, MSG.DELRULE, 0, vip);
       rule(this.#chains, vip, is);

@@ -1,10 +1,11 @@
 /** Published ports as data: which targets a port of the host leads to. Pure: no I/O, clock or randomness. */
 import { isIPv4, isIPv6 } from 'node:net';
 import {
-  PortConfig_Protocol,
   PortConfig_PublishMode,
+  PROTOCOL_NAMES,
   type NetworkEndpoint,
   type NetworkTable,
+  type ProtocolName,
 } from '../proto/index.ts';
 import { addressesOf } from './plan.ts';
 
@@ -33,11 +34,8 @@ export interface PortRule {
 /** The largest weight of one target; larger ones are cut to it. */
 export const WEIGHT_MAX = 1000;
 
-const PROTOCOLS = new Map<number, PortRule['protocol']>([
-  [PortConfig_Protocol.TCP, 'tcp'],
-  [PortConfig_Protocol.UDP, 'udp'],
-  [PortConfig_Protocol.SCTP, 'sctp'],
-]);
+/** Another version's managers may know more. */
+const PROTOCOLS: Readonly<Record<number, ProtocolName | undefined>> = PROTOCOL_NAMES;
 
 export function nftFamilyOf(address: string): NftFamily {
   return address.includes(':') ? 'ip6' : 'ip';
@@ -64,7 +62,7 @@ export function ingressPorts(table: NetworkTable, drained: ReadonlySet<string>, 
       .sort((a, b) => (a.address < b.address ? -1 : 1));
     if (targets.length === 0) continue;
     for (const port of service.ports) {
-      const protocol = PROTOCOLS.get(port.protocol);
+      const protocol = PROTOCOLS[port.protocol];
       if (port.publish_mode !== PortConfig_PublishMode.INGRESS || port.published_port === 0 || !protocol) continue;
       rules.push({
         protocol,

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -14,6 +14,9 @@ interface Outcome {
   failed: number;
   seconds: number;
 }
+
+/** Names of what failed, repeated at the end: where a log is cut, its end is what is left. */
+const failures: string[] = [];
 
 function run(file: string, args: readonly string[]): number {
   const result = spawnSync(file, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
@@ -29,7 +32,33 @@ function timed(suite: string, body: () => { passed: number; failed: number }): O
 
 /** A command that passes or fails as one. */
 function check(suite: string, file: string, ...args: string[]): Outcome {
-  return timed(suite, () => (run(file, args) === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 }));
+  return timed(suite, () => {
+    if (run(file, args) === 0) return { passed: 1, failed: 0 };
+    failures.push(suite);
+    return { passed: 0, failed: 1 };
+  });
+}
+
+/** The part of vitest's JSON report that is read here. */
+interface Report {
+  numPassedTests: number;
+  numFailedTests: number;
+  numFailedTestSuites: number;
+  testResults: {
+    name: string;
+    status: string;
+    message: string;
+    assertionResults: { fullName: string; status: string; failureMessages: string[] }[];
+  }[];
+}
+
+/** A line for each failed test of a file, or one for the file itself where it could not be loaded. */
+function failuresOf(suite: string, file: Report['testResults'][number]): string[] {
+  const name = `${suite}: ${relative(root, file.name)}`;
+  const line = (words: string): string => (words.split('\n', 1)[0] ?? '').slice(0, 200);
+  const failed = file.assertionResults.filter((test) => test.status === 'failed');
+  if (failed.length === 0) return file.status === 'failed' ? [`${name}: ${line(file.message)}`] : [];
+  return failed.map((test) => `${name}: ${test.fullName}: ${line(test.failureMessages[0] ?? '')}`);
 }
 
 /** A vitest suite, counted test by test; a suite that could not be loaded counts as one failure. */
@@ -38,12 +67,12 @@ function vitest(suite: string, ...args: string[]): Outcome {
     const report = join(scratch, `${suite.replaceAll(' ', '-')}.json`);
     const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
     const status = run('npx', ['--no-install', 'vitest', 'run', ...args, ...reporters]);
-    if (!existsSync(report)) return { passed: 0, failed: 1 };
-    const counts = JSON.parse(readFileSync(report, 'utf8')) as {
-      numPassedTests: number;
-      numFailedTests: number;
-      numFailedTestSuites: number;
-    };
+    if (!existsSync(report)) {
+      failures.push(`${suite}: no report was written`);
+      return { passed: 0, failed: 1 };
+    }
+    const counts = JSON.parse(readFileSync(report, 'utf8')) as Report;
+    for (const file of counts.testResults) failures.push(...failuresOf(suite, file));
     const failed = Math.max(counts.numFailedTests, counts.numFailedTestSuites > 0 || status !== 0 ? 1 : 0);
     return { passed: counts.numPassedTests, failed };
   });
@@ -72,5 +101,6 @@ for (const { suite, passed, failed, seconds } of outcomes) {
 const sum = (pick: (outcome: Outcome) => number): number =>
   outcomes.reduce((total, outcome) => total + pick(outcome), 0);
 const failed = sum((outcome) => outcome.failed);
+if (failures.length > 0) console.log(`\nFailed:\n${failures.map((line) => `  ${line}`).join('\n')}`);
 console.log(`\n${sum((outcome) => outcome.passed)} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;

@@ -1,5 +1,6 @@
 import { ShoalError } from '../../base/index.ts';
 import {
+  PROTOCOLS_BY_NAME,
   durationFromNs,
   durationToNs,
   ServiceSpec,
@@ -25,15 +26,7 @@ import {
 } from './container-spec.ts';
 import { Fields, listOrNothing, mapOrNothing, textOrNothing, wordOf } from './fields.ts';
 import { ownToJson } from './service-own.ts';
-import {
-  ENDPOINT_MODE,
-  FAILURE_ACTION,
-  PROTOCOL,
-  PUBLISH_MODE,
-  RESTART_CONDITION,
-  UPDATE_ORDER,
-  UPDATE_STATE,
-} from './words.ts';
+import { ENDPOINT_MODE, FAILURE_ACTION, PUBLISH_MODE, RESTART_CONDITION, UPDATE_ORDER, UPDATE_STATE } from './words.ts';
 
 /** Version and times that every swarm object begins with. */
 export function metaToJson(meta: Meta | null): JsonObject {
@@ -220,7 +213,7 @@ function updateConfigToJson(config: UpdateConfig | null): JsonObject | undefined
 function portFromJson(json: Fields): Partially<PortConfig> {
   return {
     name: json.string('Name'),
-    protocol: json.choice<0 | 1 | 2>('Protocol', PROTOCOL, PROTOCOL.tcp),
+    protocol: json.choice<0 | 1 | 2>('Protocol', PROTOCOLS_BY_NAME, PROTOCOLS_BY_NAME.tcp),
     target_port: json.number('TargetPort'),
     published_port: json.number('PublishedPort'),
     publish_mode: json.choice<0 | 1>('PublishMode', PUBLISH_MODE, PUBLISH_MODE.ingress),
@@ -230,7 +223,7 @@ function portFromJson(json: Fields): Partially<PortConfig> {
 export function portToJson(port: PortConfig): JsonObject {
   return {
     Name: textOrNothing(port.name),
-    Protocol: wordOf(PROTOCOL, port.protocol),
+    Protocol: wordOf(PROTOCOLS_BY_NAME, port.protocol),
     TargetPort: port.target_port,
     PublishedPort: textOrNothing(port.published_port),
     PublishMode: wordOf(PUBLISH_MODE, port.publish_mode),

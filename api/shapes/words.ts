@@ -6,7 +6,6 @@ import {
   NodeSpec_Availability,
   NodeSpec_Membership,
   NodeStatus_State,
-  PortConfig_Protocol,
   PortConfig_PublishMode,
   RaftMemberStatus_Reachability,
   RestartPolicy_RestartCondition,
@@ -69,12 +68,6 @@ export const UPDATE_STATE = {
 export const ENDPOINT_MODE = {
   vip: EndpointSpec_ResolutionMode.VIP,
   dnsrr: EndpointSpec_ResolutionMode.DNSRR,
-} as const;
-
-export const PROTOCOL = {
-  tcp: PortConfig_Protocol.TCP,
-  udp: PortConfig_Protocol.UDP,
-  sctp: PortConfig_Protocol.SCTP,
 } as const;
 
 export const PUBLISH_MODE = {

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { httpJson, must, readFileIfExists, ShoalError, systemClock } from '../../base/index.ts';
 import { Lab, leftovers, type HostFacts } from '../../lab/index.ts';
 import { AgentHosts, buildAgentHost } from './agents.ts';
-import { drainManagers, findLeader, PORT } from './managers.ts';
+import { drainManagers, findLeader, NO_IMAGE, PORT } from './managers.ts';
 import { ApiProbe } from './api-probe.ts';
 import { processUse, setSessionPriority } from './processes.ts';
 import { printCluster, storeCluster } from './print.ts';
@@ -26,8 +26,6 @@ const FOLLOWER_NICE = -10;
 const PROFILE_MS = 1000;
 /** Services that are created at the same time. */
 const CREATE_AT_ONCE = 8;
-/** Never pulled: no container is made of it. */
-const IMAGE = `registry.invalid/bench@sha256:${'0'.repeat(64)}`;
 
 export interface ClusterOptions {
   agents: number;
@@ -228,7 +226,7 @@ async function create(host: string, name: string, replicas: number): Promise<str
   const body = {
     Name: name,
     TaskTemplate: {
-      ContainerSpec: { Image: IMAGE, Command: ['/bin/sleep', '1000000'], Env: ['MODE=bench', 'LEVEL=info'] },
+      ContainerSpec: { Image: NO_IMAGE, Command: ['/bin/sleep', '1000000'], Env: ['MODE=bench', 'LEVEL=info'] },
       Resources: { Reservations: { NanoCPUs: 10_000_000, MemoryBytes: 4 * 2 ** 20 } },
       RestartPolicy: { Condition: 'any' },
     },

@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { directSpawner, silentLogger, systemClock, systemRandom } from '../../base/index.ts';
 import { HostNetwork } from '../../overlay-net/index.ts';
+import { macOf } from '../../overlay-net/ip4.ts';
 import type { NetworkTable } from '../../proto/index.ts';
-import { macOf, NETWORK, ownAddress } from './one-host-table.ts';
+import { NETWORK, ownAddress } from './one-host-table.ts';
 
 /** Time for what a table leads to afterwards, ms. */
 export const SETTLE_MS = 300;

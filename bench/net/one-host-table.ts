@@ -1,4 +1,5 @@
 /** Tables of networks as a manager would push them, for the programs that measure one host. */
+import { macOf } from '../../overlay-net/ip4.ts';
 import { NetworkTable } from '../../proto/index.ts';
 
 export const NETWORK = 'bench0123456789abcdefghij';
@@ -19,12 +20,6 @@ export const address = (index: number): string => `10.${(index >> 16) & 127}.${(
 
 /** A virtual address: of the second half. */
 export const virtualAddress = (index: number): string => `10.128.${((index + 1) >> 8) & 255}.${(index + 1) & 255}`;
-
-export const macOf = (ip: string): string =>
-  `02:42:${ip
-    .split('.')
-    .map((byte) => Number(byte).toString(16).padStart(2, '0'))
-    .join(':')}`;
 
 /** Address of container `i` of this host. */
 export const ownAddress = (i: number): string => address(10 + i);

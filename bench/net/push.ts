@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { httpJson, must, ShoalError, systemClock } from '../../base/index.ts';
 import { Lab, leftovers, type HostFacts } from '../../lab/index.ts';
 import { buildAgentHost } from '../cluster/agents.ts';
-import { drainManagers, findLeader, PORT } from '../cluster/managers.ts';
+import { drainManagers, findLeader, NO_IMAGE, PORT } from '../cluster/managers.ts';
 import { median } from '../measure.ts';
 import { NETWORK_NAME, type PushOrder, type PushReport, type PushRun } from './push-protocol.ts';
 
@@ -22,8 +22,6 @@ const RUN_TIMEOUT_MS = 60_000;
 const POLL_MS = 20;
 /** What agents still get of the tasks' coming when they hold them. */
 const SETTLE_MS = 2000;
-/** Never pulled: no container is made of it. */
-const IMAGE = `registry.invalid/bench@sha256:${'0'.repeat(64)}`;
 
 export interface PushResult {
   agents: number;
@@ -124,7 +122,7 @@ async function burst(agents: PushAgents, host: string, signal: AbortSignal): Pro
   const body = {
     Name: 'push',
     TaskTemplate: {
-      ContainerSpec: { Image: IMAGE, Command: ['/bin/sleep', '1000000'] },
+      ContainerSpec: { Image: NO_IMAGE, Command: ['/bin/sleep', '1000000'] },
       Networks: [{ Target: NETWORK_NAME }],
     },
     Mode: { Replicated: { Replicas: ENDPOINTS } },

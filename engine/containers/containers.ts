@@ -199,8 +199,8 @@ export class ContainerSet implements Containers {
     ];
   }
 
-  /** By full id, then name, then unambiguous prefix of an id. */
-  #find(reference: string): ContainerUnit {
+  /** By full id, then name, then unambiguous prefix of an id. @throws ShoalError NotFound, InvalidArgument */
+  unit(reference: string): ContainerUnit {
     const bare = reference.startsWith('/') ? reference.slice(1) : reference;
     const byId = this.#units.get(bare);
     if (byId !== undefined) return byId;
@@ -218,7 +218,7 @@ export class ContainerSet implements Containers {
   /** As `inspect`, but undefined for what is not there. */
   find(reference: string): Container | undefined {
     try {
-      return this.#find(reference).container;
+      return this.unit(reference).container;
     } catch (error) {
       if (isShoalError(error, 'NotFound', 'InvalidArgument')) return undefined;
       throw error;
@@ -238,30 +238,30 @@ export class ContainerSet implements Containers {
   }
 
   async connect(reference: string, endpoint: EndpointSpec): Promise<void> {
-    const unit = this.#find(reference);
+    const unit = this.unit(reference);
     await unit.alone((running) => connectNetwork(this.#parts, unit.container, endpoint, running));
     if (unit.running) this.moved(unit.container.id);
   }
 
   async disconnect(reference: string, networkId: string): Promise<void> {
-    const unit = this.#find(reference);
+    const unit = this.unit(reference);
     await unit.alone((running) => disconnectNetwork(this.#parts, unit.container, networkId, running));
   }
 
   async start(reference: string): Promise<void> {
-    await this.#find(reference).start();
+    await this.unit(reference).start();
   }
 
   async stop(reference: string, options: { signal?: string; graceMs?: number }): Promise<void> {
-    await this.#find(reference).stop(options);
+    await this.unit(reference).stop(options);
   }
 
   async kill(reference: string, signal: string): Promise<void> {
-    await this.#find(reference).kill(signal);
+    await this.unit(reference).kill(signal);
   }
 
   async remove(reference: string, options: { force: boolean; volumes: boolean }): Promise<void> {
-    await this.#remove(this.#find(reference), options);
+    await this.#remove(this.unit(reference), options);
   }
 
   async #remove(unit: ContainerUnit, options: { force: boolean; volumes: boolean }): Promise<void> {
@@ -272,11 +272,11 @@ export class ContainerSet implements Containers {
   }
 
   async wait(reference: string, condition: WaitCondition, signal: AbortSignal): Promise<ExitStatus> {
-    return this.#find(reference).wait(condition, signal);
+    return this.unit(reference).wait(condition, signal);
   }
 
   inspect(reference: string): Container {
-    return { ...this.#find(reference).container };
+    return { ...this.unit(reference).container };
   }
 
   list(): Container[] {
@@ -284,7 +284,7 @@ export class ContainerSet implements Containers {
   }
 
   usage(reference: string): ContainerUsage | undefined {
-    const { running, container } = this.#find(reference);
+    const { running, container } = this.unit(reference);
     if (!running) return undefined;
     const parts = this.#parts;
     const usage = readCgroupUsage(parts.cgroups.layout, cgroupPathOf(parts, container.id));
@@ -293,7 +293,7 @@ export class ContainerSet implements Containers {
 
   /** @throws ShoalError InvalidArgument when the container keeps no log. */
   async *logs(reference: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine> {
-    const unit = this.#find(reference);
+    const unit = this.unit(reference);
     if (!query.stdout && !query.stderr) throw invalidArgument('You must choose at least one stream');
     const { logPath } = unit.container;
     if (logPath === '') throw invalidArgument('configured logging driver does not support reading');
@@ -313,7 +313,7 @@ export class ContainerSet implements Containers {
   }
 
   async exec(reference: string, request: ExecRequest, signal: AbortSignal): Promise<ExecOutcome> {
-    return this.#find(reference).exec(request, signal);
+    return this.unit(reference).exec(request, signal);
   }
 
   /** Every container's state, counted. */

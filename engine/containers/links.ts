@@ -6,18 +6,27 @@ import type { Container, ContainerConfig } from '../types.ts';
 import { DEFAULT_NETWORK } from './networking.ts';
 import type { Parts } from './parts.ts';
 
+type Link = NonNullable<Extract<ContainerConfig['network'], { mode: 'sandbox' }>['links']>[number];
+
+function linksOf({ network }: ContainerConfig): readonly Link[] {
+  return network.mode === 'sandbox' ? (network.links ?? []) : [];
+}
+
+/** A container's address on the default network; undefined when it has none there. */
+function defaultAddress(container: Container): string | undefined {
+  return container.endpoints.find(({ networkName }) => networkName === DEFAULT_NETWORK)?.address.split('/')[0];
+}
+
 /** Containers that a container of the default network is linked to: lines for its hosts file and its environment. */
 export function linkFacts(parts: Parts, config: ContainerConfig): { lines: string[]; env: string[] } {
-  const links = config.network.mode === 'sandbox' ? (config.network.links ?? []) : [];
   const facts = { lines: [] as string[], env: [] as string[] };
-  for (const { target, alias } of links) {
+  for (const { target, alias } of linksOf(config)) {
     const other = parts.find(target);
     if (other === undefined) throw notFound(`could not get container for ${target}: No such container: ${target}`);
-    const endpoint = other.endpoints.find(({ networkName }) => networkName === DEFAULT_NETWORK);
-    if (endpoint === undefined) {
+    const address = defaultAddress(other);
+    if (address === undefined) {
       throw conflict(`Cannot link to a non running container: /${other.config.name} AS /${config.name}/${alias}`);
     }
-    const address = endpoint.address.split('/')[0] ?? '';
     facts.lines.push(`${address}\t${namesOf(alias, other)}`);
     facts.env.push(...linkEnv(config.name, alias, address, other));
   }
@@ -53,8 +62,7 @@ function namesOf(alias: string, other: Container): string {
 
 /** Whether a container is linked to another by its hosts file. */
 export function linksTo(parts: Pick<Parts, 'find'>, config: ContainerConfig, otherId: string): boolean {
-  const links = config.network.mode === 'sandbox' ? (config.network.links ?? []) : [];
-  return links.some(({ target }) => parts.find(target)?.id === otherId);
+  return linksOf(config).some(({ target }) => parts.find(target)?.id === otherId);
 }
 
 /**
@@ -62,12 +70,11 @@ export function linksTo(parts: Pick<Parts, 'find'>, config: ContainerConfig, oth
  * Lines that the container's own programs took out stay out.
  */
 export async function followLink(parts: Parts, container: Container, otherId: string): Promise<void> {
-  const { network } = container.config;
   const other = parts.find(otherId);
-  const address = other?.endpoints.find(({ networkName }) => networkName === DEFAULT_NETWORK)?.address.split('/')[0];
-  if (network.mode !== 'sandbox' || other === undefined || address === undefined) return;
+  const address = other === undefined ? undefined : defaultAddress(other);
+  if (other === undefined || address === undefined) return;
   const names = new Set(
-    (network.links ?? [])
+    linksOf(container.config)
       .filter(({ target }) => parts.find(target)?.id === otherId)
       .map(({ alias }) => namesOf(alias, other)),
   );

@@ -9,5 +9,5 @@ export { bitsOf, formatSubnet, macForAddress, overlaps, parseSubnet, type Subnet
 export { createAllocator, type AllocatorDeps } from './allocator.ts';
 export { AddressPool } from './ipam.ts';
 export { sharesAddress } from './ports.ts';
-export { hostIpOf } from './services.ts';
+export { boundPort } from './services.ts';
 export { withoutNeeds } from './tasks.ts';

@@ -1,7 +1,7 @@
 import {
   Endpoint,
   EndpointSpec_ResolutionMode,
-  PortConfig_Protocol,
+  PROTOCOL_NAMES,
   PortConfig_PublishMode,
   type Endpoint_VirtualIP,
   type Network,
@@ -109,17 +109,6 @@ function allocateVips(
   return vips;
 }
 
-function protocolName(protocol: PortConfig_Protocol): string {
-  switch (protocol) {
-    case PortConfig_Protocol.TCP:
-      return 'tcp';
-    case PortConfig_Protocol.UDP:
-      return 'udp';
-    case PortConfig_Protocol.SCTP:
-      return 'sctp';
-  }
-}
-
 /** The dynamic port that the service had for the same target, unless it stands for another one already. */
 function formerPort(service: Service, port: PortConfig, taken: readonly PortConfig[]): number | undefined {
   return service.endpoint?.ports.find(
@@ -142,10 +131,7 @@ function allocatePort(
 ): PortConfig | { err: string } {
   const { protocol } = port;
   const addresses = publishAddressesOf(service.spec?.annotations?.labels);
-  const bound = (published: number): PortConfig => {
-    const host_ip = port.host_ip || hostIpOf(addresses, protocol, published);
-    return { ...port, published_port: published, host_ip };
-  };
+  const bound = (published: number): PortConfig => boundPort(addresses, { ...port, published_port: published });
   const number = port.published_port === 0 ? formerPort(service, port, taken) : port.published_port;
   if (number !== undefined) {
     const asked = bound(number);
@@ -162,18 +148,16 @@ function allocatePort(
   const dynamic = state.ports.takeDynamic(protocol, bound(0).host_ip, service.id);
   const range = `${DYNAMIC_PORT_FIRST}-${DYNAMIC_PORT_LAST}`;
   return dynamic === undefined
-    ? { err: `no ${protocolName(protocol)} port of the dynamic range ${range} is free: publish a port by number` }
+    ? { err: `no ${PROTOCOL_NAMES[protocol]} port of the dynamic range ${range} is free: publish a port by number` }
     : bound(dynamic);
 }
 
-/** Address of the hosts that a published port is bound to by the label of its service; empty for all of them. */
-export function hostIpOf(
-  addresses: readonly PublishAddress[],
-  protocol: PortConfig_Protocol,
-  published: number,
-): string {
-  const own = addresses.find((one) => one.port === published && one.protocol === protocolName(protocol));
-  return (own ?? addresses.find((one) => one.port === undefined))?.address ?? '';
+/** A port with the address of the hosts that it is bound to, by itself or by the label of its service; empty: all. */
+export function boundPort(addresses: readonly PublishAddress[], port: PortConfig): PortConfig {
+  const protocol = PROTOCOL_NAMES[port.protocol];
+  const own = addresses.find((one) => one.port === port.published_port && one.protocol === protocol);
+  const label = own ?? addresses.find((one) => one.port === undefined);
+  return { ...port, host_ip: port.host_ip || (label?.address ?? '') };
 }
 
 /** The service's ports with every published one known. Host-mode ports are a matter of the scheduler. */
@@ -208,13 +192,7 @@ function allocatePorts(
     ports.push(given);
   }
   const addresses = publishAddressesOf(service.spec?.annotations?.labels);
-  return wanted.map(
-    (port) =>
-      chosen.get(port) ?? {
-        ...port,
-        host_ip: port.host_ip || hostIpOf(addresses, port.protocol, port.published_port),
-      },
-  );
+  return wanted.map((port) => chosen.get(port) ?? boundPort(addresses, port));
 }
 
 /** Gives back what the service had and does not have any more; whether that was anything. */

@@ -1,6 +1,6 @@
 import { failedPrecondition, invalidArgument, notFound } from '../../base/index.ts';
 import { PortConfig_PublishMode, type PortConfig, type Service, type ServiceSpec } from '../../proto/index.ts';
-import { hostIpOf, sharesAddress } from '../allocator/index.ts';
+import { boundPort, sharesAddress } from '../allocator/index.ts';
 import { publishAddressesOf } from '../settings/index.ts';
 import type { ReadView } from '../store/types.ts';
 import { tryResolve } from './lookup.ts';
@@ -50,10 +50,7 @@ function checkReferences(view: ReadView, spec: ServiceSpec): void {
 /** Ports of a spec with the addresses that its labels bind them to. */
 function boundPorts(spec: ServiceSpec | null): PortConfig[] {
   const addresses = publishAddressesOf(spec?.annotations?.labels);
-  return (spec?.endpoint?.ports ?? []).map((port) => ({
-    ...port,
-    host_ip: port.host_ip || hostIpOf(addresses, port.protocol, port.published_port),
-  }));
+  return (spec?.endpoint?.ports ?? []).map((port) => boundPort(addresses, port));
 }
 
 /** Ports a service has: those it asks for, and those it was given. */

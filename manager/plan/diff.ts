@@ -1,6 +1,6 @@
 import {
   PlanResponse_OfService,
-  PortConfig_Protocol,
+  PROTOCOL_NAMES,
   PortConfig_PublishMode,
   TaskState,
   UpdateStatus_UpdateState,
@@ -96,16 +96,10 @@ function nodeCounts(before: Facts, after: Facts, id: string): PlanResponse_OnNod
     .toSorted((a, b) => (a.hostname < b.hostname ? -1 : 1));
 }
 
-const PROTOCOLS: Readonly<Record<PortConfig_Protocol, string>> = {
-  [PortConfig_Protocol.TCP]: 'tcp',
-  [PortConfig_Protocol.UDP]: 'udp',
-  [PortConfig_Protocol.SCTP]: 'sctp',
-};
-
 function portWords(endpoint: Endpoint | null | undefined): string[] {
   return (endpoint?.ports ?? [])
     .filter((port) => port.publish_mode === PortConfig_PublishMode.INGRESS && port.published_port !== 0)
-    .map((port) => `${port.published_port}:${port.target_port}/${PROTOCOLS[port.protocol]}`);
+    .map((port) => `${port.published_port}:${port.target_port}/${PROTOCOL_NAMES[port.protocol]}`);
 }
 
 function addressWords(view: ReadView, endpoint: Endpoint | null | undefined): string[] {

@@ -1,9 +1,4 @@
-import {
-  PortConfig_Protocol as PROTOCOL,
-  PortConfig_PublishMode,
-  type PortClash,
-  type Service,
-} from '../../proto/index.ts';
+import { PortConfig_PublishMode, PROTOCOL_NAMES, type PortClash, type Service } from '../../proto/index.ts';
 import { sharesAddress } from '../allocator/index.ts';
 import type { ReadView } from '../store/types.ts';
 import { hostname } from './words.ts';
@@ -25,8 +20,7 @@ export function portClashes(view: ReadView): NodeClash[] {
 
 /** `8080/tcp`. */
 export function portName({ port, protocol }: Pick<PortClash, 'port' | 'protocol'>): string {
-  const names = { [PROTOCOL.TCP]: 'tcp', [PROTOCOL.UDP]: 'udp', [PROTOCOL.SCTP]: 'sctp' };
-  return `${port}/${names[protocol]}`;
+  return `${port}/${PROTOCOL_NAMES[protocol]}`;
 }
 
 /** What is told of a service whose published ports something else has on some nodes; undefined when nothing has. */

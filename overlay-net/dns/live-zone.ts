@@ -103,20 +103,28 @@ export class LiveZone {
     this.#settle();
   }
 
+  #namesOf(name: string, aliases: string): { target: string; names: string[] } {
+    const target = name === '' ? '' : `${name.toLowerCase()}.${this.zone.network}`;
+    return { target, names: [name, ...items(aliases)].filter((one) => one !== '').map((one) => one.toLowerCase()) };
+  }
+
   #taskOf(fields: readonly string[]): TaskNames {
     const [, id = '', name = '', service = '', aliases = '', serves, weight, ...given] = fields;
-    const target = name === '' ? '' : `${name.toLowerCase()}.${this.zone.network}`;
-    const names = [name, ...items(aliases)].filter((one) => one !== '').map((one) => one.toLowerCase());
     const addresses = given.map(canonicalIp).filter((ip) => ip !== '');
-    return { id, target, names, service, serving: serves === '1', weight: Number(weight) || 1, addresses };
+    return {
+      id,
+      ...this.#namesOf(name, aliases),
+      service,
+      serving: serves === '1',
+      weight: Number(weight) || 1,
+      addresses,
+    };
   }
 
   #serviceOf(fields: readonly string[]): ServiceNames {
     const [, id = '', name = '', aliases = '', vip = '', vip6 = '', ports = ''] = fields;
-    const names = [name, ...items(aliases)].filter((one) => one !== '').map((one) => one.toLowerCase());
     const virtual = [canonicalIp(vip), canonicalIp(vip6)].filter((address) => address !== '');
-    const target = name === '' ? '' : `${name.toLowerCase()}.${this.zone.network}`;
-    return { id, target, names, virtual, ports: items(ports).map(readPort) };
+    return { id, ...this.#namesOf(name, aliases), virtual, ports: items(ports).map(readPort) };
   }
 
   #addTask(task: TaskNames): void {

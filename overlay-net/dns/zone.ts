@@ -1,9 +1,4 @@
-import {
-  PortConfig_Protocol,
-  type NetworkEndpoint,
-  type NetworkService,
-  type NetworkTable,
-} from '../../proto/index.ts';
+import { PROTOCOL_NAMES, type NetworkEndpoint, type NetworkService, type NetworkTable } from '../../proto/index.ts';
 import { canonicalIp } from '../ip.ts';
 import type { TableChange } from '../table-change.ts';
 
@@ -65,11 +60,8 @@ function endpointLine(one: NetworkEndpoint): string {
   return `E${FIELD}${one.task_id}${FIELD}${names}${FIELD}${serving}${FIELD}${one.weight}${FIELD}${addresses}${LINE}`;
 }
 
-const PROTOCOLS: Readonly<Record<number, string>> = {
-  [PortConfig_Protocol.TCP]: 'tcp',
-  [PortConfig_Protocol.UDP]: 'udp',
-  [PortConfig_Protocol.SCTP]: 'sctp',
-};
+/** Another version's managers may know more. */
+const PROTOCOLS: Readonly<Record<number, string | undefined>> = PROTOCOL_NAMES;
 
 function serviceLine(one: NetworkService): string {
   const ports = one.ports.map((port) => `${port.name}/${PROTOCOLS[port.protocol] ?? ''}/${port.target_port}`);

@@ -5,7 +5,7 @@
 import { addressBits, familyOf, maskLength, subnetOf } from '../ip.ts';
 import { bareIp } from '../ip4.ts';
 import type { LinkInfo, NamespaceState, Op, RouteInfo } from '../kernel/ops.ts';
-import { undo, type Items } from '../plan.ts';
+import { sameOp, undo, type Items } from '../plan.ts';
 
 export const DRIFT_KINDS = [
   'link',
@@ -283,7 +283,7 @@ export function* compareItems(actual: Items, wanted: Items): Generator<Drift | u
   }
   for (const [key, op] of wanted) {
     const held = actual.get(key);
-    if (held !== undefined && JSON.stringify(held) === JSON.stringify(op)) {
+    if (held !== undefined && sameOp(held, op)) {
       yield undefined;
       continue;
     }

@@ -1,0 +1,99 @@
+/** A progress report of a pull, load or import, in the words of the Docker API. */
+export interface ImageProgress {
+  status?: string;
+  id?: string;
+  progressDetail?: { current?: number; total?: number };
+  stream?: string;
+  error?: string;
+  /** Result of a push: Tag, Digest, Size. */
+  aux?: Readonly<Record<string, string | number>>;
+}
+
+export interface RegistryAuth {
+  username?: string;
+  password?: string;
+  identityToken?: string;
+  registryToken?: string;
+}
+
+/** An image of this host. */
+export interface Image {
+  /** sha256:… of its configuration. */
+  id: string;
+  repoTags: string[];
+  repoDigests: string[];
+  createdMs: number;
+  sizeBytes: number;
+  architecture: string;
+  os: string;
+  variant: string;
+  /** Layer digests (uncompressed), lowest first. */
+  diffIds: string[];
+  config: ImageConfig;
+  history: { created?: string; created_by?: string; comment?: string; empty_layer?: boolean }[];
+  author: string;
+  comment: string;
+}
+
+/** The `config` object of an OCI image configuration, with Docker's extensions. */
+export interface ImageConfig {
+  Env?: string[];
+  Cmd?: string[] | null;
+  Entrypoint?: string[] | null;
+  WorkingDir?: string;
+  User?: string;
+  Labels?: Record<string, string> | null;
+  ExposedPorts?: Record<string, object> | null;
+  Volumes?: Record<string, object> | null;
+  StopSignal?: string;
+  Healthcheck?: {
+    Test?: string[];
+    Interval?: number;
+    Timeout?: number;
+    StartPeriod?: number;
+    StartInterval?: number;
+    Retries?: number;
+  };
+}
+
+/** The images of one host. */
+export interface Images {
+  /** @throws ShoalError NotFound "No such image: …". */
+  get(reference: string): Image;
+  list(): Image[];
+  /** Pulls by tag or digest; resolves to the image. `report` gets Docker's progress lines. */
+  pull(
+    reference: string,
+    options: { auth?: RegistryAuth; platform?: string; report?: (p: ImageProgress) => void; signal: AbortSignal },
+  ): Promise<Image>;
+  /** A `docker save` or OCI archive in a file. */
+  load(archivePath: string, report: (p: ImageProgress) => void): Promise<void>;
+  /** Writes an archive of images (docker-archive and OCI layout in one) that `load` takes. */
+  save(references: readonly string[], destinationPath: string): Promise<void>;
+  /** A root file system archive in a file becomes an image. */
+  importArchive(
+    archivePath: string,
+    options: { repository: string; tag: string; message: string; changes: readonly string[] },
+  ): Promise<Image>;
+  tag(reference: string, repository: string, tag: string): Promise<void>;
+  remove(reference: string, options: { force: boolean }): Promise<{ untagged: string[]; deleted: string[] }>;
+  /** Pushes the image of a reference to its registry. */
+  push(
+    reference: string,
+    options: { auth?: RegistryAuth; report: (p: ImageProgress) => void; signal: AbortSignal },
+  ): Promise<void>;
+  /** Digest and platforms of a reference in its registry, without pulling. Fails fast when the registry does not resolve. */
+  distribution(reference: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Distribution>;
+  /** Makes the writable root of a container over an image; returns the mounted path. Idempotent. */
+  mountRoot(containerId: string, imageId: string): Promise<string>;
+  unmountRoot(containerId: string): Promise<void>;
+  /** Unmounts and deletes the writable layer. */
+  removeRoot(containerId: string): Promise<void>;
+}
+
+export interface Distribution {
+  mediaType: string;
+  digest: string;
+  size: number;
+  platforms: { architecture: string; os: string; variant?: string }[];
+}
