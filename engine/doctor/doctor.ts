@@ -1,5 +1,6 @@
 import { errorMessage, type Clock, type Logger } from '../../base/index.ts';
 import type { DoctorReport, Fault, Finding, Found } from './fault.ts';
+import { reportLines } from './report-text.ts';
 
 /** While a daemon works, only what is still wrong after this time is a fault, ms. */
 const SECOND_LOOK_MS = 600;
@@ -50,7 +51,8 @@ export async function examine(look: Look, request: DoctorRequest, clock?: Clock)
   }
   const findings: Finding[] = [];
   for (const fault of faults) findings.push(request.repair ? await mend(fault) : told(fault));
-  return { findings, looked, deep };
+  const report = { findings, looked, deep };
+  return { ...report, lines: reportLines(report) };
 }
 
 /** The cheap repairs of a daemon's start, before anything is under way; each is told in the log. */

@@ -47,6 +47,8 @@ export interface DoctorReport {
   /** How many things of each sort were looked at. */
   looked: Readonly<Record<string, number>>;
   deep: boolean;
+  /** The same in words, for people. */
+  lines: string[];
 }
 
 /** Adds to the faults found so far. */

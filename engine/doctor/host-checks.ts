@@ -4,8 +4,8 @@ import { basename, dirname, join } from 'node:path';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import { isAlive, type ProcessIdentity } from '../runtime/process.ts';
 import { mountPoints, unmountEvery } from '../storage/index.ts';
-import type { Found } from './fault.ts';
-import { conmonProcesses, namesIn, type ConmonProcess } from './host-facts.ts';
+import type { Fault, Found } from './fault.ts';
+import { hostProcesses, namesIn, type ConmonProcess, type HostProcesses } from './host-facts.ts';
 
 /** What is recorded of a container. */
 export interface KnownContainer {
@@ -92,19 +92,15 @@ async function kill(pid: number): Promise<void> {
   throw new Error(`process ${pid} does not end`);
 }
 
-/** Monitors that watch no container of ours, and containers whose record speaks of processes that are gone. */
-function checkProcesses(
-  view: HostView,
-  monitors: readonly ConmonProcess[],
-  owners: Owners,
-  found: Found,
-): void {
+/** Monitors that watch no running container of ours, and runtimes at work on none. */
+function checkProcesses(view: HostView, { monitors, runtimes }: HostProcesses, owners: Owners, found: Found): void {
   const bundles = join(view.execRoot, 'bundles');
-  for (const { pid, containerId, bundle } of monitors) {
+  for (const { pid, containerId, bundle, exec } of monitors) {
     if (dirname(bundle) !== bundles || view.unreadable.has(containerId)) continue;
     const container = view.containers.get(containerId);
     if (container?.busy === true) continue;
-    if (container?.running === true && (container.conmon === undefined || container.conmon.pid === pid)) continue;
+    const own = exec || container?.conmon === undefined || container.conmon.pid === pid;
+    if (container?.running === true && own) continue;
     const whose = container === undefined ? 'a container that is not recorded' : `container ${container.name}`;
     const state = container?.running === true ? ', which has another monitor' : container ? ', which does not run' : '';
     found({
@@ -121,6 +117,22 @@ function checkProcesses(
             }),
     });
   }
+  for (const { pid, stateRoot, containerId } of runtimes) {
+    if (stateRoot !== join(view.execRoot, 'runtime') || containerId === '') continue;
+    const why = owners.orphan(containerId);
+    if (why === undefined) continue;
+    found({
+      kind: 'process-orphan',
+      subject: `runtime ${pid}`,
+      problem: `process ${pid} is a runtime at work on ${short(containerId)}, but ${why}`,
+      remedy: 'it is killed',
+      repair: owners.repair(containerId, () => kill(pid)),
+    });
+  }
+}
+
+/** Containers whose record speaks of processes that are gone. */
+function checkLost(view: HostView, found: Found): void {
   for (const container of view.containers.values()) {
     if (!container.running || container.busy || container.init === undefined) continue;
     if (isAlive(container.init) || isAlive(container.conmon)) continue;
@@ -274,11 +286,23 @@ function checkDirectories(view: HostView, found: Found): void {
   }
 }
 
+/**
+ * Ends the processes that an earlier daemon left in the middle of a start: they would go on making what nobody knows of.
+ * Before anything else is taken down.
+ */
+export async function endStrayProcesses(view: HostView): Promise<void> {
+  const faults: Fault[] = [];
+  checkProcesses(view, hostProcesses(), new Owners(view), (fault) => void faults.push(fault));
+  for (const fault of faults) if (fault.kind === 'process-orphan') await fault.repair?.();
+}
+
 /** Everything on this host that stands for containers, against what is recorded of them. */
 export function checkHost(view: HostView, found: Found): Record<string, number> {
-  const monitors = conmonProcesses();
+  const processes = hostProcesses();
+  const { monitors } = processes;
   const owners = new Owners(view);
-  checkProcesses(view, monitors, owners, found);
+  checkProcesses(view, processes, owners, found);
+  checkLost(view, found);
   checkCgroups(view, monitors, owners, found);
   const mounts = checkMounts(view, owners, found);
   checkRuntimeState(view, owners, found);

@@ -3,7 +3,7 @@ import { lstatSync, readdirSync, readFileSync, readlinkSync, statSync, type Stat
 import { join } from 'node:path';
 import { readFileIfExists } from '../../base/index.ts';
 import type { Found } from '../doctor/fault.ts';
-import { chainIds, isMountPoint, layerDirectory, layerLink, linkTarget, readThrough, type Layer } from '../storage/index.ts';
+import { chainIds, layerDirectory, layerLink, linkTarget, readThrough, type Layer } from '../storage/index.ts';
 import { sha256 } from './content.ts';
 import { parseImageConfig } from './image-config.ts';
 
@@ -30,7 +30,8 @@ export interface StoreView {
     dropLayer: (chainId: string) => Promise<void>;
     dropReference: (key: string) => Promise<void>;
     relink: (layer: Layer) => Promise<void> | void;
-    removeBlob: (digest: string) => Promise<void> | void;
+    /** A file among the blobs, or what was being made. */
+    removeBlob: (path: string) => Promise<void> | void;
     /** A directory among the layers. */
     discard: (path: string) => Promise<void>;
     removeRoot: (containerId: string) => Promise<void>;
@@ -221,7 +222,6 @@ class StoreCheck {
 
   #temporary(path: string, remove: (path: string) => Promise<void> | void): void {
     if (this.#view.busy && ageMs(path, this.#view.nowMs) < TEMPORARY_MAX_MS) return;
-    if (isMountPoint(join(path, 'merged'))) return;
     this.#found({
       kind: 'temporary-stale',
       subject: path,
@@ -234,7 +234,8 @@ class StoreCheck {
   async blobs(deep: boolean): Promise<number> {
     const needed = new Map<string, string>();
     for (const id of this.#view.images) needed.set(id, `the configuration of image ${shown(id)}`);
-    for (const { chainId, blob } of this.#view.layers) needed.set(blob.digest, `the archive of layer ${shown(chainId)}`);
+    for (const { chainId, blob } of this.#view.layers)
+      needed.set(blob.digest, `the archive of layer ${shown(chainId)}`);
     for (const [digest, what] of needed) {
       const file = statSync(this.#blobPath(digest), { throwIfNoEntry: false });
       if (file === undefined) this.#blobMissing(digest, what);

@@ -115,6 +115,8 @@ export class LayerStore {
   readonly #roots = new Map<string, RootRecord>();
   readonly #adding = new Map<string, Promise<Layer>>();
   #nextLink = 1;
+  /** Layers being unpacked and directories being deleted. */
+  #active = 0;
 
   constructor(options: LayerStoreOptions) {
     this.#options = options;
@@ -199,6 +201,12 @@ export class LayerStore {
     return [...this.#layers.values()];
   }
 
+  /** Deletes a file or directory that stands in no record. */
+  async clear(path: string): Promise<void> {
+    unmountAll(join(path, 'merged'));
+    await rm(path, { recursive: true, force: true });
+  }
+
   /** Container ids that have a root here. */
   roots(): string[] {
     return [...this.#roots.keys()];
@@ -232,7 +240,25 @@ export class LayerStore {
     return adding;
   }
 
-  async #unpack(request: { parent: string; diffId?: string; blobPath: string; blob: LayerBlob }): Promise<Layer> {
+  /** Whether something below the directory is being made or deleted. */
+  get busy(): boolean {
+    return this.#active > 0;
+  }
+
+  async #counted<T>(work: () => Promise<T>): Promise<T> {
+    this.#active++;
+    try {
+      return await work();
+    } finally {
+      this.#active--;
+    }
+  }
+
+  #unpack(request: { parent: string; diffId?: string; blobPath: string; blob: LayerBlob }): Promise<Layer> {
+    return this.#counted(() => this.#unpackNow(request));
+  }
+
+  async #unpackNow(request: { parent: string; diffId?: string; blobPath: string; blob: LayerBlob }): Promise<Layer> {
     const temporary = this.temporaryPath();
     const target = join(temporary, 'diff');
     mkdirSync(target, { recursive: true, mode: 0o755 });
@@ -290,9 +316,10 @@ export class LayerStore {
       renameSync(path, temporary);
       discarded.push(temporary);
     }
-    return async () => {
-      for (const path of discarded) await rm(path, { recursive: true, force: true });
-    };
+    return () =>
+      this.#counted(async () => {
+        for (const path of discarded) await rm(path, { recursive: true, force: true });
+      });
   }
 
   /** Takes another archive of the same layer as its blob. */
@@ -307,7 +334,7 @@ export class LayerStore {
     if (!existsSync(path)) return;
     const temporary = this.temporaryPath();
     renameSync(path, temporary);
-    await rm(temporary, { recursive: true, force: true });
+    await this.#counted(() => rm(temporary, { recursive: true, force: true }));
   }
 
   #directoryOf(id: string): LayerDirectory {
