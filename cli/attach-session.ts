@@ -54,7 +54,9 @@ async function pumpOutput(context: Context, socket: Duplex, options: SessionOpti
 async function pumpInput(context: Context, socket: Duplex, options: SessionOptions): Promise<SessionEnd> {
   const keys = options.tty ? new DetachFilter(options.detachKeys) : undefined;
   try {
-    for await (const chunk of context.input as AsyncIterable<Buffer>) {
+    // The stream stays open when the loop is left: a terminal must still be given back through it.
+    const typed = context.input.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+    for await (const chunk of typed) {
       const { send, detached } = keys === undefined ? { send: chunk, detached: false } : keys.filter(chunk);
       if (send.length > 0 && !socket.write(send) && !socket.destroyed) await drain(socket);
       if (detached) return 'detached';

@@ -4,7 +4,7 @@ import { startSession, type Session, type SessionOptions } from './attach-sessio
 import { segment } from './client.ts';
 import { atLeast, exactly, ExitError, option, type CommandGroup } from './command.ts';
 import { bodyOf, createContainer, runFailure, startFailure } from './container-create.ts';
-import { beginWait, type WaitCondition } from './container-wait.ts';
+import { beginWait, type Wait, type WaitCondition } from './container-wait.ts';
 import { say, type Context } from './context.ts';
 import type { Flags } from './options.ts';
 import { CREATE_OPTIONS, DETACH_KEYS, RUN_OPTIONS, SIG_PROXY } from './run-options.ts';
@@ -41,7 +41,7 @@ async function attach(context: Context, container: string, options: SessionOptio
 }
 
 /** The exit code to come; when it cannot be learnt that is said, and the code is 125. */
-async function exitCode(context: Context, wait: { code: Promise<number> }): Promise<number> {
+async function exitCode(context: Context, wait: Wait): Promise<number> {
   try {
     return await wait.code;
   } catch (error) {
@@ -93,9 +93,10 @@ async function runAttached(context: Context, flags: Flags, body: CreateBody, id:
     tty: body.Tty,
     detachKeys: await detachKeysOf(context, flags),
   });
+  let wait: Wait | undefined;
   try {
     const removed = body.HostConfig.AutoRemove;
-    const wait = await beginWait(context.client, id, removed ? 'removed' : 'next-exit');
+    wait = await beginWait(context.client, id, removed ? 'removed' : 'next-exit');
     try {
       await context.client.post(`${pathOf(id)}/start`, undefined);
     } catch (error) {
@@ -111,20 +112,18 @@ async function runAttached(context: Context, flags: Flags, body: CreateBody, id:
     }
   } finally {
     session.close();
+    wait?.stop();
   }
 }
 
 /** Waits for the stream and the process, whichever ends first; output is read to its end. */
-async function endOf(
-  context: Context,
-  session: Session,
-  wait: { code: Promise<number> },
-  hasOutput: boolean,
-): Promise<number> {
-  const code = exitCode(context, wait);
-  if (!hasOutput) void code.then(() => session.close());
+async function endOf(context: Context, session: Session, wait: Wait, hasOutput: boolean): Promise<number> {
+  if (!hasOutput) {
+    const close = (): void => session.close();
+    void wait.code.then(close, close);
+  }
   const end = await session.ended;
-  return end === 'detached' ? 0 : code;
+  return end === 'detached' ? 0 : exitCode(context, wait);
 }
 
 async function startAttached(context: Context, flags: Flags, name: string): Promise<number> {
@@ -135,10 +134,11 @@ async function startAttached(context: Context, flags: Flags, name: string): Prom
     stdin: flags.bool('interactive') && config.OpenStdin,
     ...{ stdout: true, stderr: true, tty: config.Tty, detachKeys: await detachKeysOf(context, flags) },
   });
+  let wait: Wait | undefined;
   try {
     const removed = container.HostConfig.AutoRemove === true;
     const condition: WaitCondition = removed ? 'removed' : 'next-exit';
-    const wait = await beginWait(context.client, id, condition);
+    wait = await beginWait(context.client, id, condition);
     try {
       await context.client.post(`${pathOf(id)}/start`, undefined);
     } catch (error) {
@@ -154,6 +154,7 @@ async function startAttached(context: Context, flags: Flags, name: string): Prom
     }
   } finally {
     session.close();
+    wait?.stop();
     stopProxy();
   }
 }
@@ -178,9 +179,9 @@ async function start(context: Context, flags: Flags, words: readonly string[]): 
 }
 
 function checkRunning({ State }: ContainerFacts): void {
-  if (!State.Running) throw new Error('cannot attach to a stopped container, start it first');
-  if (State.Paused) throw new Error('cannot attach to a paused container, unpause it first');
-  if (State.Restarting) throw new Error('cannot attach to a restarting container, wait until it is running');
+  if (!State.Running) throw new Error('You cannot attach to a stopped container, start it first');
+  if (State.Paused) throw new Error('You cannot attach to a paused container, unpause it first');
+  if (State.Restarting) throw new Error('You cannot attach to a restarting container, wait until it is running');
 }
 
 async function attachTo(context: Context, flags: Flags, words: readonly string[]): Promise<number> {
@@ -206,6 +207,7 @@ async function attachTo(context: Context, flags: Flags, words: readonly string[]
   } finally {
     stopResizing();
     session.close();
+    wait.stop();
     stopProxy();
   }
 }

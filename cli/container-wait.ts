@@ -9,15 +9,18 @@ interface WaitAnswer {
 /** When a wait ends: when the container stops (or does not run), stops the next time, or is gone. */
 export type WaitCondition = 'not-running' | 'next-exit' | 'removed';
 
+/** A wait that has begun. */
+export interface Wait {
+  /** The exit code to come. @throws Error with the daemon's words when it could not wait to the end */
+  readonly code: Promise<number>;
+  /** Ends the wait, whose code then never comes. */
+  stop(): void;
+}
+
 /**
  * Begins to wait for a container; what is given comes once the daemon has heard it, so that no end is missed.
- * @returns the exit code to come. @throws Error with the daemon's words when it could not wait to the end
  */
-export async function beginWait(
-  client: Client,
-  container: string,
-  condition?: WaitCondition,
-): Promise<{ code: Promise<number> }> {
+export async function beginWait(client: Client, container: string, condition?: WaitCondition): Promise<Wait> {
   const path = `/containers/${segment(container)}/wait`;
   const { body } = await client.open({ method: 'POST', path, query: { condition } });
   const code = readText(body).then((text) => {
@@ -27,5 +30,5 @@ export async function beginWait(
   });
   // Heard by whoever waits; until then an error is none.
   code.catch(() => undefined);
-  return { code };
+  return { code, stop: () => void body.destroy() };
 }

@@ -45,7 +45,7 @@ function comparable(recorded: Recorded | undefined, base?: Recorded): unknown {
   if (value === null) return null;
   const { body } = value;
   for (const list of [body['Env'], (body['HostConfig'] as Record<string, unknown>)['Binds']]) {
-    if (Array.isArray(list)) list.sort();
+    if (Array.isArray(list)) list.sort((a: string, b: string) => (a < b ? -1 : 1));
   }
   return {
     query: value.query.split('&').toSorted().join('&'),

@@ -1,4 +1,5 @@
 /** The client's own terminal: raw mode that is taken back on every way out, and its size. */
+import { spawnSync } from 'node:child_process';
 import type { Client } from './client.ts';
 import { say, type Context } from './context.ts';
 
@@ -16,6 +17,8 @@ export function rawTerminal(context: Context): () => void {
   const { input } = context;
   if (!input.isTTY) return () => undefined;
   input.setRawMode(true);
+  // Node leaves the terminal to put a carriage return before each line feed; what comes from the process has its own.
+  spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] });
   let raw = true;
   const restore = (): void => {
     if (!raw) return;
