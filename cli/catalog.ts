@@ -14,6 +14,7 @@ export interface Group {
   commands: Readonly<Record<string, Entry>>;
 }
 
+const doctor = (): Promise<CommandGroup> => import('./doctor.ts').then((file) => file.doctorCommands);
 const container = (): Promise<CommandGroup> => import('./container.ts').then((file) => file.containerCommands);
 const containerRun = (): Promise<CommandGroup> =>
   import('./container-run.ts').then((file) => file.containerRunCommands);
@@ -206,6 +207,7 @@ const from = (group: Group, name: string): Entry => group.commands[name] as Entr
 export const TOP: Readonly<Record<string, Entry>> = {
   attach: from(CONTAINER, 'attach'),
   create: from(CONTAINER, 'create'),
+  doctor: entry('doctor', doctor, 'Check the stores of this host, and what containers left behind, and repair them'),
   events: from(SYSTEM, 'events'),
   exec: from(CONTAINER, 'exec'),
   history: from(IMAGE, 'history'),
