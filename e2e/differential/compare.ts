@@ -26,6 +26,8 @@ const FORMS: readonly (readonly [RegExp, string])[] = [
   [/\b[0-9a-f]{64}\b/g, '<id>'],
   [/\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| ?[+-]\d\d:?\d\d)?(?: [A-Z]{3,4})?/g, '<time>'],
   [/\b[0-9a-f]{12}\b/g, '<short id>'],
+  [/\b[A-Z2-7]{4}(?::[A-Z2-7]{4}){11}\b/g, '<engine id>'],
+  [/:\d{4,5}->/g, ':<port>->'],
   [/\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b/g, '<mac>'],
   [/\b(?:10|172|192)\.\d+\.\d+\.\d+(\/\d+)?\b/g, '<address>$1'],
   [
