@@ -10,10 +10,12 @@ import type {
 } from '../proto/index.ts';
 
 import type { ContainersPort } from './container-port.ts';
+import type { DoctorPort } from './doctor-port.ts';
 import type { Metric } from './shapes/metrics.ts';
 
 export type * from './container-port.ts';
 export type * from './host-options-port.ts';
+export type * from './doctor-port.ts';
 
 /** What the routes need of the daemon. Structural: the daemon passes engine objects that have these members. */
 export interface Ports {
@@ -257,6 +259,7 @@ export interface LocalNetworksPort {
 }
 
 export interface EnginePort {
+  doctor: DoctorPort;
   containers: ContainersPort;
   images: ImagesPort;
   volumes: VolumesPort;

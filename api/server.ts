@@ -8,6 +8,7 @@ import type { Ports, SwarmPort } from './ports.ts';
 import { Router, type Route } from './router.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
+import { doctorRoutes } from './routes/doctor.ts';
 import { imageRoutes } from './routes/images.ts';
 import { metricsRoutes } from './routes/metrics.ts';
 import { networkCheckRoutes } from './routes/network-check.ts';
@@ -47,6 +48,7 @@ const ROUTES: readonly Route[] = [
   ...imageRoutes,
   ...containerRoutes,
   ...volumeRoutes,
+  ...doctorRoutes,
 ];
 
 export interface ApiServerOptions {

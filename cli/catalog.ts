@@ -14,6 +14,7 @@ export interface Group {
   commands: Readonly<Record<string, Entry>>;
 }
 
+const doctor = (): Promise<CommandGroup> => import('./doctor.ts').then((file) => file.doctorCommands);
 const container = (): Promise<CommandGroup> => import('./container.ts').then((file) => file.containerCommands);
 const logs = (): Promise<CommandGroup> => import('./container-logs.ts').then((file) => file.containerLogCommands);
 const image = (): Promise<CommandGroup> => import('./image.ts').then((file) => file.imageCommands);
@@ -196,6 +197,7 @@ const from = (group: Group, name: string): Entry => group.commands[name] as Entr
 
 /** Words that stand for a command at once. */
 export const TOP: Readonly<Record<string, Entry>> = {
+  doctor: entry('doctor', doctor, 'Check the stores of this host, and what containers left behind, and repair them'),
   events: from(SYSTEM, 'events'),
   history: from(IMAGE, 'history'),
   images: { ...from(IMAGE, 'ls'), aliases: [] },

@@ -6,8 +6,12 @@ import type { HostNetworks } from '../overlay-net/index.ts';
 import { ContainerSet } from './containers/containers.ts';
 import { Limiter } from './containers/limiter.ts';
 import { ContainerStore } from './containers/store.ts';
+import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
+import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
+import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
+import { readSysInfo } from './runtime/sysinfo.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
 import type { Containers, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from './types.ts';
 
@@ -29,7 +33,7 @@ export interface EngineOptions {
   networks: HostNetworks;
   /** Networks of a swarm for containers that are no tasks; absent: there are none. */
   swarm?: SwarmNetworks;
-  images: Images;
+  images: Images & Partial<ExaminedStore>;
   volumes: Volumes;
   /** Cgroup below which containers stand; default `shoal`. */
   cgroupParent?: string;
@@ -66,13 +70,14 @@ export class Engine {
   readonly volumes: Volumes;
   readonly networks: HostNetworks;
   readonly events: Watch<EngineEvent>;
+  readonly doctor: Doctor;
   readonly #options: EngineOptions;
   readonly #facts: RuntimeFacts;
   readonly #set: ContainerSet;
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
 
-  private constructor(options: EngineOptions, facts: RuntimeFacts, cgroups: Cgroups) {
+  private constructor(options: EngineOptions, facts: RuntimeFacts, cgroups: Cgroups, runtimes: Runtimes) {
     this.#options = options;
     this.#facts = facts;
     this.#cgroups = cgroups;
@@ -80,6 +85,7 @@ export class Engine {
     this.volumes = options.volumes;
     this.networks = options.networks;
     this.events = new Watch<EngineEvent>();
+    const store = new ContainerStore(join(options.dataRoot, 'containers'), options.log);
     this.#set = new ContainerSet({
       clock: options.clock,
       random: options.random,
@@ -90,8 +96,10 @@ export class Engine {
       networks: options.networks,
       swarm: options.swarm,
       cgroups,
+      runtimes,
+      sysInfo: readSysInfo(cgroups.layout),
       runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
-      store: new ContainerStore(join(options.dataRoot, 'containers'), options.log),
+      store,
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
       filesRoot: join(options.execRoot, 'files'),
       cgroupParent: `/${parentOf(options)}`,
@@ -105,6 +113,12 @@ export class Engine {
       find: (reference) => this.#set.find(reference),
     });
     this.containers = this.#set;
+    this.doctor = new Doctor({
+      view: () => this.#hostView(store),
+      store: isExamined(options.images) ? options.images : undefined,
+      clock: options.clock,
+      log: options.log.with({ component: 'doctor' }),
+    });
   }
 
   /**
@@ -117,8 +131,11 @@ export class Engine {
     const cgroups = new Cgroups(readCgroupLayout(), options.clock);
     const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
     const facts = await probeRuntime(probe, options.runtime);
-    const engine = new Engine(options, facts, cgroups);
-    await engine.#set.open();
+    const recursiveReadOnly = await knowsRecursiveReadOnly(probe, facts.path);
+    const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe);
+    const engine = new Engine(options, facts, cgroups, runtimes);
+    await engine.#set.open(() => engine.doctor.endStrays());
+    await engine.doctor.repairAtStart();
     return engine;
   }
 
@@ -153,6 +170,21 @@ export class Engine {
     };
   }
 
+  #hostView(store: ContainerStore): HostView {
+    const { dataRoot, execRoot, networks } = this.#options;
+    return {
+      dataRoot,
+      execRoot,
+      cgroupParent: `/${parentOf(this.#options)}`,
+      cgroups: this.#cgroups,
+      containers: this.#set.known(),
+      unreadable: store.unreadable,
+      alone: (id, work) => this.#set.aside(id, work),
+      removeSandbox: (id) => networks.removeSandbox(id),
+      recheck: (id) => this.#set.unit(id).check(),
+    };
+  }
+
   /** What is wrong with this host, a sentence each with the way out; empty when all is well. */
   probe(): Promise<string[]> {
     return probeEngineHost(this.#options, this.#cgroups);
@@ -163,6 +195,10 @@ export class Engine {
     await this.#set.close();
     this.events.close();
   }
+}
+
+function isExamined(images: Images & Partial<ExaminedStore>): images is Images & ExaminedStore {
+  return images.examine !== undefined;
 }
 
 function parentOf(options: Pick<EngineOptions, 'cgroupParent'>): string {

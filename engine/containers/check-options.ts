@@ -76,7 +76,12 @@ function checkScore(wanted: number | undefined): void {
   );
 }
 
-const ARCHITECTURES: Readonly<Record<string, string>> = { x86_64: 'amd64', 'x86-64': 'amd64', aarch64: 'arm64', i386: '386' };
+const ARCHITECTURES: Readonly<Record<string, string>> = {
+  x86_64: 'amd64',
+  'x86-64': 'amd64',
+  aarch64: 'arm64',
+  i386: '386',
+};
 
 /** A platform as `os[/architecture[/variant]]`, or an architecture alone; in the words of OCI. */
 function parsePlatform(text: string): { os: string; architecture: string; variant: string } {

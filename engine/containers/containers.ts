@@ -15,13 +15,15 @@ import type {
   Image,
   LogLine,
   LogQuery,
-  MountRequest,
 } from '../types.ts';
 import { cgroupPathOf } from './bundle.ts';
-import { checkConfig, commandLine, wantedMounts, withPorts } from './config.ts';
+import type { KnownContainer } from '../doctor/host-checks.ts';
+import { knownContainer } from './known.ts';
+import { planContainer } from './creation.ts';
 import { followLink, linksTo } from './links.ts';
 import { checkName, nameConflict } from './names.ts';
-import { checkNetwork, connectNetwork, disconnectNetwork } from './networking.ts';
+import { endRemovals } from './removal.ts';
+import { connectNetwork, disconnectNetwork } from './networking.ts';
 import type { Parts } from './parts.ts';
 import type { StoredContainer } from './store.ts';
 import { ContainerUnit } from './unit.ts';
@@ -32,7 +34,6 @@ const CHECK_INTERVAL_MS = 5000;
 const ROTATE_INTERVAL_MS = 2000;
 /** Containers looked after in one turn of the event loop. */
 const CHECK_SLICE = 50;
-const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
 
 /** The containers of one host: finds them by name or id, and tells each of its end. */
 export class ContainerSet implements Containers {
@@ -48,14 +49,19 @@ export class ContainerSet implements Containers {
     this.#parts = parts;
   }
 
-  /** Reads all containers, takes over those that run, and starts those that their policy wants. */
-  async open(): Promise<void> {
+  /**
+   * Reads all containers, takes over those that run, and starts those that their policy wants.
+   * @param beforeAdoption runs when all are known and nothing is done with them yet
+   */
+  async open(beforeAdoption: () => Promise<void> = () => Promise.resolve()): Promise<void> {
     const parts = this.#parts;
     await parts.runtime.prepare();
     for (const stored of await parts.store.load()) {
       this.#add(stored, true);
       this.#names.set(stored.container.config.name, stored.container.id);
     }
+    await beforeAdoption();
+    await endRemovals(parts);
     // Watched before anything is looked at, so that no end falls between.
     this.#watcher = watch(parts.runtime.paths.exitDir, (_event, name) => this.#onExitFile(name));
     this.#watcher.on('error', (error) => parts.log.error('exit files are not watched any more', { error }));
@@ -63,6 +69,7 @@ export class ContainerSet implements Containers {
       await unit.adopt().catch((error: unknown) => {
         parts.log.error('a container could not be taken over', { id: unit.container.id, error });
       });
+      if (unit.removed) this.#units.delete(unit.container.id);
     }
     const running = [...this.#units.values()].filter((unit) => unit.running);
     await parts.networks.keepSandboxes(new Set(running.map((unit) => unit.container.id)));
@@ -76,6 +83,18 @@ export class ContainerSet implements Containers {
     this.#watcher?.close();
     for (const timer of this.#timers) timer.cancel();
     await Promise.all([...this.#units.values()].map((unit) => unit.close()));
+  }
+
+  /** What the doctor needs to know of each. */
+  known(): Map<string, KnownContainer> {
+    return new Map([...this.#units.values()].map((unit) => [unit.container.id, knownContainer(unit)]));
+  }
+
+  /** Does something while nothing else happens to a container, unless it runs by then. */
+  async aside(id: string, work: () => Promise<void> | void): Promise<void> {
+    const unit = this.#units.get(id);
+    if (unit === undefined) return work();
+    await unit.lock.run(async () => (unit.running ? undefined : work()));
   }
 
   #every(intervalMs: number, what: string, work: () => Promise<void>): void {
@@ -127,36 +146,28 @@ export class ContainerSet implements Containers {
     return unit;
   }
 
-  async create(config: ContainerConfig): Promise<{ id: string; warnings: string[] }> {
+  async create(asked: ContainerConfig): Promise<{ id: string; warnings: string[] }> {
     const parts = this.#parts;
-    const image = parts.images.get(config.image);
-    const command = commandLine(config, image.config);
-    if (config.name !== '') checkName(config.name);
+    if (asked.name !== '') checkName(asked.name);
     const id = newHexId(parts.random);
-    const name = this.#takeName(config.name, id);
+    const name = this.#takeName(asked.name, id);
     try {
-      await checkConfig(config, parts.defaultUlimits);
-      checkNetwork(config, parts);
-      const mounts = await this.#makeVolumes(wantedMounts(config, image.config));
+      const planned = await planContainer(parts, asked, (other) => this.#mountsOf(other));
+      const { config, imageId, path, args, mounts, shown, warnings } = planned;
       const policy = logPolicy(config.logDriver);
       const container: Container = {
-        id,
-        config: {
-          ...withPorts(config, image.config),
-          ...{ name, init: config.init || parts.initDefault },
-          dns: config.dns.length > 0 || config.network.mode === 'container' ? config.dns : parts.dns,
-        },
-        imageId: image.id,
+        ...{ id, imageId, path, args },
+        config: { ...config, name },
         createdMs: parts.clock.now(),
         ...NEVER_RUN,
+        mounts: shown,
         logPath: policy.driver === 'none' ? '' : join(parts.store.directory(id), 'ctr.log'),
-        ...command,
       };
       await parts.store.makeDirectory(id);
       const unit = this.#add({ container, mounts, manuallyStopped: false }, false);
       await unit.record.save(true);
       unit.record.event('create');
-      return { id, warnings: this.#warnings(config) };
+      return { id, warnings };
     } catch (error) {
       this.#units.delete(id);
       this.#names.delete(name);
@@ -165,38 +176,17 @@ export class ContainerSet implements Containers {
     }
   }
 
+  #mountsOf(reference: string): StoredContainer['mounts'] | undefined {
+    const id = this.find(reference)?.id;
+    return id === undefined ? undefined : this.#units.get(id)?.record.stored.mounts;
+  }
+
   #takeName(wanted: string, id: string): string {
     const name = wanted === '' ? makeName(this.#parts.random, (candidate) => this.#names.has(candidate)) : wanted;
     const holder = this.#names.get(name);
     if (holder !== undefined) throw nameConflict(name, holder);
     this.#names.set(name, id);
     return name;
-  }
-
-  async #makeVolumes(mounts: readonly MountRequest[]): Promise<(MountRequest & { anonymous?: boolean })[]> {
-    const made: (MountRequest & { anonymous?: boolean })[] = [];
-    for (const mount of mounts) {
-      if (mount.type !== 'volume') {
-        made.push(mount);
-        continue;
-      }
-      const anonymous = mount.source === '';
-      const volume = await this.#parts.volumes.create({
-        name: anonymous ? newHexId(this.#parts.random) : mount.source,
-        driver: mount.volumeDriver || 'local',
-        labels: { ...mount.volumeLabels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) },
-        options: { ...mount.volumeOptions },
-      });
-      made.push({ ...mount, source: volume.name, ...(anonymous ? { anonymous } : {}) });
-    }
-    return made;
-  }
-
-  #warnings(config: ContainerConfig): string[] {
-    if (!config.resources.memoryBytes || this.#parts.swapAccounting) return [];
-    return [
-      'Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.',
-    ];
   }
 
   /** By full id, then name, then unambiguous prefix of an id. @throws ShoalError NotFound, InvalidArgument */
@@ -336,5 +326,4 @@ const NEVER_RUN = {
   restartCount: 0,
   endpoints: [],
   ports: [],
-  mounts: [],
 };

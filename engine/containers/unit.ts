@@ -99,7 +99,7 @@ export class ContainerUnit {
       const prepared = await prepareBundle(parts, stored, image, this.#filesLost);
       const monitored = await parts.runtime.create(prepared.monitor);
       stored.monitored = monitored;
-      await parts.runtime.release(container.id, monitored.init);
+      await parts.runtime.release(container.id, monitored.init, prepared.monitor.runtime);
       Object.assign(container, {
         state: 'running',
         pid: monitored.init.pid,
@@ -110,6 +110,7 @@ export class ContainerUnit {
         endpoints: prepared.sandbox?.endpoints ?? [],
         ports: prepared.sandbox?.ports ?? [],
         mounts: prepared.mounts,
+        etc: prepared.etc,
       });
       this.health.start(image.config, undefined);
       await this.record.save();
@@ -270,6 +271,11 @@ export class ContainerUnit {
     }
     if (container.state === 'restarting') {
       if (!this.restarts.scheduled) this.restarts.schedule(0);
+      return;
+    }
+    if (container.state === 'exited' && container.config.autoRemove) {
+      // The daemon ended between its end and its removal.
+      this.#onAutoRemove(this);
       return;
     }
     const wanted =

@@ -85,7 +85,10 @@ export function readCdi(directories: readonly string[] = CDI_DIRECTORIES): CdiRe
 function filesOf(directory: string): string[] {
   try {
     const names = readdirSync(directory).filter((name) => name.endsWith('.json'));
-    return names.sort().slice(0, FILES_MAX).map((name) => join(directory, name));
+    return names
+      .sort()
+      .slice(0, FILES_MAX)
+      .map((name) => join(directory, name));
   } catch {
     return [];
   }

@@ -49,7 +49,9 @@ export function hostDevices(): OciDevice[] {
  */
 export function mappedDevices({ pathOnHost, pathInContainer }: DeviceMapping): OciDevice[] {
   const fail = (why: string): Error =>
-    invalidArgument(`error gathering device information while adding custom device ${JSON.stringify(pathOnHost)}: ${why}`);
+    invalidArgument(
+      `error gathering device information while adding custom device ${JSON.stringify(pathOnHost)}: ${why}`,
+    );
   let real: string;
   let info: Stats;
   try {

@@ -119,9 +119,7 @@ function verifyCpu(limits: ResourceLimits, info: SysInfo): void {
   }
   const cpus = availableParallelism();
   if (nanoCpus < 0 || nanoCpus > cpus * NANO_PER_CPU) {
-    throw invalidArgument(
-      `range of CPUs is from 0.01 to ${cpus.toFixed(2)}, as there are only ${cpus} CPUs available`,
-    );
+    throw invalidArgument(`range of CPUs is from 0.01 to ${cpus.toFixed(2)}, as there are only ${cpus} CPUs available`);
   }
   if (nanoCpus > 0 && !info.cpuCfs) {
     throw invalidArgument(
@@ -130,9 +128,7 @@ function verifyCpu(limits: ResourceLimits, info: SysInfo): void {
   }
   if (cpuShares < 0) throw invalidArgument(`invalid CPU shares (${cpuShares}): value must be a positive integer`);
   if (cpuPeriodUs !== 0 && (cpuPeriodUs < PERIOD_MIN_US || cpuPeriodUs > PERIOD_MAX_US)) {
-    throw invalidArgument(
-      'CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)',
-    );
+    throw invalidArgument('CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)');
   }
   if (cpuQuotaUs > 0 && cpuQuotaUs < PERIOD_MIN_US) {
     throw invalidArgument('CPU cfs quota can not be less than 1ms (i.e. 1000)');

@@ -94,7 +94,8 @@ const bindText = ({ source, target, mode }: MountRequest): string =>
 
 function checkBind(mount: MountRequest, wrong: (why: string) => Error): void {
   const { propagation = '' } = mount;
-  if (propagation !== '' && !PROPAGATIONS.includes(propagation)) throw wrong(`invalid propagation mode: ${propagation}`);
+  if (propagation !== '' && !PROPAGATIONS.includes(propagation))
+    throw wrong(`invalid propagation mode: ${propagation}`);
   if (mount.readOnlyNonRecursive === true && mount.readOnlyForceRecursive === true) {
     throw wrong('mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive');
   }

@@ -31,7 +31,9 @@ export function checkNamespaces(config: Modes): void {
     throw invalidArgument(`invalid cgroup namespace mode: ${cgroupnsMode}`);
   }
   if (!['', 'host'].includes(usernsMode)) {
-    throw invalidArgument(`invalid USER mode: ${usernsMode}: this daemon does not remap users; leave it out, or say host`);
+    throw invalidArgument(
+      `invalid USER mode: ${usernsMode}: this daemon does not remap users; leave it out, or say host`,
+    );
   }
 }
 

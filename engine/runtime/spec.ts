@@ -91,7 +91,8 @@ export function processSpec(
     capabilities: { bounding: capabilities, effective: held, permitted: held },
     rlimits: containerRlimits(ulimits ?? [], input.defaultUlimits),
     noNewPrivileges: config.noNewPrivileges,
-    ...(oomScoreAdj === undefined || oomScoreAdj === 0 ? {} : { oomScoreAdj }),
+    // Told always: left out, it would be the daemon's own, which its service unit lowers.
+    oomScoreAdj: oomScoreAdj ?? 0,
   };
 }
 
@@ -127,7 +128,11 @@ function hiddenPaths(config: ContainerConfig): Pick<OciSpec['linux'], 'maskedPat
   };
 }
 
-function seccompPart(config: ContainerConfig, capabilities: readonly string[], x32: boolean): Partial<OciSpec['linux']> {
+function seccompPart(
+  config: ContainerConfig,
+  capabilities: readonly string[],
+  x32: boolean,
+): Partial<OciSpec['linux']> {
   // A privileged container has no profile unless it names one.
   if (config.privileged && ['', 'default'].includes(config.seccomp)) return {};
   const seccomp = seccompFor(config.seccomp, capabilities, { arch: arch(), kernel: release(), x32 });

@@ -36,6 +36,8 @@ export interface MountRequest {
   mode?: string;
   /** What it was asked with; left out: `--mount`. */
   from?: 'bind' | 'tmpfs';
+  /** Nobody asked for it but the image, or the list of places to keep. */
+  declared?: boolean;
   /** Taken without effect on Linux. */
   consistency?: string;
 }
