@@ -8,7 +8,7 @@ import type { Container, ContainerConfig, HealthCheckRequest, ImageConfig } from
 const NS_PER_MS = 1e6;
 
 const nameOf = (entry: string): string => entry.split('=')[0] ?? '';
-const filled = <T>(list: readonly T[] | null | undefined): list is readonly T[] => list != null && list.length > 0;
+const filled = <T>(list: readonly T[] | null | undefined): list is readonly T[] => (list?.length ?? 0) > 0;
 
 function mergeHealth(own: HealthCheckRequest | undefined, image: ImageConfig): HealthCheckRequest | undefined {
   const base = image.Healthcheck;
