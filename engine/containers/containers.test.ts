@@ -90,7 +90,9 @@ test('errors in docker words', async () => {
       config({ mounts: [{ type: 'bind', source: '/no/such/x', target: '/x', readOnly: false }] }),
     ),
   ).rejects.toThrow('invalid mount config for type "bind": bind source path does not exist: /no/such/x');
-  await expect(engine.containers.create(config({ capAdd: ['FOO'] }))).rejects.toThrow('invalid CapAdd: unknown capability: "CAP_FOO"');
+  await expect(engine.containers.create(config({ capAdd: ['FOO'] }))).rejects.toThrow(
+    'invalid CapAdd: unknown capability: "CAP_FOO"',
+  );
   await expect(engine.containers.create(config({ resources: { memoryBytes: 100 } }))).rejects.toThrow('Minimum memory');
   await engine.containers.start(id);
   await engine.containers.wait(id, 'not-running', never);
