@@ -8,6 +8,8 @@ import type { Parts } from './containers/parts.ts';
 import { Limiter } from './containers/limiter.ts';
 import { ContainerStore } from './containers/store.ts';
 import { Control } from './control/control.ts';
+import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
+import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
@@ -39,7 +41,7 @@ export interface EngineOptions {
   networks: HostNetworks;
   /** Networks of a swarm for containers that are no tasks; absent: there are none. */
   swarm?: SwarmNetworks;
-  images: Images;
+  images: Images & Partial<ExaminedStore>;
   volumes: Volumes;
   /** Cgroup below which containers stand; default `shoal`. */
   cgroupParent?: string;
@@ -77,6 +79,7 @@ export class Engine {
   readonly volumes: Volumes;
   readonly networks: HostNetworks;
   readonly events: Watch<EngineEvent>;
+  readonly doctor: Doctor;
   readonly #options: EngineOptions;
   readonly #facts: RuntimeFacts;
   readonly #set: ContainerSet;
@@ -91,6 +94,7 @@ export class Engine {
     this.volumes = options.volumes;
     this.networks = options.networks;
     this.events = new Watch<EngineEvent>();
+    const store = new ContainerStore(join(options.dataRoot, 'containers'), options.log);
     const parts: Parts = {
       clock: options.clock,
       random: options.random,
@@ -102,7 +106,7 @@ export class Engine {
       swarm: options.swarm,
       cgroups,
       runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
-      store: new ContainerStore(join(options.dataRoot, 'containers'), options.log),
+      store,
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
       filesRoot: join(options.execRoot, 'files'),
       cgroupParent: `/${parentOf(options)}`,
@@ -118,6 +122,12 @@ export class Engine {
     this.#set = new ContainerSet(parts);
     this.containers = this.#set;
     this.control = new Control({ set: this.#set, parts, sizeOf: async () => 0 });
+    this.doctor = new Doctor({
+      view: () => this.#hostView(store),
+      store: isExamined(options.images) ? options.images : undefined,
+      clock: options.clock,
+      log: options.log.with({ component: 'doctor' }),
+    });
   }
 
   /**
@@ -131,7 +141,8 @@ export class Engine {
     const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
     const facts = await probeRuntime(probe, options.runtime);
     const engine = new Engine(options, facts, cgroups);
-    await engine.#set.open();
+    await engine.#set.open(() => engine.doctor.endStrays());
+    await engine.doctor.repairAtStart();
     return engine;
   }
 
@@ -166,6 +177,21 @@ export class Engine {
     };
   }
 
+  #hostView(store: ContainerStore): HostView {
+    const { dataRoot, execRoot, networks } = this.#options;
+    return {
+      dataRoot,
+      execRoot,
+      cgroupParent: `/${parentOf(this.#options)}`,
+      cgroups: this.#cgroups,
+      containers: this.#set.known(),
+      unreadable: store.unreadable,
+      alone: (id, work) => this.#set.aside(id, work),
+      removeSandbox: (id) => networks.removeSandbox(id),
+      recheck: (id) => this.#set.unit(id).check(),
+    };
+  }
+
   /** What is wrong with this host, a sentence each with the way out; empty when all is well. */
   probe(): Promise<string[]> {
     return probeEngineHost(this.#options, this.#cgroups);
@@ -176,6 +202,10 @@ export class Engine {
     await this.#set.close();
     this.events.close();
   }
+}
+
+function isExamined(images: Images & Partial<ExaminedStore>): images is Images & ExaminedStore {
+  return images.examine !== undefined;
 }
 
 function parentOf(options: Pick<EngineOptions, 'cgroupParent'>): string {
