@@ -34,7 +34,10 @@ export async function stopContainer(unit: Life, options: StopOptions): Promise<v
   const graceMs = options.graceMs ?? rules.graceMs;
   // A start or end under way is let finish first.
   const running = await unit.lock.run(async () => {
-    if (container.state === 'restarting') return void (await endRestarting(unit));
+    if (container.state === 'restarting') {
+      await endRestarting(unit);
+      return undefined;
+    }
     if (!record.running) throw new ShoalError('NotModified', `container ${container.id} is not running`);
     stored.manuallyStopped = true;
     await record.save();

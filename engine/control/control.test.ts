@@ -164,7 +164,7 @@ test('top shows the processes of the container alone', async () => {
   await until(async () => (await engine.control.top(id, '')).processes.length === 3, 'its shell and two sleeps');
   const { titles, processes } = await engine.control.top(id, '');
   expect(titles).toEqual(['UID', 'PID', 'PPID', 'C', 'STIME', 'TTY', 'TIME', 'CMD']);
-  expect(processes.map((line) => line.at(-1)).sort()).toEqual([
+  expect(processes.map((line) => line.at(-1) ?? '').toSorted()).toEqual([
     'sh -c sleep 999 & sleep 998; true',
     'sleep 998',
     'sleep 999',
