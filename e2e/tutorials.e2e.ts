@@ -54,8 +54,8 @@ async function run({ command, typed }: Lesson): Promise<TerminalOutcome> {
   const limit = [...enter, 'timeout', '-s', 'KILL', String(COMMAND_TIMEOUT_S)];
   const timeoutMs = (COMMAND_TIMEOUT_S + 5) * 1000;
   if (typed.length > 0) return await atTerminal(enter, command, typed, { env, cwd: dir, timeoutMs });
-  const [file = '', ...args] = [...limit, 'sh', '-c', `exec 2>&1; ${command}`];
-  const result = await directSpawner.run({ file, args, env, cwd: dir, timeoutMs });
+  const args = [...limit, 'sh', '-c', `exec 2>&1; ${command}`];
+  const result = await directSpawner.run({ file: 'env', args, env, cwd: dir, timeoutMs });
   return { code: result.code ?? -1, output: result.stdout.toString('utf8') };
 }
 

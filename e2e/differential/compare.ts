@@ -114,8 +114,8 @@ function jsonDifferences(docker: Map<string, string>, shoal: Map<string, string>
 
 /** Pairs of lines that are not alike: the longest common run of lines is taken out. */
 function lineDifferences(at: string, docker: readonly string[], shoal: readonly string[]): Difference[] {
-  const long = docker.map(() => new Array<number>(shoal.length + 1).fill(0));
-  long.push(new Array<number>(shoal.length + 1).fill(0));
+  const row = (): number[] => shoal.map(() => 0);
+  const long = docker.map(row);
   const length = (i: number, j: number): number => long[i]?.[j] ?? 0;
   for (let i = docker.length - 1; i >= 0; i--) {
     for (let j = shoal.length - 1; j >= 0; j--) {

@@ -4,8 +4,9 @@ import { systemClock } from '../../base/index.ts';
 /** A program that shows no prompt in this time will not: what is to be typed is typed, ms. */
 const PROMPT_TIMEOUT_MS = 1_000;
 const POLL_MS = 20;
+const ESCAPE = String.fromCharCode(27);
 /** Ends of output that ask for input: a shell's prompt as it stands before or after terminal sequences. */
-const PROMPT = /[#$] (?:\u001b\[[0-9;]*n)?$/;
+const PROMPT = new RegExp(`[#$] (?:${ESCAPE}\\[[0-9;]*n)?$`);
 
 export interface TerminalOutcome {
   code: number;
@@ -29,8 +30,8 @@ export async function atTerminal(
   typed: readonly string[],
   more: { env: Readonly<Record<string, string>>; cwd: string; timeoutMs: number },
 ): Promise<TerminalOutcome> {
-  const [file = '', ...args] = [...command, 'script', '-qec', line, '/dev/null'];
-  const child = spawn(file, args, { env: more.env, cwd: more.cwd, stdio: ['pipe', 'pipe', 'inherit'] });
+  const words = [...command, 'script', '-qec', line, '/dev/null'];
+  const child = spawn('env', words, { env: more.env, cwd: more.cwd, stdio: ['pipe', 'pipe', 'inherit'] });
   let output = '';
   let fresh = 0;
   let code: number | undefined;

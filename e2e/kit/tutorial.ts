@@ -81,9 +81,12 @@ export function isExit(lesson: Lesson, code: number, words: Words): boolean {
   return new RegExp(`^${lineExpression(lesson.exit, words)}$`).test(String(code));
 }
 
+/** Control sequences of a terminal. */
+const CONTROL = new RegExp(`${String.fromCharCode(27)}\\[[0-9;?]*[A-Za-z]`, 'g');
+
 /** Output without what a terminal adds: control sequences, carriage returns, spaces at ends of lines, empty lines. */
 export function plain(output: string): string {
-  const text = output.replaceAll(/\u001b\[[0-9;?]*[A-Za-z]/g, '').replaceAll('\r', '');
+  const text = output.replaceAll(CONTROL, '').replaceAll('\r', '');
   const lines = text.split('\n').map((line) => line.trimEnd());
   return lines
     .filter((line) => line !== '')
