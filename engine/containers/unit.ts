@@ -140,7 +140,8 @@ export class ContainerUnit {
     await this.record.save().catch((cause: unknown) => {
       parts.log.error('a container cannot be saved', { id: container.id, error: cause });
     });
-    this.#notify('next-exit', 'not-running');
+    // Nobody is told of an exit: it never ran, and who asked for the start has the error.
+    this.#notify('not-running');
   }
 
   /** Takes note of the end when there is an exit file. Called for every hint that there may be one. */
