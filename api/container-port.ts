@@ -130,6 +130,8 @@ export interface ContainerRequestFacts {
   labels: Readonly<Record<string, string>>;
   tty: boolean;
   openStdin: boolean;
+  stdinOnce?: boolean;
+  consoleSize?: { height: number; width: number };
   readOnlyRootfs: boolean;
   init: boolean;
   stopSignal?: string;

@@ -11,8 +11,10 @@ import type {
 
 import type { ContainersPort } from './container-port.ts';
 import type { Metric } from './shapes/metrics.ts';
+import type { TerminalsPort } from './stream-port.ts';
 
 export type * from './container-port.ts';
+export type * from './stream-port.ts';
 
 /** What the routes need of the daemon. Structural: the daemon passes engine objects that have these members. */
 export interface Ports {
@@ -257,6 +259,7 @@ export interface LocalNetworksPort {
 
 export interface EnginePort {
   containers: ContainersPort;
+  terminals: TerminalsPort;
   images: ImagesPort;
   volumes: VolumesPort;
   networks: LocalNetworksPort;

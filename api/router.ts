@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { invalidArgument, type Logger } from '../base/index.ts';
+import type { Hijack } from './hijack.ts';
 import type { Ports } from './ports.ts';
 
 /** One request as a route sees it. */
@@ -15,6 +16,8 @@ export interface RequestContext {
   signal: AbortSignal;
   ports: Ports;
   log: Logger;
+  /** Set for requests that may take the connection over for a stream of their own. */
+  hijack?: Hijack;
 }
 
 export type Handler = (context: RequestContext) => Promise<void>;

@@ -31,13 +31,22 @@ function startError(file: string, error: NodeJS.ErrnoException): ShoalError {
 }
 
 /** Runs a program up to its status line. See `SpawnRequest.statusLine`. */
-function runForStatus(request: SpawnRequest, stderrFile: string): Promise<SpawnResult> {
-  const errors = openSync(stderrFile, 'w', 0o600);
+async function runForStatus(
+  request: SpawnRequest,
+  { stderrFile, files = [] }: NonNullable<SpawnRequest['statusLine']>,
+): Promise<SpawnResult> {
+  const opened = [openSync(stderrFile, 'w', 0o600)];
+  try {
+    for (const { path, flags } of files) opened.push(openSync(path, flags));
+  } catch (error) {
+    for (const fd of opened) closeSync(fd);
+    throw error;
+  }
   return new Promise<SpawnResult>((resolve, reject) => {
     const child = spawn(request.file, request.args, {
       env: request.env ?? process.env,
       ...(request.cwd === undefined ? {} : { cwd: request.cwd }),
-      stdio: ['ignore', 'ignore', errors, 'pipe'],
+      stdio: ['ignore', 'ignore', opened[0], 'pipe', ...opened.slice(1)],
     });
     const status = child.stdio[3] as Readable;
     const collected = new Collector();
@@ -76,12 +85,14 @@ function runForStatus(request: SpawnRequest, stderrFile: string): Promise<SpawnR
       exit = { code, signal };
       settle();
     });
-  }).finally(() => closeSync(errors));
+  }).finally(() => {
+    for (const fd of opened) closeSync(fd);
+  });
 }
 
 /** Runs one program as a child of this process. See `Spawner.run`. */
 export function runProgram(request: SpawnRequest): Promise<SpawnResult> {
-  if (request.statusLine !== undefined) return runForStatus(request, request.statusLine.stderrFile);
+  if (request.statusLine !== undefined) return runForStatus(request, request.statusLine);
   const opened: number[] = [];
   const open = (path: string, flags: string): number => {
     const fd = openSync(path, flags);

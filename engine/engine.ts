@@ -5,11 +5,14 @@ import { Watch, type Clock, type Logger, type Random, type Spawner } from '../ba
 import type { HostNetworks } from '../overlay-net/index.ts';
 import { ContainerSet } from './containers/containers.ts';
 import { Limiter } from './containers/limiter.ts';
+import type { Parts } from './containers/parts.ts';
 import { ContainerStore } from './containers/store.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
-import type { Containers, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from './types.ts';
+import { ContainerStreams } from './streams/streams.ts';
+import { EngineTerminals } from './streams/terminals.ts';
+import type { Containers, EngineEvent, Images, SwarmNetworks, Terminals, UlimitRequest, Volumes } from './types.ts';
 
 /** Past events kept for `docker events --since`. */
 const EVENTS_KEPT_MAX = 4096;
@@ -62,6 +65,7 @@ export interface EngineInfo {
 /** The container engine of one host. Closing it leaves every container as it is; opening takes them over again. */
 export class Engine {
   readonly containers: Containers;
+  readonly terminals: Terminals;
   readonly images: Images;
   readonly volumes: Volumes;
   readonly networks: HostNetworks;
@@ -69,6 +73,7 @@ export class Engine {
   readonly #options: EngineOptions;
   readonly #facts: RuntimeFacts;
   readonly #set: ContainerSet;
+  readonly #streams: ContainerStreams;
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
 
@@ -80,17 +85,20 @@ export class Engine {
     this.volumes = options.volumes;
     this.networks = options.networks;
     this.events = new Watch<EngineEvent>();
-    this.#set = new ContainerSet({
+    const log = options.log.with({ component: 'engine' });
+    const runtime = new Runtime(runtimePaths(options, facts), options.spawner, options.clock);
+    const parts: Parts = {
       clock: options.clock,
       random: options.random,
-      log: options.log.with({ component: 'engine' }),
+      log,
       spawner: options.spawner,
       images: options.images,
       volumes: options.volumes,
       networks: options.networks,
       swarm: options.swarm,
       cgroups,
-      runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
+      runtime,
+      streams: new ContainerStreams({ clock: options.clock, log, runtime }),
       store: new ContainerStore(join(options.dataRoot, 'containers'), options.log),
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
       filesRoot: join(options.execRoot, 'files'),
@@ -103,8 +111,11 @@ export class Engine {
       publish: (event) => this.publish(event),
       moved: (containerId) => this.#set.moved(containerId),
       find: (reference) => this.#set.find(reference),
-    });
+    };
+    this.#set = new ContainerSet(parts);
     this.containers = this.#set;
+    this.terminals = new EngineTerminals(parts, this.#set);
+    this.#streams = parts.streams;
   }
 
   /**
@@ -161,6 +172,7 @@ export class Engine {
   /** Stops watching. The containers go on, and the next `open` takes them over. */
   async shutdown(): Promise<void> {
     await this.#set.close();
+    this.#streams.close();
     this.events.close();
   }
 }
@@ -178,6 +190,7 @@ function runtimePaths(options: EngineOptions, facts: RuntimeFacts): Runtime['pat
     exitDir: join(execRoot, 'exits'),
     bundleRoot: join(execRoot, 'bundles'),
     attachDir: join(execRoot, 'attach'),
+    execDir: join(execRoot, 'execs'),
   };
 }
 

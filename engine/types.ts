@@ -4,4 +4,5 @@ export type * from './types/container.ts';
 export type * from './types/event.ts';
 export type * from './types/image.ts';
 export type * from './types/swarm-networks.ts';
+export type * from './types/terminal.ts';
 export type * from './types/volume.ts';

@@ -136,11 +136,15 @@ export const containerRoutes: readonly Route[] = [
   {
     method: 'GET',
     path: '/containers/{id}/json',
-    handler: async (context) =>
-      sendJson(
-        context.response,
-        containerToJson(context.ports.engine.containers.inspect(name(context)), context.ports.system.storageDriver),
-      ),
+    handler: async (context) => {
+      const { engine, system } = context.ports;
+      const container = engine.containers.inspect(name(context));
+      const execIds = engine.terminals.execIds(container.id);
+      sendJson(context.response, {
+        ...containerToJson(container, system.storageDriver),
+        ...(execIds.length > 0 ? { ExecIDs: execIds } : {}),
+      });
+    },
   },
   { method: 'GET', path: '/containers/{id}/logs', handler: logs },
   { method: 'POST', path: '/containers/{id}/wait', handler: wait },

@@ -146,6 +146,11 @@ function restartPolicy(host: Fields | undefined): ContainerRequestFacts['restart
 const text = <K extends string>(key: K, value: string): Partial<Record<K, string>> =>
   (value === '' ? {} : { [key]: value }) as Partial<Record<K, string>>;
 
+function consoleSize(host: Fields | undefined): { consoleSize?: { height: number; width: number } } {
+  const [height = 0, width = 0] = host?.numbers('ConsoleSize') ?? [];
+  return height > 0 && width > 0 ? { consoleSize: { height, width } } : {};
+}
+
 /** Body of POST /containers/create. @throws ShoalError InvalidArgument */
 export function containerFromJson(
   name: string,
@@ -177,6 +182,8 @@ export function containerFromJson(
       labels: json.stringMap('Labels'),
       tty: json.bool('Tty'),
       openStdin: json.bool('OpenStdin'),
+      stdinOnce: json.bool('StdinOnce'),
+      ...consoleSize(host),
       readOnlyRootfs: host?.bool('ReadonlyRootfs') ?? false,
       init: host?.optionalBool('Init') ?? false,
       mounts: binds(host),

@@ -51,6 +51,14 @@ export class Fields {
     return value;
   }
 
+  numbers(name: string): number[] {
+    const value = this.#get(name) ?? [];
+    if (!Array.isArray(value) || !value.every((item) => typeof item === 'number')) {
+      throw this.#bad(name, 'a list of numbers');
+    }
+    return value;
+  }
+
   strings(name: string): string[] {
     const value = this.#get(name) ?? [];
     if (!Array.isArray(value) || !value.every((item) => typeof item === 'string')) {

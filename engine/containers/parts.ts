@@ -2,6 +2,7 @@ import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
 import type { HostNetworks } from '../../overlay-net/index.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
+import type { ContainerStreams } from '../streams/streams.ts';
 import type { Container, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from '../types.ts';
 import type { Limiter } from './limiter.ts';
 import type { ContainerStore } from './store.ts';
@@ -18,6 +19,8 @@ export interface Parts {
   /** Absent: there are networks of this host only. */
   swarm?: SwarmNetworks | undefined;
   runtime: Runtime;
+  /** Who is attached to containers. */
+  streams: ContainerStreams;
   cgroups: Cgroups;
   store: ContainerStore;
   /** Bounds how many containers are made at once. */

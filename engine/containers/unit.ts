@@ -122,6 +122,7 @@ export class ContainerUnit {
       const prepared = await prepareBundle(parts, stored, image, this.#filesLost);
       const monitored = await parts.runtime.create(prepared.monitor);
       stored.monitored = monitored;
+      parts.streams.begin(container, monitored.init);
       await parts.runtime.release(container.id, monitored.init);
       Object.assign(container, {
         state: 'running',
@@ -155,11 +156,14 @@ export class ContainerUnit {
     container.error = errorMessage(error);
     container.pid = 0;
     delete stored.monitored;
+    this.#parts.streams.abandon(container.id);
     await releaseBundle(this.#parts, stored);
     await this.save().catch((cause: unknown) => {
       this.#parts.log.error('a container cannot be saved', { id: container.id, error: cause });
     });
     this.#notify('next-exit', 'not-running');
+    // docker run --rm waits for the removal, also after a start that failed.
+    if (container.config.autoRemove) this.#onAutoRemove(this);
   }
 
   #watchHealth(image: ImageConfig, known: 'starting' | 'healthy' | 'unhealthy' | undefined): void {
@@ -447,6 +451,7 @@ export class ContainerUnit {
   async #takeAway(volumes: boolean): Promise<void> {
     const { id } = this.container;
     const parts = this.#parts;
+    parts.streams.abandon(id);
     // All of it once more: an earlier release may have failed half-way.
     await releaseBundle(parts, this.stored);
     await parts.images.removeRoot(id);

@@ -95,6 +95,7 @@ export function processSpec(
   const { oomScoreAdj, ulimits } = config.resources;
   return {
     terminal: tty,
+    ...(config.tty && config.consoleSize !== undefined ? { consoleSize: config.consoleSize } : {}),
     user: { uid: user.uid, gid: user.gid, additionalGids: [user.gid, ...user.additionalGids] },
     args: [...input.args],
     env: containerEnv([defaults, image.Env ?? [], config.env, more.env ?? []]),

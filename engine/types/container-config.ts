@@ -84,6 +84,10 @@ export interface ContainerConfig {
   labels: Readonly<Record<string, string>>;
   tty: boolean;
   openStdin: boolean;
+  /** Standard input ends with the first client that ends its own; else it stays open for the next. */
+  stdinOnce?: boolean;
+  /** Size of the terminal at the start, in characters. */
+  consoleSize?: { height: number; width: number };
   readOnlyRootfs: boolean;
   init: boolean;
   stopSignal?: string;
