@@ -8,8 +8,10 @@ import type { Ports, SwarmPort } from './ports.ts';
 import { takeHijacks, type Hijack } from './hijack.ts';
 import { Router, type Route } from './router.ts';
 import { attachRoutes } from './routes/attach.ts';
+import { containerControlRoutes } from './routes/container-control.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
+import { doctorRoutes } from './routes/doctor.ts';
 import { execRoutes } from './routes/exec.ts';
 import { imageRoutes } from './routes/images.ts';
 import { metricsRoutes } from './routes/metrics.ts';
@@ -48,10 +50,12 @@ const ROUTES: readonly Route[] = [
   ...networkRoutes,
   ...networkCheckRoutes,
   ...imageRoutes,
+  ...containerControlRoutes,
   ...containerRoutes,
   ...attachRoutes,
   ...execRoutes,
   ...volumeRoutes,
+  ...doctorRoutes,
 ];
 
 export interface ApiServerOptions {

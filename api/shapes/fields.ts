@@ -67,6 +67,14 @@ export class Fields {
     return value;
   }
 
+  /** Lists of texts in a list. */
+  stringLists(name: string): string[][] {
+    const value = this.#get(name) ?? [];
+    const texts = (list: unknown): boolean => Array.isArray(list) && list.every((item) => typeof item === 'string');
+    if (!Array.isArray(value) || !value.every(texts)) throw this.#bad(name, 'a list of lists of strings');
+    return value as string[][];
+  }
+
   /** Words of a command line: a list, or one text that a shell runs. */
   words(name: string): string[] {
     const value = this.#get(name);

@@ -3,6 +3,8 @@ import type { HostNetworks } from '../../overlay-net/index.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
 import type { ContainerStreams } from '../streams/streams.ts';
+import type { Runtimes } from '../runtime/runtimes.ts';
+import type { SysInfo } from '../runtime/sysinfo.ts';
 import type { Container, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from '../types.ts';
 import type { Limiter } from './limiter.ts';
 import type { ContainerStore } from './store.ts';
@@ -21,6 +23,9 @@ export interface Parts {
   runtime: Runtime;
   /** Who is attached to containers. */
   streams: ContainerStreams;
+  runtimes: Runtimes;
+  /** What the kernel can limit. */
+  sysInfo: SysInfo;
   cgroups: Cgroups;
   store: ContainerStore;
   /** Bounds how many containers are made at once. */

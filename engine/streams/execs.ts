@@ -140,6 +140,7 @@ export class ExecSet {
         sessionId: session.id,
         process: this.#process(container, request, size),
         openStdin: request.attachStdin,
+        runtime: (await this.#parts.runtimes.get(container.config.runtime)).path,
       };
       session.pid = await runtime.exec(started, () => connected(hub, directory, process));
       // conmon makes the terminal non-blocking for whoever connects when it is there; the first came before it.
@@ -178,7 +179,6 @@ export class ExecSet {
         ...(request.workingDir === undefined ? {} : { workingDir: request.workingDir }),
       },
     );
-    delete process.consoleSize;
     return { ...process, ...(request.tty && size !== undefined ? { consoleSize: size } : {}) };
   }
 

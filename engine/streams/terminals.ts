@@ -23,7 +23,7 @@ export class EngineTerminals implements Terminals {
     this.#parts = parts;
     this.#set = set;
     this.#execs = new ExecSet(parts, (containerId, action, attributes) => {
-      if (set.find(containerId) !== undefined) set.unit(containerId).event(action, attributes);
+      if (set.find(containerId) !== undefined) set.unit(containerId).record.event(action, attributes);
     });
   }
 
@@ -38,10 +38,10 @@ export class EngineTerminals implements Terminals {
     }
     const keys = parseDetachKeys(request.detachKeys);
     const wants = { ...request, stdin: request.stdin && container.config.openStdin };
-    const init = unit.running ? unit.stored.monitored?.init : undefined;
-    unit.event('attach');
+    const init = unit.running ? unit.record.stored.monitored?.init : undefined;
+    unit.record.event('attach');
     const live = request.stream
-      ? this.#parts.streams.attach(container, init, wants, keys, () => unit.event('detach'))
+      ? this.#parts.streams.attach(container, init, wants, keys, () => unit.record.event('detach'))
       : NOTHING;
     if (!request.logs || (!request.stdout && !request.stderr) || container.logPath === '') return live;
     const past = this.#past(container.id, request, signal);
@@ -63,7 +63,7 @@ export class EngineTerminals implements Terminals {
     const { id } = unit.container;
     if (!unit.running) throw conflict(`container ${id} is not running`);
     this.#parts.runtime.resize(this.#parts.runtime.bundle(id), size.height, size.width);
-    unit.event('resize', { height: String(size.height), width: String(size.width) });
+    unit.record.event('resize', { height: String(size.height), width: String(size.width) });
   }
 
   async createExec(reference: string, request: ExecCreateRequest): Promise<string> {
