@@ -6,6 +6,7 @@ import { sendError } from './errors.ts';
 import { queryBool } from './body.ts';
 import type { Ports, SwarmPort } from './ports.ts';
 import { Router, type Route } from './router.ts';
+import { containerLogRoutes } from './routes/container-logs.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
 import { imageRoutes } from './routes/images.ts';
@@ -46,6 +47,7 @@ const ROUTES: readonly Route[] = [
   ...networkCheckRoutes,
   ...imageRoutes,
   ...containerRoutes,
+  ...containerLogRoutes,
   ...volumeRoutes,
 ];
 

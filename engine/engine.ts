@@ -6,6 +6,8 @@ import type { HostNetworks } from '../overlay-net/index.ts';
 import { ContainerSet } from './containers/containers.ts';
 import { Limiter } from './containers/limiter.ts';
 import { ContainerStore } from './containers/store.ts';
+import { LogKeeper } from './logs/keeper.ts';
+import type { LogDriver } from './logs/policy.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
@@ -38,6 +40,8 @@ export interface EngineOptions {
   initDefault?: boolean;
   /** Resolvers of containers that name none; default: the host's. */
   dns?: readonly string[];
+  /** Log driver of containers that name none, and its options; default json-file. */
+  logDriver?: LogDriver;
   /** Name or path of the OCI runtime; default: the first that works. */
   runtime?: string;
 }
@@ -93,6 +97,8 @@ export class Engine {
       runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
       store: new ContainerStore(join(options.dataRoot, 'containers'), options.log),
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
+      logs: new LogKeeper({ clock: options.clock, log: options.log.with({ component: 'logs' }) }),
+      logDefaults: options.logDriver ?? { type: 'json-file', config: {} },
       filesRoot: join(options.execRoot, 'files'),
       cgroupParent: `/${parentOf(options)}`,
       defaultUlimits: options.defaultUlimits ?? [],
