@@ -1,7 +1,6 @@
+import { stat } from 'node:fs/promises';
 import { constants, setPriority } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { createLogger, directSpawner, errorMessage, startSpawnHelper } from '../base/index.ts';
+import { createLogger, directSpawner, errorMessage, nativeSpawner } from '../base/index.ts';
 import { loadConfig } from './config.ts';
 import { Daemon } from './daemon.ts';
 import { openLogKeys } from './debug-keys.ts';
@@ -14,7 +13,7 @@ import { VERSION } from './version.ts';
 const STOP_TIMEOUT_MS = 15_000;
 
 /**
- * Gives this process more of the processor than what its helper starts: containers that take all they can get must not
+ * Gives this process more of the processor than what it starts: containers that take all they can get must not
  * make a manager miss its heartbeats. Without the right to do so the daemon runs on as it is.
  */
 function preferOverContainers(): void {
@@ -37,8 +36,10 @@ async function runDaemon(argv: readonly string[]): Promise<void> {
   }
   const config = loadConfig(flags.values, flags.warnings);
   const log = createLogger({ level: config.logLevel, fd: 2 });
-  // Before anything grows: the helper is a fork of this process.
-  const spawner = startSpawnHelper(join(dirname(fileURLToPath(import.meta.url)), 'spawn-helper.mjs'));
+  const spawner = nativeSpawner();
+  // Priority is a thread's own, and threads and children inherit it: those of the pool, which start programs, are there
+  // before it is raised, so that containers do not get it.
+  await stat('/');
   preferOverContainers();
   process.on('unhandledRejection', (error) => log.error('a failure nobody waited for', { error }));
   const gitCommit = process.env['SHOAL_GIT_COMMIT'] ?? '';

@@ -1,4 +1,4 @@
-/** Builds `dist/`: one bundle per program, so that the client starts fast and the helper process stays small. */
+/** Builds `dist/`: one bundle per program, so that the client starts fast and threads stay small. */
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,7 +16,6 @@ await build({
     cli: 'cli/main.ts',
     daemon: 'daemon/main.ts',
     lab: 'lab/main.ts',
-    'spawn-helper': 'base/spawn-helper.ts',
     'dns-thread': 'overlay-net/dns/thread.ts',
   },
   outdir: fresh,

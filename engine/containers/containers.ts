@@ -147,8 +147,8 @@ export class ContainerSet implements Containers {
       };
       await parts.store.makeDirectory(id);
       const unit = this.#add({ container, mounts, manuallyStopped: false }, false);
-      await unit.save(true);
-      unit.event('create');
+      await unit.record.save(true);
+      unit.record.event('create');
       return { id, warnings: this.#warnings(config) };
     } catch (error) {
       this.#units.delete(id);

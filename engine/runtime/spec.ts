@@ -102,7 +102,8 @@ export function processSpec(
     capabilities: { bounding: capabilities, effective: held, permitted: held },
     rlimits: containerRlimits(ulimits ?? [], input.defaultUlimits),
     noNewPrivileges: config.noNewPrivileges,
-    ...(oomScoreAdj === undefined || oomScoreAdj === 0 ? {} : { oomScoreAdj }),
+    // Told always: left out, it would be the daemon's own, which its service unit lowers.
+    oomScoreAdj: oomScoreAdj ?? 0,
   };
 }
 
