@@ -1,6 +1,6 @@
 /** Routes, filters, query values, versions, frames. */
-import { describe, expect, it } from 'vitest';
-import { queryBool, queryInt, queryTimeMs, queryVersion } from './body.ts';
+import { describe, expect, it, test } from 'vitest';
+import { queryBool, queryInt, queryTime, queryTimeMs, queryVersion } from './body.ts';
 import { Filters } from './filters.ts';
 import { Router, type Handler } from './router.ts';
 import { tailCount, wireTail } from './routes/service-logs.ts';

@@ -7,7 +7,8 @@ import { ContainerSet } from './containers/containers.ts';
 import { Limiter } from './containers/limiter.ts';
 import { ContainerStore } from './containers/store.ts';
 import { LogKeeper } from './logs/keeper.ts';
-import type { LogDriver } from './logs/policy.ts';
+import { LogShippers } from './logs/shipper.ts';
+import { checkLogDefaults, type LogDriver } from './logs/policy.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
@@ -42,6 +43,8 @@ export interface EngineOptions {
   dns?: readonly string[];
   /** Log driver of containers that name none, and its options; default json-file. */
   logDriver?: LogDriver;
+  /** Where journald listens; default systemd's place. */
+  journalSocket?: string;
   /** Name or path of the OCI runtime; default: the first that works. */
   runtime?: string;
 }
@@ -98,6 +101,11 @@ export class Engine {
       store: new ContainerStore(join(options.dataRoot, 'containers'), options.log),
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
       logs: new LogKeeper({ clock: options.clock, log: options.log.with({ component: 'logs' }) }),
+      shippers: new LogShippers({
+        clock: options.clock,
+        log: options.log.with({ component: 'logs' }),
+        ...(options.journalSocket === undefined ? {} : { journalSocket: options.journalSocket }),
+      }),
       logDefaults: options.logDriver ?? { type: 'json-file', config: {} },
       filesRoot: join(options.execRoot, 'files'),
       cgroupParent: `/${parentOf(options)}`,
@@ -120,6 +128,7 @@ export class Engine {
   static async open(options: EngineOptions): Promise<Engine> {
     await mkdir(options.dataRoot, { recursive: true, mode: 0o711 });
     await mkdir(options.execRoot, { recursive: true, mode: 0o711 });
+    if (options.logDriver !== undefined) checkLogDefaults(options.logDriver);
     const cgroups = new Cgroups(readCgroupLayout(), options.clock);
     const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
     const facts = await probeRuntime(probe, options.runtime);

@@ -45,6 +45,4 @@ async function logs(context: RequestContext): Promise<void> {
   response.end();
 }
 
-export const containerLogRoutes: readonly Route[] = [
-  { method: 'GET', path: '/containers/{id}/logs', handler: logs },
-];
+export const containerLogRoutes: readonly Route[] = [{ method: 'GET', path: '/containers/{id}/logs', handler: logs }];

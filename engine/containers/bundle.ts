@@ -14,7 +14,7 @@ import { containerSpec } from '../runtime/spec.ts';
 import type { ContainerConfig, ContainerMount, Image } from '../types.ts';
 import { placeFiles, requireFiles } from './injected-files.ts';
 import { linkFacts } from './links.ts';
-import { beginLog } from './logging.ts';
+import { beginLog, endLog } from './logging.ts';
 import { etcRequest, joinContainer, makeSandbox } from './networking.ts';
 import type { Parts } from './parts.ts';
 import type { StoredContainer } from './store.ts';
@@ -84,7 +84,7 @@ export async function prepareBundle(
   const bundle = parts.runtime.bundle(id);
   await mkdir(bundle, { recursive: true, mode: 0o700 });
   await writeFile(join(bundle, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
-  beginLog(parts, container, true);
+  await beginLog(parts, container, true);
   return { sandbox, mounts: user.shown, monitor: monitorRequest(container.logPath, id, config) };
 }
 
@@ -174,6 +174,6 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
       .map((mount) => quietly('volume', parts.volumes.release(mount.source, id))),
   ]);
   if (config.network.mode === 'sandbox') parts.swarm?.detach(id);
-  await quietly('log', parts.logs.end(stored.container.logPath));
+  await quietly('log', endLog(parts, stored.container));
   await quietly('runtime state', parts.runtime.forget(id));
 }

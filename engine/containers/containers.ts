@@ -64,7 +64,7 @@ export class ContainerSet implements Containers {
       });
     }
     const running = [...this.#units.values()].filter((unit) => unit.running);
-    for (const { container } of running) beginLog(parts, container, false);
+    for (const { container } of running) await beginLog(parts, container, false);
     await parts.networks.keepSandboxes(new Set(running.map((unit) => unit.container.id)));
     this.#every(CHECK_INTERVAL_MS, 'looking after containers', () => this.#checkAll());
   }
@@ -75,6 +75,7 @@ export class ContainerSet implements Containers {
     this.#watcher?.close();
     for (const timer of this.#timers) timer.cancel();
     await Promise.all([...this.#units.values()].map((unit) => unit.close()));
+    await this.#parts.shippers.close();
     await this.#parts.logs.close();
   }
 

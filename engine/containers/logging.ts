@@ -1,19 +1,33 @@
 import { invalidArgument, ShoalError } from '../../base/index.ts';
+import type { LogHold } from '../logs/keeper.ts';
 import { attributeText, logAttributes, logPolicy, unreadable, type LogSubject } from '../logs/policy.ts';
 import { readLogBlocks } from '../logs/reader.ts';
 import type { Container, LogLine, LogQuery } from '../types.ts';
 import type { Parts } from './parts.ts';
 import type { ContainerUnit } from './unit.ts';
 
-/** Looks after a container's log while it runs. @param fresh its monitor does not run yet. */
-export function beginLog(parts: Parts, { id, logPath, config }: Container, fresh: boolean): void {
+/**
+ * Looks after a container's log while it runs. @param fresh its monitor does not run yet.
+ * @throws ShoalError FailedPrecondition when the log is to be sent and nobody takes it (only a fresh one).
+ */
+export async function beginLog(parts: Parts, container: Container, fresh: boolean): Promise<void> {
+  const { id, logPath, config } = container;
   if (logPath === '') return;
+  const policy = logPolicy(config.logDriver);
   try {
-    parts.logs.begin(logPath, logPolicy(config.logDriver), fresh, () => parts.runtime.reopenLogs(id));
+    parts.logs.begin(logPath, policy, fresh, () => parts.runtime.reopenLogs(id));
   } catch (error) {
     // conmon holds the bound alone, with one file.
     parts.log.warn('the log of a container is not rotated by the daemon', { id, error });
   }
+  const hold = (): LogHold => parts.logs.hold(logPath, policy);
+  await parts.shippers.begin({ path: logPath, driver: config.logDriver, subject: logSubject(container), hold }, fresh);
+}
+
+/** The container has ended. */
+export async function endLog(parts: Parts, { logPath }: Container): Promise<void> {
+  await parts.logs.end(logPath);
+  await parts.shippers.end(logPath);
 }
 
 /** What tags and details of a container's log are made of. */

@@ -2,6 +2,7 @@ import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
 import type { HostNetworks } from '../../overlay-net/index.ts';
 import type { LogKeeper } from '../logs/keeper.ts';
 import type { LogDriver } from '../logs/policy.ts';
+import type { LogShippers } from '../logs/shipper.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
 import type { Container, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from '../types.ts';
@@ -25,6 +26,7 @@ export interface Parts {
   /** Bounds how many containers are made at once. */
   starts: Limiter;
   logs: LogKeeper;
+  shippers: LogShippers;
   /** Log driver of containers that name none. */
   logDefaults: LogDriver;
   /** Directory that is (or becomes) a tmpfs for injected files. */

@@ -45,6 +45,11 @@ export class EntryParser {
   #stamp: Stamp | undefined;
   #skipping = false;
 
+  /** Bytes of an entry whose end has not come. */
+  get waitingBytes(): number {
+    return this.#rest.length;
+  }
+
   /** The entries that end in this chunk; what is no entry is left out. They share the chunk's memory. */
   push(chunk: Buffer): LogLine[] {
     const data = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);

@@ -1,4 +1,5 @@
-import { invalidArgument } from '../../base/index.ts';
+import { errorMessage, invalidArgument } from '../../base/index.ts';
+import { checkSyslog } from './syslog.ts';
 
 export type LogDriverName = 'json-file' | 'local' | 'journald' | 'syslog' | 'none';
 
@@ -33,6 +34,9 @@ export function parseSize(text: string): number {
 
 const DETAILS = ['labels', 'labels-regex', 'env', 'env-regex', 'tag'];
 const CACHE = ['cache-disabled', 'cache-max-size', 'cache-max-file', 'cache-compress'];
+const SYSLOG = ['address', 'facility', 'format', 'tls-ca-cert', 'tls-cert', 'tls-key', 'tls-skip-verify'].map(
+  (option) => `syslog-${option}`,
+);
 /** Options of every driver but `none`. */
 const COMMON = ['mode', 'max-buffer-size'];
 
@@ -41,7 +45,7 @@ const OPTIONS: Readonly<Record<LogDriverName, readonly string[]>> = {
   'json-file': ['max-size', 'max-file', 'compress', ...DETAILS],
   local: ['max-size', 'max-file', 'compress'],
   journald: [...DETAILS, ...CACHE],
-  syslog: ['syslog-address', 'syslog-facility', 'syslog-format', ...DETAILS, ...CACHE],
+  syslog: [...SYSLOG, ...DETAILS, ...CACHE],
   none: [],
 };
 
@@ -107,6 +111,7 @@ export function logPolicy(driver: LogDriver): LogPolicy {
   checkCommon(driver);
   for (const key of ['labels-regex', 'env-regex']) pattern(driver.config[key]);
   if (driver.config['tag'] !== undefined) checkTag(driver.config['tag']);
+  if (name === 'syslog') checkSyslog(driver.config);
   if (name === 'json-file') return { ...sizes(driver.config, '', undefined, '1'), driver: name };
   const prefix = name === 'local' ? '' : 'cache-';
   return { ...sizes(driver.config, prefix, LOCAL_SIZE, LOCAL_FILES), driver: name };
@@ -114,7 +119,9 @@ export function logPolicy(driver: LogDriver): LogPolicy {
 
 /** Whether `docker logs` is refused: the user wants no copy of what is sent elsewhere. */
 export function unreadable({ type, config }: LogDriver): boolean {
-  return type === 'none' || (config['cache-disabled'] !== undefined && bool('cache-disabled', config['cache-disabled']));
+  return (
+    type === 'none' || (config['cache-disabled'] !== undefined && bool('cache-disabled', config['cache-disabled']))
+  );
 }
 
 /** The driver of a container: the daemon's default where none was named, with its options where none were given. */
@@ -189,4 +196,13 @@ export function attributeText(attributes: Readonly<Record<string, string>>): str
     .sort()
     .map((name) => `${escape(name)}=${escape(attributes[name] ?? '')}`)
     .join(',');
+}
+
+/** Checks the daemon's own defaults. @throws ShoalError InvalidArgument in dockerd's words */
+export function checkLogDefaults(driver: LogDriver): void {
+  try {
+    logPolicy(driver);
+  } catch (error) {
+    throw invalidArgument(`failed to set log opts: ${errorMessage(error)}`);
+  }
 }

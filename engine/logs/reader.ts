@@ -99,7 +99,7 @@ async function beginning(
 }
 
 /** One way through a log's files. */
-class LogReading {
+export class LogReading {
   readonly #source: LogSource;
   readonly #follow: boolean;
   readonly #clock: Clock;
@@ -142,6 +142,13 @@ class LogReading {
     } finally {
       waiter?.close();
     }
+  }
+
+  /** What was given out: all of the files before `number`, and `offset` bytes of that one. */
+  place(): { number: number; offset: number } | undefined {
+    if (this.#place === undefined) return undefined;
+    const { file, offset } = this.#place;
+    return { number: file.number, offset: Math.min(offset - this.#parser.waitingBytes, Number.MAX_SAFE_INTEGER) };
   }
 
   /** The file after the one that was read, if there is one to be read. */
