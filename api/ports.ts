@@ -10,9 +10,11 @@ import type {
 } from '../proto/index.ts';
 
 import type { ContainersPort } from './container-port.ts';
+import type { DoctorPort } from './doctor-port.ts';
 import type { Metric } from './shapes/metrics.ts';
 
 export type * from './container-port.ts';
+export type * from './doctor-port.ts';
 
 /** What the routes need of the daemon. Structural: the daemon passes engine objects that have these members. */
 export interface Ports {
@@ -256,6 +258,7 @@ export interface LocalNetworksPort {
 }
 
 export interface EnginePort {
+  doctor: DoctorPort;
   containers: ContainersPort;
   images: ImagesPort;
   volumes: VolumesPort;

@@ -9,6 +9,7 @@ import { Router, type Route } from './router.ts';
 import { containerLogRoutes } from './routes/container-logs.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
+import { doctorRoutes } from './routes/doctor.ts';
 import { imageRoutes } from './routes/images.ts';
 import { metricsRoutes } from './routes/metrics.ts';
 import { networkCheckRoutes } from './routes/network-check.ts';
@@ -49,6 +50,7 @@ const ROUTES: readonly Route[] = [
   ...containerRoutes,
   ...containerLogRoutes,
   ...volumeRoutes,
+  ...doctorRoutes,
 ];
 
 export interface ApiServerOptions {

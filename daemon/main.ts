@@ -5,6 +5,7 @@ import { loadConfig } from './config.ts';
 import { Daemon } from './daemon.ts';
 import { openLogKeys } from './debug-keys.ts';
 import { runDebug } from './debug.ts';
+import { runDoctor } from './doctor.ts';
 import { daemonHelp, parseFlags } from './flags.ts';
 import { install } from './install.ts';
 import { VERSION } from './version.ts';
@@ -75,6 +76,7 @@ async function runDaemon(argv: readonly string[]): Promise<void> {
 const [verb, ...rest] = process.argv.slice(2);
 try {
   if (verb === 'install') for (const line of await install(directSpawner)) console.log(line);
+  else if (verb === 'doctor') process.exitCode = await runDoctor(rest, (text) => void process.stdout.write(text));
   else if (verb === 'debug') {
     process.exitCode = runDebug(rest, (text) => void process.stdout.write(text), openLogKeys);
   } else await runDaemon(rest);

@@ -9,6 +9,8 @@ import { ContainerStore } from './containers/store.ts';
 import { LogKeeper } from './logs/keeper.ts';
 import { LogShippers } from './logs/shipper.ts';
 import { checkLogDefaults, type LogDriver } from './logs/policy.ts';
+import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
+import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
@@ -32,7 +34,7 @@ export interface EngineOptions {
   networks: HostNetworks;
   /** Networks of a swarm for containers that are no tasks; absent: there are none. */
   swarm?: SwarmNetworks;
-  images: Images;
+  images: Images & Partial<ExaminedStore>;
   volumes: Volumes;
   /** Cgroup below which containers stand; default `shoal`. */
   cgroupParent?: string;
@@ -73,6 +75,7 @@ export class Engine {
   readonly volumes: Volumes;
   readonly networks: HostNetworks;
   readonly events: Watch<EngineEvent>;
+  readonly doctor: Doctor;
   readonly #options: EngineOptions;
   readonly #facts: RuntimeFacts;
   readonly #set: ContainerSet;
@@ -87,6 +90,7 @@ export class Engine {
     this.volumes = options.volumes;
     this.networks = options.networks;
     this.events = new Watch<EngineEvent>();
+    const store = new ContainerStore(join(options.dataRoot, 'containers'), options.log);
     this.#set = new ContainerSet({
       clock: options.clock,
       random: options.random,
@@ -98,7 +102,7 @@ export class Engine {
       swarm: options.swarm,
       cgroups,
       runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
-      store: new ContainerStore(join(options.dataRoot, 'containers'), options.log),
+      store,
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
       logs: new LogKeeper({ clock: options.clock, log: options.log.with({ component: 'logs' }) }),
       shippers: new LogShippers({
@@ -119,6 +123,12 @@ export class Engine {
       find: (reference) => this.#set.find(reference),
     });
     this.containers = this.#set;
+    this.doctor = new Doctor({
+      view: () => this.#hostView(store),
+      store: isExamined(options.images) ? options.images : undefined,
+      clock: options.clock,
+      log: options.log.with({ component: 'doctor' }),
+    });
   }
 
   /**
@@ -133,7 +143,8 @@ export class Engine {
     const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
     const facts = await probeRuntime(probe, options.runtime);
     const engine = new Engine(options, facts, cgroups);
-    await engine.#set.open();
+    await engine.#set.open(() => engine.doctor.endStrays());
+    await engine.doctor.repairAtStart();
     return engine;
   }
 
@@ -168,6 +179,21 @@ export class Engine {
     };
   }
 
+  #hostView(store: ContainerStore): HostView {
+    const { dataRoot, execRoot, networks } = this.#options;
+    return {
+      dataRoot,
+      execRoot,
+      cgroupParent: `/${parentOf(this.#options)}`,
+      cgroups: this.#cgroups,
+      containers: this.#set.known(),
+      unreadable: store.unreadable,
+      alone: (id, work) => this.#set.aside(id, work),
+      removeSandbox: (id) => networks.removeSandbox(id),
+      recheck: (id) => this.#set.unit(id).check(),
+    };
+  }
+
   /** What is wrong with this host, a sentence each with the way out; empty when all is well. */
   probe(): Promise<string[]> {
     return probeEngineHost(this.#options, this.#cgroups);
@@ -178,6 +204,10 @@ export class Engine {
     await this.#set.close();
     this.events.close();
   }
+}
+
+function isExamined(images: Images & Partial<ExaminedStore>): images is Images & ExaminedStore {
+  return images.examine !== undefined;
 }
 
 function parentOf(options: Pick<EngineOptions, 'cgroupParent'>): string {

@@ -17,10 +17,13 @@ import type {
   MountRequest,
 } from '../types.ts';
 import { cgroupPathOf } from './bundle.ts';
+import type { KnownContainer } from '../doctor/host-checks.ts';
+import { knownContainer } from './known.ts';
 import { checkConfig, commandLine, wantedMounts, withPorts } from './config.ts';
 import { followLink, linksTo } from './links.ts';
 import { beginLog, detailsOf, logBlocksOf } from './logging.ts';
 import { checkName, nameConflict } from './names.ts';
+import { endRemovals } from './removal.ts';
 import { checkNetwork, connectNetwork, disconnectNetwork } from './networking.ts';
 import type { Parts } from './parts.ts';
 import type { StoredContainer } from './store.ts';
@@ -47,14 +50,19 @@ export class ContainerSet implements Containers {
     this.#parts = parts;
   }
 
-  /** Reads all containers, takes over those that run, and starts those that their policy wants. */
-  async open(): Promise<void> {
+  /**
+   * Reads all containers, takes over those that run, and starts those that their policy wants.
+   * @param beforeAdoption runs when all are known and nothing is done with them yet
+   */
+  async open(beforeAdoption: () => Promise<void> = () => Promise.resolve()): Promise<void> {
     const parts = this.#parts;
     await parts.runtime.prepare();
     for (const stored of await parts.store.load()) {
       this.#add(stored, true);
       this.#names.set(stored.container.config.name, stored.container.id);
     }
+    await beforeAdoption();
+    await endRemovals(parts);
     // Watched before anything is looked at, so that no end falls between.
     this.#watcher = watch(parts.runtime.paths.exitDir, (_event, name) => this.#onExitFile(name));
     this.#watcher.on('error', (error) => parts.log.error('exit files are not watched any more', { error }));
@@ -62,6 +70,7 @@ export class ContainerSet implements Containers {
       await unit.adopt().catch((error: unknown) => {
         parts.log.error('a container could not be taken over', { id: unit.container.id, error });
       });
+      if (unit.removed) this.#units.delete(unit.container.id);
     }
     const running = [...this.#units.values()].filter((unit) => unit.running);
     for (const { container } of running) await beginLog(parts, container, false);
@@ -77,6 +86,18 @@ export class ContainerSet implements Containers {
     await Promise.all([...this.#units.values()].map((unit) => unit.close()));
     await this.#parts.shippers.close();
     await this.#parts.logs.close();
+  }
+
+  /** What the doctor needs to know of each. */
+  known(): Map<string, KnownContainer> {
+    return new Map([...this.#units.values()].map((unit) => [unit.container.id, knownContainer(unit)]));
+  }
+
+  /** Does something while nothing else happens to a container, unless it runs by then. */
+  async aside(id: string, work: () => Promise<void> | void): Promise<void> {
+    const unit = this.#units.get(id);
+    if (unit === undefined) return work();
+    await unit.lock.run(async () => (unit.running ? undefined : work()));
   }
 
   #every(intervalMs: number, what: string, work: () => Promise<void>): void {

@@ -272,6 +272,11 @@ export class ContainerUnit {
       if (!this.restarts.scheduled) this.restarts.schedule(0);
       return;
     }
+    if (container.state === 'exited' && container.config.autoRemove) {
+      // The daemon ended between its end and its removal.
+      this.#onAutoRemove(this);
+      return;
+    }
     const wanted =
       container.state === 'exited' &&
       container.startedMs > 0 &&

@@ -99,7 +99,11 @@ test('syslog over tcp in the form of RFC 5424, in order, over a lost connection'
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
-  const config = { 'syslog-address': `tcp://127.0.0.1:${port}`, 'syslog-format': 'rfc5424', 'syslog-facility': 'local0' };
+  const config = {
+    'syslog-address': `tcp://127.0.0.1:${port}`,
+    'syslog-format': 'rfc5424',
+    'syslog-facility': 'local0',
+  };
   const ship = request('syslog', config);
   writeFileSync(ship.path, Array.from({ length: 3000 }, (_, i) => entry(`line ${i}`)).join(''));
   const sender = shippers();

@@ -114,4 +114,3 @@ export function syslogMessages(config: Config, tag: string): (line: LogLine) => 
     return counted ? Buffer.concat([Buffer.from(`${message.length} `), message]) : message;
   };
 }
-

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { readFile, rmdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../base/index.ts';
@@ -76,6 +76,13 @@ export class Cgroups {
     return tree === undefined ? [] : collectProcesses(join(tree, path));
   }
 
+  /** Names of the groups directly below a path, in any tree. */
+  children(path: string): string[] {
+    const names = new Set<string>();
+    for (const tree of this.#trees()) for (const name of directoriesIn(join(tree, path))) names.add(name);
+    return [...names];
+  }
+
   /** Kills every process of the group, then removes the group from all trees. Idempotent. */
   async destroy(path: string): Promise<void> {
     for (let attempt = 0; attempt < RMDIR_ATTEMPTS_MAX; attempt++) {
@@ -85,6 +92,16 @@ export class Cgroups {
       await this.#clock.sleep(RMDIR_RETRY_MS);
     }
     throw new Error(`control group ${path} cannot be removed: processes in it do not end`);
+  }
+}
+
+function directoriesIn(path: string): string[] {
+  try {
+    const entries = readdirSync(path, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+  } catch (error) {
+    if (gone(error)) return [];
+    throw error;
   }
 }
 
