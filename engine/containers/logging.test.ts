@@ -57,7 +57,8 @@ test('a million numbered lines come in order and without loss through rotation t
   const kept: number[] = [];
   for await (const lines of blocks(id, false)) for (const line of lines) kept.push(Number(line.data.toString()));
   expect(kept.at(-1)).toBe(1_000_000);
-  expect(kept.at(-1)! - kept[0]!).toBe(kept.length - 1);
+  // The oldest may be the rest of a line that begins in a file dropped since.
+  expect(kept.at(-1)! - kept[1]!).toBe(kept.length - 2);
   await engine.containers.remove(id, { force: true, volumes: true });
 }, 30_000);
 

@@ -114,7 +114,7 @@ export class LogShippers {
       let savedMs = clock.monotonic();
       for await (const entries of reading.entries()) {
         const lines = entries.map((entry) => joiner.push(entry)).filter((line) => line !== undefined);
-        for (const [at, line] of (lines as LogLine[]).entries()) {
+        for (const [at, line] of lines.entries()) {
           if (at % LINES_PER_TURN === LINES_PER_TURN - 1) await turns.next();
           await this.#send(sink, message(line), signal);
         }
