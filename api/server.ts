@@ -6,6 +6,7 @@ import { sendError } from './errors.ts';
 import { queryBool } from './body.ts';
 import type { Ports, SwarmPort } from './ports.ts';
 import { Router, type Route } from './router.ts';
+import { containerControlRoutes } from './routes/container-control.ts';
 import { containerLogRoutes } from './routes/container-logs.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
@@ -47,6 +48,7 @@ const ROUTES: readonly Route[] = [
   ...networkRoutes,
   ...networkCheckRoutes,
   ...imageRoutes,
+  ...containerControlRoutes,
   ...containerRoutes,
   ...containerLogRoutes,
   ...volumeRoutes,

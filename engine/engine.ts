@@ -4,17 +4,27 @@ import { join } from 'node:path';
 import { Watch, type Clock, type Logger, type Random, type Spawner } from '../base/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
 import { ContainerSet } from './containers/containers.ts';
+import type { Parts } from './containers/parts.ts';
 import { Limiter } from './containers/limiter.ts';
 import { ContainerStore } from './containers/store.ts';
 import { LogKeeper } from './logs/keeper.ts';
 import { LogShippers } from './logs/shipper.ts';
 import { checkLogDefaults, type LogDriver } from './logs/policy.ts';
+import { Control } from './control/control.ts';
 import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
 import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
-import type { Containers, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from './types.ts';
+import type {
+  ContainerControl,
+  Containers,
+  EngineEvent,
+  Images,
+  SwarmNetworks,
+  UlimitRequest,
+  Volumes,
+} from './types.ts';
 
 /** Past events kept for `docker events --since`. */
 const EVENTS_KEPT_MAX = 4096;
@@ -71,6 +81,7 @@ export interface EngineInfo {
 /** The container engine of one host. Closing it leaves every container as it is; opening takes them over again. */
 export class Engine {
   readonly containers: Containers;
+  readonly control: ContainerControl;
   readonly images: Images;
   readonly volumes: Volumes;
   readonly networks: HostNetworks;
@@ -91,7 +102,7 @@ export class Engine {
     this.networks = options.networks;
     this.events = new Watch<EngineEvent>();
     const store = new ContainerStore(join(options.dataRoot, 'containers'), options.log);
-    this.#set = new ContainerSet({
+    const parts: Parts = {
       clock: options.clock,
       random: options.random,
       log: options.log.with({ component: 'engine' }),
@@ -121,8 +132,10 @@ export class Engine {
       publish: (event) => this.publish(event),
       moved: (containerId) => this.#set.moved(containerId),
       find: (reference) => this.#set.find(reference),
-    });
+    };
+    this.#set = new ContainerSet(parts);
     this.containers = this.#set;
+    this.control = new Control({ set: this.#set, parts, sizeOf: async () => 0 });
     this.doctor = new Doctor({
       view: () => this.#hostView(store),
       store: isExamined(options.images) ? options.images : undefined,

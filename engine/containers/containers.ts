@@ -1,6 +1,14 @@
 import { watch, type FSWatcher } from 'node:fs';
 import { basename, join } from 'node:path';
-import { invalidArgument, isShoalError, makeName, newHexId, notFound, type Timer } from '../../base/index.ts';
+import {
+  invalidArgument,
+  isShoalError,
+  makeName,
+  newHexId,
+  notFound,
+  ShoalError,
+  type Timer,
+} from '../../base/index.ts';
 import type { EndpointSpec } from '../../overlay-net/index.ts';
 import { readCgroupUsage } from '../runtime/usage.ts';
 import { logPolicy, withLogDefaults } from '../logs/policy.ts';
@@ -26,6 +34,7 @@ import { checkName, nameConflict } from './names.ts';
 import { endRemovals } from './removal.ts';
 import { checkNetwork, connectNetwork, disconnectNetwork } from './networking.ts';
 import type { Parts } from './parts.ts';
+import { renameUnit } from './rename.ts';
 import type { StoredContainer } from './store.ts';
 import { ContainerUnit } from './unit.ts';
 import type { ExitStatus, WaitCondition } from './waiter.ts';
@@ -66,13 +75,13 @@ export class ContainerSet implements Containers {
     // Watched before anything is looked at, so that no end falls between.
     this.#watcher = watch(parts.runtime.paths.exitDir, (_event, name) => this.#onExitFile(name));
     this.#watcher.on('error', (error) => parts.log.error('exit files are not watched any more', { error }));
-    for (const unit of [...this.#units.values()]) {
+    for (const unit of this.units()) {
       await unit.adopt().catch((error: unknown) => {
         parts.log.error('a container could not be taken over', { id: unit.container.id, error });
       });
       if (unit.removed) this.#units.delete(unit.container.id);
     }
-    const running = [...this.#units.values()].filter((unit) => unit.running);
+    const running = this.units().filter((unit) => unit.running);
     for (const { container } of running) await beginLog(parts, container, false);
     await parts.networks.keepSandboxes(new Set(running.map((unit) => unit.container.id)));
     this.#every(CHECK_INTERVAL_MS, 'looking after containers', () => this.#checkAll());
@@ -83,7 +92,7 @@ export class ContainerSet implements Containers {
     this.#closed = true;
     this.#watcher?.close();
     for (const timer of this.#timers) timer.cancel();
-    await Promise.all([...this.#units.values()].map((unit) => unit.close()));
+    await Promise.all(this.units().map((unit) => unit.close()));
     await this.#parts.shippers.close();
     await this.#parts.logs.close();
   }
@@ -123,7 +132,7 @@ export class ContainerSet implements Containers {
 
   async #checkAll(): Promise<void> {
     let count = 0;
-    for (const unit of [...this.#units.values()]) {
+    for (const unit of this.units()) {
       await unit.check();
       if (++count % CHECK_SLICE === 0) await new Promise((resolve) => setImmediate(resolve));
     }
@@ -286,6 +295,34 @@ export class ContainerSet implements Containers {
     if (this.#names.get(name) === unit.container.id) this.#names.delete(name);
   }
 
+  /** @throws ShoalError Conflict for a taken name, InvalidArgument, in Docker's words. */
+  async rename(reference: string, wanted: string): Promise<void> {
+    const name = wanted.replace(/^\//, '');
+    if (reference === '' || name === '') throw invalidArgument('Neither old nor new names may be empty');
+    const unit = this.unit(reference);
+    const { id, config } = unit.container;
+    const oldName = config.name;
+    if (oldName === name) throw invalidArgument('Renaming a container with the same name as its current name');
+    try {
+      checkName(name);
+      this.#takeName(name, id);
+    } catch (error) {
+      if (!isShoalError(error)) throw error;
+      throw new ShoalError(error.code, `Error when allocating new name: ${error.message}`);
+    }
+    try {
+      await renameUnit(unit, name, this.units());
+    } catch (error) {
+      if (unit.container.config.name === oldName) this.#names.delete(name);
+      throw error;
+    }
+    this.#names.delete(oldName);
+  }
+
+  units(): ContainerUnit[] {
+    return [...this.#units.values()];
+  }
+
   async wait(reference: string, condition: WaitCondition, signal: AbortSignal): Promise<ExitStatus> {
     return this.unit(reference).wait(condition, signal);
   }
@@ -295,7 +332,7 @@ export class ContainerSet implements Containers {
   }
 
   list(): Container[] {
-    return [...this.#units.values()].map((unit) => ({ ...unit.container }));
+    return this.units().map((unit) => ({ ...unit.container }));
   }
 
   usage(reference: string): ContainerUsage | undefined {
@@ -325,7 +362,7 @@ export class ContainerSet implements Containers {
 
   /** Every container's state, counted. */
   counts(): { total: number; running: number; paused: number; stopped: number } {
-    const states = [...this.#units.values()].map((unit) => unit.container.state);
+    const states = this.units().map((unit) => unit.container.state);
     const running = states.filter((state) => state === 'running' || state === 'restarting').length;
     const paused = states.filter((state) => state === 'paused').length;
     return { total: states.length, running, paused, stopped: states.length - running - paused };
