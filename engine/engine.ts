@@ -15,6 +15,8 @@ import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
 import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
+import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
+import { readSysInfo } from './runtime/sysinfo.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
 import type {
   ContainerControl,
@@ -93,7 +95,7 @@ export class Engine {
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
 
-  private constructor(options: EngineOptions, facts: RuntimeFacts, cgroups: Cgroups) {
+  private constructor(options: EngineOptions, facts: RuntimeFacts, cgroups: Cgroups, runtimes: Runtimes) {
     this.#options = options;
     this.#facts = facts;
     this.#cgroups = cgroups;
@@ -112,6 +114,8 @@ export class Engine {
       networks: options.networks,
       swarm: options.swarm,
       cgroups,
+      runtimes,
+      sysInfo: readSysInfo(cgroups.layout),
       runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
       store,
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
@@ -155,7 +159,9 @@ export class Engine {
     const cgroups = new Cgroups(readCgroupLayout(), options.clock);
     const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
     const facts = await probeRuntime(probe, options.runtime);
-    const engine = new Engine(options, facts, cgroups);
+    const recursiveReadOnly = await knowsRecursiveReadOnly(probe, facts.path);
+    const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe);
+    const engine = new Engine(options, facts, cgroups, runtimes);
     await engine.#set.open(() => engine.doctor.endStrays());
     await engine.doctor.repairAtStart();
     return engine;

@@ -111,7 +111,9 @@ async function create(context: RequestContext): Promise<void> {
   const json = new Fields(await readJson(context));
   const local = ports.engine.networks.localNetworks();
   const { config, warnings } = containerFromJson((query.get('name') ?? '').replace(/^\//, ''), json, local);
-  const made = await ports.engine.containers.create(await withNames(ports, config));
+  const platform = query.get('platform') ?? '';
+  const asked = { ...(await withNames(ports, config)), ...(platform === '' ? {} : { platform }) };
+  const made = await ports.engine.containers.create(asked);
   sendJson(response, { Id: made.id, Warnings: [...warnings, ...made.warnings] }, 201);
 }
 

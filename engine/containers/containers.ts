@@ -22,17 +22,16 @@ import type {
   Image,
   LogLine,
   LogQuery,
-  MountRequest,
 } from '../types.ts';
 import { cgroupPathOf } from './bundle.ts';
 import type { KnownContainer } from '../doctor/host-checks.ts';
 import { knownContainer } from './known.ts';
-import { checkConfig, commandLine, wantedMounts, withPorts } from './config.ts';
+import { planContainer } from './creation.ts';
 import { followLink, linksTo } from './links.ts';
 import { beginLog, detailsOf, logBlocksOf } from './logging.ts';
 import { checkName, nameConflict } from './names.ts';
 import { endRemovals } from './removal.ts';
-import { checkNetwork, connectNetwork, disconnectNetwork } from './networking.ts';
+import { connectNetwork, disconnectNetwork } from './networking.ts';
 import type { Parts } from './parts.ts';
 import { renameUnit } from './rename.ts';
 import type { StoredContainer } from './store.ts';
@@ -43,7 +42,6 @@ import type { ExitStatus, WaitCondition } from './waiter.ts';
 const CHECK_INTERVAL_MS = 5000;
 /** Containers looked after in one turn of the event loop. */
 const CHECK_SLICE = 50;
-const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
 
 /** The containers of one host: finds them by name or id, and tells each of its end. */
 export class ContainerSet implements Containers {
@@ -152,35 +150,27 @@ export class ContainerSet implements Containers {
 
   async create(request: ContainerConfig): Promise<{ id: string; warnings: string[] }> {
     const parts = this.#parts;
-    const config = { ...request, logDriver: withLogDefaults(request.logDriver, parts.logDefaults) };
-    const image = parts.images.get(config.image);
-    const command = commandLine(config, image.config);
-    if (config.name !== '') checkName(config.name);
+    const asked = { ...request, logDriver: withLogDefaults(request.logDriver, parts.logDefaults) };
+    if (asked.name !== '') checkName(asked.name);
     const id = newHexId(parts.random);
-    const name = this.#takeName(config.name, id);
+    const name = this.#takeName(asked.name, id);
     try {
-      await checkConfig(config, parts.defaultUlimits);
-      checkNetwork(config, parts);
-      const mounts = await this.#makeVolumes(wantedMounts(config, image.config));
+      const planned = await planContainer(parts, asked, (other) => this.#mountsOf(other));
+      const { config, imageId, path, args, mounts, shown, warnings } = planned;
       const policy = logPolicy(config.logDriver);
       const container: Container = {
-        id,
-        config: {
-          ...withPorts(config, image.config),
-          ...{ name, init: config.init || parts.initDefault },
-          dns: config.dns.length > 0 || config.network.mode === 'container' ? config.dns : parts.dns,
-        },
-        imageId: image.id,
+        ...{ id, imageId, path, args },
+        config: { ...config, name },
         createdMs: parts.clock.now(),
         ...NEVER_RUN,
+        mounts: shown,
         logPath: policy.driver === 'none' ? '' : join(parts.store.directory(id), 'ctr.log'),
-        ...command,
       };
       await parts.store.makeDirectory(id);
       const unit = this.#add({ container, mounts, manuallyStopped: false }, false);
       await unit.record.save(true);
       unit.record.event('create');
-      return { id, warnings: this.#warnings(config) };
+      return { id, warnings };
     } catch (error) {
       this.#units.delete(id);
       this.#names.delete(name);
@@ -189,38 +179,17 @@ export class ContainerSet implements Containers {
     }
   }
 
+  #mountsOf(reference: string): StoredContainer['mounts'] | undefined {
+    const id = this.find(reference)?.id;
+    return id === undefined ? undefined : this.#units.get(id)?.record.stored.mounts;
+  }
+
   #takeName(wanted: string, id: string): string {
     const name = wanted === '' ? makeName(this.#parts.random, (candidate) => this.#names.has(candidate)) : wanted;
     const holder = this.#names.get(name);
     if (holder !== undefined) throw nameConflict(name, holder);
     this.#names.set(name, id);
     return name;
-  }
-
-  async #makeVolumes(mounts: readonly MountRequest[]): Promise<(MountRequest & { anonymous?: boolean })[]> {
-    const made: (MountRequest & { anonymous?: boolean })[] = [];
-    for (const mount of mounts) {
-      if (mount.type !== 'volume') {
-        made.push(mount);
-        continue;
-      }
-      const anonymous = mount.source === '';
-      const volume = await this.#parts.volumes.create({
-        name: anonymous ? newHexId(this.#parts.random) : mount.source,
-        driver: mount.volumeDriver || 'local',
-        labels: { ...mount.volumeLabels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) },
-        options: { ...mount.volumeOptions },
-      });
-      made.push({ ...mount, source: volume.name, ...(anonymous ? { anonymous } : {}) });
-    }
-    return made;
-  }
-
-  #warnings(config: ContainerConfig): string[] {
-    if (!config.resources.memoryBytes || this.#parts.swapAccounting) return [];
-    return [
-      'Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.',
-    ];
   }
 
   /** By full id, then name, then unambiguous prefix of an id. @throws ShoalError NotFound, InvalidArgument */
@@ -380,5 +349,4 @@ const NEVER_RUN = {
   restartCount: 0,
   endpoints: [],
   ports: [],
-  mounts: [],
 };
