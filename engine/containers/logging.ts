@@ -4,7 +4,14 @@ import { attributeText, logAttributes, logPolicy, unreadable, type LogSubject } 
 import { readLogBlocks } from '../logs/reader.ts';
 import type { Container, LogLine, LogQuery } from '../types.ts';
 import type { Parts } from './parts.ts';
-import type { ContainerUnit } from './unit.ts';
+import type { WaitCondition } from './waiter.ts';
+
+/** What reading a log needs of its container. */
+interface LoggingUnit {
+  readonly container: Container;
+  readonly running: boolean;
+  wait(condition: WaitCondition, signal: AbortSignal): Promise<unknown>;
+}
 
 /**
  * Looks after a container's log while it runs. @param fresh its monitor does not run yet.
@@ -45,7 +52,7 @@ export function detailsOf(container: Container): string {
  */
 export function logBlocksOf(
   parts: Parts,
-  unit: ContainerUnit,
+  unit: LoggingUnit,
   query: LogQuery,
   signal: AbortSignal,
 ): AsyncIterable<LogLine[]> {
