@@ -9,6 +9,7 @@ import { takeHijacks, type Hijack } from './hijack.ts';
 import { Router, type Route } from './router.ts';
 import { attachRoutes } from './routes/attach.ts';
 import { containerControlRoutes } from './routes/container-control.ts';
+import { containerLogRoutes } from './routes/container-logs.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
 import { doctorRoutes } from './routes/doctor.ts';
@@ -54,6 +55,7 @@ const ROUTES: readonly Route[] = [
   ...containerRoutes,
   ...attachRoutes,
   ...execRoutes,
+  ...containerLogRoutes,
   ...volumeRoutes,
   ...doctorRoutes,
 ];
