@@ -10,9 +10,11 @@ import type {
 } from '../proto/index.ts';
 
 import type { ContainersPort } from './container-port.ts';
+import type { FilesPort } from './file-port.ts';
 import type { Metric } from './shapes/metrics.ts';
 
 export type * from './container-port.ts';
+export type * from './file-port.ts';
 
 /** What the routes need of the daemon. Structural: the daemon passes engine objects that have these members. */
 export interface Ports {
@@ -257,6 +259,7 @@ export interface LocalNetworksPort {
 
 export interface EnginePort {
   containers: ContainersPort;
+  files: FilesPort;
   images: ImagesPort;
   volumes: VolumesPort;
   networks: LocalNetworksPort;

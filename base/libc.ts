@@ -4,7 +4,7 @@ import { assert } from './assert.ts';
 import { ShoalError } from './errors.ts';
 
 /**
- * The system calls that Node has no name for. All FFI of the program's C library stands in this file. Calls are
+ * The system calls that Node has no name for. All FFI of the C library stands here and in libc-tree.ts. Calls are
  * synchronous and run on the thread that makes them; what `setns` does, it does to that thread alone.
  */
 type Koffi = typeof koffi;

@@ -6,6 +6,8 @@ import type { HostNetworks } from '../overlay-net/index.ts';
 import { ContainerSet } from './containers/containers.ts';
 import { Limiter } from './containers/limiter.ts';
 import { ContainerStore } from './containers/store.ts';
+import { ContainerFiles } from './files/files.ts';
+import { Roots } from './files/roots.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
@@ -38,6 +40,8 @@ export interface EngineOptions {
   initDefault?: boolean;
   /** Resolvers of containers that name none; default: the host's. */
   dns?: readonly string[];
+  /** The built file helper; default: beside the daemon's program. */
+  fileHelper?: string;
   /** Name or path of the OCI runtime; default: the first that works. */
   runtime?: string;
 }
@@ -62,6 +66,7 @@ export interface EngineInfo {
 /** The container engine of one host. Closing it leaves every container as it is; opening takes them over again. */
 export class Engine {
   readonly containers: Containers;
+  readonly files: ContainerFiles;
   readonly images: Images;
   readonly volumes: Volumes;
   readonly networks: HostNetworks;
@@ -80,12 +85,14 @@ export class Engine {
     this.volumes = options.volumes;
     this.networks = options.networks;
     this.events = new Watch<EngineEvent>();
+    const roots = new Roots(options.images);
     this.#set = new ContainerSet({
       clock: options.clock,
       random: options.random,
       log: options.log.with({ component: 'engine' }),
       spawner: options.spawner,
       images: options.images,
+      roots,
       volumes: options.volumes,
       networks: options.networks,
       swarm: options.swarm,
@@ -105,6 +112,7 @@ export class Engine {
       find: (reference) => this.#set.find(reference),
     });
     this.containers = this.#set;
+    this.files = new ContainerFiles({ ...options, roots, unit: (reference) => this.#set.unit(reference) });
   }
 
   /**

@@ -17,6 +17,7 @@ await build({
     daemon: 'daemon/main.ts',
     lab: 'lab/main.ts',
     'spawn-helper': 'base/spawn-helper.ts',
+    'file-helper': 'engine/files/helper.ts',
     'dns-thread': 'overlay-net/dns/thread.ts',
   },
   outdir: fresh,

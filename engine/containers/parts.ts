@@ -1,5 +1,6 @@
 import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
 import type { HostNetworks } from '../../overlay-net/index.ts';
+import type { Roots } from '../files/roots.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
 import type { Container, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from '../types.ts';
@@ -13,6 +14,8 @@ export interface Parts {
   log: Logger;
   spawner: Spawner;
   images: Images;
+  /** Mounts the roots of containers; `images` has them, others look at them too. */
+  roots: Roots;
   volumes: Volumes;
   networks: HostNetworks;
   /** Absent: there are networks of this host only. */

@@ -8,7 +8,7 @@ export async function takeAway(record: ContainerRecord, volumes: boolean): Promi
   const { id } = record.container;
   // All of it once more: an earlier release may have failed half-way.
   await releaseBundle(parts, stored);
-  await parts.images.removeRoot(id);
+  await parts.roots.remove(id);
   await removeFiles(parts.filesRoot, id);
   await record.written();
   await parts.store.remove(id);

@@ -1,4 +1,4 @@
-export { decompress, detectCompression, type Compression } from './compression.ts';
+export { compressionOf, decompress, detectCompression, type Compression } from './compression.ts';
 export { LayerStore, LAYERS_MAX, chainId, chainIds, type Layer, type LayerBlob } from './layer-store.ts';
 export { extractTar } from './apply.ts';
 export { isMountPoint, unmountAll } from './overlay-driver.ts';
