@@ -7,8 +7,10 @@ import { queryBool } from './body.ts';
 import type { Ports, SwarmPort } from './ports.ts';
 import { Router, type Route } from './router.ts';
 import { archiveRoutes } from './routes/archive.ts';
+import { containerControlRoutes } from './routes/container-control.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
+import { doctorRoutes } from './routes/doctor.ts';
 import { imageRoutes } from './routes/images.ts';
 import { metricsRoutes } from './routes/metrics.ts';
 import { networkCheckRoutes } from './routes/network-check.ts';
@@ -47,8 +49,10 @@ const ROUTES: readonly Route[] = [
   ...networkCheckRoutes,
   ...imageRoutes,
   ...archiveRoutes,
+  ...containerControlRoutes,
   ...containerRoutes,
   ...volumeRoutes,
+  ...doctorRoutes,
 ];
 
 export interface ApiServerOptions {

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { ShoalError } from './errors.ts';
+import type { Child, ChildStdio, StartChild } from './native-child.ts';
 import { SPAWN_OUTPUT_MAX_BYTES, type SpawnRequest, type SpawnResult } from './spawn-types.ts';
 
 const DEFAULT_TIMEOUT_MS = 120_000;
@@ -25,20 +26,19 @@ class Collector {
   }
 }
 
-function startError(file: string, error: NodeJS.ErrnoException): ShoalError {
+function startError({ file, cwd }: SpawnRequest, error: NodeJS.ErrnoException): ShoalError {
+  if (error.code === 'ENOENT' && cwd !== undefined && !existsSync(cwd)) {
+    return new ShoalError('Internal', `cannot start ${file}: its directory ${cwd} is not there`);
+  }
   if (error.code === 'ENOENT') return new ShoalError('NotFound', `${file}: program not found; install it or fix PATH`);
   return new ShoalError('Internal', `cannot start ${file}: ${error.message}`);
 }
 
 /** Runs a program up to its status line. See `SpawnRequest.statusLine`. */
-function runForStatus(request: SpawnRequest, stderrFile: string): Promise<SpawnResult> {
+function runForStatus(request: SpawnRequest, start: StartChild, stderrFile: string): Promise<SpawnResult> {
   const errors = openSync(stderrFile, 'w', 0o600);
   return new Promise<SpawnResult>((resolve, reject) => {
-    const child = spawn(request.file, request.args, {
-      env: request.env ?? process.env,
-      ...(request.cwd === undefined ? {} : { cwd: request.cwd }),
-      stdio: ['ignore', 'ignore', errors, 'pipe'],
-    });
+    const child = startChild(start, request, ['ignore', 'ignore', errors, 'pipe']);
     const status = child.stdio[3] as Readable;
     const collected = new Collector();
     let timedOut = false;
@@ -70,7 +70,7 @@ function runForStatus(request: SpawnRequest, stderrFile: string): Promise<SpawnR
     status.on('error', onTold);
     child.on('error', (error) => {
       clearTimeout(timer);
-      reject(startError(request.file, error));
+      reject(startError(request, error));
     });
     child.on('exit', (code, signal) => {
       exit = { code, signal };
@@ -79,9 +79,17 @@ function runForStatus(request: SpawnRequest, stderrFile: string): Promise<SpawnR
   }).finally(() => closeSync(errors));
 }
 
+function startChild(start: StartChild, request: SpawnRequest, stdio: ChildStdio[]): Child {
+  const { file, args, cwd } = request;
+  return start(file, args, { env: request.env ?? process.env, ...(cwd === undefined ? {} : { cwd }), stdio });
+}
+
+/** Node's own way to start a child: a fork, whose cost grows with the memory of this process. */
+const startForked: StartChild = (file, args, options) => spawn(file, args, options);
+
 /** Runs one program as a child of this process. See `Spawner.run`. */
-export function runProgram(request: SpawnRequest): Promise<SpawnResult> {
-  if (request.statusLine !== undefined) return runForStatus(request, request.statusLine.stderrFile);
+export function runProgram(request: SpawnRequest, start: StartChild = startForked): Promise<SpawnResult> {
+  if (request.statusLine !== undefined) return runForStatus(request, start, request.statusLine.stderrFile);
   const opened: number[] = [];
   const open = (path: string, flags: string): number => {
     const fd = openSync(path, flags);
@@ -89,19 +97,12 @@ export function runProgram(request: SpawnRequest): Promise<SpawnResult> {
     return fd;
   };
   return new Promise<SpawnResult>((resolve, reject) => {
-    const child = spawn(request.file, request.args, {
-      env: request.env ?? process.env,
-      ...(request.cwd === undefined ? {} : { cwd: request.cwd }),
-      stdio: [
-        request.stdinFile === undefined
-          ? request.stdin === undefined
-            ? 'ignore'
-            : 'pipe'
-          : open(request.stdinFile, 'r'),
-        request.stdoutFile === undefined ? 'pipe' : open(request.stdoutFile, 'w'),
-        'pipe',
-      ],
-    });
+    const given = request.stdin === undefined ? 'ignore' : 'pipe';
+    const child = startChild(start, request, [
+      request.stdinFile === undefined ? given : open(request.stdinFile, 'r'),
+      request.stdoutFile === undefined ? 'pipe' : open(request.stdoutFile, 'w'),
+      'pipe',
+    ]);
     const stdout = new Collector();
     const stderr = new Collector();
     let timedOut = false;
@@ -113,17 +114,25 @@ export function runProgram(request: SpawnRequest): Promise<SpawnResult> {
     child.stderr?.on('data', (chunk: Buffer) => stderr.add(chunk));
     child.on('error', (error) => {
       clearTimeout(timer);
-      reject(startError(request.file, error));
+      reject(startError(request, error));
     });
-    child.on(request.leavesDaemon === true ? 'exit' : 'close', (code, signal) => {
+    const ended = (code: number | null, signal: string | null): void => {
       clearTimeout(timer);
-      if (request.leavesDaemon === true) {
-        child.stdout?.destroy();
-        child.stderr?.destroy();
-      }
       const truncated = stdout.truncated || stderr.truncated;
       resolve({ code, signal, stdout: stdout.bytes(), stderr: stderr.bytes(), truncated, timedOut });
-    });
+    };
+    if (request.leavesDaemon === true) {
+      child.on('exit', (code, signal) => {
+        // What it wrote is in the pipes, and may not be read yet: a whole turn of the loop reads it.
+        setImmediate(() =>
+          setImmediate(() => {
+            child.stdout?.destroy();
+            child.stderr?.destroy();
+            ended(code, signal);
+          }),
+        );
+      });
+    } else child.on('close', ended);
     // A program may end before it has read its input.
     child.stdin?.on('error', () => undefined);
     if (request.stdin !== undefined) child.stdin?.end(request.stdin);

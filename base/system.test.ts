@@ -1,9 +1,17 @@
 /** Files, programs, system calls: on the real machine, as root. */
-import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { build } from 'esbuild';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { readFileIfExists, writeFileDurably } from './files.ts';
 import {
   AF_INET,
@@ -21,7 +29,7 @@ import {
   SystemCallError,
   unmount,
 } from './libc.ts';
-import { directSpawner, ProgramFailed, runChecked, SPAWN_OUTPUT_MAX_BYTES, startSpawnHelper } from './spawn.ts';
+import { directSpawner, ProgramFailed, runChecked, SPAWN_OUTPUT_MAX_BYTES, nativeSpawner } from './spawn.ts';
 import type { Spawner } from './spawn.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'shoal-'));
@@ -80,8 +88,8 @@ function behavesAsSpawner(spawner: () => Spawner): void {
 
   it('does not wait for what a program leaves behind', async () => {
     const result = await spawner().run({ ...sh('sleep 5 & echo $!'), leavesDaemon: true });
+    expect([result.code, String(result.stdout)]).toEqual([0, expect.stringMatching(/^\d+\n$/)]);
     process.kill(Number(String(result.stdout)), 'SIGKILL');
-    expect(result.code).toBe(0);
   });
 
   it('ends with the status line of a program that goes into the background', async () => {
@@ -111,47 +119,52 @@ function behavesAsSpawner(spawner: () => Spawner): void {
 
 describe('programs of this process', () => behavesAsSpawner(() => directSpawner));
 
-describe('programs of the helper process', () => {
-  let helper: Spawner;
-  beforeAll(async () => {
-    const outfile = join(dir, 'spawn-helper.mjs');
-    const entry = join(import.meta.dirname, 'spawn-helper.ts');
-    await build({ entryPoints: [entry], outfile, bundle: true, platform: 'node', format: 'esm', logLevel: 'silent' });
-    helper = startSpawnHelper(outfile);
-  });
-  afterAll(() => helper.close());
-  behavesAsSpawner(() => helper);
+describe('programs of a large process', () => {
+  const native = nativeSpawner();
+  afterAll(() => native.close());
+  behavesAsSpawner(() => native);
 
-  it('are started by another process, many at once', async () => {
-    const parents = await Promise.all(Array.from({ length: 20 }, () => runChecked(helper, sh('echo $PPID'))));
-    expect(new Set(parents).size).toBe(1);
-    expect(Number(parents[0])).not.toBe(process.pid);
+  it('are children of this process, many at once, and leave neither a descriptor nor a zombie', async () => {
+    const descriptors = (): number => readdirSync('/proc/self/fd').length;
+    await runChecked(native, sh('true'));
+    const before = descriptors();
+    const parents = await Promise.all(Array.from({ length: 100 }, () => runChecked(native, sh('echo $PPID'))));
+    expect(new Set(parents)).toEqual(new Set([`${process.pid}\n`]));
+    await vi.waitFor(() => expect(descriptors()).toBeLessThanOrEqual(before));
+    const children = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(/\s+/);
+    const states = children.map((pid) => readFileIfExists(`/proc/${pid}/stat`)?.split(') ')[1]?.[0]);
+    expect(states).not.toContain('Z');
   });
 
-  it('are run again after the helper was killed', async () => {
-    const pid = Number(await runChecked(helper, sh('echo $PPID')));
-    const waiting = expect(helper.run({ file: 'sleep', args: ['5'] })).rejects.toThrow(
-      'helper that runs programs ended',
+  it('live beside children that node starts itself', async () => {
+    const both = Array.from({ length: 10 }, () =>
+      Promise.all([native, directSpawner].map((one) => one.run(sh('exit 7')))),
     );
-    process.kill(pid, 'SIGKILL');
-    await waiting;
-    expect(Number(await runChecked(helper, sh('echo $PPID')))).not.toBe(pid);
+    for (const [a, b] of await Promise.all(both)) expect([a?.code, b?.code]).toEqual([7, 7]);
   });
 
-  it('are refused when too many wait, and after closing', async () => {
-    const own = startSpawnHelper(join(dir, 'spawn-helper.mjs'));
+  it('have no descriptor but those given, and no signal ignored or held back', async () => {
+    const list = { file: 'ls', args: ['/proc/self/fd'] };
+    expect(await runChecked(native, list)).toBe(await runChecked(directSpawner, list));
+    const status = await runChecked(native, { file: 'cat', args: ['/proc/self/status'] });
+    // Signals 32 and 33 are the C library's own: its posix_spawn leaves them ignored.
+    const ignored = BigInt(`0x${/^SigIgn:\s*(\w+)$/m.exec(status)?.[1]}`);
+    expect(ignored & ~0x180000000n).toBe(0n);
+    expect(/^SigBlk:\s*(\w+)$/m.exec(status)?.[1]).toMatch(/^0+$/);
+  });
+
+  it('are refused in words in a directory that is not there', async () => {
+    const outcome = native.run({ file: 'true', args: [], cwd: '/no/such/directory' });
+    await expect(outcome).rejects.toThrow('/no/such/directory');
+  });
+
+  it('are refused when too many run, and after closing', async () => {
+    const own = nativeSpawner();
     const many = Array.from({ length: 4096 }, () => own.run({ file: '/no/such', args: [] }).catch(() => undefined));
     await expect(own.run({ file: 'true', args: [] })).rejects.toMatchObject({ code: 'ResourceExhausted' });
-    own.close();
+    await Promise.all(many);
     own.close();
     await expect(own.run({ file: 'true', args: [] })).rejects.toMatchObject({ code: 'Unavailable' });
-    await Promise.all(many);
-  });
-
-  it('fail in words when the helper cannot be started at all', async () => {
-    const broken = startSpawnHelper(join(dir, 'no-such-helper.mjs'));
-    await expect(broken.run({ file: 'true', args: [] })).rejects.toMatchObject({ code: 'Internal' });
-    broken.close();
   });
 });
 

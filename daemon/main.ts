@@ -1,11 +1,11 @@
+import { stat } from 'node:fs/promises';
 import { constants, setPriority } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { createLogger, directSpawner, errorMessage, startSpawnHelper } from '../base/index.ts';
+import { createLogger, directSpawner, errorMessage, nativeSpawner } from '../base/index.ts';
 import { loadConfig } from './config.ts';
 import { Daemon } from './daemon.ts';
 import { openLogKeys } from './debug-keys.ts';
 import { runDebug } from './debug.ts';
+import { runDoctor } from './doctor.ts';
 import { daemonHelp, parseFlags } from './flags.ts';
 import { install } from './install.ts';
 import { VERSION } from './version.ts';
@@ -14,7 +14,7 @@ import { VERSION } from './version.ts';
 const STOP_TIMEOUT_MS = 15_000;
 
 /**
- * Gives this process more of the processor than what its helper starts: containers that take all they can get must not
+ * Gives this process more of the processor than what it starts: containers that take all they can get must not
  * make a manager miss its heartbeats. Without the right to do so the daemon runs on as it is.
  */
 function preferOverContainers(): void {
@@ -37,8 +37,10 @@ async function runDaemon(argv: readonly string[]): Promise<void> {
   }
   const config = loadConfig(flags.values, flags.warnings);
   const log = createLogger({ level: config.logLevel, fd: 2 });
-  // Before anything grows: the helper is a fork of this process.
-  const spawner = startSpawnHelper(join(dirname(fileURLToPath(import.meta.url)), 'spawn-helper.mjs'));
+  const spawner = nativeSpawner();
+  // Priority is a thread's own, and threads and children inherit it: those of the pool, which start programs, are there
+  // before it is raised, so that containers do not get it.
+  await stat('/');
   preferOverContainers();
   process.on('unhandledRejection', (error) => log.error('a failure nobody waited for', { error }));
   const gitCommit = process.env['SHOAL_GIT_COMMIT'] ?? '';
@@ -74,6 +76,7 @@ async function runDaemon(argv: readonly string[]): Promise<void> {
 const [verb, ...rest] = process.argv.slice(2);
 try {
   if (verb === 'install') for (const line of await install(directSpawner)) console.log(line);
+  else if (verb === 'doctor') process.exitCode = await runDoctor(rest, (text) => void process.stdout.write(text));
   else if (verb === 'debug') {
     process.exitCode = runDebug(rest, (text) => void process.stdout.write(text), openLogKeys);
   } else await runDaemon(rest);

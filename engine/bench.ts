@@ -1,9 +1,7 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { build } from 'esbuild';
-import { startSpawnHelper } from '../base/index.ts';
+import { nativeSpawner } from '../base/index.ts';
 import { config, makeFixture, noNetworks } from './containers/fixture.ts';
 
 /** Measures starts and removals per second, and memory per container: `npx tsx engine/bench.ts [containers]`. */
@@ -15,17 +13,7 @@ function rssKb(pid: number): number {
 }
 
 async function main(): Promise<void> {
-  const helper = join(mkdtempSync(join(tmpdir(), 'shoal-')), 'spawn-helper.mjs');
-  const source = new URL('../base/spawn-helper.ts', import.meta.url).pathname;
-  await build({
-    entryPoints: [source],
-    outfile: helper,
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    logLevel: 'error',
-  });
-  const spawner = startSpawnHelper(helper);
+  const spawner = nativeSpawner();
   const fixture = makeFixture();
   const engine = await fixture.open(noNetworks(), spawner);
   const delay = monitorEventLoopDelay({ resolution: 1 });
@@ -57,7 +45,6 @@ async function main(): Promise<void> {
   await engine.shutdown();
   await fixture.destroy();
   spawner.close();
-  rmSync(dirname(helper), { recursive: true });
 }
 
 await main();

@@ -4,14 +4,28 @@ import { join } from 'node:path';
 import { Watch, type Clock, type Logger, type Random, type Spawner } from '../base/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
 import { ContainerSet } from './containers/containers.ts';
+import type { Parts } from './containers/parts.ts';
 import { Limiter } from './containers/limiter.ts';
 import { ContainerStore } from './containers/store.ts';
 import { ContainerFiles } from './files/files.ts';
 import { Roots } from './files/roots.ts';
+import { Control } from './control/control.ts';
+import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
+import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
+import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
+import { readSysInfo } from './runtime/sysinfo.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
-import type { Containers, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from './types.ts';
+import type {
+  ContainerControl,
+  Containers,
+  EngineEvent,
+  Images,
+  SwarmNetworks,
+  UlimitRequest,
+  Volumes,
+} from './types.ts';
 
 /** Past events kept for `docker events --since`. */
 const EVENTS_KEPT_MAX = 4096;
@@ -31,7 +45,7 @@ export interface EngineOptions {
   networks: HostNetworks;
   /** Networks of a swarm for containers that are no tasks; absent: there are none. */
   swarm?: SwarmNetworks;
-  images: Images;
+  images: Images & Partial<ExaminedStore>;
   volumes: Volumes;
   /** Cgroup below which containers stand; default `shoal`. */
   cgroupParent?: string;
@@ -67,17 +81,19 @@ export interface EngineInfo {
 export class Engine {
   readonly containers: Containers;
   readonly files: ContainerFiles;
+  readonly control: ContainerControl;
   readonly images: Images;
   readonly volumes: Volumes;
   readonly networks: HostNetworks;
   readonly events: Watch<EngineEvent>;
+  readonly doctor: Doctor;
   readonly #options: EngineOptions;
   readonly #facts: RuntimeFacts;
   readonly #set: ContainerSet;
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
 
-  private constructor(options: EngineOptions, facts: RuntimeFacts, cgroups: Cgroups) {
+  private constructor(options: EngineOptions, facts: RuntimeFacts, cgroups: Cgroups, runtimes: Runtimes) {
     this.#options = options;
     this.#facts = facts;
     this.#cgroups = cgroups;
@@ -86,7 +102,8 @@ export class Engine {
     this.networks = options.networks;
     this.events = new Watch<EngineEvent>();
     const roots = new Roots(options.images);
-    this.#set = new ContainerSet({
+    const store = new ContainerStore(join(options.dataRoot, 'containers'), options.log);
+    const parts: Parts = {
       clock: options.clock,
       random: options.random,
       log: options.log.with({ component: 'engine' }),
@@ -97,8 +114,10 @@ export class Engine {
       networks: options.networks,
       swarm: options.swarm,
       cgroups,
+      runtimes,
+      sysInfo: readSysInfo(cgroups.layout),
       runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
-      store: new ContainerStore(join(options.dataRoot, 'containers'), options.log),
+      store,
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
       filesRoot: join(options.execRoot, 'files'),
       cgroupParent: `/${parentOf(options)}`,
@@ -110,9 +129,21 @@ export class Engine {
       publish: (event) => this.publish(event),
       moved: (containerId) => this.#set.moved(containerId),
       find: (reference) => this.#set.find(reference),
-    });
+    };
+    this.#set = new ContainerSet(parts);
     this.containers = this.#set;
     this.files = new ContainerFiles({ ...options, roots, unit: (reference) => this.#set.unit(reference) });
+    this.control = new Control({
+      set: this.#set,
+      parts,
+      sizeOf: async (id) => (await this.files.sizes([id])).get(id)?.rw ?? 0,
+    });
+    this.doctor = new Doctor({
+      view: () => this.#hostView(store),
+      store: isExamined(options.images) ? options.images : undefined,
+      clock: options.clock,
+      log: options.log.with({ component: 'doctor' }),
+    });
   }
 
   /**
@@ -125,8 +156,11 @@ export class Engine {
     const cgroups = new Cgroups(readCgroupLayout(), options.clock);
     const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
     const facts = await probeRuntime(probe, options.runtime);
-    const engine = new Engine(options, facts, cgroups);
-    await engine.#set.open();
+    const recursiveReadOnly = await knowsRecursiveReadOnly(probe, facts.path);
+    const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe);
+    const engine = new Engine(options, facts, cgroups, runtimes);
+    await engine.#set.open(() => engine.doctor.endStrays());
+    await engine.doctor.repairAtStart();
     return engine;
   }
 
@@ -161,6 +195,21 @@ export class Engine {
     };
   }
 
+  #hostView(store: ContainerStore): HostView {
+    const { dataRoot, execRoot, networks } = this.#options;
+    return {
+      dataRoot,
+      execRoot,
+      cgroupParent: `/${parentOf(this.#options)}`,
+      cgroups: this.#cgroups,
+      containers: this.#set.known(),
+      unreadable: store.unreadable,
+      alone: (id, work) => this.#set.aside(id, work),
+      removeSandbox: (id) => networks.removeSandbox(id),
+      recheck: (id) => this.#set.unit(id).check(),
+    };
+  }
+
   /** What is wrong with this host, a sentence each with the way out; empty when all is well. */
   probe(): Promise<string[]> {
     return probeEngineHost(this.#options, this.#cgroups);
@@ -171,6 +220,10 @@ export class Engine {
     await this.#set.close();
     this.events.close();
   }
+}
+
+function isExamined(images: Images & Partial<ExaminedStore>): images is Images & ExaminedStore {
+  return images.examine !== undefined;
 }
 
 function parentOf(options: Pick<EngineOptions, 'cgroupParent'>): string {

@@ -8,6 +8,11 @@ export class Limiter {
     this.#width = width;
   }
 
+  /** Whether a job runs or waits. */
+  get busy(): boolean {
+    return this.#running > 0;
+  }
+
   async run<T>(job: () => Promise<T>): Promise<T> {
     if (this.#running >= this.#width) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#running += 1;

@@ -3,6 +3,8 @@ import type { HostNetworks } from '../../overlay-net/index.ts';
 import type { Roots } from '../files/roots.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
+import type { Runtimes } from '../runtime/runtimes.ts';
+import type { SysInfo } from '../runtime/sysinfo.ts';
 import type { Container, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from '../types.ts';
 import type { Limiter } from './limiter.ts';
 import type { ContainerStore } from './store.ts';
@@ -21,6 +23,9 @@ export interface Parts {
   /** Absent: there are networks of this host only. */
   swarm?: SwarmNetworks | undefined;
   runtime: Runtime;
+  runtimes: Runtimes;
+  /** What the kernel can limit. */
+  sysInfo: SysInfo;
   cgroups: Cgroups;
   store: ContainerStore;
   /** Bounds how many containers are made at once. */

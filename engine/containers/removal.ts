@@ -1,6 +1,8 @@
 import { releaseBundle } from './bundle.ts';
 import { removeFiles } from './injected-files.ts';
+import type { Parts } from './parts.ts';
 import type { ContainerRecord } from './record.ts';
+import type { StoredContainer } from './store.ts';
 
 /** Takes away all that is a container's own: root file system, files, record, and its anonymous volumes if asked. */
 export async function takeAway(record: ContainerRecord, volumes: boolean): Promise<void> {
@@ -8,14 +10,31 @@ export async function takeAway(record: ContainerRecord, volumes: boolean): Promi
   const { id } = record.container;
   // All of it once more: an earlier release may have failed half-way.
   await releaseBundle(parts, stored);
+  await record.written();
+  await parts.store.retire(id, volumes);
   await parts.roots.remove(id);
   await removeFiles(parts.filesRoot, id);
-  await record.written();
-  await parts.store.remove(id);
-  for (const mount of volumes ? stored.mounts : []) {
+  if (volumes) await removeVolumes(parts, stored);
+  await parts.store.erase(id);
+}
+
+async function removeVolumes(parts: Parts, { container, mounts }: StoredContainer): Promise<void> {
+  for (const mount of mounts) {
     if (mount.type !== 'volume' || mount.anonymous !== true) continue;
     await parts.volumes.remove(mount.source, true).catch((error: unknown) => {
-      parts.log.warn('an anonymous volume could not be removed', { id, volume: mount.source, error });
+      const facts = { id: container.id, volume: mount.source, error };
+      parts.log.warn('an anonymous volume could not be removed', facts);
     });
+  }
+}
+
+/** Ends the removals that a crash has cut off after they were decided. */
+export async function endRemovals(parts: Parts): Promise<void> {
+  for (const { id, volumes, stored } of await parts.store.retired()) {
+    if (stored !== undefined) await releaseBundle(parts, stored);
+    await parts.images.removeRoot(id);
+    await removeFiles(parts.filesRoot, id);
+    if (volumes && stored !== undefined) await removeVolumes(parts, stored);
+    await parts.store.erase(id);
   }
 }

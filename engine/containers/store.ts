@@ -18,10 +18,25 @@ export interface StoredContainer {
   manuallyStopped: boolean;
 }
 
+/** A container whose removal was cut off after it had been decided. */
+export interface RetiredContainer {
+  id: string;
+  /** Its anonymous volumes go too. */
+  volumes: boolean;
+  /** Undefined when its record cannot be read. */
+  stored: StoredContainer | undefined;
+}
+
+/** Endings of the directories of containers that are being removed: without and with their anonymous volumes. */
+const RETIRED = '.removed';
+const RETIRED_WITH_VOLUMES = '.removed-volumes';
+
 /** One directory per container below `root`, each with one JSON file that is replaced as a whole. */
 export class ContainerStore {
   readonly #root: string;
   readonly #log: Logger;
+  /** Ids of containers whose record is there but cannot be read. */
+  readonly unreadable = new Set<string>();
 
   constructor(root: string, log: Logger) {
     this.#root = root;
@@ -39,22 +54,76 @@ export class ContainerStore {
     for (const id of await readdir(this.#root)) {
       if (!/^[0-9a-f]{64}$/.test(id)) continue;
       try {
-        const parsed = JSON.parse(await readFile(join(this.#root, id, FILE_NAME), 'utf8')) as {
-          version: number;
-          stored: StoredContainer;
-        };
-        if (parsed.version !== VERSION) throw new Error(`its file has the unknown version ${parsed.version}`);
-        const { container } = parsed.stored;
-        const files = container.config.files.map((file) => ({ ...file, data: new Uint8Array() }));
-        found.push({ ...parsed.stored, container: { ...container, config: { ...container.config, files } } });
+        found.push(await this.#read(id));
       } catch (error) {
         const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
         // A creation that was cut off before its first write was never acknowledged.
         if (missing) await rm(join(this.#root, id), { recursive: true, force: true });
-        else this.#log.error('a container cannot be read', { id, error: errorMessage(error) });
+        else {
+          this.unreadable.add(id);
+          this.#log.error('a container cannot be read', { id, error: errorMessage(error) });
+        }
       }
     }
     return found;
+  }
+
+  async #read(directory: string): Promise<StoredContainer> {
+    const parsed = JSON.parse(await readFile(join(this.#root, directory, FILE_NAME), 'utf8')) as {
+      version: number;
+      stored: StoredContainer;
+    };
+    if (parsed.version !== VERSION) throw new Error(`its file has the unknown version ${parsed.version}`);
+    const { container } = parsed.stored;
+    const files = container.config.files.map((file) => ({ ...file, data: new Uint8Array() }));
+    return { ...parsed.stored, container: { ...container, config: { ...container.config, files } } };
+  }
+
+  /** Reads every record and changes nothing. */
+  async survey(): Promise<StoredContainer[]> {
+    const found: StoredContainer[] = [];
+    const names = await readdir(this.#root).catch(() => []);
+    for (const id of names.filter((name) => /^[0-9a-f]{64}$/.test(name))) {
+      try {
+        found.push(await this.#read(id));
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.unreadable.add(id);
+      }
+    }
+    return found;
+  }
+
+  /** Containers whose removal was cut off: `erase` ends it. */
+  async retired(): Promise<RetiredContainer[]> {
+    const found: RetiredContainer[] = [];
+    for (const name of await readdir(this.#root)) {
+      const [, id = '', ending = ''] = /^([0-9a-f]{64})(\.removed(?:-volumes)?)$/.exec(name) ?? [];
+      if (id === '') continue;
+      const stored = await this.#read(name).catch(() => undefined);
+      found.push({ id, volumes: ending === RETIRED_WITH_VOLUMES, stored });
+    }
+    return found;
+  }
+
+  /**
+   * Takes a container off the list, durably, before anything of it is deleted: a crash after this leaves no container
+   * without its files. Idempotent.
+   */
+  async retire(id: string, volumes: boolean): Promise<void> {
+    const to = `${this.directory(id)}${volumes ? RETIRED_WITH_VOLUMES : RETIRED}`;
+    try {
+      await rename(this.directory(id), to);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+    await syncDirectory(this.#root);
+  }
+
+  /** Deletes what `retire` took off the list. */
+  async erase(id: string): Promise<void> {
+    for (const ending of [RETIRED, RETIRED_WITH_VOLUMES]) {
+      await rm(`${this.directory(id)}${ending}`, { recursive: true, force: true });
+    }
   }
 
   async makeDirectory(id: string): Promise<void> {

@@ -1,10 +1,13 @@
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { notFound, type Clock, type Logger, type Random, type Spawner } from '../../base/index.ts';
 import { chainIds, LayerStore, type Layer, type LayerBlob } from '../storage/index.ts';
+import type { Found } from '../doctor/fault.ts';
 import type { EngineEvent, Image } from '../types.ts';
 import { ContentStore, sha256 } from './content.ts';
 import { parseImageConfig, type ImageFacts } from './image-config.ts';
 import { Metadata, type MetadataChange } from './metadata.ts';
+import { checkStore } from './store-check.ts';
 import {
   familiarName,
   familiarRepository,
@@ -299,6 +302,37 @@ export class Catalogue {
   discardBlobs(digests: Iterable<string>): void {
     const needed = this.#neededBlobs();
     for (const digest of digests) if (!needed.has(digest)) this.content.remove(digest);
+  }
+
+  /** Compares the store with its disk; see store-check.ts. Repairs go through the catalogue. */
+  examine(containers: ReadonlySet<string>, deep: boolean, found: Found): Promise<Record<string, number>> {
+    const view = {
+      dataRoot: this.#options.dataRoot,
+      images: [...this.#images.keys()],
+      layers: this.layers.list(),
+      references: this.#references,
+      held: {
+        blobs: new Set([...this.#holds].flatMap((hold) => [...hold.blobs])),
+        layers: new Set([...this.#holds].flatMap((hold) => [...hold.layers])),
+      },
+      busy: this.#holds.size > 0 || this.layers.busy,
+      containers,
+      nowMs: this.#options.clock.now(),
+    };
+    const dropImage = async (id: string): Promise<void> => void (await this.drop(this.keysOf(id), id));
+    const mend = {
+      dropImage,
+      dropLayer: async (chainId: string): Promise<void> => {
+        for (const { id, layers } of [...this.#images.values()]) if (layers.includes(chainId)) await dropImage(id);
+        await this.collect();
+      },
+      dropReference: async (key: string): Promise<void> => void (await this.drop([key], undefined)),
+      relink: (layer: Layer): void => this.layers.relink(layer),
+      removeBlob: (path: string): void => rmSync(path, { recursive: true, force: true }),
+      discard: (path: string): Promise<void> => this.layers.clear(path),
+      removeRoot: (id: string): Promise<void> => this.layers.removeRoot(id),
+    };
+    return checkStore({ ...view, mend }, deep, found);
   }
 
   async close(): Promise<void> {

@@ -1,4 +1,5 @@
 import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
+import type { Found } from '../doctor/fault.ts';
 import type { EngineEvent, Images } from '../types.ts';
 import { hostPlatform, importRootArchive, loadArchive, type ArchiveContext } from './archives.ts';
 import { Catalogue } from './catalogue.ts';
@@ -34,6 +35,8 @@ export interface ImageStore extends Images {
   readonly storageDriver: 'overlay2' | 'vfs';
   /** Container ids that have a root on disk; the containers' owner removes those it does not know. */
   roots(): string[];
+  /** Faults of layers, blobs, images and roots. @param containers ids of all containers */
+  examine(containers: ReadonlySet<string>, deep: boolean, found: Found): Promise<Record<string, number>>;
   close(): Promise<void>;
 }
 
@@ -75,6 +78,7 @@ export async function openImages(options: ImagesOptions): Promise<ImageStore> {
       await catalogue.collect();
     },
     roots: () => catalogue.layers.roots(),
+    examine: (containers, deep, found) => catalogue.examine(containers, deep, found),
     async close() {
       registry.close();
       await catalogue.close();

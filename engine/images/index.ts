@@ -1,2 +1,3 @@
 export { openImages, type ImageStore, type ImagesOptions } from './images.ts';
 export { familiarName, parseReference, withDefaultTag, type Reference } from './reference.ts';
+export { readStore } from './metadata.ts';

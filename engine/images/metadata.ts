@@ -1,5 +1,5 @@
 import { mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Level, type BatchOperation } from 'level';
 import type { Layer } from '../storage/index.ts';
 
@@ -69,4 +69,12 @@ export class Metadata {
     await this.#last;
     await this.#db.close();
   }
+}
+
+/** Reads what is stored below a data root that no daemon uses. @throws Error while another process has it open */
+export async function readStore(dataRoot: string): Promise<StoredMetadata> {
+  const metadata = new Metadata(join(dataRoot, 'image', 'metadata.db'));
+  const stored = await metadata.load();
+  await metadata.close();
+  return stored;
 }

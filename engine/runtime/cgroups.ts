@@ -1,16 +1,11 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { readFile, rmdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../base/index.ts';
+import type { CgroupLayout } from './cgroup-layout.ts';
+import { thawForKill } from './freezer.ts';
 
-/** How this host mounts control groups. `hybrid` is v1 controllers with an empty v2 tree beside them. */
-export interface CgroupLayout {
-  version: 'v1' | 'hybrid' | 'v2';
-  /** Mount point of each v1 controller; named hierarchies as `name=systemd`. */
-  controllers: ReadonlyMap<string, string>;
-  /** Mount point of the unified tree, if any. */
-  unified: string | undefined;
-}
+export type { CgroupLayout };
 
 const RMDIR_ATTEMPTS_MAX = 50;
 const RMDIR_RETRY_MS = 10;
@@ -76,15 +71,33 @@ export class Cgroups {
     return tree === undefined ? [] : collectProcesses(join(tree, path));
   }
 
+  /** Names of the groups directly below a path, in any tree. */
+  children(path: string): string[] {
+    const names = new Set<string>();
+    for (const tree of this.#trees()) for (const name of directoriesIn(join(tree, path))) names.add(name);
+    return [...names];
+  }
+
   /** Kills every process of the group, then removes the group from all trees. Idempotent. */
   async destroy(path: string): Promise<void> {
     for (let attempt = 0; attempt < RMDIR_ATTEMPTS_MAX; attempt++) {
       const results = await Promise.all(this.#trees().map((tree) => removeTree(join(tree, path))));
       if (results.every(Boolean)) return;
+      await thawForKill(this.layout, path);
       for (const pid of await this.processes(path)) killQuietly(pid);
       await this.#clock.sleep(RMDIR_RETRY_MS);
     }
     throw new Error(`control group ${path} cannot be removed: processes in it do not end`);
+  }
+}
+
+function directoriesIn(path: string): string[] {
+  try {
+    const entries = readdirSync(path, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+  } catch (error) {
+    if (gone(error)) return [];
+    throw error;
   }
 }
 

@@ -1,5 +1,15 @@
-export { compressionOf, decompress, detectCompression, type Compression } from './compression.ts';
-export { LayerStore, LAYERS_MAX, chainId, chainIds, type Layer, type LayerBlob } from './layer-store.ts';
+export { compressionOf, decompress, detectCompression, readThrough, type Compression } from './compression.ts';
+export {
+  LayerStore,
+  LAYERS_MAX,
+  chainId,
+  chainIds,
+  layerDirectory,
+  layerLink,
+  linkTarget,
+  type Layer,
+  type LayerBlob,
+} from './layer-store.ts';
 export { extractTar } from './apply.ts';
 export { isMountPoint, unmountAll } from './overlay-driver.ts';
 export { resolveInside } from './inside.ts';

@@ -65,10 +65,26 @@ export function chainIds(diffIds: readonly string[]): string[] {
 
 const SHORT_ID_LENGTH = 32;
 const TEMPORARY = 'tmp-';
+const CONTAINER_ID = /^[0-9a-f]{64}$/;
 const ROOT_ID = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/;
 
 function shortId(id: string): string {
   return id.slice('sha256:'.length, 'sha256:'.length + SHORT_ID_LENGTH);
+}
+
+/** Directory of a layer below the directory of layers. */
+export function layerDirectory(directory: string, id: string): string {
+  return join(directory, shortId(id));
+}
+
+/** The symbolic link that is a layer's short name. */
+export function layerLink(directory: string, link: string): string {
+  return join(directory, 'l', link);
+}
+
+/** Where that link leads. */
+export function linkTarget(id: string): string {
+  return join('..', shortId(id), 'diff');
 }
 
 interface RootRecord {
@@ -101,6 +117,8 @@ export class LayerStore {
   readonly #roots = new Map<string, RootRecord>();
   readonly #adding = new Map<string, Promise<Layer>>();
   #nextLink = 1;
+  /** Layers being unpacked and directories being deleted. */
+  #active = 0;
 
   constructor(options: LayerStoreOptions) {
     this.#options = options;
@@ -131,10 +149,14 @@ export class LayerStore {
   }
 
   #linkTo(layer: Layer): void {
-    const at = join(this.#directory, 'l', layer.link);
-    if (existsSync(at)) return;
-    rmSync(at, { force: true });
-    symlinkSync(join('..', shortId(layer.chainId), 'diff'), at);
+    if (!existsSync(layerLink(this.#directory, layer.link))) this.relink(layer);
+  }
+
+  /** Makes the short name of a layer anew. */
+  relink(layer: Layer): void {
+    const at = layerLink(this.#directory, layer.link);
+    rmSync(at, { force: true, recursive: true });
+    symlinkSync(linkTarget(layer.chainId), at);
   }
 
   /** Finds roots and removes what no record speaks of. */
@@ -152,14 +174,20 @@ export class LayerStore {
     }
   }
 
+  /**
+   * A root that a power cut left without a readable list of layers keeps what the container has written: the list is
+   * made again from its image at the next mount.
+   */
   #readRoot(name: string): RootRecord | undefined {
-    const stored = readFileIfExists(join(this.#directory, name, 'lower'));
-    if (stored === undefined) return undefined;
+    const path = join(this.#directory, name);
+    const stored = readFileIfExists(join(path, 'lower'));
     try {
-      return JSON.parse(stored) as RootRecord;
+      if (stored !== undefined) return JSON.parse(stored) as RootRecord;
     } catch {
-      return undefined;
+      this.#options.log.warn('the layers of a root are not readable and are taken from its image again', { id: name });
     }
+    const written = existsSync(join(path, 'diff')) || existsSync(join(path, 'complete'));
+    return CONTAINER_ID.test(name) && written ? { imageId: '', layers: [] } : undefined;
   }
 
   #discardNow(path: string): void {
@@ -173,6 +201,12 @@ export class LayerStore {
 
   list(): Layer[] {
     return [...this.#layers.values()];
+  }
+
+  /** Deletes a file or directory that stands in no record. */
+  async clear(path: string): Promise<void> {
+    unmountAll(join(path, 'merged'));
+    await rm(path, { recursive: true, force: true });
   }
 
   /** Container ids that have a root here. */
@@ -208,7 +242,25 @@ export class LayerStore {
     return adding;
   }
 
-  async #unpack(request: { parent: string; diffId?: string; blobPath: string; blob: LayerBlob }): Promise<Layer> {
+  /** Whether something below the directory is being made or deleted. */
+  get busy(): boolean {
+    return this.#active > 0;
+  }
+
+  async #counted<T>(work: () => Promise<T>): Promise<T> {
+    this.#active++;
+    try {
+      return await work();
+    } finally {
+      this.#active--;
+    }
+  }
+
+  #unpack(request: { parent: string; diffId?: string; blobPath: string; blob: LayerBlob }): Promise<Layer> {
+    return this.#counted(() => this.#unpackNow(request));
+  }
+
+  async #unpackNow(request: { parent: string; diffId?: string; blobPath: string; blob: LayerBlob }): Promise<Layer> {
     const temporary = this.temporaryPath();
     const target = join(temporary, 'diff');
     mkdirSync(target, { recursive: true, mode: 0o755 });
@@ -260,13 +312,16 @@ export class LayerStore {
       if (layer === undefined) continue;
       this.#layers.delete(id);
       rmSync(join(this.#directory, 'l', layer.link), { force: true });
+      const path = join(this.#directory, shortId(id));
+      if (!existsSync(path)) continue;
       const temporary = this.temporaryPath();
-      renameSync(join(this.#directory, shortId(id)), temporary);
+      renameSync(path, temporary);
       discarded.push(temporary);
     }
-    return async () => {
-      for (const path of discarded) await rm(path, { recursive: true, force: true });
-    };
+    return () =>
+      this.#counted(async () => {
+        for (const path of discarded) await rm(path, { recursive: true, force: true });
+      });
   }
 
   /** Takes another archive of the same layer as its blob. */
@@ -277,11 +332,11 @@ export class LayerStore {
   }
 
   /** Renames first: what is half deleted must not look complete after a crash. */
-  async #discard(path: string): Promise<void> {
+  async discard(path: string): Promise<void> {
     if (!existsSync(path)) return;
     const temporary = this.temporaryPath();
     renameSync(path, temporary);
-    await rm(temporary, { recursive: true, force: true });
+    await this.#counted(() => rm(temporary, { recursive: true, force: true }));
   }
 
   #directoryOf(id: string): LayerDirectory {
@@ -304,7 +359,7 @@ export class LayerStore {
   async mountRoot(containerId: string, imageId: string, layers: () => readonly string[]): Promise<string> {
     const path = this.rootPath(containerId);
     let root = this.#roots.get(containerId);
-    if (root === undefined) {
+    if (root === undefined || root.imageId === '') {
       root = { imageId, layers: [...layers()] };
       mkdirSync(path, { recursive: true, mode: 0o710 });
       const beside = join(path, 'lower.new');
@@ -347,6 +402,6 @@ export class LayerStore {
     const path = this.rootPath(containerId);
     await this.driver.unmount(path);
     this.#roots.delete(containerId);
-    await this.#discard(path);
+    await this.discard(path);
   }
 }
