@@ -8,6 +8,7 @@ import type { Ports, SwarmPort } from './ports.ts';
 import { Router, type Route } from './router.ts';
 import { archiveRoutes } from './routes/archive.ts';
 import { containerControlRoutes } from './routes/container-control.ts';
+import { containerLogRoutes } from './routes/container-logs.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
 import { doctorRoutes } from './routes/doctor.ts';
@@ -51,6 +52,7 @@ const ROUTES: readonly Route[] = [
   ...archiveRoutes,
   ...containerControlRoutes,
   ...containerRoutes,
+  ...containerLogRoutes,
   ...volumeRoutes,
   ...doctorRoutes,
 ];

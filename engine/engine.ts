@@ -9,6 +9,9 @@ import { Limiter } from './containers/limiter.ts';
 import { ContainerStore } from './containers/store.ts';
 import { ContainerFiles } from './files/files.ts';
 import { Roots } from './files/roots.ts';
+import { LogKeeper } from './logs/keeper.ts';
+import { LogShippers } from './logs/shipper.ts';
+import { checkLogDefaults, type LogDriver } from './logs/policy.ts';
 import { Control } from './control/control.ts';
 import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
 import type { HostView } from './doctor/host-checks.ts';
@@ -56,6 +59,10 @@ export interface EngineOptions {
   dns?: readonly string[];
   /** The built file helper; default: beside the daemon's program. */
   fileHelper?: string;
+  /** Log driver of containers that name none, and its options; default json-file. */
+  logDriver?: LogDriver;
+  /** Where journald listens; default systemd's place. */
+  journalSocket?: string;
   /** Name or path of the OCI runtime; default: the first that works. */
   runtime?: string;
 }
@@ -119,6 +126,13 @@ export class Engine {
       runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
       store,
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
+      logs: new LogKeeper({ clock: options.clock, log: options.log.with({ component: 'logs' }) }),
+      shippers: new LogShippers({
+        clock: options.clock,
+        log: options.log.with({ component: 'logs' }),
+        ...(options.journalSocket === undefined ? {} : { journalSocket: options.journalSocket }),
+      }),
+      logDefaults: options.logDriver ?? { type: 'json-file', config: {} },
       filesRoot: join(options.execRoot, 'files'),
       cgroupParent: `/${parentOf(options)}`,
       defaultUlimits: options.defaultUlimits ?? [],
@@ -153,6 +167,7 @@ export class Engine {
   static async open(options: EngineOptions): Promise<Engine> {
     await mkdir(options.dataRoot, { recursive: true, mode: 0o711 });
     await mkdir(options.execRoot, { recursive: true, mode: 0o711 });
+    if (options.logDriver !== undefined) checkLogDefaults(options.logDriver);
     const cgroups = new Cgroups(readCgroupLayout(), options.clock);
     const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
     const facts = await probeRuntime(probe, options.runtime);

@@ -2,7 +2,8 @@ import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { errorMessage, failedPrecondition, invalidArgument, runChecked } from '../../base/index.ts';
 import type { SandboxResult } from '../../overlay-net/index.ts';
-import { conmonSizeLimit, logPolicy } from '../logs/rotate.ts';
+import { conmonSizeLimit } from '../logs/keeper.ts';
+import { logPolicy } from '../logs/policy.ts';
 import type { MonitorRequest } from '../runtime/conmon.ts';
 import { writeEtcFiles, type EtcFiles } from '../runtime/etc-files.ts';
 import { resolveInRoot } from '../runtime/in-root.ts';
@@ -13,6 +14,7 @@ import { containerSpec } from '../runtime/spec.ts';
 import type { ContainerConfig, ContainerMount, Image } from '../types.ts';
 import { placeFiles, requireFiles } from './injected-files.ts';
 import { linkFacts } from './links.ts';
+import { beginLog, endLog } from './logging.ts';
 import { etcRequest, joinContainer, makeSandbox } from './networking.ts';
 import type { Parts } from './parts.ts';
 import { joinNamespaces, makeShm, releaseShm } from './shared-namespaces.ts';
@@ -92,6 +94,7 @@ export async function prepareBundle(
     x32: parts.x32,
   });
   await writeFile(join(bundle, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
+  await beginLog(parts, container, true);
   const monitor = { ...monitorRequest(container.logPath, id, config), runtime: runtime.path };
   return { sandbox, mounts: user.shown, monitor, etc };
 }
@@ -180,6 +183,7 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
       .map((mount) => quietly('volume', parts.volumes.release(mount.source, id))),
   ]);
   if (config.network.mode === 'sandbox') parts.swarm?.detach(id);
+  await quietly('log', endLog(parts, stored.container));
   await quietly('shared memory', (async () => releaseShm(parts, id, config))());
   await quietly('runtime state', parts.runtime.forget(id));
 }
