@@ -7,6 +7,7 @@ import { queryBool } from './body.ts';
 import type { Ports, SwarmPort } from './ports.ts';
 import { takeHijacks, type Hijack } from './hijack.ts';
 import { Router, type Route } from './router.ts';
+import { archiveRoutes } from './routes/archive.ts';
 import { attachRoutes } from './routes/attach.ts';
 import { containerControlRoutes } from './routes/container-control.ts';
 import { containerLogRoutes } from './routes/container-logs.ts';
@@ -51,6 +52,7 @@ const ROUTES: readonly Route[] = [
   ...networkRoutes,
   ...networkCheckRoutes,
   ...imageRoutes,
+  ...archiveRoutes,
   ...containerControlRoutes,
   ...containerRoutes,
   ...attachRoutes,

@@ -7,6 +7,8 @@ import { ContainerSet } from './containers/containers.ts';
 import { Limiter } from './containers/limiter.ts';
 import type { Parts } from './containers/parts.ts';
 import { ContainerStore } from './containers/store.ts';
+import { ContainerFiles } from './files/files.ts';
+import { Roots } from './files/roots.ts';
 import { LogKeeper } from './logs/keeper.ts';
 import { LogShippers } from './logs/shipper.ts';
 import { checkLogDefaults, type LogDriver } from './logs/policy.ts';
@@ -58,6 +60,8 @@ export interface EngineOptions {
   initDefault?: boolean;
   /** Resolvers of containers that name none; default: the host's. */
   dns?: readonly string[];
+  /** The built file helper; default: beside the daemon's program. */
+  fileHelper?: string;
   /** Log driver of containers that name none, and its options; default json-file. */
   logDriver?: LogDriver;
   /** Where journald listens; default systemd's place. */
@@ -87,6 +91,7 @@ export interface EngineInfo {
 export class Engine {
   readonly containers: Containers;
   readonly terminals: Terminals;
+  readonly files: ContainerFiles;
   readonly control: ContainerControl;
   readonly images: Images;
   readonly volumes: Volumes;
@@ -110,6 +115,7 @@ export class Engine {
     this.events = new Watch<EngineEvent>();
     const log = options.log.with({ component: 'engine' });
     const runtime = new Runtime(runtimePaths(options, facts), options.spawner, options.clock);
+    const roots = new Roots(options.images);
     const store = new ContainerStore(join(options.dataRoot, 'containers'), options.log);
     const parts: Parts = {
       clock: options.clock,
@@ -117,6 +123,7 @@ export class Engine {
       log,
       spawner: options.spawner,
       images: options.images,
+      roots,
       volumes: options.volumes,
       networks: options.networks,
       swarm: options.swarm,
@@ -149,7 +156,12 @@ export class Engine {
     this.containers = this.#set;
     this.terminals = new EngineTerminals(parts, this.#set);
     this.#streams = parts.streams;
-    this.control = new Control({ set: this.#set, parts, sizeOf: async () => 0 });
+    this.files = new ContainerFiles({ ...options, roots, unit: (reference) => this.#set.unit(reference) });
+    this.control = new Control({
+      set: this.#set,
+      parts,
+      sizeOf: async (id) => (await this.files.sizes([id])).get(id)?.rw ?? 0,
+    });
     this.doctor = new Doctor({
       view: () => this.#hostView(store),
       store: isExamined(options.images) ? options.images : undefined,
