@@ -17,11 +17,8 @@ import type { Metric } from './shapes/metrics.ts';
 import type { TerminalsPort } from './stream-port.ts';
 
 export type * from './container-port.ts';
-<<<<<<< HEAD
 export type * from './stream-port.ts';
-=======
 export type * from './file-port.ts';
->>>>>>> main
 export type * from './host-options-port.ts';
 export type * from './control-port.ts';
 export type * from './doctor-port.ts';
@@ -270,11 +267,8 @@ export interface LocalNetworksPort {
 export interface EnginePort {
   doctor: DoctorPort;
   containers: ContainersPort;
-<<<<<<< HEAD
   terminals: TerminalsPort;
-=======
   files: FilesPort;
->>>>>>> main
   control: ControlPort;
   images: ImagesPort;
   volumes: VolumesPort;
