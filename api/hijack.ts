@@ -3,6 +3,7 @@ import { ServerResponse, type IncomingMessage, type Server } from 'node:http';
 import type { Socket } from 'node:net';
 import { invalidArgument } from '../base/index.ts';
 import { frame } from './stream.ts';
+import type { Takeover } from './router.ts';
 import type { AttachedFacts } from './stream-port.ts';
 
 /** Body of a request that takes the connection over, bytes. */
@@ -53,8 +54,8 @@ export function takeHijacks(server: Server, handler: HijackHandler): void {
   });
 }
 
-/** A connection that a handler may take over. Until it does, the answer is plain HTTP. */
-export class Hijack {
+/** A connection that a handler may take over. */
+export class Hijack implements Takeover {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
   readonly #socket: Socket;
@@ -81,7 +82,6 @@ export class Hijack {
     this.#socket.destroy();
   }
 
-  /** The request's body; what the client sent after it stays for the stream. @throws ShoalError InvalidArgument */
   async body(): Promise<Buffer> {
     const { headers } = this.#request;
     if (headers['transfer-encoding'] !== undefined) {
@@ -102,10 +102,6 @@ export class Hijack {
     return body;
   }
 
-  /**
-   * Takes the connection over and carries a process' streams until its output has ended or the client has gone.
-   * @param type of the content, as the answer's head tells it.
-   */
   async carry(attached: AttachedFacts, type: string): Promise<void> {
     const socket = this.#socket;
     this.#taken = true;
