@@ -7,9 +7,11 @@ import { queryBool } from './body.ts';
 import type { Ports, SwarmPort } from './ports.ts';
 import { Router, type Route } from './router.ts';
 import { containerControlRoutes } from './routes/container-control.ts';
+import { containerListRoutes } from './routes/container-list.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
 import { doctorRoutes } from './routes/doctor.ts';
+import { eventRoutes } from './routes/events.ts';
 import { imageRoutes } from './routes/images.ts';
 import { metricsRoutes } from './routes/metrics.ts';
 import { networkCheckRoutes } from './routes/network-check.ts';
@@ -31,6 +33,7 @@ import { API_VERSION, checkVersion } from './versions.ts';
 
 const ROUTES: readonly Route[] = [
   ...systemRoutes,
+  ...eventRoutes,
   ...metricsRoutes,
   ...swarmRoutes,
   ...recoveryRoutes,
@@ -48,6 +51,7 @@ const ROUTES: readonly Route[] = [
   ...networkCheckRoutes,
   ...imageRoutes,
   ...containerControlRoutes,
+  ...containerListRoutes,
   ...containerRoutes,
   ...volumeRoutes,
   ...doctorRoutes,

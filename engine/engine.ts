@@ -5,6 +5,7 @@ import { Watch, type Clock, type Logger, type Random, type Spawner } from '../ba
 import type { HostNetworks } from '../overlay-net/index.ts';
 import { ContainerSet } from './containers/containers.ts';
 import type { Parts } from './containers/parts.ts';
+import { Counters } from './containers/counters.ts';
 import { Limiter } from './containers/limiter.ts';
 import { ContainerStore } from './containers/store.ts';
 import { Control } from './control/control.ts';
@@ -75,6 +76,8 @@ export interface EngineInfo {
 export class Engine {
   readonly containers: Containers;
   readonly control: ContainerControl;
+  /** What is counted of containers, for measurements. */
+  readonly counters = new Counters();
   readonly images: Images;
   readonly volumes: Volumes;
   readonly networks: HostNetworks;
@@ -115,6 +118,7 @@ export class Engine {
       x32: facts.x32,
       initDefault: options.initDefault ?? false,
       dns: options.dns ?? [],
+      counters: this.counters,
       publish: (event) => this.publish(event),
       moved: (containerId) => this.#set.moved(containerId),
       find: (reference) => this.#set.find(reference),

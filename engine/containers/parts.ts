@@ -3,6 +3,7 @@ import type { HostNetworks } from '../../overlay-net/index.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
 import type { Container, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from '../types.ts';
+import type { Counters } from './counters.ts';
 import type { Limiter } from './limiter.ts';
 import type { ContainerStore } from './store.ts';
 
@@ -34,6 +35,7 @@ export interface Parts {
   initDefault: boolean;
   /** Resolvers of containers that name none. */
   dns: readonly string[];
+  counters: Counters;
   publish: (event: EngineEvent) => void;
   /** A container has started, or its networks have changed: others may be linked to it. */
   moved: (containerId: string) => void;
