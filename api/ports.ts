@@ -15,6 +15,7 @@ import type { DoctorPort } from './doctor-port.ts';
 import type { Metric } from './shapes/metrics.ts';
 
 export type * from './container-port.ts';
+export type * from './host-options-port.ts';
 export type * from './control-port.ts';
 export type * from './doctor-port.ts';
 

@@ -8,6 +8,7 @@ import type { Ports, SwarmPort } from './ports.ts';
 import { Router, type Route } from './router.ts';
 import { containerControlRoutes } from './routes/container-control.ts';
 import { containerListRoutes } from './routes/container-list.ts';
+import { containerLogRoutes } from './routes/container-logs.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
 import { doctorRoutes } from './routes/doctor.ts';
@@ -53,6 +54,7 @@ const ROUTES: readonly Route[] = [
   ...containerControlRoutes,
   ...containerListRoutes,
   ...containerRoutes,
+  ...containerLogRoutes,
   ...volumeRoutes,
   ...doctorRoutes,
 ];

@@ -6,6 +6,7 @@ export * from './errors.ts';
 export * from './files.ts';
 export * from './http.ts';
 export * from './ids.ts';
+export * from './inotify.ts';
 export * from './libc.ts';
 export * from './log.ts';
 export * from './made-up-name.ts';

@@ -8,11 +8,16 @@ import type { Parts } from './containers/parts.ts';
 import { Counters } from './containers/counters.ts';
 import { Limiter } from './containers/limiter.ts';
 import { ContainerStore } from './containers/store.ts';
+import { LogKeeper } from './logs/keeper.ts';
+import { LogShippers } from './logs/shipper.ts';
+import { checkLogDefaults, type LogDriver } from './logs/policy.ts';
 import { Control } from './control/control.ts';
 import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
 import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
+import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
+import { readSysInfo } from './runtime/sysinfo.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
 import type {
   ContainerControl,
@@ -51,6 +56,10 @@ export interface EngineOptions {
   initDefault?: boolean;
   /** Resolvers of containers that name none; default: the host's. */
   dns?: readonly string[];
+  /** Log driver of containers that name none, and its options; default json-file. */
+  logDriver?: LogDriver;
+  /** Where journald listens; default systemd's place. */
+  journalSocket?: string;
   /** Name or path of the OCI runtime; default: the first that works. */
   runtime?: string;
 }
@@ -89,7 +98,7 @@ export class Engine {
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
 
-  private constructor(options: EngineOptions, facts: RuntimeFacts, cgroups: Cgroups) {
+  private constructor(options: EngineOptions, facts: RuntimeFacts, cgroups: Cgroups, runtimes: Runtimes) {
     this.#options = options;
     this.#facts = facts;
     this.#cgroups = cgroups;
@@ -108,9 +117,18 @@ export class Engine {
       networks: options.networks,
       swarm: options.swarm,
       cgroups,
+      runtimes,
+      sysInfo: readSysInfo(cgroups.layout),
       runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
       store,
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
+      logs: new LogKeeper({ clock: options.clock, log: options.log.with({ component: 'logs' }) }),
+      shippers: new LogShippers({
+        clock: options.clock,
+        log: options.log.with({ component: 'logs' }),
+        ...(options.journalSocket === undefined ? {} : { journalSocket: options.journalSocket }),
+      }),
+      logDefaults: options.logDriver ?? { type: 'json-file', config: {} },
       filesRoot: join(options.execRoot, 'files'),
       cgroupParent: `/${parentOf(options)}`,
       defaultUlimits: options.defaultUlimits ?? [],
@@ -141,10 +159,13 @@ export class Engine {
   static async open(options: EngineOptions): Promise<Engine> {
     await mkdir(options.dataRoot, { recursive: true, mode: 0o711 });
     await mkdir(options.execRoot, { recursive: true, mode: 0o711 });
+    if (options.logDriver !== undefined) checkLogDefaults(options.logDriver);
     const cgroups = new Cgroups(readCgroupLayout(), options.clock);
     const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
     const facts = await probeRuntime(probe, options.runtime);
-    const engine = new Engine(options, facts, cgroups);
+    const recursiveReadOnly = await knowsRecursiveReadOnly(probe, facts.path);
+    const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe);
+    const engine = new Engine(options, facts, cgroups, runtimes);
     await engine.#set.open(() => engine.doctor.endStrays());
     await engine.doctor.repairAtStart();
     return engine;

@@ -19,7 +19,7 @@ import type { ContainerConfig, Image, ImageConfig, Images, LogLine, Volume, Volu
 
 /** What the tests of this room run on: one busybox image, real overlay mounts, real runc and conmon. */
 const APPLETS =
-  'sh echo sleep ls cat id true false env head dd mkdir touch hostname nslookup ping ip seq yes grep wc trap';
+  'sh echo sleep ls cat id true false env head dd mkdir touch hostname nslookup ping ip seq yes grep wc trap tr';
 
 export function makeRootfs(directory: string): string {
   const root = join(directory, 'image');

@@ -1,7 +1,12 @@
 import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
 import type { HostNetworks } from '../../overlay-net/index.ts';
+import type { LogKeeper } from '../logs/keeper.ts';
+import type { LogDriver } from '../logs/policy.ts';
+import type { LogShippers } from '../logs/shipper.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
+import type { Runtimes } from '../runtime/runtimes.ts';
+import type { SysInfo } from '../runtime/sysinfo.ts';
 import type { Container, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from '../types.ts';
 import type { Counters } from './counters.ts';
 import type { Limiter } from './limiter.ts';
@@ -19,10 +24,17 @@ export interface Parts {
   /** Absent: there are networks of this host only. */
   swarm?: SwarmNetworks | undefined;
   runtime: Runtime;
+  runtimes: Runtimes;
+  /** What the kernel can limit. */
+  sysInfo: SysInfo;
   cgroups: Cgroups;
   store: ContainerStore;
   /** Bounds how many containers are made at once. */
   starts: Limiter;
+  logs: LogKeeper;
+  shippers: LogShippers;
+  /** Log driver of containers that name none. */
+  logDefaults: LogDriver;
   /** Directory that is (or becomes) a tmpfs for injected files. */
   filesRoot: string;
   /** Cgroup below which containers stand, with a leading slash. */

@@ -97,5 +97,4 @@ export const NEVER_RUN = {
   restartCount: 0,
   endpoints: [],
   ports: [],
-  mounts: [],
 };

@@ -106,7 +106,7 @@ export class ContainerUnit {
       const prepared = await prepareBundle(parts, stored, image, this.#filesLost);
       const monitored = await parts.runtime.create(prepared.monitor);
       stored.monitored = monitored;
-      await parts.runtime.release(container.id, monitored.init);
+      await parts.runtime.release(container.id, monitored.init, prepared.monitor.runtime);
       Object.assign(container, {
         state: 'running',
         pid: monitored.init.pid,
@@ -117,6 +117,7 @@ export class ContainerUnit {
         endpoints: prepared.sandbox?.endpoints ?? [],
         ports: prepared.sandbox?.ports ?? [],
         mounts: prepared.mounts,
+        etc: prepared.etc,
       });
       this.health.start(image.config, undefined);
       await this.record.save();

@@ -1,9 +1,8 @@
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { rm, writeFile } from 'node:fs/promises';
 import { conflict, errorMessage, newHexId, ShoalError } from '../../base/index.ts';
 import type { ContainerUnit } from '../containers/unit.ts';
-import { checkResources } from '../runtime/resources.ts';
+import { verifyLimits } from '../runtime/limits.ts';
 import type { ContainerChange, ContainerConfig, LimitChange } from '../types.ts';
 
 const UPDATE_TIMEOUT_MS = 30_000;
@@ -93,7 +92,11 @@ async function applyLimits(unit: ContainerUnit, document: object): Promise<void>
   await writeFile(files.json, JSON.stringify(document), { mode: 0o600 });
   try {
     const args = [...runtime.runtimeArgs(files.log), 'update', '--resources', files.json, container.id];
-    const result = await parts.spawner.run({ file: runtime.paths.runtime, args, timeoutMs: UPDATE_TIMEOUT_MS });
+    const result = await parts.spawner.run({
+      file: parts.runtimes.pathOf(container.config.runtime),
+      args,
+      timeoutMs: UPDATE_TIMEOUT_MS,
+    });
     if (result.code === 0) return;
     const words = result.stderr.toString('utf8').trim() || `the runtime ended with ${String(result.code)}`;
     throw new ShoalError('Internal', words);
@@ -112,7 +115,7 @@ export async function update(unit: ContainerUnit, { limits, restart }: Container
   const change = given(limits);
   // What is set matters later, but for memory: a limit with swap is judged against that which stays.
   const memoryBytes = change.memoryBytes ?? container.config.resources.memoryBytes ?? 0;
-  checkResources({ ...change, memoryBytes }, availableParallelism());
+  const { warnings } = verifyLimits({ ...change, memoryBytes }, parts.sysInfo, true);
   const cannot = (error: unknown): ShoalError => {
     const code = error instanceof ShoalError ? error.code : 'Internal';
     return new ShoalError(code, `Cannot update container ${container.id}: ${errorMessage(error)}`);
@@ -134,8 +137,6 @@ export async function update(unit: ContainerUnit, { limits, restart }: Container
     }
   });
   record.event('update');
-  if (!change.memoryBytes || parts.swapAccounting) return [];
-  return [
-    'Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.',
-  ];
+  // Of swap it is told only when memory was changed now.
+  return change.memoryBytes ? warnings : warnings.filter((words) => !words.includes('swap limit'));
 }
