@@ -6,6 +6,7 @@ import { sendError } from './errors.ts';
 import { queryBool } from './body.ts';
 import type { Ports, SwarmPort } from './ports.ts';
 import { Router, type Route } from './router.ts';
+import { archiveRoutes } from './routes/archive.ts';
 import { containerControlRoutes } from './routes/container-control.ts';
 import { containerListRoutes } from './routes/container-list.ts';
 import { containerLogRoutes } from './routes/container-logs.ts';
@@ -51,6 +52,7 @@ const ROUTES: readonly Route[] = [
   ...networkRoutes,
   ...networkCheckRoutes,
   ...imageRoutes,
+  ...archiveRoutes,
   ...containerControlRoutes,
   ...containerListRoutes,
   ...containerRoutes,

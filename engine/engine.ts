@@ -8,6 +8,8 @@ import type { Parts } from './containers/parts.ts';
 import { Counters } from './containers/counters.ts';
 import { Limiter } from './containers/limiter.ts';
 import { ContainerStore } from './containers/store.ts';
+import { ContainerFiles } from './files/files.ts';
+import { Roots } from './files/roots.ts';
 import { LogKeeper } from './logs/keeper.ts';
 import { LogShippers } from './logs/shipper.ts';
 import { checkLogDefaults, type LogDriver } from './logs/policy.ts';
@@ -56,6 +58,8 @@ export interface EngineOptions {
   initDefault?: boolean;
   /** Resolvers of containers that name none; default: the host's. */
   dns?: readonly string[];
+  /** The built file helper; default: beside the daemon's program. */
+  fileHelper?: string;
   /** Log driver of containers that name none, and its options; default json-file. */
   logDriver?: LogDriver;
   /** Where journald listens; default systemd's place. */
@@ -84,6 +88,7 @@ export interface EngineInfo {
 /** The container engine of one host. Closing it leaves every container as it is; opening takes them over again. */
 export class Engine {
   readonly containers: Containers;
+  readonly files: ContainerFiles;
   readonly control: ContainerControl;
   /** What is counted of containers, for measurements. */
   readonly counters = new Counters();
@@ -106,6 +111,7 @@ export class Engine {
     this.volumes = options.volumes;
     this.networks = options.networks;
     this.events = new Watch<EngineEvent>();
+    const roots = new Roots(options.images);
     const store = new ContainerStore(join(options.dataRoot, 'containers'), options.log);
     const parts: Parts = {
       clock: options.clock,
@@ -113,6 +119,7 @@ export class Engine {
       log: options.log.with({ component: 'engine' }),
       spawner: options.spawner,
       images: options.images,
+      roots,
       volumes: options.volumes,
       networks: options.networks,
       swarm: options.swarm,
@@ -143,7 +150,12 @@ export class Engine {
     };
     this.#set = new ContainerSet(parts);
     this.containers = this.#set;
-    this.control = new Control({ set: this.#set, parts, sizeOf: async () => 0 });
+    this.files = new ContainerFiles({ ...options, roots, unit: (reference) => this.#set.unit(reference) });
+    this.control = new Control({
+      set: this.#set,
+      parts,
+      sizeOf: async (id) => (await this.files.sizes([id])).get(id)?.rw ?? 0,
+    });
     this.doctor = new Doctor({
       view: () => this.#hostView(store),
       store: isExamined(options.images) ? options.images : undefined,

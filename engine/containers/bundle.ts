@@ -62,7 +62,7 @@ export async function prepareBundle(
     ...(shared === undefined ? {} : { hostname: shared.hostname }),
   };
   const [rootPath, sandbox, initPath] = await Promise.all([
-    parts.images.mountRoot(id, container.imageId),
+    parts.roots.mount(id, container.imageId),
     makeSandbox(parts, id, config),
     config.init ? findInit() : undefined,
   ]);
@@ -177,7 +177,7 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
   await quietly('cgroups', parts.cgroups.destroy(cgroupPathOf(parts, id)));
   await Promise.all([
     config.network.mode === 'sandbox' ? quietly('network', parts.networks.removeSandbox(id)) : undefined,
-    quietly('root file system', parts.images.unmountRoot(id)),
+    quietly('root file system', parts.roots.unmount(id)),
     ...stored.mounts
       .filter((mount) => mount.type === 'volume')
       .map((mount) => quietly('volume', parts.volumes.release(mount.source, id))),

@@ -1,5 +1,6 @@
 import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
 import type { HostNetworks } from '../../overlay-net/index.ts';
+import type { Roots } from '../files/roots.ts';
 import type { LogKeeper } from '../logs/keeper.ts';
 import type { LogDriver } from '../logs/policy.ts';
 import type { LogShippers } from '../logs/shipper.ts';
@@ -19,6 +20,8 @@ export interface Parts {
   log: Logger;
   spawner: Spawner;
   images: Images;
+  /** Mounts the roots of containers; `images` has them, others look at them too. */
+  roots: Roots;
   volumes: Volumes;
   networks: HostNetworks;
   /** Absent: there are networks of this host only. */
