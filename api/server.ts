@@ -10,10 +10,12 @@ import { Router, type Route } from './router.ts';
 import { archiveRoutes } from './routes/archive.ts';
 import { attachRoutes } from './routes/attach.ts';
 import { containerControlRoutes } from './routes/container-control.ts';
+import { containerListRoutes } from './routes/container-list.ts';
 import { containerLogRoutes } from './routes/container-logs.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
 import { doctorRoutes } from './routes/doctor.ts';
+import { eventRoutes } from './routes/events.ts';
 import { execRoutes } from './routes/exec.ts';
 import { imageRoutes } from './routes/images.ts';
 import { metricsRoutes } from './routes/metrics.ts';
@@ -36,6 +38,7 @@ import { API_VERSION, checkVersion } from './versions.ts';
 
 const ROUTES: readonly Route[] = [
   ...systemRoutes,
+  ...eventRoutes,
   ...metricsRoutes,
   ...swarmRoutes,
   ...recoveryRoutes,
@@ -54,6 +57,7 @@ const ROUTES: readonly Route[] = [
   ...imageRoutes,
   ...archiveRoutes,
   ...containerControlRoutes,
+  ...containerListRoutes,
   ...containerRoutes,
   ...attachRoutes,
   ...execRoutes,

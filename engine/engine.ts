@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Watch, type Clock, type Logger, type Random, type Spawner } from '../base/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
 import { ContainerSet } from './containers/containers.ts';
+import { Counters } from './containers/counters.ts';
 import { Limiter } from './containers/limiter.ts';
 import type { Parts } from './containers/parts.ts';
 import { ContainerStore } from './containers/store.ts';
@@ -93,6 +94,8 @@ export class Engine {
   readonly terminals: Terminals;
   readonly files: ContainerFiles;
   readonly control: ContainerControl;
+  /** What is counted of containers, for measurements. */
+  readonly counters = new Counters();
   readonly images: Images;
   readonly volumes: Volumes;
   readonly networks: HostNetworks;
@@ -148,6 +151,7 @@ export class Engine {
       x32: facts.x32,
       initDefault: options.initDefault ?? false,
       dns: options.dns ?? [],
+      counters: this.counters,
       publish: (event) => this.publish(event),
       moved: (containerId) => this.#set.moved(containerId),
       find: (reference) => this.#set.find(reference),

@@ -10,6 +10,7 @@ import type { ContainerStreams } from '../streams/streams.ts';
 import type { Runtimes } from '../runtime/runtimes.ts';
 import type { SysInfo } from '../runtime/sysinfo.ts';
 import type { Container, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from '../types.ts';
+import type { Counters } from './counters.ts';
 import type { Limiter } from './limiter.ts';
 import type { ContainerStore } from './store.ts';
 
@@ -52,6 +53,7 @@ export interface Parts {
   initDefault: boolean;
   /** Resolvers of containers that name none. */
   dns: readonly string[];
+  counters: Counters;
   publish: (event: EngineEvent) => void;
   /** A container has started, or its networks have changed: others may be linked to it. */
   moved: (containerId: string) => void;
