@@ -190,7 +190,7 @@ export function containerFromJson(
       dnsOptions: host?.strings('DnsOptions') ?? [],
       network,
       ...healthCheck(json),
-      logDriver: { type: log?.string('Type') || 'json-file', config: log?.stringMap('Config') ?? {} },
+      logDriver: { type: log?.string('Type') ?? '', config: log?.stringMap('Config') ?? {} },
       restart: restartFromJson(host?.object('RestartPolicy')) ?? { name: 'no', maximumRetryCount: 0 },
       autoRemove: host?.bool('AutoRemove') ?? false,
     },

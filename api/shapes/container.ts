@@ -202,6 +202,17 @@ function hostConfig(container: ContainerFacts): JsonObject {
   };
 }
 
+function healthToJson({ health, healthLog }: ContainerFacts): JsonObject | undefined {
+  if (health === undefined) return undefined;
+  return {
+    Status: health,
+    FailingStreak: healthLog?.failingStreak ?? 0,
+    Log: (healthLog?.probes ?? []).map(({ startMs, endMs, exitCode, output }) => {
+      return { Start: iso(startMs), End: iso(endMs), ExitCode: exitCode, Output: output };
+    }),
+  };
+}
+
 /** GET /containers/{id}/json. */
 export function containerToJson(container: ContainerFacts, storageDriver: string): JsonObject {
   const { config, state } = container;
@@ -222,7 +233,7 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
       Error: container.error,
       StartedAt: iso(container.startedMs),
       FinishedAt: iso(container.finishedMs),
-      Health: container.health === undefined ? undefined : { Status: container.health, FailingStreak: 0, Log: [] },
+      Health: healthToJson(container),
     },
     Image: container.imageId,
     ResolvConfPath: container.etc?.resolvConf ?? '',
