@@ -1,4 +1,4 @@
-export { makeCgroup, processesIn } from './cgroups.ts';
+export { cgroupRoots, makeCgroup, processesIn } from './cgroups.ts';
 export { get, Traffic } from './demo/steps.ts';
 export { writeBusyboxArchive } from './image.ts';
 export { Lab, type UpOptions } from './lab.ts';
