@@ -1,15 +1,17 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { SeededRandom, systemClock, systemRandom } from '../base/index.ts';
 import { cgroupRoots } from '../lab/index.ts';
-import { Bed, EngineLoad, kernelTruth, randomMoment, until } from './kit/index.ts';
+import { Bed, EngineLoad, kernelTruth, until } from './kit/index.ts';
 
 /** SHOAL_CRASH_KILLS=200 is the long run. */
 const KILLS = Number(process.env['SHOAL_CRASH_KILLS'] ?? 12);
 /** The operations and the moments of the kills come from it; how they meet does not. */
 const SEED = Number(process.env['SHOAL_CRASH_SEED'] ?? systemRandom.int(1_000_000));
 const CLIENTS = 4;
-/** A kill comes this long after the daemon has come back, ms. */
-const KILL_AFTER_MS = [20, 900] as const;
+/** A kill comes after so many answers at the most, or after this time on a busy machine, and a moment more, ms. */
+const ANSWERS_MAX = 24;
+const ANSWERS_TIMEOUT_MS = 4_000;
+const MOMENT_MS = 60;
 
 const bed = new Bed('crash-engine');
 let image = '';
@@ -47,7 +49,8 @@ it(
     const began = systemClock.monotonic();
     for (let kill = 1; kill <= KILLS; kill++) {
       load.begin(CLIENTS);
-      await randomMoment(random, ...KILL_AFTER_MS);
+      await load.answers(random.int(ANSWERS_MAX), ANSWERS_TIMEOUT_MS);
+      await systemClock.sleep(random.int(MOMENT_MS));
       await bed.lab.kill('m1');
       await load.end();
       await bed.lab.start('m1');

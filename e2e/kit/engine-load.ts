@@ -74,6 +74,14 @@ export class EngineLoad {
     this.#clients.push(this.#puller());
   }
 
+  /** Waits until so many more requests were answered, but not longer than this. */
+  async answers(count: number, timeoutMs: number): Promise<void> {
+    const began = systemClock.monotonic();
+    const total = (): number => Object.values(this.answered).reduce((sum, number) => sum + number, 0);
+    const wanted = total() + count;
+    while (total() < wanted && systemClock.monotonic() - began < timeoutMs) await systemClock.sleep(5);
+  }
+
   /** Lets what is under way end, however it does. */
   async end(): Promise<void> {
     this.#running = false;
@@ -314,9 +322,4 @@ export function kernelTruth(daemonPid: number, execRoot: string, cgroups: readon
     monitors: sorted(monitors),
     cgroups: sorted(groups),
   };
-}
-
-/** A pause until a random moment. */
-export async function randomMoment(random: Random, fromMs: number, toMs: number): Promise<void> {
-  await systemClock.sleep(fromMs + random.int(toMs - fromMs));
 }

@@ -10,6 +10,7 @@ export {
   type Layer,
   type LayerBlob,
 } from './layer-store.ts';
+export { checkRoom, noSpace, roomBelow, spaceError } from './limits.ts';
 export { extractTar } from './apply.ts';
 export { isMountPoint, unmountAll } from './overlay-driver.ts';
 export { resolveInside } from './inside.ts';
