@@ -6,6 +6,7 @@ import { sendError } from './errors.ts';
 import { queryBool } from './body.ts';
 import type { Ports, SwarmPort } from './ports.ts';
 import { Router, type Route } from './router.ts';
+import { containerControlRoutes } from './routes/container-control.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
 import { doctorRoutes } from './routes/doctor.ts';
@@ -46,6 +47,7 @@ const ROUTES: readonly Route[] = [
   ...networkRoutes,
   ...networkCheckRoutes,
   ...imageRoutes,
+  ...containerControlRoutes,
   ...containerRoutes,
   ...volumeRoutes,
   ...doctorRoutes,

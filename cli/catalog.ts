@@ -16,6 +16,10 @@ export interface Group {
 
 const doctor = (): Promise<CommandGroup> => import('./doctor.ts').then((file) => file.doctorCommands);
 const container = (): Promise<CommandGroup> => import('./container.ts').then((file) => file.containerCommands);
+const containerRun = (): Promise<CommandGroup> =>
+  import('./container-run.ts').then((file) => file.containerRunCommands);
+const containerExec = (): Promise<CommandGroup> =>
+  import('./container-exec.ts').then((file) => file.containerExecCommands);
 const logs = (): Promise<CommandGroup> => import('./container-logs.ts').then((file) => file.containerLogCommands);
 const image = (): Promise<CommandGroup> => import('./image.ts').then((file) => file.imageCommands);
 const transfer = (): Promise<CommandGroup> => import('./image-transfer.ts').then((file) => file.imageTransferCommands);
@@ -55,12 +59,16 @@ const entry = (key: string, load: Entry['load'], about: string, ...aliases: stri
 const CONTAINER: Group = {
   about: 'Manage containers',
   commands: {
+    attach: entry('attach', containerRun, 'Attach your input and output to a running container'),
+    create: entry('create', containerRun, 'Create a container without starting it'),
+    exec: entry('exec', containerExec, 'Run a command in a running container'),
     inspect: entry('inspect', container, 'Show all facts of one or more containers'),
     kill: entry('kill', container, 'Send a signal to running containers, SIGKILL by default'),
     logs: entry('logs', logs, 'Show the output of a container'),
     ls: entry('ls', container, 'List containers', 'ps', 'list'),
     rm: entry('rm', container, 'Remove one or more containers', 'remove'),
-    start: entry('start', container, 'Start stopped containers'),
+    run: entry('run', containerRun, 'Create a container from an image and start it'),
+    start: entry('start', containerRun, 'Start stopped containers'),
     stop: entry('stop', container, 'Stop running containers'),
     wait: entry('wait', container, 'Wait until containers stop, then print their exit codes'),
   },
@@ -197,8 +205,11 @@ const from = (group: Group, name: string): Entry => group.commands[name] as Entr
 
 /** Words that stand for a command at once. */
 export const TOP: Readonly<Record<string, Entry>> = {
+  attach: from(CONTAINER, 'attach'),
+  create: from(CONTAINER, 'create'),
   doctor: entry('doctor', doctor, 'Check the stores of this host, and what containers left behind, and repair them'),
   events: from(SYSTEM, 'events'),
+  exec: from(CONTAINER, 'exec'),
   history: from(IMAGE, 'history'),
   images: { ...from(IMAGE, 'ls'), aliases: [] },
   import: from(IMAGE, 'import'),
@@ -212,6 +223,7 @@ export const TOP: Readonly<Record<string, Entry>> = {
   push: from(IMAGE, 'push'),
   rm: from(CONTAINER, 'rm'),
   rmi: { ...from(IMAGE, 'rm'), aliases: [] },
+  run: from(CONTAINER, 'run'),
   start: from(CONTAINER, 'start'),
   stop: from(CONTAINER, 'stop'),
   tag: from(IMAGE, 'tag'),
@@ -228,5 +240,5 @@ export const PROGRAMS: readonly (readonly [string, string])[] = [
   ['lab', 'Try a swarm of several hosts on this machine'],
 ];
 
-export const COMMON: readonly string[] = ['ps', 'images', 'pull', 'push', 'info', 'version'];
+export const COMMON: readonly string[] = ['run', 'exec', 'ps', 'images', 'pull', 'push', 'info', 'version'];
 export const SWARM_GROUPS: readonly string[] = ['config', 'node', 'secret', 'service', 'swarm'];

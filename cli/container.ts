@@ -1,5 +1,6 @@
-import { segment, type Client } from './client.ts';
+import { segment } from './client.ts';
 import { atLeast, exactly, FILTER, FORMAT, INSPECT_FORMAT, NO_TRUNC, option, type CommandGroup } from './command.ts';
+import { beginWait } from './container-wait.ts';
 import { say, type Context } from './context.ts';
 import { inspect } from './inspect.ts';
 import { labelLine } from './network.ts';
@@ -158,16 +159,6 @@ function show(context: Context, flags: Flags, words: readonly string[]): Promise
   );
 }
 
-/** Waits for a container's end; its exit code. */
-async function waitFor(client: Client, name: string): Promise<number> {
-  const answer = await client.post<{ StatusCode: number; Error?: { Message: string } | null }>(
-    `/containers/${segment(name)}/wait`,
-    undefined,
-  );
-  if (answer.Error !== undefined && answer.Error !== null) throw new Error(answer.Error.Message);
-  return answer.StatusCode;
-}
-
 type Act = (context: Context, flags: Flags, name: string) => Promise<void>;
 
 /** A command that does one thing to each container and prints its name. */
@@ -188,19 +179,6 @@ const post = (
 
 const signalOf = (flags: Flags): string | undefined =>
   flags.string('signal') === '' ? undefined : flags.string('signal');
-
-async function start(context: Context, _flags: Flags, words: readonly string[]): Promise<number> {
-  const failed: string[] = [];
-  for (const name of words) {
-    const code = await removeEach(context, [name], async () => {
-      await post(context, name, 'start');
-      say(context.out, name);
-    });
-    if (code !== 0) failed.push(name);
-  }
-  if (failed.length > 0) say(context.err, `Error: failed to start containers: ${failed.join(', ')}`);
-  return failed.length === 0 ? 0 : 1;
-}
 
 const USAGE = 'CONTAINER [CONTAINER...]';
 
@@ -225,11 +203,6 @@ export const containerCommands: CommandGroup = {
     arguments: atLeast(1),
     options: [INSPECT_FORMAT, option('size,s', 'bool', 'Show sizes')],
     run: show,
-  },
-  start: {
-    usage: USAGE,
-    arguments: atLeast(1),
-    run: start,
   },
   stop: {
     usage: USAGE,
@@ -271,6 +244,9 @@ export const containerCommands: CommandGroup = {
     usage: USAGE,
     arguments: atLeast(1),
     run: (context, _flags, words) =>
-      removeEach(context, words, async (name) => say(context.out, String(await waitFor(context.client, name)))),
+      removeEach(context, words, async (name) => {
+        const wait = await beginWait(context.client, name);
+        say(context.out, String(await wait.code));
+      }),
   },
 };

@@ -5,15 +5,13 @@ import { httpCall } from '../base/index.ts';
 import { imageSegment, type Query } from './client.ts';
 import { between, exactly, option, type CommandGroup } from './command.ts';
 import { say, type Context } from './context.ts';
-import { jsonMessages, ProgressDisplay, type ProgressMessage } from './json-stream.ts';
+import { showProgress, SILENT } from './json-stream.ts';
 import type { Flags } from './options.ts';
 import { registryAuth } from './registry-auth.ts';
 import { checkImageName, fullImageName, imageName } from './words.ts';
 
 async function showStream(context: Context, body: AsyncIterable<Uint8Array>, quiet: boolean): Promise<void> {
-  const silent = { write: () => undefined, isTerminal: false, columns: 0 };
-  const display = new ProgressDisplay(quiet ? silent : context.out, context.clock);
-  for await (const message of jsonMessages<ProgressMessage>(body)) display.show(message);
+  await showProgress(body, quiet ? SILENT : context.out, context.clock);
 }
 
 async function openFile(path: string): Promise<Readable> {

@@ -12,7 +12,10 @@ interface AuthEntry {
   serveraddress?: string;
 }
 
-interface ConfigFile {
+/** Parts of docker's client settings that matter here. */
+export interface ConfigFile {
+  /** Keys that end an attached client. */
+  detachKeys?: string;
   auths?: Record<string, AuthEntry>;
   credsStore?: string;
   credHelpers?: Record<string, string>;
@@ -22,7 +25,8 @@ const HUB_KEY = 'https://index.docker.io/v1/';
 /** Longest answer time of a credential helper, ms. */
 const HELPER_TIMEOUT_MS = 10_000;
 
-function configFile(configDir: string): ConfigFile {
+/** Docker's client settings; empty when there are none. @throws Error for a file that is no JSON */
+export function configFile(configDir: string): ConfigFile {
   const path = join(configDir, 'config.json');
   let text: string;
   try {

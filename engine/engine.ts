@@ -4,14 +4,26 @@ import { join } from 'node:path';
 import { Watch, type Clock, type Logger, type Random, type Spawner } from '../base/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
 import { ContainerSet } from './containers/containers.ts';
+import type { Parts } from './containers/parts.ts';
 import { Limiter } from './containers/limiter.ts';
 import { ContainerStore } from './containers/store.ts';
+import { Control } from './control/control.ts';
 import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
 import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
+import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
+import { readSysInfo } from './runtime/sysinfo.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
-import type { Containers, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from './types.ts';
+import type {
+  ContainerControl,
+  Containers,
+  EngineEvent,
+  Images,
+  SwarmNetworks,
+  UlimitRequest,
+  Volumes,
+} from './types.ts';
 
 /** Past events kept for `docker events --since`. */
 const EVENTS_KEPT_MAX = 4096;
@@ -64,6 +76,7 @@ export interface EngineInfo {
 /** The container engine of one host. Closing it leaves every container as it is; opening takes them over again. */
 export class Engine {
   readonly containers: Containers;
+  readonly control: ContainerControl;
   readonly images: Images;
   readonly volumes: Volumes;
   readonly networks: HostNetworks;
@@ -75,7 +88,7 @@ export class Engine {
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
 
-  private constructor(options: EngineOptions, facts: RuntimeFacts, cgroups: Cgroups) {
+  private constructor(options: EngineOptions, facts: RuntimeFacts, cgroups: Cgroups, runtimes: Runtimes) {
     this.#options = options;
     this.#facts = facts;
     this.#cgroups = cgroups;
@@ -84,7 +97,7 @@ export class Engine {
     this.networks = options.networks;
     this.events = new Watch<EngineEvent>();
     const store = new ContainerStore(join(options.dataRoot, 'containers'), options.log);
-    this.#set = new ContainerSet({
+    const parts: Parts = {
       clock: options.clock,
       random: options.random,
       log: options.log.with({ component: 'engine' }),
@@ -94,6 +107,8 @@ export class Engine {
       networks: options.networks,
       swarm: options.swarm,
       cgroups,
+      runtimes,
+      sysInfo: readSysInfo(cgroups.layout),
       runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
       store,
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
@@ -107,8 +122,10 @@ export class Engine {
       publish: (event) => this.publish(event),
       moved: (containerId) => this.#set.moved(containerId),
       find: (reference) => this.#set.find(reference),
-    });
+    };
+    this.#set = new ContainerSet(parts);
     this.containers = this.#set;
+    this.control = new Control({ set: this.#set, parts, sizeOf: async () => 0 });
     this.doctor = new Doctor({
       view: () => this.#hostView(store),
       store: isExamined(options.images) ? options.images : undefined,
@@ -127,7 +144,9 @@ export class Engine {
     const cgroups = new Cgroups(readCgroupLayout(), options.clock);
     const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
     const facts = await probeRuntime(probe, options.runtime);
-    const engine = new Engine(options, facts, cgroups);
+    const recursiveReadOnly = await knowsRecursiveReadOnly(probe, facts.path);
+    const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe);
+    const engine = new Engine(options, facts, cgroups, runtimes);
     await engine.#set.open(() => engine.doctor.endStrays());
     await engine.doctor.repairAtStart();
     return engine;

@@ -21,6 +21,10 @@ await build({
   outdir: fresh,
   outExtension: { '.js': '.mjs' },
   bundle: true,
+  // The text of a program stays in memory: 12 MB less of a daemon's 90. Names stay, so that stacks can be read.
+  minifyWhitespace: true,
+  minifySyntax: true,
+  lineLimit: 120,
   platform: 'node',
   format: 'esm',
   target: 'node20',

@@ -1,4 +1,4 @@
-import { invalidArgument, must } from '../../base/index.ts';
+import { invalidArgument, isShoalError, must, ShoalError } from '../../base/index.ts';
 import { queryBool, queryInt, queryTimeMs, readJson } from '../body.ts';
 import { Filters } from '../filters.ts';
 import type { ContainerFacts, ContainerRequestFacts, Ports } from '../ports.ts';
@@ -7,6 +7,7 @@ import { containerFromJson } from '../shapes/container-create.ts';
 import { containerSummary, containerToJson } from '../shapes/container.ts';
 import { Fields } from '../shapes/fields.ts';
 import { beginOutput, frame, sendEmpty, sendJson, write } from '../stream.ts';
+import { stopOptions } from './container-control.ts';
 import { networkKey } from './networks.ts';
 import { tailCount } from './service-logs.ts';
 
@@ -97,14 +98,29 @@ async function wait(context: RequestContext): Promise<void> {
 }
 
 async function stop(context: RequestContext): Promise<void> {
-  const { ports, query } = context;
-  const seconds = queryInt(query, 't');
-  const signal = query.get('signal') ?? '';
-  await ports.engine.containers.stop(name(context), {
-    ...(seconds === undefined ? {} : { graceMs: seconds * 1000 }),
-    ...(signal === '' ? {} : { signal }),
-  });
+  await context.ports.engine.containers.stop(name(context), stopOptions(context.query));
   sendEmpty(context.response, 204);
+}
+
+async function kill(context: RequestContext): Promise<void> {
+  const { ports, query, response } = context;
+  try {
+    await ports.engine.containers.kill(name(context), query.get('signal') || 'SIGKILL');
+  } catch (error) {
+    if (!isShoalError(error, 'InvalidArgument', 'Conflict')) throw error;
+    throw new ShoalError(error.code, `cannot kill container: ${name(context)}: ${error.message}`);
+  }
+  sendEmpty(response, 204);
+}
+
+async function remove(context: RequestContext): Promise<void> {
+  const { ports, query, response } = context;
+  if (queryBool(query, 'link')) await ports.engine.control.removeLink(name(context));
+  else {
+    const options = { force: queryBool(query, 'force'), volumes: queryBool(query, 'v') };
+    await ports.engine.containers.remove(name(context), options);
+  }
+  sendEmpty(response, 204);
 }
 
 /** Networks are kept by name, however they were told. One that is not found is judged when the container starts. */
@@ -126,7 +142,9 @@ async function create(context: RequestContext): Promise<void> {
   const json = new Fields(await readJson(context));
   const local = ports.engine.networks.localNetworks();
   const { config, warnings } = containerFromJson((query.get('name') ?? '').replace(/^\//, ''), json, local);
-  const made = await ports.engine.containers.create(await withNames(ports, config));
+  const platform = query.get('platform') ?? '';
+  const asked = { ...(await withNames(ports, config)), ...(platform === '' ? {} : { platform }) };
+  const made = await ports.engine.containers.create(asked);
   sendJson(response, { Id: made.id, Warnings: [...warnings, ...made.warnings] }, 201);
 }
 
@@ -153,22 +171,7 @@ export const containerRoutes: readonly Route[] = [
     },
   },
   { method: 'POST', path: '/containers/{id}/stop', handler: stop },
-  {
-    method: 'POST',
-    path: '/containers/{id}/kill',
-    handler: async (context) => {
-      await context.ports.engine.containers.kill(name(context), context.query.get('signal') || 'SIGKILL');
-      sendEmpty(context.response, 204);
-    },
-  },
-  {
-    method: 'DELETE',
-    path: '/containers/{id}',
-    handler: async (context) => {
-      const { query } = context;
-      const options = { force: queryBool(query, 'force'), volumes: queryBool(query, 'v') };
-      await context.ports.engine.containers.remove(name(context), options);
-      sendEmpty(context.response, 204);
-    },
-  },
+  { method: 'POST', path: '/containers/{id}/kill', handler: kill },
+  // A link that is to be removed has a path: /parent/alias.
+  { method: 'DELETE', path: '/containers/{id*}', handler: remove },
 ];

@@ -1,10 +1,10 @@
 import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { errorMessage, failedPrecondition, runChecked } from '../../base/index.ts';
+import { join, posix } from 'node:path';
+import { errorMessage, failedPrecondition, invalidArgument, runChecked } from '../../base/index.ts';
 import type { SandboxResult } from '../../overlay-net/index.ts';
 import { conmonSizeLimit, logPolicy } from '../logs/rotate.ts';
 import type { MonitorRequest } from '../runtime/conmon.ts';
-import { writeEtcFiles } from '../runtime/etc-files.ts';
+import { writeEtcFiles, type EtcFiles } from '../runtime/etc-files.ts';
 import { resolveInRoot } from '../runtime/in-root.ts';
 import { prepareBindSource, userMount } from '../runtime/mounts.ts';
 import type { OciMount } from '../runtime/oci.ts';
@@ -15,6 +15,8 @@ import { placeFiles, requireFiles } from './injected-files.ts';
 import { linkFacts } from './links.ts';
 import { etcRequest, joinContainer, makeSandbox } from './networking.ts';
 import type { Parts } from './parts.ts';
+import { joinNamespaces, makeShm, releaseShm } from './shared-namespaces.ts';
+import { shownMount } from './shown-mounts.ts';
 import type { StoredContainer } from './store.ts';
 
 /** Everything of a container that stands on the host and is taken down when it has ended. */
@@ -22,11 +24,14 @@ export interface Prepared {
   sandbox: SandboxResult | undefined;
   mounts: ContainerMount[];
   monitor: MonitorRequest;
+  etc: EtcFiles;
 }
 
 /** Cgroup of a container in every tree. */
 export function cgroupPathOf(parts: Parts, id: string): string {
-  return `${parts.cgroupParent}/${id}`;
+  const parent = parts.find(id)?.config.cgroupParent || parts.cgroupParent;
+  // Cleaned, so that it stays below the root of the tree.
+  return posix.join('/', parent, id);
 }
 
 /**
@@ -46,6 +51,8 @@ export async function prepareBundle(
     container.config.network.mode === 'container'
       ? joinContainer(parts, container.config.network.container)
       : undefined;
+  const joined = joinNamespaces(parts, container.config);
+  const runtime = await parts.runtimes.get(container.config.runtime);
   const links = linkFacts(parts, container.config);
   const config = {
     ...container.config,
@@ -59,11 +66,14 @@ export async function prepareBundle(
   ]);
   if (filesLost) await requireFiles(parts.filesRoot, id, config.files);
   const [user, files, etc] = await Promise.all([
-    prepareMounts(parts, stored, rootPath),
+    prepareMounts(parts, stored, rootPath, runtime.recursiveReadOnly),
     placeFiles(parts.filesRoot, id, config.files),
     shared?.etc ??
       writeEtcFiles(parts.store.directory(id), etcRequest(parts, container, sandbox?.endpoints ?? [], links.lines)),
   ]);
+  const bundle = parts.runtime.bundle(id);
+  await mkdir(bundle, { recursive: true, mode: 0o700 });
+  const shm = makeShm(parts, id, config) ?? joined.shm;
   const spec = containerSpec({
     id,
     config,
@@ -71,18 +81,19 @@ export async function prepareBundle(
     args: [container.path, ...container.args],
     rootPath,
     cgroupPath: cgroupPathOf(parts, id),
-    networkNamespace: sandbox?.namespacePath ?? shared?.namespacePath,
+    joined: { ...joined, network: sandbox?.namespacePath ?? shared?.namespacePath },
+    shm,
     etc,
     mounts: [...user.oci, ...files],
     initPath,
     defaultUlimits: parts.defaultUlimits,
     swapAccounting: parts.swapAccounting,
+    appArmor: parts.sysInfo.appArmor,
     x32: parts.x32,
   });
-  const bundle = parts.runtime.bundle(id);
-  await mkdir(bundle, { recursive: true, mode: 0o700 });
   await writeFile(join(bundle, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
-  return { sandbox, mounts: user.shown, monitor: monitorRequest(container.logPath, id, config) };
+  const monitor = { ...monitorRequest(container.logPath, id, config), runtime: runtime.path };
+  return { sandbox, mounts: user.shown, monitor, etc };
 }
 
 function monitorRequest(logPath: string, id: string, config: ContainerConfig): MonitorRequest {
@@ -110,30 +121,28 @@ async function prepareMounts(
   parts: Parts,
   stored: StoredContainer,
   rootPath: string,
+  recursive: boolean,
 ): Promise<{ oci: OciMount[]; shown: ContainerMount[] }> {
   const oci: OciMount[] = [];
   const shown: ContainerMount[] = [];
   for (const mount of stored.mounts) {
-    const common = { destination: mount.target, readOnly: mount.readOnly, propagation: '' };
+    let source = mount.source;
     switch (mount.type) {
       case 'tmpfs':
-        oci.push(userMount(mount, ''));
-        shown.push({ type: 'tmpfs', source: '', ...common });
+        source = '';
         break;
       case 'bind':
         await prepareBindSource(mount);
-        oci.push(userMount(mount, mount.source));
-        shown.push({ type: 'bind', source: mount.source, ...common, propagation: mount.propagation || 'rprivate' });
         break;
-      case 'volume': {
-        const source = await parts.volumes.acquire(mount.source, stored.container.id);
+      case 'volume':
+        source = await parts.volumes.acquire(mount.source, stored.container.id);
         if (mount.noCopy !== true) await copyUp(parts, resolveInRoot(rootPath, mount.target), source);
-        oci.push(userMount(mount, source));
-        const driver = mount.volumeDriver || 'local';
-        shown.push({ type: 'volume', name: mount.source, source, driver, ...common });
         break;
-      }
+      case 'image':
+        throw invalidArgument(`mount at ${mount.target}: mounts of images are not supported`);
     }
+    oci.push(userMount(mount, source, recursive));
+    shown.push(...shownMount(mount, source));
   }
   return { oci, shown };
 }
@@ -171,5 +180,6 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
       .map((mount) => quietly('volume', parts.volumes.release(mount.source, id))),
   ]);
   if (config.network.mode === 'sandbox') parts.swarm?.detach(id);
+  await quietly('shared memory', (async () => releaseShm(parts, id, config))());
   await quietly('runtime state', parts.runtime.forget(id));
 }

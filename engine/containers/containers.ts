@@ -1,6 +1,14 @@
 import { watch, type FSWatcher } from 'node:fs';
 import { basename, join } from 'node:path';
-import { invalidArgument, isShoalError, makeName, newHexId, notFound, type Timer } from '../../base/index.ts';
+import {
+  invalidArgument,
+  isShoalError,
+  makeName,
+  newHexId,
+  notFound,
+  ShoalError,
+  type Timer,
+} from '../../base/index.ts';
 import type { EndpointSpec } from '../../overlay-net/index.ts';
 import { readCgroupUsage } from '../runtime/usage.ts';
 import { readLog } from '../logs/reader.ts';
@@ -15,17 +23,17 @@ import type {
   Image,
   LogLine,
   LogQuery,
-  MountRequest,
 } from '../types.ts';
 import { cgroupPathOf } from './bundle.ts';
 import type { KnownContainer } from '../doctor/host-checks.ts';
 import { knownContainer } from './known.ts';
-import { checkConfig, commandLine, wantedMounts, withPorts } from './config.ts';
+import { planContainer } from './creation.ts';
 import { followLink, linksTo } from './links.ts';
 import { checkName, nameConflict } from './names.ts';
 import { endRemovals } from './removal.ts';
-import { checkNetwork, connectNetwork, disconnectNetwork } from './networking.ts';
+import { connectNetwork, disconnectNetwork } from './networking.ts';
 import type { Parts } from './parts.ts';
+import { renameUnit } from './rename.ts';
 import type { StoredContainer } from './store.ts';
 import { ContainerUnit } from './unit.ts';
 import type { ExitStatus, WaitCondition } from './waiter.ts';
@@ -35,7 +43,6 @@ const CHECK_INTERVAL_MS = 5000;
 const ROTATE_INTERVAL_MS = 2000;
 /** Containers looked after in one turn of the event loop. */
 const CHECK_SLICE = 50;
-const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
 
 /** The containers of one host: finds them by name or id, and tells each of its end. */
 export class ContainerSet implements Containers {
@@ -67,13 +74,13 @@ export class ContainerSet implements Containers {
     // Watched before anything is looked at, so that no end falls between.
     this.#watcher = watch(parts.runtime.paths.exitDir, (_event, name) => this.#onExitFile(name));
     this.#watcher.on('error', (error) => parts.log.error('exit files are not watched any more', { error }));
-    for (const unit of [...this.#units.values()]) {
+    for (const unit of this.units()) {
       await unit.adopt().catch((error: unknown) => {
         parts.log.error('a container could not be taken over', { id: unit.container.id, error });
       });
       if (unit.removed) this.#units.delete(unit.container.id);
     }
-    const running = [...this.#units.values()].filter((unit) => unit.running);
+    const running = this.units().filter((unit) => unit.running);
     await parts.networks.keepSandboxes(new Set(running.map((unit) => unit.container.id)));
     this.#every(CHECK_INTERVAL_MS, 'looking after containers', () => this.#checkAll());
     this.#every(ROTATE_INTERVAL_MS, 'log rotation', () => this.#rotateAll());
@@ -84,7 +91,7 @@ export class ContainerSet implements Containers {
     this.#closed = true;
     this.#watcher?.close();
     for (const timer of this.#timers) timer.cancel();
-    await Promise.all([...this.#units.values()].map((unit) => unit.close()));
+    await Promise.all(this.units().map((unit) => unit.close()));
   }
 
   /** What the doctor needs to know of each. */
@@ -122,14 +129,14 @@ export class ContainerSet implements Containers {
 
   async #checkAll(): Promise<void> {
     let count = 0;
-    for (const unit of [...this.#units.values()]) {
+    for (const unit of this.units()) {
       await unit.check();
       if (++count % CHECK_SLICE === 0) await new Promise((resolve) => setImmediate(resolve));
     }
   }
 
   async #rotateAll(): Promise<void> {
-    for (const unit of [...this.#units.values()]) {
+    for (const unit of this.units()) {
       if (!unit.running) continue;
       const { id, logPath, config } = unit.container;
       await rotateIfDue(logPath, logPolicy(config.logDriver), () => this.#parts.runtime.reopenLogs(id));
@@ -148,36 +155,28 @@ export class ContainerSet implements Containers {
     return unit;
   }
 
-  async create(config: ContainerConfig): Promise<{ id: string; warnings: string[] }> {
+  async create(asked: ContainerConfig): Promise<{ id: string; warnings: string[] }> {
     const parts = this.#parts;
-    const image = parts.images.get(config.image);
-    const command = commandLine(config, image.config);
-    if (config.name !== '') checkName(config.name);
+    if (asked.name !== '') checkName(asked.name);
     const id = newHexId(parts.random);
-    const name = this.#takeName(config.name, id);
+    const name = this.#takeName(asked.name, id);
     try {
-      await checkConfig(config, parts.defaultUlimits);
-      checkNetwork(config, parts);
-      const mounts = await this.#makeVolumes(wantedMounts(config, image.config));
+      const planned = await planContainer(parts, asked, (other) => this.#mountsOf(other));
+      const { config, imageId, path, args, mounts, shown, warnings } = planned;
       const policy = logPolicy(config.logDriver);
       const container: Container = {
-        id,
-        config: {
-          ...withPorts(config, image.config),
-          ...{ name, init: config.init || parts.initDefault },
-          dns: config.dns.length > 0 || config.network.mode === 'container' ? config.dns : parts.dns,
-        },
-        imageId: image.id,
+        ...{ id, imageId, path, args },
+        config: { ...config, name },
         createdMs: parts.clock.now(),
         ...NEVER_RUN,
+        mounts: shown,
         logPath: policy.driver === 'none' ? '' : join(parts.store.directory(id), 'ctr.log'),
-        ...command,
       };
       await parts.store.makeDirectory(id);
       const unit = this.#add({ container, mounts, manuallyStopped: false }, false);
       await unit.record.save(true);
       unit.record.event('create');
-      return { id, warnings: this.#warnings(config) };
+      return { id, warnings };
     } catch (error) {
       this.#units.delete(id);
       this.#names.delete(name);
@@ -186,38 +185,17 @@ export class ContainerSet implements Containers {
     }
   }
 
+  #mountsOf(reference: string): StoredContainer['mounts'] | undefined {
+    const id = this.find(reference)?.id;
+    return id === undefined ? undefined : this.#units.get(id)?.record.stored.mounts;
+  }
+
   #takeName(wanted: string, id: string): string {
     const name = wanted === '' ? makeName(this.#parts.random, (candidate) => this.#names.has(candidate)) : wanted;
     const holder = this.#names.get(name);
     if (holder !== undefined) throw nameConflict(name, holder);
     this.#names.set(name, id);
     return name;
-  }
-
-  async #makeVolumes(mounts: readonly MountRequest[]): Promise<(MountRequest & { anonymous?: boolean })[]> {
-    const made: (MountRequest & { anonymous?: boolean })[] = [];
-    for (const mount of mounts) {
-      if (mount.type !== 'volume') {
-        made.push(mount);
-        continue;
-      }
-      const anonymous = mount.source === '';
-      const volume = await this.#parts.volumes.create({
-        name: anonymous ? newHexId(this.#parts.random) : mount.source,
-        driver: mount.volumeDriver || 'local',
-        labels: { ...mount.volumeLabels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) },
-        options: { ...mount.volumeOptions },
-      });
-      made.push({ ...mount, source: volume.name, ...(anonymous ? { anonymous } : {}) });
-    }
-    return made;
-  }
-
-  #warnings(config: ContainerConfig): string[] {
-    if (!config.resources.memoryBytes || this.#parts.swapAccounting) return [];
-    return [
-      'Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.',
-    ];
   }
 
   /** By full id, then name, then unambiguous prefix of an id. @throws ShoalError NotFound, InvalidArgument */
@@ -292,6 +270,34 @@ export class ContainerSet implements Containers {
     if (this.#names.get(name) === unit.container.id) this.#names.delete(name);
   }
 
+  /** @throws ShoalError Conflict for a taken name, InvalidArgument, in Docker's words. */
+  async rename(reference: string, wanted: string): Promise<void> {
+    const name = wanted.replace(/^\//, '');
+    if (reference === '' || name === '') throw invalidArgument('Neither old nor new names may be empty');
+    const unit = this.unit(reference);
+    const { id, config } = unit.container;
+    const oldName = config.name;
+    if (oldName === name) throw invalidArgument('Renaming a container with the same name as its current name');
+    try {
+      checkName(name);
+      this.#takeName(name, id);
+    } catch (error) {
+      if (!isShoalError(error)) throw error;
+      throw new ShoalError(error.code, `Error when allocating new name: ${error.message}`);
+    }
+    try {
+      await renameUnit(unit, name, this.units());
+    } catch (error) {
+      if (unit.container.config.name === oldName) this.#names.delete(name);
+      throw error;
+    }
+    this.#names.delete(oldName);
+  }
+
+  units(): ContainerUnit[] {
+    return [...this.#units.values()];
+  }
+
   async wait(reference: string, condition: WaitCondition, signal: AbortSignal): Promise<ExitStatus> {
     return this.unit(reference).wait(condition, signal);
   }
@@ -301,7 +307,7 @@ export class ContainerSet implements Containers {
   }
 
   list(): Container[] {
-    return [...this.#units.values()].map((unit) => ({ ...unit.container }));
+    return this.units().map((unit) => ({ ...unit.container }));
   }
 
   usage(reference: string): ContainerUsage | undefined {
@@ -339,7 +345,7 @@ export class ContainerSet implements Containers {
 
   /** Every container's state, counted. */
   counts(): { total: number; running: number; paused: number; stopped: number } {
-    const states = [...this.#units.values()].map((unit) => unit.container.state);
+    const states = this.units().map((unit) => unit.container.state);
     const running = states.filter((state) => state === 'running' || state === 'restarting').length;
     const paused = states.filter((state) => state === 'paused').length;
     return { total: states.length, running, paused, stopped: states.length - running - paused };
@@ -357,5 +363,4 @@ const NEVER_RUN = {
   restartCount: 0,
   endpoints: [],
   ports: [],
-  mounts: [],
 };

@@ -151,6 +151,7 @@ export function noNetworks(): HostNetworks {
     removeSandbox: nothing,
     connectSandbox: () => Promise.reject(new Error('no sandboxes here')),
     disconnectSandbox: () => Promise.reject(new Error('no sandboxes here')),
+    renameSandbox: nothing,
     keepSandboxes: nothing,
     setUnderlay: nothing,
     announceTable: () => undefined,

@@ -2,6 +2,8 @@ import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
 import type { HostNetworks } from '../../overlay-net/index.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
+import type { Runtimes } from '../runtime/runtimes.ts';
+import type { SysInfo } from '../runtime/sysinfo.ts';
 import type { Container, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from '../types.ts';
 import type { Limiter } from './limiter.ts';
 import type { ContainerStore } from './store.ts';
@@ -18,6 +20,9 @@ export interface Parts {
   /** Absent: there are networks of this host only. */
   swarm?: SwarmNetworks | undefined;
   runtime: Runtime;
+  runtimes: Runtimes;
+  /** What the kernel can limit. */
+  sysInfo: SysInfo;
   cgroups: Cgroups;
   store: ContainerStore;
   /** Bounds how many containers are made at once. */

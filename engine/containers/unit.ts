@@ -9,11 +9,12 @@ import { Limiter } from './limiter.ts';
 import { runningConflict } from './names.ts';
 import { makeSandbox } from './networking.ts';
 import type { Parts } from './parts.ts';
+import { adoptFrozen } from './pause.ts';
 import { ContainerRecord } from './record.ts';
 import { takeAway } from './removal.ts';
-import { shouldRestart, shouldStartWithDaemon } from './restart.ts';
+import { shouldStartWithDaemon } from './restart.ts';
 import { Restarts } from './restarts.ts';
-import { KILL_WAIT_MS, killContainer, stopContainer, type StopOptions } from './stop.ts';
+import { endForRemoval, killContainer, stopContainer, type StopOptions } from './stop.ts';
 import type { StoredContainer } from './store.ts';
 import { Waiters, type ExitStatus, type WaitCondition } from './waiter.ts';
 
@@ -33,7 +34,9 @@ export class ContainerUnit {
   readonly health: HealthWatch;
   /** Called after the end of a container that removes itself. */
   readonly #onAutoRemove: (unit: ContainerUnit) => void;
-  #filesLost: boolean;
+  readonly #filesLost: boolean;
+  /** A user restarts it: its end is not the end. */
+  beingRestarted = false;
   #removed = false;
   #closed = false;
 
@@ -99,7 +102,7 @@ export class ContainerUnit {
       const prepared = await prepareBundle(parts, stored, image, this.#filesLost);
       const monitored = await parts.runtime.create(prepared.monitor);
       stored.monitored = monitored;
-      await parts.runtime.release(container.id, monitored.init);
+      await parts.runtime.release(container.id, monitored.init, prepared.monitor.runtime);
       Object.assign(container, {
         state: 'running',
         pid: monitored.init.pid,
@@ -110,6 +113,7 @@ export class ContainerUnit {
         endpoints: prepared.sandbox?.endpoints ?? [],
         ports: prepared.sandbox?.ports ?? [],
         mounts: prepared.mounts,
+        etc: prepared.etc,
       });
       this.health.start(image.config, undefined);
       await this.record.save();
@@ -174,8 +178,8 @@ export class ContainerUnit {
     this.health.stop();
     const ooms = await parts.cgroups.oomKills(cgroupPathOf(parts, container.id));
     const ranMs = parts.clock.now() - container.startedMs;
-    const { config } = container;
-    const restart = shouldRestart(config.restart, exitCode, container.restartCount, stored.manuallyStopped);
+    const restart = this.restarts.wanted(exitCode);
+    if (restart) container.restartCount += 1;
     Object.assign(container, {
       state: restart ? 'restarting' : 'exited',
       pid: 0,
@@ -194,7 +198,7 @@ export class ContainerUnit {
     this.record.event('die', { exitCode: String(exitCode), execDuration: String(Math.round(ranMs / 1000)) });
     this.#notify('next-exit', 'not-running');
     if (restart) this.restarts.after(ranMs);
-    else if (config.autoRemove) this.#onAutoRemove(this);
+    else if (container.config.autoRemove && !this.beingRestarted) this.#onAutoRemove(this);
   }
 
   stop(options: StopOptions): Promise<void> {
@@ -227,15 +231,14 @@ export class ContainerUnit {
    * @throws ShoalError Conflict in Docker's words when it runs and `force` is not set.
    */
   async remove(options: { force: boolean; volumes: boolean }): Promise<void> {
-    if (this.running || this.container.state === 'restarting') {
-      if (!options.force) throw runningConflict(this.container.config.name);
-      await this.stop({ signal: 'SIGKILL', graceMs: KILL_WAIT_MS }).catch((error: unknown) => {
-        if (!(error instanceof ShoalError && error.code === 'NotModified')) throw error;
-      });
+    const { config, state } = this.container;
+    if (this.running || state === 'restarting') {
+      if (!options.force) throw runningConflict(config.name, state);
+      await endForRemoval(this);
     }
     await this.lock.run(async () => {
       if (this.#removed) return;
-      if (this.running) throw runningConflict(this.container.config.name);
+      if (this.running) throw runningConflict(config.name, this.container.state);
       this.restarts.cancel();
       const before = this.container.state;
       this.container.state = 'removing';
@@ -268,32 +271,23 @@ export class ContainerUnit {
       await this.remove({ force: true, volumes: container.config.autoRemove });
       return;
     }
-    if (container.state === 'restarting') {
-      if (!this.restarts.scheduled) this.restarts.schedule(0);
-      return;
-    }
-    if (container.state === 'exited' && container.config.autoRemove) {
-      // The daemon ended between its end and its removal.
-      this.#onAutoRemove(this);
-      return;
-    }
-    const wanted =
-      container.state === 'exited' &&
-      container.startedMs > 0 &&
-      shouldStartWithDaemon(
-        container.config.restart,
-        container.exitCode,
-        container.restartCount,
-        stored.manuallyStopped,
-      );
-    if (!wanted) return;
-    container.state = 'restarting';
+    // The end of one that ended meanwhile has just been looked at.
+    if (this.restarts.scheduled) return;
+    if (container.state === 'exited' && container.config.autoRemove) return this.#onAutoRemove(this);
+    const { config, exitCode } = container;
+    const ended = container.state === 'exited' && container.startedMs > 0;
+    const wanted = ended && shouldStartWithDaemon(config.restart, exitCode, stored.manuallyStopped);
+    if (!wanted && container.state !== 'restarting') return;
+    // A start of the daemon begins anew, as a start by hand does.
+    Object.assign(container, { state: 'restarting', restartCount: 0 });
+    stored.manuallyStopped = false;
     this.restarts.schedule(0);
   }
 
   #resume(): void {
     const { container, parts } = this.record;
-    this.health.start(this.record.imageConfig(), container.health);
+    adoptFrozen(this.record);
+    if (container.state === 'running') this.health.start(this.record.imageConfig(), container.health);
     void makeSandbox(parts, container.id, container.config, container.endpoints).catch((error: unknown) => {
       parts.log.warn('the network of a running container could not be taken over', { id: container.id, error });
     });

@@ -32,6 +32,8 @@ export interface MonitorRequest {
   logSizeMax: number;
   tty: boolean;
   openStdin: boolean;
+  /** Program of the OCI runtime; left out: the daemon's own. */
+  runtime?: string;
 }
 
 export interface Monitored {
@@ -110,7 +112,7 @@ export class Runtime {
     const { id } = request;
     const bundle = this.bundle(id);
     const args = ['--api-version', '1', '-c', id, '-n', id, '-u', id.slice(0, SOCKET_NAME_DIGITS)];
-    args.push('-r', this.paths.runtime);
+    args.push('-r', request.runtime ?? this.paths.runtime);
     for (const argument of this.runtimeArgs(join(bundle, 'runtime.log'))) args.push('--runtime-arg', argument);
     args.push('-b', bundle, '-p', join(bundle, 'pid'), '-P', join(bundle, 'conmon.pid'));
     args.push('-l', request.log, '--exit-dir', this.paths.exitDir, '--socket-dir-path', this.paths.attachDir);
@@ -162,14 +164,14 @@ export class Runtime {
    * that byte and removing the file is all that `runc start` does, without a process. Opening for read and write never
    * blocks (fifo(7)), so no thread is held if the process died.
    */
-  async release(id: string, init: ProcessIdentity): Promise<void> {
+  async release(id: string, init: ProcessIdentity, runtime = this.paths.runtime): Promise<void> {
     const path = join(this.paths.stateRoot, id, 'exec.fifo');
     let fd: number;
     try {
       fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
     } catch (error) {
       // Another runtime has another way to wait: ask it.
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return this.#runtimeStart(id);
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return this.#runtimeStart(id, runtime);
       throw error;
     }
     try {
@@ -188,10 +190,10 @@ export class Runtime {
     throw unavailable(`container ${id}: its process does not take up its command; try again`);
   }
 
-  async #runtimeStart(id: string): Promise<void> {
+  async #runtimeStart(id: string, runtime: string): Promise<void> {
     const log = join(this.bundle(id), 'runtime.log');
     const result = await this.#spawner.run({
-      file: this.paths.runtime,
+      file: runtime,
       args: [...this.runtimeArgs(log), 'start', id],
     });
     if (result.code === 0) return;

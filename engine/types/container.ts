@@ -23,19 +23,23 @@ export interface Container {
   ports: readonly PublishedPort[];
   mounts: readonly ContainerMount[];
   logPath: string;
+  /** Files of /etc made for it, since its first start. */
+  etc?: { hostname: string; hosts: string; resolvConf: string };
   /** The command line that runs: entrypoint and arguments joined. */
   path: string;
   args: readonly string[];
 }
 
 export interface ContainerMount {
-  type: 'bind' | 'volume' | 'tmpfs';
+  type: 'bind' | 'volume' | 'tmpfs' | 'image';
   name?: string;
   source: string;
   destination: string;
   driver?: string;
   readOnly: boolean;
   propagation: string;
+  /** Words that the user gave with it. */
+  mode?: string;
 }
 
 export interface LogLine {
