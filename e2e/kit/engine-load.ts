@@ -304,7 +304,7 @@ export function kernelTruth(daemonPid: number, execRoot: string, cgroups: readon
     try {
       const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
       const bundle = words[words.indexOf('-b') + 1] ?? '';
-      if (/conmon$/.test(words[0] ?? '') && bundle.startsWith(`${execRoot}/`)) monitors.push(bundle.slice(-64));
+      if ((words[0] ?? '').endsWith('conmon') && bundle.startsWith(`${execRoot}/`)) monitors.push(bundle.slice(-64));
     } catch {
       // It has just ended.
     }
