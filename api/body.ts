@@ -61,6 +61,24 @@ export function queryTimeMs(query: URLSearchParams, name: string): number | unde
   return ms;
 }
 
+/**
+ * Unix seconds with up to nine digits of fraction, or RFC 3339, as RFC 3339 in UTC with nine digits; undefined when
+ * absent or 0. @throws ShoalError InvalidArgument
+ */
+export function queryTime(query: URLSearchParams, name: string): string | undefined {
+  const text = query.get(name);
+  if (text === null || text === '' || /^0+(\.0+)?$/.test(text)) return undefined;
+  const unix = /^(\d{1,12})(?:\.(\d{1,9})\d*)?$/.exec(text);
+  const date = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)$/.exec(text);
+  const ms = unix !== null ? Number(unix[1]) * 1000 : Date.parse(`${date?.[1] ?? ''}${date?.[3] ?? ''}`);
+  const day = Number.isNaN(ms) || ms > TIME_MAX_MS ? undefined : new Date(ms).toISOString().slice(0, 19);
+  if (day === undefined) throw invalidArgument(`invalid value for ${name}: ${text}`);
+  return `${day}.${(unix?.[2] ?? date?.[2] ?? '').padEnd(9, '0')}Z`;
+}
+
+/** The end of the year 9999. */
+const TIME_MAX_MS = 253_402_300_799_000;
+
 /** Index of ?version=, required for updates. @throws ShoalError InvalidArgument in Docker's words */
 export function queryVersion(query: URLSearchParams, what: string): number {
   const text = query.get('version') ?? '';

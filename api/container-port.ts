@@ -97,6 +97,8 @@ export interface LogLineFacts {
   stream: 'stdout' | 'stderr';
   time: string;
   data: Uint8Array;
+  /** It goes on with a line too long to be given out whole. */
+  continued?: true;
 }
 
 export interface LogQueryFacts {
@@ -104,8 +106,9 @@ export interface LogQueryFacts {
   stderr: boolean;
   follow: boolean;
   tail?: number;
-  sinceMs?: number;
-  untilMs?: number;
+  /** RFC 3339 in UTC with nine digits of the second. */
+  since?: string;
+  until?: string;
 }
 
 /** A published port as asked for; a range leads to its first free port. */
@@ -193,7 +196,10 @@ export interface ContainersPort {
   ): Promise<{ exitCode: number; error?: string }>;
   inspect(reference: string): ContainerFacts;
   list(): ContainerFacts[];
-  logs(reference: string, query: LogQueryFacts, signal: AbortSignal): AsyncIterable<LogLineFacts>;
+  /** Many lines at a time. */
+  logBlocks(reference: string, query: LogQueryFacts, signal: AbortSignal): AsyncIterable<LogLineFacts[]>;
+  /** What `details` adds to each line. */
+  logDetails(reference: string): string;
   exec(
     reference: string,
     request: {

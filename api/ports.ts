@@ -10,11 +10,13 @@ import type {
 } from '../proto/index.ts';
 
 import type { ContainersPort } from './container-port.ts';
+import type { FilesPort } from './file-port.ts';
 import type { ControlPort } from './control-port.ts';
 import type { DoctorPort } from './doctor-port.ts';
 import type { Metric } from './shapes/metrics.ts';
 
 export type * from './container-port.ts';
+export type * from './file-port.ts';
 export type * from './host-options-port.ts';
 export type * from './control-port.ts';
 export type * from './doctor-port.ts';
@@ -263,6 +265,7 @@ export interface LocalNetworksPort {
 export interface EnginePort {
   doctor: DoctorPort;
   containers: ContainersPort;
+  files: FilesPort;
   control: ControlPort;
   images: ImagesPort;
   volumes: VolumesPort;

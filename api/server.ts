@@ -6,7 +6,9 @@ import { sendError } from './errors.ts';
 import { queryBool } from './body.ts';
 import type { Ports, SwarmPort } from './ports.ts';
 import { Router, type Route } from './router.ts';
+import { archiveRoutes } from './routes/archive.ts';
 import { containerControlRoutes } from './routes/container-control.ts';
+import { containerLogRoutes } from './routes/container-logs.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
 import { doctorRoutes } from './routes/doctor.ts';
@@ -47,8 +49,10 @@ const ROUTES: readonly Route[] = [
   ...networkRoutes,
   ...networkCheckRoutes,
   ...imageRoutes,
+  ...archiveRoutes,
   ...containerControlRoutes,
   ...containerRoutes,
+  ...containerLogRoutes,
   ...volumeRoutes,
   ...doctorRoutes,
 ];

@@ -7,6 +7,11 @@ import { ContainerSet } from './containers/containers.ts';
 import type { Parts } from './containers/parts.ts';
 import { Limiter } from './containers/limiter.ts';
 import { ContainerStore } from './containers/store.ts';
+import { ContainerFiles } from './files/files.ts';
+import { Roots } from './files/roots.ts';
+import { LogKeeper } from './logs/keeper.ts';
+import { LogShippers } from './logs/shipper.ts';
+import { checkLogDefaults, type LogDriver } from './logs/policy.ts';
 import { Control } from './control/control.ts';
 import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
 import type { HostView } from './doctor/host-checks.ts';
@@ -53,6 +58,12 @@ export interface EngineOptions {
   initDefault?: boolean;
   /** Resolvers of containers that name none; default: the host's. */
   dns?: readonly string[];
+  /** The built file helper; default: beside the daemon's program. */
+  fileHelper?: string;
+  /** Log driver of containers that name none, and its options; default json-file. */
+  logDriver?: LogDriver;
+  /** Where journald listens; default systemd's place. */
+  journalSocket?: string;
   /** Name or path of the OCI runtime; default: the first that works. */
   runtime?: string;
 }
@@ -77,6 +88,7 @@ export interface EngineInfo {
 /** The container engine of one host. Closing it leaves every container as it is; opening takes them over again. */
 export class Engine {
   readonly containers: Containers;
+  readonly files: ContainerFiles;
   readonly control: ContainerControl;
   readonly images: Images;
   readonly volumes: Volumes;
@@ -97,6 +109,7 @@ export class Engine {
     this.volumes = options.volumes;
     this.networks = options.networks;
     this.events = new Watch<EngineEvent>();
+    const roots = new Roots(options.images);
     const store = new ContainerStore(join(options.dataRoot, 'containers'), options.log);
     const parts: Parts = {
       clock: options.clock,
@@ -104,6 +117,7 @@ export class Engine {
       log: options.log.with({ component: 'engine' }),
       spawner: options.spawner,
       images: options.images,
+      roots,
       volumes: options.volumes,
       networks: options.networks,
       swarm: options.swarm,
@@ -113,6 +127,13 @@ export class Engine {
       runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
       store,
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
+      logs: new LogKeeper({ clock: options.clock, log: options.log.with({ component: 'logs' }) }),
+      shippers: new LogShippers({
+        clock: options.clock,
+        log: options.log.with({ component: 'logs' }),
+        ...(options.journalSocket === undefined ? {} : { journalSocket: options.journalSocket }),
+      }),
+      logDefaults: options.logDriver ?? { type: 'json-file', config: {} },
       filesRoot: join(options.execRoot, 'files'),
       cgroupParent: `/${parentOf(options)}`,
       defaultUlimits: options.defaultUlimits ?? [],
@@ -126,7 +147,12 @@ export class Engine {
     };
     this.#set = new ContainerSet(parts);
     this.containers = this.#set;
-    this.control = new Control({ set: this.#set, parts, sizeOf: async () => 0 });
+    this.files = new ContainerFiles({ ...options, roots, unit: (reference) => this.#set.unit(reference) });
+    this.control = new Control({
+      set: this.#set,
+      parts,
+      sizeOf: async (id) => (await this.files.sizes([id])).get(id)?.rw ?? 0,
+    });
     this.doctor = new Doctor({
       view: () => this.#hostView(store),
       store: isExamined(options.images) ? options.images : undefined,
@@ -142,6 +168,7 @@ export class Engine {
   static async open(options: EngineOptions): Promise<Engine> {
     await mkdir(options.dataRoot, { recursive: true, mode: 0o711 });
     await mkdir(options.execRoot, { recursive: true, mode: 0o711 });
+    if (options.logDriver !== undefined) checkLogDefaults(options.logDriver);
     const cgroups = new Cgroups(readCgroupLayout(), options.clock);
     const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
     const facts = await probeRuntime(probe, options.runtime);

@@ -1,15 +1,14 @@
 import { invalidArgument, isShoalError, must, ShoalError } from '../../base/index.ts';
-import { queryBool, queryInt, queryTimeMs, readJson } from '../body.ts';
+import { queryBool, queryInt, readJson } from '../body.ts';
 import { Filters } from '../filters.ts';
 import type { ContainerFacts, ContainerRequestFacts, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
 import { containerFromJson } from '../shapes/container-create.ts';
 import { containerSummary, containerToJson } from '../shapes/container.ts';
 import { Fields } from '../shapes/fields.ts';
-import { beginOutput, frame, sendEmpty, sendJson, write } from '../stream.ts';
+import { sendEmpty, sendJson } from '../stream.ts';
 import { stopOptions } from './container-control.ts';
 import { networkKey } from './networks.ts';
-import { tailCount } from './service-logs.ts';
 
 const name = ({ params }: RequestContext): string => must(params['id'], 'id');
 
@@ -49,36 +48,6 @@ async function list({ response, ports, query }: RequestContext): Promise<void> {
     response,
     (limit > 0 ? found.slice(0, limit) : found).map((container) => containerSummary(container, now)),
   );
-}
-
-async function logs(context: RequestContext): Promise<void> {
-  const { ports, query, response, signal } = context;
-  const container = ports.engine.containers.inspect(name(context));
-  const [stdout, stderr] = [queryBool(query, 'stdout'), queryBool(query, 'stderr')];
-  if (!stdout && !stderr) throw invalidArgument('Bad parameters: you must choose at least one stream');
-  const tail = tailCount(query);
-  const sinceMs = queryTimeMs(query, 'since');
-  const untilMs = queryTimeMs(query, 'until');
-  const lines = ports.engine.containers.logs(
-    container.id,
-    {
-      stdout,
-      stderr,
-      follow: queryBool(query, 'follow'),
-      ...(tail === undefined ? {} : { tail }),
-      ...(sinceMs === undefined ? {} : { sinceMs }),
-      ...(untilMs === undefined ? {} : { untilMs }),
-    },
-    signal,
-  );
-  const withTime = queryBool(query, 'timestamps');
-  const raw = container.config.tty;
-  beginOutput(context, raw);
-  for await (const line of lines) {
-    const data = withTime ? Buffer.concat([Buffer.from(`${line.time} `), line.data]) : line.data;
-    await write(response, raw ? data : frame(line.stream, data), signal);
-  }
-  response.end();
 }
 
 async function wait(context: RequestContext): Promise<void> {
@@ -160,7 +129,6 @@ export const containerRoutes: readonly Route[] = [
         containerToJson(context.ports.engine.containers.inspect(name(context)), context.ports.system.storageDriver),
       ),
   },
-  { method: 'GET', path: '/containers/{id}/logs', handler: logs },
   { method: 'POST', path: '/containers/{id}/wait', handler: wait },
   {
     method: 'POST',

@@ -189,7 +189,7 @@ export function containerFromJson(
       dnsOptions: host?.strings('DnsOptions') ?? [],
       network,
       ...healthCheck(json),
-      logDriver: { type: log?.string('Type') || 'json-file', config: log?.stringMap('Config') ?? {} },
+      logDriver: { type: log?.string('Type') ?? '', config: log?.stringMap('Config') ?? {} },
       restart: restartPolicy(host),
       autoRemove: host?.bool('AutoRemove') ?? false,
     },

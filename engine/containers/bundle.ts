@@ -2,7 +2,8 @@ import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { errorMessage, failedPrecondition, invalidArgument, runChecked } from '../../base/index.ts';
 import type { SandboxResult } from '../../overlay-net/index.ts';
-import { conmonSizeLimit, logPolicy } from '../logs/rotate.ts';
+import { conmonSizeLimit } from '../logs/keeper.ts';
+import { logPolicy } from '../logs/policy.ts';
 import type { MonitorRequest } from '../runtime/conmon.ts';
 import { writeEtcFiles, type EtcFiles } from '../runtime/etc-files.ts';
 import { resolveInRoot } from '../runtime/in-root.ts';
@@ -13,6 +14,7 @@ import { containerSpec } from '../runtime/spec.ts';
 import type { ContainerConfig, ContainerMount, Image } from '../types.ts';
 import { placeFiles, requireFiles } from './injected-files.ts';
 import { linkFacts } from './links.ts';
+import { beginLog, endLog } from './logging.ts';
 import { etcRequest, joinContainer, makeSandbox } from './networking.ts';
 import type { Parts } from './parts.ts';
 import { joinNamespaces, makeShm, releaseShm } from './shared-namespaces.ts';
@@ -60,7 +62,7 @@ export async function prepareBundle(
     ...(shared === undefined ? {} : { hostname: shared.hostname }),
   };
   const [rootPath, sandbox, initPath] = await Promise.all([
-    parts.images.mountRoot(id, container.imageId),
+    parts.roots.mount(id, container.imageId),
     makeSandbox(parts, id, config),
     config.init ? findInit() : undefined,
   ]);
@@ -92,6 +94,7 @@ export async function prepareBundle(
     x32: parts.x32,
   });
   await writeFile(join(bundle, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
+  await beginLog(parts, container, true);
   const monitor = { ...monitorRequest(container.logPath, id, config), runtime: runtime.path };
   return { sandbox, mounts: user.shown, monitor, etc };
 }
@@ -174,12 +177,13 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
   await quietly('cgroups', parts.cgroups.destroy(cgroupPathOf(parts, id)));
   await Promise.all([
     config.network.mode === 'sandbox' ? quietly('network', parts.networks.removeSandbox(id)) : undefined,
-    quietly('root file system', parts.images.unmountRoot(id)),
+    quietly('root file system', parts.roots.unmount(id)),
     ...stored.mounts
       .filter((mount) => mount.type === 'volume')
       .map((mount) => quietly('volume', parts.volumes.release(mount.source, id))),
   ]);
   if (config.network.mode === 'sandbox') parts.swarm?.detach(id);
+  await quietly('log', endLog(parts, stored.container));
   await quietly('shared memory', (async () => releaseShm(parts, id, config))());
   await quietly('runtime state', parts.runtime.forget(id));
 }

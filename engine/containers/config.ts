@@ -1,7 +1,7 @@
 import { posix } from 'node:path';
 import { invalidArgument } from '../../base/index.ts';
 import type { PublishedPort } from '../../overlay-net/index.ts';
-import { logPolicy } from '../logs/rotate.ts';
+import { logPolicy } from '../logs/policy.ts';
 import { containerCapabilities } from '../runtime/capabilities.ts';
 import { checkMount, prepareBindSource } from '../runtime/mounts.ts';
 import { signalNumber } from '../runtime/process.ts';

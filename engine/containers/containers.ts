@@ -11,8 +11,7 @@ import {
 } from '../../base/index.ts';
 import type { EndpointSpec } from '../../overlay-net/index.ts';
 import { readCgroupUsage } from '../runtime/usage.ts';
-import { readLog } from '../logs/reader.ts';
-import { logPolicy, rotateIfDue } from '../logs/rotate.ts';
+import { logPolicy, withLogDefaults } from '../logs/policy.ts';
 import type {
   Container,
   ContainerConfig,
@@ -29,6 +28,7 @@ import type { KnownContainer } from '../doctor/host-checks.ts';
 import { knownContainer } from './known.ts';
 import { planContainer } from './creation.ts';
 import { followLink, linksTo } from './links.ts';
+import { beginLog, detailsOf, logBlocksOf } from './logging.ts';
 import { checkName, nameConflict } from './names.ts';
 import { endRemovals } from './removal.ts';
 import { connectNetwork, disconnectNetwork } from './networking.ts';
@@ -40,7 +40,6 @@ import type { ExitStatus, WaitCondition } from './waiter.ts';
 
 /** All containers are looked after this often, in case a notice was lost or a monitor was killed. */
 const CHECK_INTERVAL_MS = 5000;
-const ROTATE_INTERVAL_MS = 2000;
 /** Containers looked after in one turn of the event loop. */
 const CHECK_SLICE = 50;
 
@@ -81,9 +80,9 @@ export class ContainerSet implements Containers {
       if (unit.removed) this.#units.delete(unit.container.id);
     }
     const running = this.units().filter((unit) => unit.running);
+    for (const { container } of running) await beginLog(parts, container, false);
     await parts.networks.keepSandboxes(new Set(running.map((unit) => unit.container.id)));
     this.#every(CHECK_INTERVAL_MS, 'looking after containers', () => this.#checkAll());
-    this.#every(ROTATE_INTERVAL_MS, 'log rotation', () => this.#rotateAll());
   }
 
   /** Stops watching; the containers go on. */
@@ -92,6 +91,8 @@ export class ContainerSet implements Containers {
     this.#watcher?.close();
     for (const timer of this.#timers) timer.cancel();
     await Promise.all(this.units().map((unit) => unit.close()));
+    await this.#parts.shippers.close();
+    await this.#parts.logs.close();
   }
 
   /** What the doctor needs to know of each. */
@@ -135,14 +136,6 @@ export class ContainerSet implements Containers {
     }
   }
 
-  async #rotateAll(): Promise<void> {
-    for (const unit of this.units()) {
-      if (!unit.running) continue;
-      const { id, logPath, config } = unit.container;
-      await rotateIfDue(logPath, logPolicy(config.logDriver), () => this.#parts.runtime.reopenLogs(id));
-    }
-  }
-
   #add(stored: StoredContainer, fromDisk: boolean): ContainerUnit {
     const { id, imageId, config } = stored.container;
     const image = (): Image => this.#parts.images.get(imageId);
@@ -155,8 +148,9 @@ export class ContainerSet implements Containers {
     return unit;
   }
 
-  async create(asked: ContainerConfig): Promise<{ id: string; warnings: string[] }> {
+  async create(request: ContainerConfig): Promise<{ id: string; warnings: string[] }> {
     const parts = this.#parts;
+    const asked = { ...request, logDriver: withLogDefaults(request.logDriver, parts.logDefaults) };
     if (asked.name !== '') checkName(asked.name);
     const id = newHexId(parts.random);
     const name = this.#takeName(asked.name, id);
@@ -318,25 +312,17 @@ export class ContainerSet implements Containers {
     return usage === undefined ? undefined : { ...usage, atMs: parts.clock.monotonic() };
   }
 
-  /** @throws ShoalError InvalidArgument when the container keeps no log. */
+  /** @throws ShoalError Unimplemented when the container keeps no log. */
   async *logs(reference: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine> {
-    const unit = this.unit(reference);
-    if (!query.stdout && !query.stderr) throw invalidArgument('You must choose at least one stream');
-    const { logPath } = unit.container;
-    if (logPath === '') throw invalidArgument('configured logging driver does not support reading');
-    const done = new AbortController();
-    const ended = query.follow
-      ? unit.wait('next-exit', AbortSignal.any([signal, done.signal])).then(
-          () => undefined,
-          () => undefined,
-        )
-      : Promise.resolve();
-    const live = (): boolean => unit.running || unit.container.state === 'restarting';
-    try {
-      yield* readLog({ path: logPath, live, ended }, query, this.#parts.clock, signal);
-    } finally {
-      done.abort();
-    }
+    for await (const lines of this.logBlocks(reference, query, signal)) yield* lines;
+  }
+
+  logBlocks(reference: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine[]> {
+    return logBlocksOf(this.#parts, this.unit(reference), query, signal);
+  }
+
+  logDetails(reference: string): string {
+    return detailsOf(this.unit(reference).container);
   }
 
   async exec(reference: string, request: ExecRequest, signal: AbortSignal): Promise<ExecOutcome> {

@@ -1,5 +1,9 @@
 import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
 import type { HostNetworks } from '../../overlay-net/index.ts';
+import type { Roots } from '../files/roots.ts';
+import type { LogKeeper } from '../logs/keeper.ts';
+import type { LogDriver } from '../logs/policy.ts';
+import type { LogShippers } from '../logs/shipper.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
 import type { Runtimes } from '../runtime/runtimes.ts';
@@ -15,6 +19,8 @@ export interface Parts {
   log: Logger;
   spawner: Spawner;
   images: Images;
+  /** Mounts the roots of containers; `images` has them, others look at them too. */
+  roots: Roots;
   volumes: Volumes;
   networks: HostNetworks;
   /** Absent: there are networks of this host only. */
@@ -27,6 +33,10 @@ export interface Parts {
   store: ContainerStore;
   /** Bounds how many containers are made at once. */
   starts: Limiter;
+  logs: LogKeeper;
+  shippers: LogShippers;
+  /** Log driver of containers that name none. */
+  logDefaults: LogDriver;
   /** Directory that is (or becomes) a tmpfs for injected files. */
   filesRoot: string;
   /** Cgroup below which containers stand, with a leading slash. */

@@ -12,7 +12,7 @@ export async function takeAway(record: ContainerRecord, volumes: boolean): Promi
   await releaseBundle(parts, stored);
   await record.written();
   await parts.store.retire(id, volumes);
-  await parts.images.removeRoot(id);
+  await parts.roots.remove(id);
   await removeFiles(parts.filesRoot, id);
   if (volumes) await removeVolumes(parts, stored);
   await parts.store.erase(id);

@@ -18,16 +18,21 @@ const MAGIC: readonly (readonly [Compression, readonly number[]])[] = [
   ['bzip2', [0x42, 0x5a, 0x68]],
 ];
 
-/** How a file is compressed, told from its first bytes (RFC 1952, RFC 8878, the xz and bzip2 formats). */
+/** How data is compressed, told from its first bytes (RFC 1952, RFC 8878, the xz and bzip2 formats). */
+export function compressionOf(head: Uint8Array): Compression {
+  for (const [name, magic] of MAGIC) {
+    if (magic.length <= head.length && magic.every((byte, i) => head[i] === byte)) return name;
+  }
+  return 'none';
+}
+
+/** As `compressionOf`, of a file. */
 export async function detectCompression(path: string): Promise<Compression> {
   const file = await open(path, 'r');
   try {
     const head = Buffer.alloc(8);
     const { bytesRead } = await file.read(head, 0, head.length, 0);
-    for (const [name, magic] of MAGIC) {
-      if (magic.length <= bytesRead && magic.every((byte, i) => head[i] === byte)) return name;
-    }
-    return 'none';
+    return compressionOf(head.subarray(0, bytesRead));
   } finally {
     await file.close();
   }

@@ -1,4 +1,4 @@
-export { decompress, detectCompression, readThrough, type Compression } from './compression.ts';
+export { compressionOf, decompress, detectCompression, readThrough, type Compression } from './compression.ts';
 export {
   LayerStore,
   LAYERS_MAX,

@@ -16,12 +16,14 @@ import {
   failedPrecondition,
   must,
   newHexId,
+  notFound,
   readFileIfExists,
   runChecked,
   type Logger,
   type Random,
   type Spawner,
 } from '../../base/index.ts';
+import type { RootParts } from '../types.ts';
 import { applyLayer, type Whiteouts } from './apply.ts';
 import type { LayerDirectory, StorageDriver } from './driver.ts';
 import { OverlayDriver, overlayProblem, unmountAll } from './overlay-driver.ts';
@@ -373,6 +375,23 @@ export class LayerStore {
       path,
       root.layers.map((id) => this.#directoryOf(id)),
     );
+  }
+
+  /** The directories behind a root, layers highest first. @throws ShoalError NotFound for a root that is not here. */
+  rootParts(containerId: string): RootParts {
+    const path = this.rootPath(containerId);
+    const root = this.#roots.get(containerId);
+    if (root === undefined) throw notFound(`container ${containerId} has no files yet`);
+    const overlay = this.driver.name === 'overlay2';
+    return {
+      merged: join(path, 'merged'),
+      upper: overlay ? join(path, 'diff') : '',
+      work: overlay ? join(path, 'work') : '',
+      layers: root.layers.toReversed().map((id) => {
+        const directory = this.#directoryOf(id);
+        return { path: join(directory.path, 'diff'), ...directory.whiteouts() };
+      }),
+    };
   }
 
   async unmountRoot(containerId: string): Promise<void> {

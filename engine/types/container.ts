@@ -49,6 +49,8 @@ export interface LogLine {
   time: string;
   /** With its line end. */
   data: Uint8Array;
+  /** It goes on with a line too long to be given out whole. */
+  continued?: true;
 }
 
 export interface LogQuery {
@@ -58,6 +60,9 @@ export interface LogQuery {
   tail?: number;
   sinceMs?: number;
   untilMs?: number;
+  /** As `sinceMs` and `untilMs`, exact: RFC 3339 in UTC with nine digits of the second. */
+  since?: string;
+  until?: string;
 }
 
 /** The containers of one host. */
@@ -80,6 +85,10 @@ export interface Containers {
   /** What a running container uses; undefined when it does not run. @throws ShoalError NotFound */
   usage(reference: string): ContainerUsage | undefined;
   logs(reference: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine>;
+  /** As `logs`, many lines at a time. */
+  logBlocks(reference: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine[]>;
+  /** The attributes that the log's options ask for, as `docker logs --details` words them; empty for none. */
+  logDetails(reference: string): string;
   /** Connects to one more network; while it runs, at once. @throws ShoalError in Docker's words */
   connect(reference: string, endpoint: EndpointSpec): Promise<void>;
   /** @throws ShoalError PermissionDenied when the container is not on the network. */
