@@ -145,13 +145,13 @@ describe('archives', () => {
     const dir = bed.file('special');
     mkdirSync(dir);
     const make =
-      'cp /bin/busybox sh; cp /bin/busybox su; chmod 4755 su; mknod disk b 254 0; mknod null c 1 3; chmod 666 null';
+      'cp /bin/busybox .; cp /bin/busybox su; chmod 4755 su; mknod disk b 254 0; mknod null c 1 3; chmod 666 null';
     await runChecked(directSpawner, { file: 'sh', args: ['-ec', make], cwd: dir });
     const path = bed.file('special.tar');
     await runChecked(directSpawner, { file: 'tar', args: ['-cf', path, '-C', dir, '.'] });
     await bed.client.run('import', path, 'special:1');
-    const script = '/sh stat -c "%A %n" /su /disk; /sh head -c1 /disk; echo x >/null && echo fine';
-    const { words } = await ended('special:1', '/sh', 'sh', '-c', script);
+    const script = '/busybox stat -c "%A %n" /su /disk; /busybox head -c1 /disk; echo x >/null && echo fine';
+    const { words } = await ended('special:1', '/busybox', 'sh', '-c', script);
     expect(words).toContain('-rwsr-xr-x /su');
     expect(words).toMatch(/^b\S+ \/disk$/m);
     expect(words).toContain('/disk: Operation not permitted');

@@ -18,6 +18,7 @@ export function knownFacts({ container, monitored, mounts }: StoredContainer, bu
 
 /** The same of one whose life goes on: what is under way or about to begin is not judged. */
 export function knownContainer(unit: ContainerUnit): KnownContainer {
-  const { state } = unit.container;
-  return knownFacts(unit.record.stored, unit.lock.busy || state === 'restarting' || state === 'removing');
+  const { id, state } = unit.container;
+  const looked = unit.record.parts.roots.held(id);
+  return knownFacts(unit.record.stored, looked || unit.lock.busy || state === 'restarting' || state === 'removing');
 }

@@ -10,7 +10,7 @@ export async function takeAway(record: ContainerRecord, volumes: boolean): Promi
   const { id } = record.container;
   // All of it once more: an earlier release may have failed half-way.
   await releaseBundle(parts, stored);
-  await record.written();
+  await record.end();
   await parts.store.retire(id, volumes);
   await parts.roots.remove(id);
   await removeFiles(parts.filesRoot, id);

@@ -116,7 +116,7 @@ export class ContainerUnit {
         etc: prepared.etc,
       });
       this.health.start(image.config, undefined);
-      await this.record.save();
+      await this.record.saveState();
     } catch (error) {
       await this.#startFailed(error);
       throw error;
@@ -137,9 +137,7 @@ export class ContainerUnit {
     container.pid = 0;
     delete stored.monitored;
     await releaseBundle(parts, stored);
-    await this.record.save().catch((cause: unknown) => {
-      parts.log.error('a container cannot be saved', { id: container.id, error: cause });
-    });
+    await this.record.note();
     this.#notify('next-exit', 'not-running');
   }
 
@@ -192,7 +190,7 @@ export class ContainerUnit {
     });
     delete stored.monitored;
     // Recorded first: taking down removes the exit file.
-    await this.record.save();
+    await this.record.note();
     await releaseBundle(parts, stored);
     if (ooms > 0) this.record.event('oom');
     this.record.event('die', { exitCode: String(exitCode), execDuration: String(Math.round(ranMs / 1000)) });
@@ -298,6 +296,6 @@ export class ContainerUnit {
     this.#closed = true;
     this.health.stop();
     this.restarts.close();
-    await this.lock.run(() => this.record.written());
+    await this.lock.run(() => this.record.end());
   }
 }
