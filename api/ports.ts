@@ -14,8 +14,10 @@ import type { FilesPort } from './file-port.ts';
 import type { ControlPort } from './control-port.ts';
 import type { DoctorPort } from './doctor-port.ts';
 import type { Metric } from './shapes/metrics.ts';
+import type { TerminalsPort } from './stream-port.ts';
 
 export type * from './container-port.ts';
+export type * from './stream-port.ts';
 export type * from './file-port.ts';
 export type * from './host-options-port.ts';
 export type * from './control-port.ts';
@@ -265,6 +267,7 @@ export interface LocalNetworksPort {
 export interface EnginePort {
   doctor: DoctorPort;
   containers: ContainersPort;
+  terminals: TerminalsPort;
   files: FilesPort;
   control: ControlPort;
   images: ImagesPort;

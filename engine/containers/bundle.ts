@@ -107,6 +107,7 @@ function monitorRequest(logPath: string, id: string, config: ContainerConfig): M
     logSizeMax: conmonSizeLimit(policy),
     tty: config.tty,
     openStdin: config.openStdin,
+    stdinOnce: config.stdinOnce === true && !config.tty,
   };
 }
 

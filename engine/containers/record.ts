@@ -84,3 +84,17 @@ export class ContainerRecord {
     return { exitCode, ...(error === '' ? {} : { error }) };
   }
 }
+
+/** What a container that never ran is told of. */
+export const NEVER_RUN = {
+  state: 'created' as const,
+  pid: 0,
+  exitCode: 0,
+  oomKilled: false,
+  error: '',
+  startedMs: 0,
+  finishedMs: 0,
+  restartCount: 0,
+  endpoints: [],
+  ports: [],
+};

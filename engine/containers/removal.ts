@@ -8,6 +8,7 @@ import type { StoredContainer } from './store.ts';
 export async function takeAway(record: ContainerRecord, volumes: boolean): Promise<void> {
   const { parts, stored } = record;
   const { id } = record.container;
+  parts.streams.abandon(id);
   // All of it once more: an earlier release may have failed half-way.
   await releaseBundle(parts, stored);
   await record.written();

@@ -14,6 +14,8 @@ export interface StoredContainer {
   mounts: readonly (MountRequest & { anonymous?: boolean })[];
   /** The processes of its present run. */
   monitored?: Monitored;
+  /** How often the kernel killed a process of its present run for lack of memory, as far as it was told. */
+  oomKills?: number;
   /** A user stopped it: `unless-stopped` does not bring it back. */
   manuallyStopped: boolean;
 }
