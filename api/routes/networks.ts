@@ -88,10 +88,7 @@ async function list({ response, ports, query }: RequestContext): Promise<void> {
   // Docker makes the way outward of overlays when a host joins a swarm. Here it is always there; it is shown from then on.
   const isInSwarm = ports.swarm.state().localNodeState !== 'inactive';
   const locals = ports.engine.networks.localNetworks().filter(({ name }) => isInSwarm || name !== GATEWAY_NETWORK);
-  const all = [
-    ...locals.map(localNetworkToJson),
-    ...(await swarmNetworks(ports, false)).map(networkToJson),
-  ];
+  const all = [...locals.map(localNetworkToJson), ...(await swarmNetworks(ports, false)).map(networkToJson)];
   const used = filters.has('dangling') ? networksInUse(ports) : new Set<string>();
   sendJson(
     response,
