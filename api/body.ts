@@ -16,14 +16,18 @@ export async function readJson({ request }: RequestContext): Promise<JsonObject>
     if (size > JSON_MAX_BYTES) throw invalidArgument(`request body is larger than ${JSON_MAX_BYTES} bytes`);
     chunks.push(chunk);
   }
-  if (size === 0) return {};
-  const type = request.headers['content-type'];
+  return parseJsonObject(Buffer.concat(chunks), request.headers['content-type']);
+}
+
+/** Reads bytes as a JSON object; none give {}. @throws ShoalError InvalidArgument */
+export function parseJsonObject(bytes: Buffer, type: string | undefined): JsonObject {
+  if (bytes.length === 0) return {};
   if (type !== undefined && !type.startsWith('application/json')) {
     throw invalidArgument(`unsupported Content-Type header (${type}): must be 'application/json'`);
   }
   let value: unknown;
   try {
-    value = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+    value = JSON.parse(bytes.toString('utf8'));
   } catch (error) {
     throw invalidArgument(`invalid JSON: ${errorMessage(error)}`);
   }
@@ -60,6 +64,24 @@ export function queryTimeMs(query: URLSearchParams, name: string): number | unde
   if (Number.isNaN(ms)) throw invalidArgument(`invalid value for ${name}: ${text}`);
   return ms;
 }
+
+/**
+ * Unix seconds with up to nine digits of fraction, or RFC 3339, as RFC 3339 in UTC with nine digits; undefined when
+ * absent or 0. @throws ShoalError InvalidArgument
+ */
+export function queryTime(query: URLSearchParams, name: string): string | undefined {
+  const text = query.get(name);
+  if (text === null || text === '' || /^0+(\.0+)?$/.test(text)) return undefined;
+  const unix = /^(\d{1,12})(?:\.(\d{1,9})\d*)?$/.exec(text);
+  const date = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)$/.exec(text);
+  const ms = unix !== null ? Number(unix[1]) * 1000 : Date.parse(`${date?.[1] ?? ''}${date?.[3] ?? ''}`);
+  const day = Number.isNaN(ms) || ms > TIME_MAX_MS ? undefined : new Date(ms).toISOString().slice(0, 19);
+  if (day === undefined) throw invalidArgument(`invalid value for ${name}: ${text}`);
+  return `${day}.${(unix?.[2] ?? date?.[2] ?? '').padEnd(9, '0')}Z`;
+}
+
+/** The end of the year 9999. */
+const TIME_MAX_MS = 253_402_300_799_000;
 
 /** Index of ?version=, required for updates. @throws ShoalError InvalidArgument in Docker's words */
 export function queryVersion(query: URLSearchParams, what: string): number {

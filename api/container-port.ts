@@ -1,4 +1,5 @@
 /* What the routes need of containers. Structural, as ports.ts. */
+import type { HealthCheckFacts, HostOptionsFacts, MountRequestFacts, ResourceFacts } from './host-options-port.ts';
 
 export interface PortFacts {
   protocol: string;
@@ -7,44 +8,54 @@ export interface PortFacts {
   hostIp: string;
 }
 
+/** What a container was made from, its image's settings included. */
+export interface ContainerConfigFacts extends HostOptionsFacts {
+  name: string;
+  image: string;
+  env: readonly string[];
+  labels: Readonly<Record<string, string>>;
+  tty: boolean;
+  openStdin: boolean;
+  readOnlyRootfs: boolean;
+  hostname?: string;
+  user?: string;
+  workingDir?: string;
+  entrypoint?: readonly string[];
+  cmd?: readonly string[];
+  stopSignal?: string;
+  autoRemove: boolean;
+  privileged: boolean;
+  capAdd: readonly string[];
+  capDrop: readonly string[];
+  resources: ResourceFacts;
+  restart: { name: string; maximumRetryCount: number };
+  logDriver: { type: string; config: Readonly<Record<string, string>> };
+  domainname?: string;
+  exposedPorts?: readonly string[];
+  groups?: readonly string[];
+  publishAll?: boolean;
+  init?: boolean;
+  stopGraceMs?: number;
+  mounts?: readonly MountRequestFacts[];
+  sysctls?: Readonly<Record<string, string>>;
+  healthCheck?: HealthCheckFacts;
+  extraHosts?: readonly string[];
+  dns?: readonly string[];
+  dnsSearch?: readonly string[];
+  dnsOptions?: readonly string[];
+  network: {
+    mode: string;
+    container?: string;
+    userMode?: string;
+    endpoints?: readonly (Omit<EndpointRequestFacts, 'address6'> & { address6?: string })[];
+    ports?: readonly PortRequestFacts[];
+    links?: readonly { target: string; alias: string }[];
+  };
+}
+
 export interface ContainerFacts {
   id: string;
-  config: {
-    name: string;
-    image: string;
-    env: readonly string[];
-    labels: Readonly<Record<string, string>>;
-    tty: boolean;
-    openStdin: boolean;
-    readOnlyRootfs: boolean;
-    hostname?: string;
-    user?: string;
-    workingDir?: string;
-    entrypoint?: readonly string[];
-    cmd?: readonly string[];
-    stopSignal?: string;
-    autoRemove: boolean;
-    privileged: boolean;
-    capAdd: readonly string[];
-    capDrop: readonly string[];
-    resources: { memoryBytes?: number; nanoCpus?: number; pidsLimit?: number };
-    restart: { name: string; maximumRetryCount: number };
-    logDriver: { type: string; config: Readonly<Record<string, string>> };
-    domainname?: string;
-    exposedPorts?: readonly string[];
-    extraHosts?: readonly string[];
-    dns?: readonly string[];
-    dnsSearch?: readonly string[];
-    dnsOptions?: readonly string[];
-    network: {
-      mode: string;
-      container?: string;
-      userMode?: string;
-      endpoints?: readonly (Omit<EndpointRequestFacts, 'address6'> & { address6?: string })[];
-      ports?: readonly PortRequestFacts[];
-      links?: readonly { target: string; alias: string }[];
-    };
-  };
+  config: ContainerConfigFacts;
   imageId: string;
   createdMs: number;
   state: string;
@@ -56,6 +67,10 @@ export interface ContainerFacts {
   finishedMs: number;
   restartCount: number;
   health?: string;
+  healthLog?: {
+    failingStreak: number;
+    probes: readonly { startMs: number; endMs: number; exitCode: number; output: string }[];
+  };
   endpoints: readonly {
     networkId: string;
     networkName: string;
@@ -74,8 +89,10 @@ export interface ContainerFacts {
     driver?: string;
     readOnly: boolean;
     propagation: string;
+    mode?: string;
   }[];
   logPath: string;
+  etc?: { hostname: string; hosts: string; resolvConf: string };
   path: string;
   args: readonly string[];
 }
@@ -84,6 +101,8 @@ export interface LogLineFacts {
   stream: 'stdout' | 'stderr';
   time: string;
   data: Uint8Array;
+  /** It goes on with a line too long to be given out whole. */
+  continued?: true;
 }
 
 export interface LogQueryFacts {
@@ -91,8 +110,9 @@ export interface LogQueryFacts {
   stderr: boolean;
   follow: boolean;
   tail?: number;
-  sinceMs?: number;
-  untilMs?: number;
+  /** RFC 3339 in UTC with nine digits of the second. */
+  since?: string;
+  until?: string;
 }
 
 /** A published port as asked for; a range leads to its first free port. */
@@ -115,7 +135,7 @@ export interface EndpointRequestFacts {
 }
 
 /** What the body of POST /containers/create asks for. */
-export interface ContainerRequestFacts {
+export interface ContainerRequestFacts extends HostOptionsFacts {
   name: string;
   image: string;
   entrypoint?: readonly string[];
@@ -123,6 +143,7 @@ export interface ContainerRequestFacts {
   env: readonly string[];
   workingDir?: string;
   user?: string;
+  groups?: readonly string[];
   hostname?: string;
   domainname?: string;
   exposedPorts: readonly string[];
@@ -134,16 +155,9 @@ export interface ContainerRequestFacts {
   init: boolean;
   stopSignal?: string;
   stopGraceMs?: number;
-  mounts: readonly {
-    type: 'bind' | 'volume';
-    source: string;
-    target: string;
-    readOnly: boolean;
-    propagation?: string;
-    createMountpoint?: boolean;
-  }[];
+  mounts: readonly MountRequestFacts[];
   files: readonly never[];
-  resources: { memoryBytes?: number; nanoCpus?: number; pidsLimit?: number };
+  resources: ResourceFacts;
   capAdd: readonly string[];
   capDrop: readonly string[];
   privileged: boolean;
@@ -165,14 +179,7 @@ export interface ContainerRequestFacts {
         links?: readonly { target: string; alias: string }[];
         userMode: string;
       };
-  healthCheck?: {
-    test: readonly string[];
-    intervalMs: number;
-    timeoutMs: number;
-    startPeriodMs: number;
-    startIntervalMs: number;
-    retries: number;
-  };
+  healthCheck?: HealthCheckFacts;
   logDriver: { type: string; config: Readonly<Record<string, string>> };
   restart: { name: 'no' | 'always' | 'unless-stopped' | 'on-failure'; maximumRetryCount: number };
   autoRemove: boolean;
@@ -193,7 +200,10 @@ export interface ContainersPort {
   ): Promise<{ exitCode: number; error?: string }>;
   inspect(reference: string): ContainerFacts;
   list(): ContainerFacts[];
-  logs(reference: string, query: LogQueryFacts, signal: AbortSignal): AsyncIterable<LogLineFacts>;
+  /** Many lines at a time. */
+  logBlocks(reference: string, query: LogQueryFacts, signal: AbortSignal): AsyncIterable<LogLineFacts[]>;
+  /** What `details` adds to each line. */
+  logDetails(reference: string): string;
   exec(
     reference: string,
     request: {

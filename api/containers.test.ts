@@ -32,7 +32,7 @@ const facts = {
   args: [],
 };
 const seen: { call: string; options: unknown }[] = [];
-let lines = new BoundedQueue<LogLineFacts>(10);
+let lines = new BoundedQueue<LogLineFacts[]>(10);
 let ended: (value: { exitCode: number }) => void = () => undefined;
 
 const containers = {
@@ -41,7 +41,8 @@ const containers = {
     if (reference !== 'web') throw new ShoalError('NotFound', `No such container: ${reference}`);
     return facts;
   },
-  logs: (_reference: string, query: LogQueryFacts) => {
+  logDetails: () => 'a=b',
+  logBlocks: (_reference: string, query: LogQueryFacts) => {
     seen.push({ call: 'logs', options: query });
     return lines;
   },
@@ -70,24 +71,26 @@ afterAll(async () => {
 describe('logs', () => {
   it('come in frames as they are written, with the query passed on', async () => {
     lines = new BoundedQueue(10);
-    const got = await call('GET', '/v1.50/containers/web/logs?stdout=1&stderr=1&follow=1&tail=5&since=2');
+    const got = await call('GET', '/v1.50/containers/web/logs?stdout=1&stderr=1&follow=1&tail=5&since=2.5');
     expect(got.headers['content-type']).toBe('application/vnd.docker.multiplexed-stream');
-    expect(seen.at(-1)?.options).toEqual({ stdout: true, stderr: true, follow: true, tail: 5, sinceMs: 2000 });
-    lines.push(line('stdout', 'out\n'));
-    lines.push(line('stderr', 'err\n'));
+    const since = '1970-01-01T00:00:02.500000000Z';
+    expect(seen.at(-1)?.options).toEqual({ stdout: true, stderr: true, follow: true, tail: 5, since });
+    lines.push([line('stdout', 'out\n')]);
+    lines.push([line('stderr', 'err\n')]);
     lines.close();
     expect(await readText(got.body)).toBe(
       String(Buffer.concat([frame('stdout', Buffer.from('out\n')), frame('stderr', Buffer.from('err\n'))])),
     );
   });
 
-  it('carry times on request, and the raw type for old clients', async () => {
+  it('carry times and details on request, once in a line, and the raw type for old clients', async () => {
     lines = new BoundedQueue(10);
-    lines.push(line('stdout', 'out\n'));
+    lines.push([line('stdout', 'out'), { ...line('stdout', ' and on\n'), continued: true }]);
     lines.close();
-    const got = await call('GET', '/v1.41/containers/web/logs?stdout=1&timestamps=1');
+    const got = await call('GET', '/v1.41/containers/web/logs?stdout=1&timestamps=1&details=1');
     expect(got.headers['content-type']).toBe('application/vnd.docker.raw-stream');
-    expect((await readText(got.body)).slice(8)).toBe('2026-01-01T00:00:00.000000001Z out\n');
+    const rest = String(frame('stdout', Buffer.from(' and on\n')));
+    expect((await readText(got.body)).slice(8)).toBe(`2026-01-01T00:00:00.000000001Z a=b out${rest}`);
   });
 
   it('need a stream, and a container', async () => {
@@ -127,7 +130,9 @@ describe('lists', () => {
     expect(await ids('all=1')).toEqual(['d2', 'c1']);
     expect(await ids('limit=1')).toEqual(['d2']);
     expect(await ids(filter({ status: ['exited'] }))).toEqual(['d2']);
-    expect(await ids(filter({ exited: ['3'] }))).toEqual(['d2']);
+    expect(await ids(`all=1&${filter({ exited: ['3'] })}`)).toEqual(['d2']);
+    // Only a wanted status means all.
+    expect(await ids(filter({ exited: ['3'] }))).toEqual([]);
     expect(await ids(`all=1&${filter({ id: ['c1'] })}`)).toEqual(['c1']);
     expect(await ids(`all=1&${filter({ 'is-task': ['true'] })}`)).toEqual([]);
   });

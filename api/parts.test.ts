@@ -1,6 +1,6 @@
 /** Routes, filters, query values, versions, frames. */
-import { describe, expect, it } from 'vitest';
-import { queryBool, queryInt, queryTimeMs, queryVersion } from './body.ts';
+import { describe, expect, it, test } from 'vitest';
+import { queryBool, queryInt, queryTime, queryTimeMs, queryVersion } from './body.ts';
 import { Filters } from './filters.ts';
 import { Router, type Handler } from './router.ts';
 import { tailCount, wireTail } from './routes/service-logs.ts';
@@ -126,4 +126,16 @@ describe('frames', () => {
     expect([...frame('stderr', new Uint8Array())]).toEqual([2, 0, 0, 0, 0, 0, 0, 0]);
     expect(frame('stdout', Buffer.alloc(70_000)).readUInt32BE(4)).toBe(70_000);
   });
+});
+
+test.each([
+  ['1700000000.123456789', '2023-11-14T22:13:20.123456789Z'],
+  ['1700000000', '2023-11-14T22:13:20.000000000Z'],
+  ['2023-11-14T23:13:20.5+01:00', '2023-11-14T22:13:20.500000000Z'],
+  ['0', undefined],
+  ['0.000000000', undefined],
+  ['', undefined],
+])('the time %s of a query', (text, expected) => {
+  expect(queryTime(new URLSearchParams({ since: text }), 'since')).toBe(expected);
+  expect(() => queryTime(new URLSearchParams({ since: 'noon' }), 'since')).toThrow('invalid value for since: noon');
 });

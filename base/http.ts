@@ -22,7 +22,8 @@ export interface HttpAnswer {
   body: IncomingMessage;
 }
 
-function target(host: string): { socketPath: string } | { host: string; port: number } {
+/** Where a host is, as node:http's options say it. @throws ShoalError for another form of address */
+export function httpTarget(host: string): { socketPath: string } | { host: string; port: number } {
   const unix = /^unix:\/\/(.+)$/.exec(host);
   if (unix?.[1] !== undefined) return { socketPath: unix[1] };
   const tcp = /^(?:tcp|http):\/\/(\[[^\]]+\]|[^:/]+):(\d+)\/?$/.exec(host);
@@ -41,7 +42,7 @@ export function httpCall(call: HttpCall): Promise<HttpAnswer> {
   const payload = json ? Buffer.from(JSON.stringify(body)) : body instanceof Uint8Array ? body : undefined;
   return new Promise((resolve, reject) => {
     const outgoing = request({
-      ...target(call.host),
+      ...httpTarget(call.host),
       method: call.method,
       path: call.path,
       agent: false,

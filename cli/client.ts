@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import { answerError, httpCall, isShoalError, readText, type ErrorCode, type HttpAnswer } from '../base/index.ts';
 
 /** Newest and oldest API version that this client speaks. */
@@ -109,6 +109,17 @@ export class Client {
     const answer = await this.#send({ ...call, path: withQuery(`/v${version}${call.path}`, call.query ?? {}) });
     if (answer.status < 400) return answer;
     const refused = await answerError(answer);
+    throw new DaemonError(answer.status === 404 ? 'NotFound' : refused.code, refused.message);
+  }
+
+  /** A connection that belongs to a stream from now on: attach and exec. @throws DaemonError when it is refused */
+  async hijack(call: Pick<Call, 'path' | 'query' | 'body'>): Promise<Duplex> {
+    const [{ hijack }, version] = await Promise.all([import('./hijack.ts'), this.version()]);
+    const path = withQuery(`/v${version}${call.path}`, call.query ?? {});
+    const answer = await hijack(this.host, path, call.body);
+    if ('socket' in answer) return answer.socket;
+    const refused = await answerError({ ...answer, body: answer.body });
+    if (answer.status < 400) throw new Error(`unable to upgrade to tcp, received ${answer.status}`);
     throw new DaemonError(answer.status === 404 ? 'NotFound' : refused.code, refused.message);
   }
 

@@ -7,6 +7,10 @@ export interface Output {
   readonly isTerminal: boolean;
   /** Columns of the terminal; 0 when it is none. */
   readonly columns: number;
+  /** Rows of the terminal; 0 or undefined when it is none. */
+  readonly rows?: number;
+  /** When more may be written; undefined when at once. */
+  drained?(): Promise<void> | undefined;
 }
 
 /** The world of one command. */
@@ -21,6 +25,8 @@ export interface Context {
   readonly configDir: string;
   /** Aborts when the user interrupts; only commands that ask for it take the signal over. */
   onInterrupt(run: () => void): () => void;
+  /** Takes a signal over until the returned function is called. */
+  onSignal(signal: NodeJS.Signals, run: () => void): () => void;
 }
 
 /** Writes one line. */

@@ -112,3 +112,12 @@ export async function* jsonMessages<T>(
   }
   if (rest.trim() !== '') yield parse(rest);
 }
+
+/** Shows all messages of a progress stream. @throws Error with the message's own words when the work failed */
+export async function showProgress(body: AsyncIterable<Uint8Array>, output: Output, clock: Clock): Promise<void> {
+  const display = new ProgressDisplay(output, clock);
+  for await (const message of jsonMessages<ProgressMessage>(body)) display.show(message);
+}
+
+/** Takes text and shows none of it (`--quiet`). */
+export const SILENT: Output = { write: () => undefined, isTerminal: false, columns: 0 };

@@ -11,12 +11,17 @@ function output(stream: NodeJS.WriteStream): Output {
     get columns() {
       return stream.columns ?? 0;
     },
+    get rows() {
+      return stream.rows ?? 0;
+    },
+    drained: () =>
+      stream.writableNeedDrain ? new Promise<void>((resolve) => stream.once('drain', resolve)) : undefined,
   };
 }
 
-function onInterrupt(run: () => void): () => void {
-  process.on('SIGINT', run);
-  return () => process.off('SIGINT', run);
+function onSignal(signal: NodeJS.Signals, run: () => void): () => void {
+  process.on(signal, run);
+  return () => process.off(signal, run);
 }
 
 process.exitCode = await runProgram(process.argv.slice(2), {
@@ -25,5 +30,6 @@ process.exitCode = await runProgram(process.argv.slice(2), {
   input: process.stdin,
   clock: systemClock,
   env: process.env,
-  onInterrupt,
+  onInterrupt: (run) => onSignal('SIGINT', run),
+  onSignal,
 });

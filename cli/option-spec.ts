@@ -15,6 +15,8 @@ export interface OptionSpec {
   shown?: string;
   /** Not in the help page. */
   hidden?: boolean;
+  /** Another word for the option of this name: its values are that one's. */
+  of?: string;
 }
 
 /** How many arguments a command takes. `max` is Infinity when open. */

@@ -107,12 +107,13 @@ export class Flags {
         125,
       );
     }
+    const name = spec.of ?? spec.name;
     if (spec.many ?? kind?.many ?? false) {
       // One word may stand for several values (a range of ports).
-      const before = (this.#values.get(spec.name) as unknown[] | undefined) ?? [];
-      this.#values.set(spec.name, before.concat(spec.kind === 'filter' ? [value] : value));
+      const before = (this.#values.get(name) as unknown[] | undefined) ?? [];
+      this.#values.set(name, before.concat(spec.kind === 'filter' ? [value] : value));
     } else {
-      this.#values.set(spec.name, value);
+      this.#values.set(name, value);
     }
   }
 }

@@ -143,5 +143,9 @@ export function parseMount(value: string): Mount {
     else if (!setTypedOption(mount, key, text)) throw new Error(`unexpected key '${key}' in '${field}'`);
   }
   checkMount(mount);
+  // The API leaves empty fields out.
+  if (mount.ReadOnly === false) delete mount.ReadOnly;
+  const volume = mount['VolumeOptions'] as Partial<MountParts['VolumeOptions']> | undefined;
+  if (volume !== undefined && Object.keys(volume.Labels ?? {}).length === 0) delete volume.Labels;
   return mount;
 }

@@ -29,6 +29,8 @@ export interface DaemonConfig {
   /** `host:port` that serves measurements alone; empty: none does. */
   metricsAddr: string;
   storageDriver: string;
+  /** Log driver of containers that name none, with its options. */
+  logDriver: { type: string; config: Record<string, string> };
   configFile: string;
   warnings: string[];
 }
@@ -70,6 +72,9 @@ function fromFile(name: FlagName, value: unknown, path: string): string | boolea
   if (name === 'default-ulimit' && typeof value === 'object' && value !== null && !Array.isArray(value)) {
     const limits = value as Record<string, { Name?: string; Hard?: number; Soft?: number }>;
     return Object.entries(limits).map(([key, l]) => `${l.Name ?? key}=${l.Soft ?? 0}:${l.Hard ?? l.Soft ?? 0}`);
+  }
+  if (name === 'log-opt' && typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    return Object.entries(value).map(([key, option]) => `${key}=${String(option)}`);
   }
   if (!Array.isArray(value)) throw bad('a list');
   return value.map((item: unknown) => {
@@ -186,6 +191,10 @@ export function loadConfig(flags: FlagValues, flagWarnings: readonly string[]): 
     metricsAddr: metricsAddr(text('metrics-addr', '')),
     mtu: mtu(values.mtu as string | undefined),
     storageDriver: text('storage-driver', ''),
+    logDriver: {
+      type: text('log-driver', 'json-file'),
+      config: Object.fromEntries(list('log-opt').map((option) => keyValue('log-opt', option))),
+    },
     configFile,
     warnings,
   };

@@ -181,6 +181,7 @@ export class Daemon {
       defaultUlimits: config.defaultUlimits,
       dns: config.dns,
       initDefault: config.init,
+      logDriver: config.logDriver,
     });
     users.engine = engine;
     this.#onStop('engine', () => engine.shutdown());

@@ -54,10 +54,10 @@ describe('flags', () => {
   ])('%j is refused', (argv, words) => expect(() => parseFlags(argv)).toThrow(words));
 
   it('of dockerd without a meaning here are taken with a warning', () => {
-    const parsed = parseFlags(['--log-opt', 'max-size=1m', '--icc', '--tls=false', '-D']);
+    const parsed = parseFlags(['--log-format', 'text', '--icc', '--tls=false', '-D']);
     expect(parsed.values).toEqual({ debug: true });
     expect(parsed.warnings).toHaveLength(3);
-    expect(parsed.warnings[0]).toBe('flag --log-opt has no meaning for shoal and is ignored');
+    expect(parsed.warnings[0]).toBe('flag --log-format has no meaning for shoal and is ignored');
   });
 
   it('are all in the help page', () => {
@@ -96,6 +96,7 @@ describe('configuration', () => {
       metricsAddr: '',
       mtu: undefined,
       storageDriver: '',
+      logDriver: { type: 'json-file', config: {} },
       configFile: none,
       warnings: [],
     });
@@ -112,6 +113,7 @@ describe('configuration', () => {
       'default-ulimits': { nofile: { Name: 'nofile', Soft: 10, Hard: 20 }, core: { Hard: 5 } },
       'node-generic-resources': ['gpu=U1'],
       mtu: 1400,
+      'log-driver': 'local',
       'log-opts': { 'max-size': '1m' },
       runtimes: {},
     });
@@ -128,9 +130,9 @@ describe('configuration', () => {
       ],
       genericResources: ['gpu=U1'],
       mtu: 1400,
+      logDriver: { type: 'local', config: { 'max-size': '1m' } },
     });
     expect(read.warnings.map((text) => text.replace(/^.*json: /, ''))).toEqual([
-      'log-opts has no meaning for shoal and is ignored',
       'runtimes has no meaning for shoal and is ignored',
     ]);
   });

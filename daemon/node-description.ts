@@ -16,7 +16,7 @@ export function machineArchitecture(): string {
 export const PLUGINS = {
   Volume: ['local'],
   Network: ['bridge', 'host', 'null', 'overlay'],
-  Log: ['json-file', 'none'],
+  Log: ['journald', 'json-file', 'local', 'none', 'syslog'],
 } as const;
 
 /**

@@ -91,7 +91,7 @@ export function systemPort({
     PidsLimit: true,
     IPv4Forwarding: true,
     OomKillDisable: false,
-    LoggingDriver: 'json-file',
+    LoggingDriver: config.logDriver.type,
     CgroupDriver: facts.cgroupDriver,
     CgroupVersion: facts.cgroupVersion,
     KernelVersion: release(),

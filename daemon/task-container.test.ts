@@ -53,7 +53,7 @@ describe('the container of a task', () => {
       stopGraceMs: 10_000,
       privileged: false,
       seccomp: 'default',
-      logDriver: { type: 'json-file', config: {} },
+      logDriver: { type: '', config: {} },
       restart: { name: 'no' },
       network: { mode: 'sandbox', endpoints: [{ networkId: 'bridge' }], taskId: 't1' },
     });

@@ -281,7 +281,7 @@ export function containerConfig(
     dnsOptions: spec.dns_config?.options ?? [],
     network: networkRequest(task),
     ...healthCheck(spec),
-    logDriver: { type: driver?.name || 'json-file', config: driver?.options ?? {} },
+    logDriver: { type: driver?.name ?? '', config: driver?.options ?? {} },
     restart: { name: 'no', maximumRetryCount: 0 },
     autoRemove: false,
   };

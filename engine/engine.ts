@@ -4,14 +4,36 @@ import { join } from 'node:path';
 import { Watch, type Clock, type Logger, type Random, type Spawner } from '../base/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
 import { ContainerSet } from './containers/containers.ts';
+import { Counters } from './containers/counters.ts';
 import { Limiter } from './containers/limiter.ts';
+import type { Parts } from './containers/parts.ts';
 import { ContainerStore } from './containers/store.ts';
+import { ContainerFiles } from './files/files.ts';
+import { Roots } from './files/roots.ts';
+import { LogKeeper } from './logs/keeper.ts';
+import { LogShippers } from './logs/shipper.ts';
+import { checkLogDefaults, type LogDriver } from './logs/policy.ts';
+import { Control } from './control/control.ts';
 import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
 import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
+import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
+import { guardProcesses } from './runtime/process-guard.ts';
+import { readSysInfo } from './runtime/sysinfo.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
-import type { Containers, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from './types.ts';
+import { ContainerStreams } from './streams/streams.ts';
+import { EngineTerminals } from './streams/terminals.ts';
+import type {
+  ContainerControl,
+  Containers,
+  EngineEvent,
+  Images,
+  SwarmNetworks,
+  Terminals,
+  UlimitRequest,
+  Volumes,
+} from './types.ts';
 
 /** Past events kept for `docker events --since`. */
 const EVENTS_KEPT_MAX = 4096;
@@ -40,6 +62,12 @@ export interface EngineOptions {
   initDefault?: boolean;
   /** Resolvers of containers that name none; default: the host's. */
   dns?: readonly string[];
+  /** The built file helper; default: beside the daemon's program. */
+  fileHelper?: string;
+  /** Log driver of containers that name none, and its options; default json-file. */
+  logDriver?: LogDriver;
+  /** Where journald listens; default systemd's place. */
+  journalSocket?: string;
   /** Name or path of the OCI runtime; default: the first that works. */
   runtime?: string;
 }
@@ -64,6 +92,11 @@ export interface EngineInfo {
 /** The container engine of one host. Closing it leaves every container as it is; opening takes them over again. */
 export class Engine {
   readonly containers: Containers;
+  readonly terminals: Terminals;
+  readonly files: ContainerFiles;
+  readonly control: ContainerControl;
+  /** What is counted of containers, for measurements. */
+  readonly counters = new Counters();
   readonly images: Images;
   readonly volumes: Volumes;
   readonly networks: HostNetworks;
@@ -72,10 +105,11 @@ export class Engine {
   readonly #options: EngineOptions;
   readonly #facts: RuntimeFacts;
   readonly #set: ContainerSet;
+  readonly #streams: ContainerStreams;
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
 
-  private constructor(options: EngineOptions, facts: RuntimeFacts, cgroups: Cgroups) {
+  private constructor(options: EngineOptions, facts: RuntimeFacts, cgroups: Cgroups, runtimes: Runtimes) {
     this.#options = options;
     this.#facts = facts;
     this.#cgroups = cgroups;
@@ -83,20 +117,34 @@ export class Engine {
     this.volumes = options.volumes;
     this.networks = options.networks;
     this.events = new Watch<EngineEvent>();
+    const log = options.log.with({ component: 'engine' });
+    const runtime = new Runtime(runtimePaths(options, facts), options.spawner, options.clock);
+    const roots = new Roots(options.images);
     const store = new ContainerStore(join(options.dataRoot, 'containers'), options.log);
-    this.#set = new ContainerSet({
+    const parts: Parts = {
       clock: options.clock,
       random: options.random,
-      log: options.log.with({ component: 'engine' }),
+      log,
       spawner: options.spawner,
       images: options.images,
+      roots,
       volumes: options.volumes,
       networks: options.networks,
       swarm: options.swarm,
       cgroups,
-      runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
+      runtimes,
+      sysInfo: readSysInfo(cgroups.layout),
+      runtime,
+      streams: new ContainerStreams({ clock: options.clock, log, runtime }),
       store,
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
+      logs: new LogKeeper({ clock: options.clock, log: options.log.with({ component: 'logs' }) }),
+      shippers: new LogShippers({
+        clock: options.clock,
+        log: options.log.with({ component: 'logs' }),
+        ...(options.journalSocket === undefined ? {} : { journalSocket: options.journalSocket }),
+      }),
+      logDefaults: options.logDriver ?? { type: 'json-file', config: {} },
       filesRoot: join(options.execRoot, 'files'),
       cgroupParent: `/${parentOf(options)}`,
       defaultUlimits: options.defaultUlimits ?? [],
@@ -104,11 +152,21 @@ export class Engine {
       x32: facts.x32,
       initDefault: options.initDefault ?? false,
       dns: options.dns ?? [],
+      counters: this.counters,
       publish: (event) => this.publish(event),
       moved: (containerId) => this.#set.moved(containerId),
       find: (reference) => this.#set.find(reference),
-    });
+    };
+    this.#set = new ContainerSet(parts);
     this.containers = this.#set;
+    this.terminals = new EngineTerminals(parts, this.#set);
+    this.#streams = parts.streams;
+    this.files = new ContainerFiles({ ...options, roots, unit: (reference) => this.#set.unit(reference) });
+    this.control = new Control({
+      set: this.#set,
+      parts,
+      sizeOf: async (id) => (await this.files.sizes([id])).get(id)?.rw ?? 0,
+    });
     this.doctor = new Doctor({
       view: () => this.#hostView(store),
       store: isExamined(options.images) ? options.images : undefined,
@@ -124,10 +182,14 @@ export class Engine {
   static async open(options: EngineOptions): Promise<Engine> {
     await mkdir(options.dataRoot, { recursive: true, mode: 0o711 });
     await mkdir(options.execRoot, { recursive: true, mode: 0o711 });
+    if (options.logDriver !== undefined) checkLogDefaults(options.logDriver);
     const cgroups = new Cgroups(readCgroupLayout(), options.clock);
     const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
     const facts = await probeRuntime(probe, options.runtime);
-    const engine = new Engine(options, facts, cgroups);
+    const recursiveReadOnly = await knowsRecursiveReadOnly(probe, facts.path);
+    const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe);
+    guardProcesses(cgroups, `/${parentOf(options)}`, options.log);
+    const engine = new Engine(options, facts, cgroups, runtimes);
     await engine.#set.open(() => engine.doctor.endStrays());
     await engine.doctor.repairAtStart();
     return engine;
@@ -187,6 +249,7 @@ export class Engine {
   /** Stops watching. The containers go on, and the next `open` takes them over. */
   async shutdown(): Promise<void> {
     await this.#set.close();
+    this.#streams.close();
     this.events.close();
   }
 }
@@ -208,6 +271,7 @@ function runtimePaths(options: EngineOptions, facts: RuntimeFacts): Runtime['pat
     exitDir: join(execRoot, 'exits'),
     bundleRoot: join(execRoot, 'bundles'),
     attachDir: join(execRoot, 'attach'),
+    execDir: join(execRoot, 'execs'),
   };
 }
 

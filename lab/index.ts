@@ -1,6 +1,7 @@
-export { makeCgroup, processesIn } from './cgroups.ts';
+export { cgroupRoots, makeCgroup, processesIn } from './cgroups.ts';
 export { get, Traffic } from './demo/steps.ts';
-export { writeBusyboxArchive } from './image.ts';
+export { dockerdAnswers, findDockerd, launchDockerd, makeMountPoints, removeMountPoints } from './dockerd.ts';
+export { writeBusyboxArchive, writeBusyboxImage, type BusyboxImage } from './image.ts';
 export { Lab, type UpOptions } from './lab.ts';
 export { leftovers } from './leftovers.ts';
 export type { HostFacts, Role } from './names.ts';

@@ -4,7 +4,6 @@ import {
   errorMessage,
   isShoalError,
   notFound,
-  unavailable,
   type Clock,
   type Logger,
   type Random,
@@ -27,8 +26,10 @@ import { PortHolder } from './ports.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
 import { NetworkRepairs, type NetworkRepair } from './reconcile/repairs.ts';
 import { dropStrays, isOurs, type OwnState } from './reconcile/strays.ts';
+import { waitUntilReady } from './network-wait.ts';
 import { Upkeep, type Pass } from './reconcile/upkeep.ts';
 import { WatchedKernel } from './reconcile/watched-kernel.ts';
+import { renameEverywhere } from './renaming.ts';
 import { reversePathFilter } from './reverse-path.ts';
 import { Rules } from './rules.ts';
 import { SandboxBuilder } from './sandboxes.ts';
@@ -74,7 +75,6 @@ export interface HostNetworkOptions {
   onRepair?: (repair: NetworkRepair) => void;
 }
 
-const NO_NETWORK_POLL_MS = 50;
 /** Rules follow tables at most this often, ms. */
 const RULES_INTERVAL_MS = 50;
 /** What makes a host a router. */
@@ -307,6 +307,10 @@ export class HostNetwork implements HostNetworks {
     });
   }
 
+  async renameSandbox(id: string, oldName: string, name: string): Promise<void> {
+    renameEverywhere(this.#sandboxes.values(), { id, oldName, name }, this.#names, this.#store);
+  }
+
   #living(id: string): SandboxRecord {
     const record = this.#sandboxes.get(id);
     if (record !== undefined && this.#builder.alive(record)) return record;
@@ -418,18 +422,14 @@ export class HostNetwork implements HostNetworks {
   }
 
   async waitForNetwork(networkId: string, timeoutMs: number, signal?: AbortSignal): Promise<void> {
-    const end = this.#o.clock.monotonic() + timeoutMs;
-    for (;;) {
-      if (this.#locals.find(networkId) !== undefined) return;
+    const standing = (): boolean => {
+      if (this.#locals.find(networkId) !== undefined) return true;
       const overlay = this.#overlays.get(networkId);
-      if (overlay?.standing === true) return;
       // What only the host's owner can mend is told at once.
-      if (isShoalError(overlay?.fault, 'FailedPrecondition')) throw overlay.fault;
-      if (this.#o.clock.monotonic() >= end) {
-        throw unavailable(`network ${networkId} did not become ready on this host within ${timeoutMs} ms`);
-      }
-      await this.#o.clock.sleep(NO_NETWORK_POLL_MS, signal);
-    }
+      if (overlay?.standing !== true && isShoalError(overlay?.fault, 'FailedPrecondition')) throw overlay.fault;
+      return overlay?.standing === true;
+    };
+    await waitUntilReady(networkId, standing, timeoutMs, this.#o.clock, signal);
   }
 
   async #ensureOverlay(networkId: string, strict: boolean): Promise<void> {

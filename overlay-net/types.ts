@@ -142,6 +142,8 @@ export interface HostNetworks {
   connectSandbox(id: string, endpoint: EndpointSpec): Promise<SandboxResult>;
   /** Takes the interface on a network out of a living sandbox. @throws ShoalError NotFound when there is none */
   disconnectSandbox(id: string, networkId: string): Promise<SandboxResult>;
+  /** A container has another name: names for it, and links of others to it, follow. */
+  renameSandbox(id: string, oldName: string, name: string): Promise<void>;
   /** Sandboxes not in `ids` are removed. */
   keepSandboxes(ids: ReadonlySet<string>): Promise<void>;
   /** This host's tunnel end point; until it is set, overlays stay local. */

@@ -33,6 +33,8 @@ install_system_packages() {
   need tcpdump tcpdump
   need openssl openssl
   need getfattr attr
+  # Docker's own engine, for the comparison (e2e/differential): started by the tests alone, in namespaces of their own.
+  need dockerd docker.io
   [ -x /bin/busybox ] && /bin/busybox --help 2>&1 | grep -q httpd || missing+=(busybox-static)
   [ ${#missing[@]} -eq 0 ] && return 0
   if [ "$(id -u)" != 0 ]; then
@@ -46,14 +48,30 @@ install_system_packages() {
   say "setup: installing ${missing[*]}"
   local log
   log=$(mktemp)
+  # Registries and engines are started by the tests, on demand: a service that comes with a package stays off.
+  local unit fresh=()
+  for unit in docker-registry.service docker.service docker.socket containerd.service; do
+    [ -e "/lib/systemd/system/$unit" ] || fresh+=("$unit")
+  done
+  start_no_services
   if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
     tail -20 "$log" >&2
     say "setup: apt-get could not install ${missing[*]}"
     exit 1
   fi
   rm -f "$log"
-  # The package starts a registry of its own; ours are started on demand.
-  systemctl disable --now docker-registry >/dev/null 2>&1 || true
+  # Nor are they wanted after the next boot. `--root` works where no systemd runs, and starts and stops nothing.
+  [ ${#fresh[@]} -eq 0 ] || systemctl --root=/ disable "${fresh[@]}" >/dev/null 2>&1 || true
+}
+
+# Packages start their services when they are installed, unless Debian's policy hook forbids it. A hook that is there is kept.
+start_no_services() {
+  local hook=/usr/sbin/policy-rc.d
+  [ -e "$hook" ] && return 0
+  printf '#!/bin/sh\nexit 101\n' >"$hook"
+  chmod 755 "$hook"
+  # shellcheck disable=SC2064 # the name of now
+  trap "rm -f '$hook'" EXIT
 }
 
 check_node() {

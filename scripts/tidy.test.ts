@@ -29,7 +29,6 @@ const ROOMS = [
 
 /** Files that are longer than the aim; the number may only go down. */
 const LONG_FILES: Readonly<Record<string, number>> = {
-  'engine/containers/unit.ts': 519,
   'identity/x509.ts': 405,
   'overlay-net/host-network.ts': 478,
 };

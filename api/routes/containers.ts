@@ -1,84 +1,15 @@
-import { invalidArgument, must } from '../../base/index.ts';
-import { queryBool, queryInt, queryTimeMs, readJson } from '../body.ts';
-import { Filters } from '../filters.ts';
-import type { ContainerFacts, ContainerRequestFacts, Ports } from '../ports.ts';
+import { invalidArgument, isShoalError, must, ShoalError } from '../../base/index.ts';
+import { queryBool, readJson } from '../body.ts';
+import type { ContainerRequestFacts, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
 import { containerFromJson } from '../shapes/container-create.ts';
-import { containerSummary, containerToJson } from '../shapes/container.ts';
+import { containerToJson } from '../shapes/container.ts';
 import { Fields } from '../shapes/fields.ts';
-import { beginOutput, frame, sendEmpty, sendJson, write } from '../stream.ts';
+import { sendEmpty, sendJson } from '../stream.ts';
+import { stopOptions } from './container-control.ts';
 import { networkKey } from './networks.ts';
-import { tailCount } from './service-logs.ts';
 
 const name = ({ params }: RequestContext): string => must(params['id'], 'id');
-
-const LIST_FILTERS = ['ancestor', 'exited', 'health', 'id', 'is-task', 'label', 'name', 'network', 'status', 'volume'];
-
-function passes(container: ContainerFacts, filters: Filters): boolean {
-  const { config } = container;
-  const isTask = 'com.docker.swarm.task.id' in config.labels;
-  return (
-    filters.found('id', container.id) &&
-    // Docker knows containers by names with and without a slash.
-    (filters.found('name', config.name) || filters.found('name', `/${config.name}`)) &&
-    filters.some('status', (wanted) => container.state === wanted) &&
-    filters.some('ancestor', (wanted) => config.image === wanted || container.imageId.includes(wanted)) &&
-    filters.some('exited', (wanted) => container.state === 'exited' && container.exitCode === Number(wanted)) &&
-    filters.some('health', (wanted) => (container.health ?? 'none') === wanted) &&
-    filters.some('is-task', (wanted) => (wanted === 'true') === isTask) &&
-    filters.some('network', (wanted) =>
-      container.endpoints.some((e) => e.networkName === wanted || e.networkId === wanted),
-    ) &&
-    filters.some('volume', (wanted) => container.mounts.some((m) => m.name === wanted || m.destination === wanted)) &&
-    filters.matchesLabels(config.labels)
-  );
-}
-
-async function list({ response, ports, query }: RequestContext): Promise<void> {
-  const filters = Filters.parse(query, LIST_FILTERS);
-  const limit = queryInt(query, 'limit') ?? 0;
-  const all = queryBool(query, 'all') || limit > 0 || filters.has('status') || filters.has('exited');
-  const found = ports.engine.containers
-    .list()
-    .filter((container) => all || container.state === 'running' || container.state === 'paused')
-    .filter((container) => passes(container, filters))
-    .sort((a, b) => b.createdMs - a.createdMs);
-  const now = Date.now();
-  sendJson(
-    response,
-    (limit > 0 ? found.slice(0, limit) : found).map((container) => containerSummary(container, now)),
-  );
-}
-
-async function logs(context: RequestContext): Promise<void> {
-  const { ports, query, response, signal } = context;
-  const container = ports.engine.containers.inspect(name(context));
-  const [stdout, stderr] = [queryBool(query, 'stdout'), queryBool(query, 'stderr')];
-  if (!stdout && !stderr) throw invalidArgument('Bad parameters: you must choose at least one stream');
-  const tail = tailCount(query);
-  const sinceMs = queryTimeMs(query, 'since');
-  const untilMs = queryTimeMs(query, 'until');
-  const lines = ports.engine.containers.logs(
-    container.id,
-    {
-      stdout,
-      stderr,
-      follow: queryBool(query, 'follow'),
-      ...(tail === undefined ? {} : { tail }),
-      ...(sinceMs === undefined ? {} : { sinceMs }),
-      ...(untilMs === undefined ? {} : { untilMs }),
-    },
-    signal,
-  );
-  const withTime = queryBool(query, 'timestamps');
-  const raw = container.config.tty;
-  beginOutput(context, raw);
-  for await (const line of lines) {
-    const data = withTime ? Buffer.concat([Buffer.from(`${line.time} `), line.data]) : line.data;
-    await write(response, raw ? data : frame(line.stream, data), signal);
-  }
-  response.end();
-}
 
 async function wait(context: RequestContext): Promise<void> {
   const { ports, query, response, signal } = context;
@@ -97,14 +28,29 @@ async function wait(context: RequestContext): Promise<void> {
 }
 
 async function stop(context: RequestContext): Promise<void> {
-  const { ports, query } = context;
-  const seconds = queryInt(query, 't');
-  const signal = query.get('signal') ?? '';
-  await ports.engine.containers.stop(name(context), {
-    ...(seconds === undefined ? {} : { graceMs: seconds * 1000 }),
-    ...(signal === '' ? {} : { signal }),
-  });
+  await context.ports.engine.containers.stop(name(context), stopOptions(context.query));
   sendEmpty(context.response, 204);
+}
+
+async function kill(context: RequestContext): Promise<void> {
+  const { ports, query, response } = context;
+  try {
+    await ports.engine.containers.kill(name(context), query.get('signal') || 'SIGKILL');
+  } catch (error) {
+    if (!isShoalError(error, 'InvalidArgument', 'Conflict')) throw error;
+    throw new ShoalError(error.code, `cannot kill container: ${name(context)}: ${error.message}`);
+  }
+  sendEmpty(response, 204);
+}
+
+async function remove(context: RequestContext): Promise<void> {
+  const { ports, query, response } = context;
+  if (queryBool(query, 'link')) await ports.engine.control.removeLink(name(context));
+  else {
+    const options = { force: queryBool(query, 'force'), volumes: queryBool(query, 'v') };
+    await ports.engine.containers.remove(name(context), options);
+  }
+  sendEmpty(response, 204);
 }
 
 /** Networks are kept by name, however they were told. One that is not found is judged when the container starts. */
@@ -126,23 +72,27 @@ async function create(context: RequestContext): Promise<void> {
   const json = new Fields(await readJson(context));
   const local = ports.engine.networks.localNetworks();
   const { config, warnings } = containerFromJson((query.get('name') ?? '').replace(/^\//, ''), json, local);
-  const made = await ports.engine.containers.create(await withNames(ports, config));
+  const platform = query.get('platform') ?? '';
+  const asked = { ...(await withNames(ports, config)), ...(platform === '' ? {} : { platform }) };
+  const made = await ports.engine.containers.create(asked);
   sendJson(response, { Id: made.id, Warnings: [...warnings, ...made.warnings] }, 201);
 }
 
 export const containerRoutes: readonly Route[] = [
   { method: 'POST', path: '/containers/create', handler: create },
-  { method: 'GET', path: '/containers/json', handler: list },
   {
     method: 'GET',
     path: '/containers/{id}/json',
-    handler: async (context) =>
-      sendJson(
-        context.response,
-        containerToJson(context.ports.engine.containers.inspect(name(context)), context.ports.system.storageDriver),
-      ),
+    handler: async (context) => {
+      const { engine, system } = context.ports;
+      const container = engine.containers.inspect(name(context));
+      const execIds = engine.terminals.execIds(container.id);
+      sendJson(context.response, {
+        ...containerToJson(container, system.storageDriver),
+        ...(execIds.length > 0 ? { ExecIDs: execIds } : {}),
+      });
+    },
   },
-  { method: 'GET', path: '/containers/{id}/logs', handler: logs },
   { method: 'POST', path: '/containers/{id}/wait', handler: wait },
   {
     method: 'POST',
@@ -153,22 +103,7 @@ export const containerRoutes: readonly Route[] = [
     },
   },
   { method: 'POST', path: '/containers/{id}/stop', handler: stop },
-  {
-    method: 'POST',
-    path: '/containers/{id}/kill',
-    handler: async (context) => {
-      await context.ports.engine.containers.kill(name(context), context.query.get('signal') || 'SIGKILL');
-      sendEmpty(context.response, 204);
-    },
-  },
-  {
-    method: 'DELETE',
-    path: '/containers/{id}',
-    handler: async (context) => {
-      const { query } = context;
-      const options = { force: queryBool(query, 'force'), volumes: queryBool(query, 'v') };
-      await context.ports.engine.containers.remove(name(context), options);
-      sendEmpty(context.response, 204);
-    },
-  },
+  { method: 'POST', path: '/containers/{id}/kill', handler: kill },
+  // A link that is to be removed has a path: /parent/alias.
+  { method: 'DELETE', path: '/containers/{id*}', handler: remove },
 ];

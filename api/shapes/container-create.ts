@@ -1,6 +1,10 @@
 import { invalidArgument } from '../../base/index.ts';
 import type { ContainerRequestFacts, EndpointRequestFacts, LocalNetworkFacts, PortRequestFacts } from '../ports.ts';
+import { restartFromJson } from './container-update.ts';
 import type { Fields } from './fields.ts';
+import { hostOptionsFromJson, securityFromJson } from './host-config.ts';
+import { mountsFromJson } from './mounts.ts';
+import { resourcesFromJson } from './resources.ts';
 
 const NS_PER_MS = 1e6;
 const PORT_MAX = 65_535;
@@ -74,6 +78,10 @@ function networkFromJson(
   const ports = portBindings(bindings, bindings?.keys() ?? []);
   const links = (host?.strings('Links') ?? []).map(linkFromText);
   if (mode === 'host' || mode === 'none') {
+    if (mode === 'host' && links.length > 0) {
+      const words = "conflicting options: host type networking can't be used with links";
+      throw invalidArgument(`${words}. This would result in undefined behavior`);
+    }
     const lost = mode === 'host' && ports.length > 0;
     const warnings = lost ? ['Published ports are discarded when using host network mode'] : [];
     return { network: { mode }, warnings };
@@ -85,6 +93,9 @@ function networkFromJson(
     if (links.length > 0) {
       const words = "conflicting options: container type network can't be used with links";
       throw invalidArgument(`${words}. This would result in undefined behavior`);
+    }
+    if ((json.object('ExposedPorts')?.keys() ?? []).length > 0) {
+      throw invalidArgument('conflicting options: port exposing and the container type network mode');
     }
     return { network: { mode: 'container', container: mode.slice('container:'.length) }, warnings: [] };
   }
@@ -113,34 +124,18 @@ function healthCheck(json: Fields): Pick<ContainerRequestFacts, 'healthCheck'> {
   };
 }
 
-/** HostConfig.Binds: `source:target[:options]`; a source that is no path is a volume. */
-function binds(host: Fields | undefined): ContainerRequestFacts['mounts'] {
-  return (host?.strings('Binds') ?? []).map((text) => {
-    const [source = '', target = '', options = ''] = text.split(':');
-    if (target === '') throw invalidArgument(`invalid volume specification: '${text}'`);
-    const words = options.split(',');
-    const type = source.startsWith('/') ? ('bind' as const) : ('volume' as const);
-    const propagation = words.find((word) => /^r?(private|shared|slave)$/.test(word));
-    const made = type === 'bind' ? { createMountpoint: true } : {};
-    const more = propagation === undefined ? {} : { propagation };
-    return { type, source, target, readOnly: words.includes('ro'), ...made, ...more };
-  });
-}
-
-function resources(host: Fields | undefined): ContainerRequestFacts['resources'] {
-  const [memory, cpus, pids] = ['Memory', 'NanoCpus', 'PidsLimit'].map((name) => host?.number(name) ?? 0);
+/** Members of Config that a task of a swarm does not have. */
+function streams(json: Fields): Partial<ContainerRequestFacts> {
+  const volumes = json.object('Volumes')?.keys() ?? [];
+  const shell = json.strings('Shell');
   return {
-    ...(memory ? { memoryBytes: memory } : {}),
-    ...(cpus ? { nanoCpus: cpus } : {}),
-    ...(pids !== undefined && pids > 0 ? { pidsLimit: pids } : {}),
+    attachStdin: json.bool('AttachStdin'),
+    attachStdout: json.bool('AttachStdout'),
+    attachStderr: json.bool('AttachStderr'),
+    stdinOnce: json.bool('StdinOnce'),
+    ...(volumes.length === 0 ? {} : { volumes }),
+    ...(shell.length === 0 ? {} : { shell }),
   };
-}
-
-function restartPolicy(host: Fields | undefined): ContainerRequestFacts['restart'] {
-  const restart = host?.object('RestartPolicy');
-  const table = { no: 'no', always: 'always', 'unless-stopped': 'unless-stopped', 'on-failure': 'on-failure' } as const;
-  const name = restart?.choice('Name', table, 'no') ?? 'no';
-  return { name, maximumRetryCount: restart?.number('MaximumRetryCount') ?? 0 };
 }
 
 const text = <K extends string>(key: K, value: string): Partial<Record<K, string>> =>
@@ -157,7 +152,6 @@ export function containerFromJson(
   const log = host?.object('LogConfig');
   const exposed = [...(json.object('ExposedPorts')?.keys() ?? []), ...(host?.object('PortBindings')?.keys() ?? [])];
   const grace = json.optionalNumber('StopTimeout');
-  const security = host?.strings('SecurityOpt') ?? [];
   return {
     warnings,
     config: {
@@ -172,6 +166,7 @@ export function containerFromJson(
       ...text('domainname', json.string('Domainname')),
       ...text('stopSignal', json.string('StopSignal')),
       ...(grace === undefined ? {} : { stopGraceMs: grace * 1000 }),
+      ...(host?.strings('GroupAdd').length ? { groups: host.strings('GroupAdd') } : {}),
       exposedPorts: [...new Set(exposed)],
       publishAll: host?.bool('PublishAllPorts') ?? false,
       labels: json.stringMap('Labels'),
@@ -179,14 +174,15 @@ export function containerFromJson(
       openStdin: json.bool('OpenStdin'),
       readOnlyRootfs: host?.bool('ReadonlyRootfs') ?? false,
       init: host?.optionalBool('Init') ?? false,
-      mounts: binds(host),
+      mounts: mountsFromJson(host),
       files: [],
-      resources: resources(host),
+      resources: resourcesFromJson(host),
       capAdd: host?.strings('CapAdd') ?? [],
       capDrop: host?.strings('CapDrop') ?? [],
       privileged: host?.bool('Privileged') ?? false,
-      noNewPrivileges: security.some((one) => /^no-new-privileges(?:[:=]true)?$/.test(one)),
-      seccomp: security.find((one) => one.startsWith('seccomp='))?.slice('seccomp='.length) ?? 'default',
+      ...securityFromJson(host),
+      ...hostOptionsFromJson(host),
+      ...streams(json),
       sysctls: host?.stringMap('Sysctls') ?? {},
       extraHosts: host?.strings('ExtraHosts') ?? [],
       dns: host?.strings('Dns') ?? [],
@@ -194,8 +190,8 @@ export function containerFromJson(
       dnsOptions: host?.strings('DnsOptions') ?? [],
       network,
       ...healthCheck(json),
-      logDriver: { type: log?.string('Type') || 'json-file', config: log?.stringMap('Config') ?? {} },
-      restart: restartPolicy(host),
+      logDriver: { type: log?.string('Type') ?? '', config: log?.stringMap('Config') ?? {} },
+      restart: restartFromJson(host?.object('RestartPolicy')) ?? { name: 'no', maximumRetryCount: 0 },
       autoRemove: host?.bool('AutoRemove') ?? false,
     },
   };

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import { ZERO_TIME } from '../../proto/index.ts';
 import type { ContainerFacts, ImageFacts, JsonObject, PortFacts } from '../ports.ts';
+import { configToJson } from './container-config.ts';
+import { hostConfigToJson } from './host-config.ts';
 
 function iso(ms: number): string {
   return ms === 0 ? ZERO_TIME : new Date(ms).toISOString();
@@ -147,7 +149,7 @@ function mountsToJson(container: ContainerFacts): JsonObject[] {
     Source: mount.source,
     Destination: mount.destination,
     Driver: mount.driver,
-    Mode: '',
+    Mode: mount.mode ?? '',
     RW: !mount.readOnly,
     Propagation: mount.propagation,
   }));
@@ -188,23 +190,26 @@ export function containerSummary(container: ContainerFacts, nowMs: number): Json
 function hostConfig(container: ContainerFacts): JsonObject {
   const { config } = container;
   return {
+    ...hostConfigToJson(config),
     NetworkMode: networkMode(container),
     PortBindings: bindingsToJson(container),
+    PublishAllPorts: config.publishAll ?? false,
     Links: config.network.links?.map(({ target, alias }) => `/${target}:/${config.name}/${alias}`) ?? null,
-    ExtraHosts: config.extraHosts ?? null,
+    ExtraHosts: config.extraHosts?.length ? config.extraHosts : null,
     Dns: config.dns ?? [],
     DnsSearch: config.dnsSearch ?? [],
     DnsOptions: config.dnsOptions ?? [],
-    RestartPolicy: { Name: config.restart.name, MaximumRetryCount: config.restart.maximumRetryCount },
-    LogConfig: { Type: config.logDriver.type, Config: config.logDriver.config },
-    AutoRemove: config.autoRemove,
-    Privileged: config.privileged,
-    ReadonlyRootfs: config.readOnlyRootfs,
-    CapAdd: config.capAdd,
-    CapDrop: config.capDrop,
-    Memory: config.resources.memoryBytes ?? 0,
-    NanoCpus: config.resources.nanoCpus ?? 0,
-    PidsLimit: config.resources.pidsLimit ?? null,
+  };
+}
+
+function healthToJson({ health, healthLog }: ContainerFacts): JsonObject | undefined {
+  if (health === undefined) return undefined;
+  return {
+    Status: health,
+    FailingStreak: healthLog?.failingStreak ?? 0,
+    Log: (healthLog?.probes ?? []).map(({ startMs, endMs, exitCode, output }) => {
+      return { Start: iso(startMs), End: iso(endMs), ExitCode: exitCode, Output: output };
+    }),
   };
 }
 
@@ -228,36 +233,26 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
       Error: container.error,
       StartedAt: iso(container.startedMs),
       FinishedAt: iso(container.finishedMs),
-      Health: container.health === undefined ? undefined : { Status: container.health, FailingStreak: 0, Log: [] },
+      Health: healthToJson(container),
     },
     Image: container.imageId,
-    LogPath: container.logPath,
+    ResolvConfPath: container.etc?.resolvConf ?? '',
+    HostnamePath: container.etc?.hostname ?? '',
+    HostsPath: container.etc?.hosts ?? '',
+    // Docker names the file from the first start on.
+    LogPath: container.startedMs === 0 ? '' : container.logPath,
     Name: `/${config.name}`,
     RestartCount: container.restartCount,
     Driver: storageDriver,
     Platform: 'linux',
     MountLabel: '',
     ProcessLabel: '',
-    AppArmorProfile: '',
+    AppArmorProfile: config.appArmorProfile ?? '',
     ExecIDs: null,
     HostConfig: hostConfig(container),
     GraphDriver: { Name: storageDriver, Data: null },
     Mounts: mountsToJson(container),
-    Config: {
-      Hostname: config.hostname ?? container.id.slice(0, 12),
-      Domainname: config.domainname ?? '',
-      ExposedPorts: Object.fromEntries((config.exposedPorts ?? []).map((port) => [port, {}])),
-      User: config.user ?? '',
-      Tty: config.tty,
-      OpenStdin: config.openStdin,
-      Env: config.env,
-      Cmd: config.cmd ?? null,
-      Entrypoint: config.entrypoint ?? null,
-      Image: config.image,
-      WorkingDir: config.workingDir ?? '',
-      Labels: config.labels,
-      StopSignal: config.stopSignal,
-    },
+    Config: configToJson(container),
     NetworkSettings: networkSettings(container),
   };
 }
@@ -265,9 +260,19 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
 /** The older members tell of the default bridge only, as in Docker. */
 function networkSettings(container: ContainerFacts): JsonObject {
   const first = container.endpoints.find(({ networkName }) => networkName === 'bridge');
+  const own = container.pid > 0 && container.endpoints.length > 0;
   return {
+    Bridge: '',
+    SandboxID: own ? container.id : '',
+    SandboxKey: own ? `/proc/${container.pid}/ns/net` : '',
+    HairpinMode: false,
+    LinkLocalIPv6Address: '',
+    LinkLocalIPv6PrefixLen: 0,
+    SecondaryIPAddresses: null,
+    SecondaryIPv6Addresses: null,
     Ports: portsToJson(container),
     Networks: networksToJson(container),
+    EndpointID: first === undefined ? '' : endpointId(container.id, first.networkId),
     ...address(first?.address ?? ''),
     ...address6(first?.address6),
     Gateway: first?.gateway ?? '',

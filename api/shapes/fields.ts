@@ -51,12 +51,28 @@ export class Fields {
     return value;
   }
 
+  numbers(name: string): number[] {
+    const value = this.#get(name) ?? [];
+    if (!Array.isArray(value) || !value.every((item) => typeof item === 'number')) {
+      throw this.#bad(name, 'a list of numbers');
+    }
+    return value;
+  }
+
   strings(name: string): string[] {
     const value = this.#get(name) ?? [];
     if (!Array.isArray(value) || !value.every((item) => typeof item === 'string')) {
       throw this.#bad(name, 'a list of strings');
     }
     return value;
+  }
+
+  /** Lists of texts in a list. */
+  stringLists(name: string): string[][] {
+    const value = this.#get(name) ?? [];
+    const texts = (list: unknown): boolean => Array.isArray(list) && list.every((item) => typeof item === 'string');
+    if (!Array.isArray(value) || !value.every(texts)) throw this.#bad(name, 'a list of lists of strings');
+    return value as string[][];
   }
 
   /** Words of a command line: a list, or one text that a shell runs. */

@@ -54,9 +54,10 @@ export async function removeAll({ host }: EngineHost): Promise<number> {
 
 /** Runs `work` for each item, `width` at once. */
 export async function many<T>(width: number, items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
-  const rest = [...items];
+  const rest = items.entries();
+  // All take from the same iterator.
   const loop = async (): Promise<void> => {
-    for (let item = rest.shift(); item !== undefined; item = rest.shift()) await work(item);
+    for (const [, item] of rest) await work(item);
   };
   await Promise.all(Array.from({ length: width }, loop));
 }

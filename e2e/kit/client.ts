@@ -14,17 +14,18 @@ const COMMAND_TIMEOUT_MS = 60_000;
 
 export type ProgramName = 'docker' | 'shoal';
 
-const docker = (process.env.PATH ?? '')
+/** The stock client, where it is installed. */
+export const DOCKER = (process.env.PATH ?? '')
   .split(':')
   .map((dir) => join(dir, 'docker'))
   .find((file) => existsSync(file));
 
 /** Clients of this machine: the stock one where it is installed, and always ours. */
-export const PROGRAMS: readonly ProgramName[] = docker === undefined ? ['shoal'] : ['docker', 'shoal'];
+export const PROGRAMS: readonly ProgramName[] = DOCKER === undefined ? ['shoal'] : ['docker', 'shoal'];
 
 /** The client that drives the suite; SHOAL_E2E_CLIENT=shoal runs everything through ours. */
 export const PROGRAM: ProgramName =
-  docker === undefined || process.env['SHOAL_E2E_CLIENT'] === 'shoal' ? 'shoal' : 'docker';
+  DOCKER === undefined || process.env['SHOAL_E2E_CLIENT'] === 'shoal' ? 'shoal' : 'docker';
 
 /** How a command ended. */
 export interface Outcome {
@@ -57,7 +58,7 @@ export class Client {
   /** Runs a command and reports its end, whatever it is. */
   async try(args: readonly string[], more: Partial<SpawnRequest> = {}): Promise<Outcome> {
     const began = systemClock.monotonic();
-    const [file = '', ...before] = this.program === 'docker' ? [docker ?? 'docker'] : SHOAL;
+    const [file = '', ...before] = this.program === 'docker' ? [DOCKER ?? 'docker'] : SHOAL;
     const env: Record<string, string> = { PATH: process.env.PATH ?? '', HOME: configDir() };
     Object.assign(env, { DOCKER_HOST: this.#host, DOCKER_CONFIG: configDir() });
     const request = { file, args: [...before, ...args], env, timeoutMs: COMMAND_TIMEOUT_MS, ...more };

@@ -1,10 +1,11 @@
 import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { errorMessage, failedPrecondition, runChecked } from '../../base/index.ts';
+import { join, posix } from 'node:path';
+import { errorMessage, failedPrecondition, invalidArgument, runChecked } from '../../base/index.ts';
 import type { SandboxResult } from '../../overlay-net/index.ts';
-import { conmonSizeLimit, logPolicy } from '../logs/rotate.ts';
+import { conmonSizeLimit } from '../logs/keeper.ts';
+import { logPolicy } from '../logs/policy.ts';
 import type { MonitorRequest } from '../runtime/conmon.ts';
-import { writeEtcFiles } from '../runtime/etc-files.ts';
+import { writeEtcFiles, type EtcFiles } from '../runtime/etc-files.ts';
 import { resolveInRoot } from '../runtime/in-root.ts';
 import { prepareBindSource, userMount } from '../runtime/mounts.ts';
 import type { OciMount } from '../runtime/oci.ts';
@@ -13,8 +14,11 @@ import { containerSpec } from '../runtime/spec.ts';
 import type { ContainerConfig, ContainerMount, Image } from '../types.ts';
 import { placeFiles, requireFiles } from './injected-files.ts';
 import { linkFacts } from './links.ts';
+import { beginLog, endLog } from './logging.ts';
 import { etcRequest, joinContainer, makeSandbox } from './networking.ts';
 import type { Parts } from './parts.ts';
+import { joinNamespaces, makeShm, releaseShm } from './shared-namespaces.ts';
+import { shownMount } from './shown-mounts.ts';
 import type { StoredContainer } from './store.ts';
 
 /** Everything of a container that stands on the host and is taken down when it has ended. */
@@ -22,11 +26,14 @@ export interface Prepared {
   sandbox: SandboxResult | undefined;
   mounts: ContainerMount[];
   monitor: MonitorRequest;
+  etc: EtcFiles;
 }
 
 /** Cgroup of a container in every tree. */
 export function cgroupPathOf(parts: Parts, id: string): string {
-  return `${parts.cgroupParent}/${id}`;
+  const parent = parts.find(id)?.config.cgroupParent || parts.cgroupParent;
+  // Cleaned, so that it stays below the root of the tree.
+  return posix.join('/', parent, id);
 }
 
 /**
@@ -46,6 +53,8 @@ export async function prepareBundle(
     container.config.network.mode === 'container'
       ? joinContainer(parts, container.config.network.container)
       : undefined;
+  const joined = joinNamespaces(parts, container.config);
+  const runtime = await parts.runtimes.get(container.config.runtime);
   const links = linkFacts(parts, container.config);
   const config = {
     ...container.config,
@@ -53,17 +62,20 @@ export async function prepareBundle(
     ...(shared === undefined ? {} : { hostname: shared.hostname }),
   };
   const [rootPath, sandbox, initPath] = await Promise.all([
-    parts.images.mountRoot(id, container.imageId),
+    parts.roots.mount(id, container.imageId),
     makeSandbox(parts, id, config),
     config.init ? findInit() : undefined,
   ]);
   if (filesLost) await requireFiles(parts.filesRoot, id, config.files);
   const [user, files, etc] = await Promise.all([
-    prepareMounts(parts, stored, rootPath),
+    prepareMounts(parts, stored, rootPath, runtime.recursiveReadOnly),
     placeFiles(parts.filesRoot, id, config.files),
     shared?.etc ??
       writeEtcFiles(parts.store.directory(id), etcRequest(parts, container, sandbox?.endpoints ?? [], links.lines)),
   ]);
+  const bundle = parts.runtime.bundle(id);
+  await mkdir(bundle, { recursive: true, mode: 0o700 });
+  const shm = makeShm(parts, id, config) ?? joined.shm;
   const spec = containerSpec({
     id,
     config,
@@ -71,18 +83,20 @@ export async function prepareBundle(
     args: [container.path, ...container.args],
     rootPath,
     cgroupPath: cgroupPathOf(parts, id),
-    networkNamespace: sandbox?.namespacePath ?? shared?.namespacePath,
+    joined: { ...joined, network: sandbox?.namespacePath ?? shared?.namespacePath },
+    shm,
     etc,
     mounts: [...user.oci, ...files],
     initPath,
     defaultUlimits: parts.defaultUlimits,
     swapAccounting: parts.swapAccounting,
+    appArmor: parts.sysInfo.appArmor,
     x32: parts.x32,
   });
-  const bundle = parts.runtime.bundle(id);
-  await mkdir(bundle, { recursive: true, mode: 0o700 });
   await writeFile(join(bundle, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
-  return { sandbox, mounts: user.shown, monitor: monitorRequest(container.logPath, id, config) };
+  await beginLog(parts, container, true);
+  const monitor = { ...monitorRequest(container.logPath, id, config), runtime: runtime.path };
+  return { sandbox, mounts: user.shown, monitor, etc };
 }
 
 function monitorRequest(logPath: string, id: string, config: ContainerConfig): MonitorRequest {
@@ -93,6 +107,7 @@ function monitorRequest(logPath: string, id: string, config: ContainerConfig): M
     logSizeMax: conmonSizeLimit(policy),
     tty: config.tty,
     openStdin: config.openStdin,
+    stdinOnce: config.stdinOnce === true && !config.tty,
   };
 }
 
@@ -110,30 +125,28 @@ async function prepareMounts(
   parts: Parts,
   stored: StoredContainer,
   rootPath: string,
+  recursive: boolean,
 ): Promise<{ oci: OciMount[]; shown: ContainerMount[] }> {
   const oci: OciMount[] = [];
   const shown: ContainerMount[] = [];
   for (const mount of stored.mounts) {
-    const common = { destination: mount.target, readOnly: mount.readOnly, propagation: '' };
+    let source = mount.source;
     switch (mount.type) {
       case 'tmpfs':
-        oci.push(userMount(mount, ''));
-        shown.push({ type: 'tmpfs', source: '', ...common });
+        source = '';
         break;
       case 'bind':
         await prepareBindSource(mount);
-        oci.push(userMount(mount, mount.source));
-        shown.push({ type: 'bind', source: mount.source, ...common, propagation: mount.propagation || 'rprivate' });
         break;
-      case 'volume': {
-        const source = await parts.volumes.acquire(mount.source, stored.container.id);
+      case 'volume':
+        source = await parts.volumes.acquire(mount.source, stored.container.id);
         if (mount.noCopy !== true) await copyUp(parts, resolveInRoot(rootPath, mount.target), source);
-        oci.push(userMount(mount, source));
-        const driver = mount.volumeDriver || 'local';
-        shown.push({ type: 'volume', name: mount.source, source, driver, ...common });
         break;
-      }
+      case 'image':
+        throw invalidArgument(`mount at ${mount.target}: mounts of images are not supported`);
     }
+    oci.push(userMount(mount, source, recursive));
+    shown.push(...shownMount(mount, source));
   }
   return { oci, shown };
 }
@@ -165,11 +178,13 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
   await quietly('cgroups', parts.cgroups.destroy(cgroupPathOf(parts, id)));
   await Promise.all([
     config.network.mode === 'sandbox' ? quietly('network', parts.networks.removeSandbox(id)) : undefined,
-    quietly('root file system', parts.images.unmountRoot(id)),
+    quietly('root file system', parts.roots.unmount(id)),
     ...stored.mounts
       .filter((mount) => mount.type === 'volume')
       .map((mount) => quietly('volume', parts.volumes.release(mount.source, id))),
   ]);
   if (config.network.mode === 'sandbox') parts.swarm?.detach(id);
+  await quietly('log', endLog(parts, stored.container));
+  await quietly('shared memory', (async () => releaseShm(parts, id, config))());
   await quietly('runtime state', parts.runtime.forget(id));
 }

@@ -1,14 +1,14 @@
-import { availableParallelism } from 'node:os';
 import { posix } from 'node:path';
 import { invalidArgument } from '../../base/index.ts';
 import type { PublishedPort } from '../../overlay-net/index.ts';
-import { logPolicy } from '../logs/rotate.ts';
+import { logPolicy } from '../logs/policy.ts';
 import { containerCapabilities } from '../runtime/capabilities.ts';
 import { checkMount, prepareBindSource } from '../runtime/mounts.ts';
 import { signalNumber } from '../runtime/process.ts';
-import { checkResources, containerRlimits } from '../runtime/resources.ts';
+import { containerRlimits } from '../runtime/resources.ts';
 import { parseSeccompProfile } from '../runtime/seccomp.ts';
 import type { ContainerConfig, HealthCheckRequest, ImageConfig, MountRequest, UlimitRequest } from '../types.ts';
+import { checkOptions } from './check-options.ts';
 import { checkName } from './names.ts';
 
 const NS_PER_MS = 1e6;
@@ -66,15 +66,21 @@ export function withPorts(config: ContainerConfig, image: ImageConfig): Containe
   return { ...config, exposedPorts, network: { ...network, ports: [...network.ports, ...more] } };
 }
 
-/** The user's mounts, and an anonymous volume for each place the image declares and the user left. */
-export function wantedMounts(config: ContainerConfig, image: ImageConfig): MountRequest[] {
-  const mounts = config.mounts.map((mount) => ({ ...mount, target: posix.normalize(mount.target) }));
-  const taken = new Set(mounts.map((mount) => mount.target));
-  for (const declared of Object.keys(image.Volumes ?? {})) {
+/**
+ * The user's mounts over those of other containers, and an anonymous volume for each declared place that is left.
+ * @param taken mounts taken over from other containers
+ */
+export function wantedMounts(config: ContainerConfig, taken: readonly MountRequest[] = []): MountRequest[] {
+  const place = (mount: MountRequest): string => posix.normalize(mount.target);
+  const own = config.mounts.map((mount) => ({ ...mount, target: place(mount) }));
+  const byPlace = new Map([...taken, ...own].map((mount) => [place(mount), mount]));
+  for (const declared of config.volumes ?? []) {
     const target = posix.normalize(declared);
-    if (!taken.has(target)) mounts.push({ type: 'volume', source: '', target, readOnly: false });
+    const driver = config.volumeDriver === undefined ? {} : { volumeDriver: config.volumeDriver };
+    if (byPlace.has(target)) continue;
+    byPlace.set(target, { type: 'volume', source: '', target, readOnly: false, declared: true, ...driver });
   }
-  return mounts;
+  return [...byPlace.values()];
 }
 
 /**
@@ -83,7 +89,7 @@ export function wantedMounts(config: ContainerConfig, image: ImageConfig): Mount
  */
 export async function checkConfig(config: ContainerConfig, defaultUlimits: readonly UlimitRequest[]): Promise<void> {
   if (config.name !== '') checkName(config.name);
-  checkResources(config.resources, availableParallelism());
+  checkOptions(config);
   containerRlimits(config.resources.ulimits ?? [], defaultUlimits);
   containerCapabilities(config);
   logPolicy(config.logDriver);

@@ -90,7 +90,9 @@ test('errors in docker words', async () => {
       config({ mounts: [{ type: 'bind', source: '/no/such/x', target: '/x', readOnly: false }] }),
     ),
   ).rejects.toThrow('invalid mount config for type "bind": bind source path does not exist: /no/such/x');
-  await expect(engine.containers.create(config({ capAdd: ['FOO'] }))).rejects.toThrow('invalid capability: "FOO"');
+  await expect(engine.containers.create(config({ capAdd: ['FOO'] }))).rejects.toThrow(
+    'invalid CapAdd: unknown capability: "CAP_FOO"',
+  );
   await expect(engine.containers.create(config({ resources: { memoryBytes: 100 } }))).rejects.toThrow('Minimum memory');
   await engine.containers.start(id);
   await engine.containers.wait(id, 'not-running', never);
@@ -129,6 +131,7 @@ test('confinement: capabilities, seccomp, masked paths, no new privileges, own c
       'grep -E "CapEff|CapBnd|NoNewPrivs|Seccomp:" /proc/self/status; cat /proc/1/cgroup | head -n1;' +
         ' echo x > /proc/sys/kernel/hostname || echo ro-sys; wc -c < /proc/timer_list; mkdir /m; mount -t tmpfs t /m || echo no-mount',
     ),
+    { cgroupnsMode: 'private' },
   );
   expect(out).toMatch(/CapEff:\s+00000000a80425fb\nCapBnd:\s+00000000a80425fb\nNoNewPrivs:\s+1\nSeccomp:\s+2\n/);
   expect(out).toMatch(/:\/\n/);
@@ -176,7 +179,7 @@ test('mounts: bind, tmpfs, volume with copy-up, read-only root, injected files',
   // The secret's bytes are in no file of the data directory.
   const stored = readdirSync(join(fixture.base, 'data/containers'), { recursive: true })
     .map((name) => join(fixture.base, 'data/containers', String(name)))
-    .filter((path) => path.endsWith('container.json'))
+    .filter((path) => path.endsWith('.json'))
     .map((path) => readFileSync(path, 'utf8'));
   expect(stored.length).toBeGreaterThan(0);
   expect(stored.some((text) => text.includes(Buffer.from('s3cret').toString('base64')))).toBe(false);

@@ -1,10 +1,17 @@
 import { watch, type FSWatcher } from 'node:fs';
 import { basename, join } from 'node:path';
-import { invalidArgument, isShoalError, makeName, newHexId, notFound, type Timer } from '../../base/index.ts';
+import {
+  invalidArgument,
+  isShoalError,
+  makeName,
+  newHexId,
+  notFound,
+  ShoalError,
+  type Timer,
+} from '../../base/index.ts';
 import type { EndpointSpec } from '../../overlay-net/index.ts';
 import { readCgroupUsage } from '../runtime/usage.ts';
-import { readLog } from '../logs/reader.ts';
-import { logPolicy, rotateIfDue } from '../logs/rotate.ts';
+import { logPolicy, withLogDefaults } from '../logs/policy.ts';
 import type {
   Container,
   ContainerConfig,
@@ -15,27 +22,27 @@ import type {
   Image,
   LogLine,
   LogQuery,
-  MountRequest,
 } from '../types.ts';
 import { cgroupPathOf } from './bundle.ts';
 import type { KnownContainer } from '../doctor/host-checks.ts';
 import { knownContainer } from './known.ts';
-import { checkConfig, commandLine, wantedMounts, withPorts } from './config.ts';
+import { planContainer } from './creation.ts';
 import { followLink, linksTo } from './links.ts';
+import { beginLog, detailsOf, logBlocksOf } from './logging.ts';
 import { checkName, nameConflict } from './names.ts';
 import { endRemovals } from './removal.ts';
-import { checkNetwork, connectNetwork, disconnectNetwork } from './networking.ts';
+import { connectNetwork, disconnectNetwork } from './networking.ts';
 import type { Parts } from './parts.ts';
+import { NEVER_RUN } from './record.ts';
+import { renameUnit } from './rename.ts';
 import type { StoredContainer } from './store.ts';
 import { ContainerUnit } from './unit.ts';
 import type { ExitStatus, WaitCondition } from './waiter.ts';
 
 /** All containers are looked after this often, in case a notice was lost or a monitor was killed. */
 const CHECK_INTERVAL_MS = 5000;
-const ROTATE_INTERVAL_MS = 2000;
 /** Containers looked after in one turn of the event loop. */
 const CHECK_SLICE = 50;
-const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
 
 /** The containers of one host: finds them by name or id, and tells each of its end. */
 export class ContainerSet implements Containers {
@@ -67,16 +74,16 @@ export class ContainerSet implements Containers {
     // Watched before anything is looked at, so that no end falls between.
     this.#watcher = watch(parts.runtime.paths.exitDir, (_event, name) => this.#onExitFile(name));
     this.#watcher.on('error', (error) => parts.log.error('exit files are not watched any more', { error }));
-    for (const unit of [...this.#units.values()]) {
+    for (const unit of this.units()) {
       await unit.adopt().catch((error: unknown) => {
         parts.log.error('a container could not be taken over', { id: unit.container.id, error });
       });
       if (unit.removed) this.#units.delete(unit.container.id);
     }
-    const running = [...this.#units.values()].filter((unit) => unit.running);
+    const running = this.units().filter((unit) => unit.running);
+    for (const { container } of running) await beginLog(parts, container, false);
     await parts.networks.keepSandboxes(new Set(running.map((unit) => unit.container.id)));
     this.#every(CHECK_INTERVAL_MS, 'looking after containers', () => this.#checkAll());
-    this.#every(ROTATE_INTERVAL_MS, 'log rotation', () => this.#rotateAll());
   }
 
   /** Stops watching; the containers go on. */
@@ -84,7 +91,9 @@ export class ContainerSet implements Containers {
     this.#closed = true;
     this.#watcher?.close();
     for (const timer of this.#timers) timer.cancel();
-    await Promise.all([...this.#units.values()].map((unit) => unit.close()));
+    await Promise.all(this.units().map((unit) => unit.close()));
+    await this.#parts.shippers.close();
+    await this.#parts.logs.close();
   }
 
   /** What the doctor needs to know of each. */
@@ -122,17 +131,9 @@ export class ContainerSet implements Containers {
 
   async #checkAll(): Promise<void> {
     let count = 0;
-    for (const unit of [...this.#units.values()]) {
+    for (const unit of this.units()) {
       await unit.check();
       if (++count % CHECK_SLICE === 0) await new Promise((resolve) => setImmediate(resolve));
-    }
-  }
-
-  async #rotateAll(): Promise<void> {
-    for (const unit of [...this.#units.values()]) {
-      if (!unit.running) continue;
-      const { id, logPath, config } = unit.container;
-      await rotateIfDue(logPath, logPolicy(config.logDriver), () => this.#parts.runtime.reopenLogs(id));
     }
   }
 
@@ -148,36 +149,34 @@ export class ContainerSet implements Containers {
     return unit;
   }
 
-  async create(config: ContainerConfig): Promise<{ id: string; warnings: string[] }> {
+  create(config: ContainerConfig): Promise<{ id: string; warnings: string[] }> {
+    const { clock, counters } = this.#parts;
+    return counters.timed('create', clock, () => this.#create(config));
+  }
+
+  async #create(request: ContainerConfig): Promise<{ id: string; warnings: string[] }> {
     const parts = this.#parts;
-    const image = parts.images.get(config.image);
-    const command = commandLine(config, image.config);
-    if (config.name !== '') checkName(config.name);
+    const asked = { ...request, logDriver: withLogDefaults(request.logDriver, parts.logDefaults) };
+    if (asked.name !== '') checkName(asked.name);
     const id = newHexId(parts.random);
-    const name = this.#takeName(config.name, id);
+    const name = this.#takeName(asked.name, id);
     try {
-      await checkConfig(config, parts.defaultUlimits);
-      checkNetwork(config, parts);
-      const mounts = await this.#makeVolumes(wantedMounts(config, image.config));
+      const planned = await planContainer(parts, asked, (other) => this.#mountsOf(other));
+      const { config, imageId, path, args, mounts, shown, warnings } = planned;
       const policy = logPolicy(config.logDriver);
       const container: Container = {
-        id,
-        config: {
-          ...withPorts(config, image.config),
-          ...{ name, init: config.init || parts.initDefault },
-          dns: config.dns.length > 0 || config.network.mode === 'container' ? config.dns : parts.dns,
-        },
-        imageId: image.id,
+        ...{ id, imageId, path, args },
+        config: { ...config, name },
         createdMs: parts.clock.now(),
         ...NEVER_RUN,
+        mounts: shown,
         logPath: policy.driver === 'none' ? '' : join(parts.store.directory(id), 'ctr.log'),
-        ...command,
       };
       await parts.store.makeDirectory(id);
       const unit = this.#add({ container, mounts, manuallyStopped: false }, false);
       await unit.record.save(true);
       unit.record.event('create');
-      return { id, warnings: this.#warnings(config) };
+      return { id, warnings };
     } catch (error) {
       this.#units.delete(id);
       this.#names.delete(name);
@@ -186,38 +185,17 @@ export class ContainerSet implements Containers {
     }
   }
 
+  #mountsOf(reference: string): StoredContainer['mounts'] | undefined {
+    const id = this.find(reference)?.id;
+    return id === undefined ? undefined : this.#units.get(id)?.record.stored.mounts;
+  }
+
   #takeName(wanted: string, id: string): string {
     const name = wanted === '' ? makeName(this.#parts.random, (candidate) => this.#names.has(candidate)) : wanted;
     const holder = this.#names.get(name);
     if (holder !== undefined) throw nameConflict(name, holder);
     this.#names.set(name, id);
     return name;
-  }
-
-  async #makeVolumes(mounts: readonly MountRequest[]): Promise<(MountRequest & { anonymous?: boolean })[]> {
-    const made: (MountRequest & { anonymous?: boolean })[] = [];
-    for (const mount of mounts) {
-      if (mount.type !== 'volume') {
-        made.push(mount);
-        continue;
-      }
-      const anonymous = mount.source === '';
-      const volume = await this.#parts.volumes.create({
-        name: anonymous ? newHexId(this.#parts.random) : mount.source,
-        driver: mount.volumeDriver || 'local',
-        labels: { ...mount.volumeLabels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) },
-        options: { ...mount.volumeOptions },
-      });
-      made.push({ ...mount, source: volume.name, ...(anonymous ? { anonymous } : {}) });
-    }
-    return made;
-  }
-
-  #warnings(config: ContainerConfig): string[] {
-    if (!config.resources.memoryBytes || this.#parts.swapAccounting) return [];
-    return [
-      'Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.',
-    ];
   }
 
   /** By full id, then name, then unambiguous prefix of an id. @throws ShoalError NotFound, InvalidArgument */
@@ -270,7 +248,8 @@ export class ContainerSet implements Containers {
   }
 
   async start(reference: string): Promise<void> {
-    await this.unit(reference).start();
+    const { clock, counters } = this.#parts;
+    await counters.timed('start', clock, () => this.unit(reference).start());
   }
 
   async stop(reference: string, options: { signal?: string; graceMs?: number }): Promise<void> {
@@ -286,10 +265,39 @@ export class ContainerSet implements Containers {
   }
 
   async #remove(unit: ContainerUnit, options: { force: boolean; volumes: boolean }): Promise<void> {
-    await unit.remove(options);
+    const { clock, counters } = this.#parts;
+    await counters.timed('delete', clock, () => unit.remove(options));
     this.#units.delete(unit.container.id);
     const { name } = unit.container.config;
     if (this.#names.get(name) === unit.container.id) this.#names.delete(name);
+  }
+
+  /** @throws ShoalError Conflict for a taken name, InvalidArgument, in Docker's words. */
+  async rename(reference: string, wanted: string): Promise<void> {
+    const name = wanted.replace(/^\//, '');
+    if (reference === '' || name === '') throw invalidArgument('Neither old nor new names may be empty');
+    const unit = this.unit(reference);
+    const { id, config } = unit.container;
+    const oldName = config.name;
+    if (oldName === name) throw invalidArgument('Renaming a container with the same name as its current name');
+    try {
+      checkName(name);
+      this.#takeName(name, id);
+    } catch (error) {
+      if (!isShoalError(error)) throw error;
+      throw new ShoalError(error.code, `Error when allocating new name: ${error.message}`);
+    }
+    try {
+      await renameUnit(unit, name, this.units());
+    } catch (error) {
+      if (unit.container.config.name === oldName) this.#names.delete(name);
+      throw error;
+    }
+    this.#names.delete(oldName);
+  }
+
+  units(): ContainerUnit[] {
+    return [...this.#units.values()];
   }
 
   async wait(reference: string, condition: WaitCondition, signal: AbortSignal): Promise<ExitStatus> {
@@ -301,7 +309,7 @@ export class ContainerSet implements Containers {
   }
 
   list(): Container[] {
-    return [...this.#units.values()].map((unit) => ({ ...unit.container }));
+    return this.units().map((unit) => ({ ...unit.container }));
   }
 
   usage(reference: string): ContainerUsage | undefined {
@@ -312,25 +320,17 @@ export class ContainerSet implements Containers {
     return usage === undefined ? undefined : { ...usage, atMs: parts.clock.monotonic() };
   }
 
-  /** @throws ShoalError InvalidArgument when the container keeps no log. */
+  /** @throws ShoalError Unimplemented when the container keeps no log. */
   async *logs(reference: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine> {
-    const unit = this.unit(reference);
-    if (!query.stdout && !query.stderr) throw invalidArgument('You must choose at least one stream');
-    const { logPath } = unit.container;
-    if (logPath === '') throw invalidArgument('configured logging driver does not support reading');
-    const done = new AbortController();
-    const ended = query.follow
-      ? unit.wait('next-exit', AbortSignal.any([signal, done.signal])).then(
-          () => undefined,
-          () => undefined,
-        )
-      : Promise.resolve();
-    const live = (): boolean => unit.running || unit.container.state === 'restarting';
-    try {
-      yield* readLog({ path: logPath, live, ended }, query, this.#parts.clock, signal);
-    } finally {
-      done.abort();
-    }
+    for await (const lines of this.logBlocks(reference, query, signal)) yield* lines;
+  }
+
+  logBlocks(reference: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine[]> {
+    return logBlocksOf(this.#parts, this.unit(reference), query, signal);
+  }
+
+  logDetails(reference: string): string {
+    return detailsOf(this.unit(reference).container);
   }
 
   async exec(reference: string, request: ExecRequest, signal: AbortSignal): Promise<ExecOutcome> {
@@ -339,23 +339,9 @@ export class ContainerSet implements Containers {
 
   /** Every container's state, counted. */
   counts(): { total: number; running: number; paused: number; stopped: number } {
-    const states = [...this.#units.values()].map((unit) => unit.container.state);
+    const states = this.units().map((unit) => unit.container.state);
     const running = states.filter((state) => state === 'running' || state === 'restarting').length;
     const paused = states.filter((state) => state === 'paused').length;
     return { total: states.length, running, paused, stopped: states.length - running - paused };
   }
 }
-
-const NEVER_RUN = {
-  state: 'created' as const,
-  pid: 0,
-  exitCode: 0,
-  oomKilled: false,
-  error: '',
-  startedMs: 0,
-  finishedMs: 0,
-  restartCount: 0,
-  endpoints: [],
-  ports: [],
-  mounts: [],
-};

@@ -13,13 +13,13 @@ import {
   type Spawner,
 } from '../../base/index.ts';
 import type { HostNetworks } from '../../overlay-net/index.ts';
-import { Engine } from '../engine.ts';
+import { Engine, type EngineOptions } from '../engine.ts';
 import { readCgroupLayout } from '../runtime/cgroups.ts';
-import type { ContainerConfig, Image, ImageConfig, Images, LogLine, Volume, Volumes } from '../types.ts';
+import type { ContainerConfig, Image, ImageConfig, Images, LogLine, RootParts, Volume, Volumes } from '../types.ts';
 
 /** What the tests of this room run on: one busybox image, real overlay mounts, real runc and conmon. */
 const APPLETS =
-  'sh echo sleep ls cat id true false env head dd mkdir touch hostname nslookup ping ip seq yes grep wc trap';
+  'sh echo sleep ls cat id true false env head dd mkdir touch hostname nslookup ping ip seq yes grep wc trap tr';
 
 export function makeRootfs(directory: string): string {
   const root = join(directory, 'image');
@@ -35,7 +35,10 @@ export function makeRootfs(directory: string): string {
   return root;
 }
 
-export class FakeImages implements Pick<Images, 'get' | 'list' | 'mountRoot' | 'unmountRoot' | 'removeRoot'> {
+export class FakeImages implements Pick<
+  Images,
+  'get' | 'list' | 'mountRoot' | 'unmountRoot' | 'removeRoot' | 'rootParts'
+> {
   readonly image: Image;
   readonly #lower: string;
   readonly #upperRoot: string;
@@ -82,6 +85,12 @@ export class FakeImages implements Pick<Images, 'get' | 'list' | 'mountRoot' | '
   async unmountRoot(id: string): Promise<void> {
     const merged = join(this.#upperRoot, id, 'merged');
     if (isMounted(merged)) unmount(merged);
+  }
+
+  rootParts(id: string): RootParts {
+    const [merged, upper, work] = ['merged', 'upper', 'work'].map((name) => join(this.#upperRoot, id, name));
+    const layers = [{ path: this.#lower, removed: [], opaque: [] }];
+    return { merged: merged as string, upper: upper as string, work: work as string, layers };
   }
 
   async removeRoot(id: string): Promise<void> {
@@ -151,6 +160,7 @@ export function noNetworks(): HostNetworks {
     removeSandbox: nothing,
     connectSandbox: () => Promise.reject(new Error('no sandboxes here')),
     disconnectSandbox: () => Promise.reject(new Error('no sandboxes here')),
+    renameSandbox: nothing,
     keepSandboxes: nothing,
     setUnderlay: nothing,
     announceTable: () => undefined,
@@ -178,7 +188,11 @@ export interface Fixture {
 }
 
 /** @param base an existing directory of an earlier fixture, to open the same engine again. */
-export function makeFixture(base = mkdtempSync(join(tmpdir(), 'shoal-')), imageConfig: ImageConfig = {}): Fixture {
+export function makeFixture(
+  base = mkdtempSync(join(tmpdir(), 'shoal-')),
+  imageConfig: ImageConfig = {},
+  more: Partial<EngineOptions> = {},
+): Fixture {
   const lower = existsSync(join(base, 'image')) ? join(base, 'image') : makeRootfs(base);
   const images = new FakeImages(lower, join(base, 'roots'), { Cmd: ['sh'], ...imageConfig });
   const volumes = new FakeVolumes(join(base, 'volumes'));
@@ -196,6 +210,7 @@ export function makeFixture(base = mkdtempSync(join(tmpdir(), 'shoal-')), imageC
       images: images as unknown as Images,
       volumes,
       cgroupParent,
+      ...more,
     });
   const destroy = async (): Promise<void> => {
     const engine = await open();

@@ -73,16 +73,17 @@ export async function followLink(parts: Parts, container: Container, otherId: st
   const other = parts.find(otherId);
   const address = other === undefined ? undefined : defaultAddress(other);
   if (other === undefined || address === undefined) return;
-  const names = new Set(
+  const aliases = new Set(
     linksOf(container.config)
       .filter(({ target }) => parts.find(target)?.id === otherId)
-      .map(({ alias }) => namesOf(alias, other)),
+      .map(({ alias }) => alias),
   );
   const path = join(parts.store.directory(container.id), 'hosts');
   const before = await readFile(path, 'utf8');
   const lines = before.split('\n').map((line) => {
-    const own = line.slice(line.indexOf('\t') + 1);
-    return line.includes('\t') && names.has(own) ? `${address}\t${own}` : line;
+    // The alias comes first; what stands behind it may be an older name of the other container.
+    const [, alias = ''] = /^\S+\t(\S+)/.exec(line) ?? [];
+    return aliases.has(alias) ? `${address}\t${namesOf(alias, other)}` : line;
   });
   const after = lines.join('\n');
   // In place: the file is mounted in the container.

@@ -14,7 +14,9 @@ export function nameConflict(name: string, id: string): Error {
   );
 }
 
-export function runningConflict(name: string): ShoalError {
+/** @param state of a container that has a process, or waits to be started again. */
+export function runningConflict(name: string, state: string): ShoalError {
   const way = 'stop the container before removing or force remove';
-  return conflict(`cannot remove container "${name}": container is running: ${way}`);
+  const words = state === 'paused' ? `unpause and then ${way}` : way;
+  return conflict(`cannot remove container "${name}": container is ${state}: ${words}`);
 }

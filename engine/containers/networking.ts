@@ -51,7 +51,8 @@ export function checkNetwork(config: ContainerConfig, parts: Pick<Parts, 'networ
     if (config.extraHosts.length > 0) {
       throw invalidArgument('conflicting options: custom host-to-IP mapping and the network mode');
     }
-    if (parts.find(network.container) === undefined) throw notFound(`No such container: ${network.container}`);
+    // Not NotFound: a client would take it for the image and pull.
+    if (parts.find(network.container) === undefined) throw invalidArgument(`No such container: ${network.container}`);
   }
   if (network.mode !== 'sandbox') return;
   for (const endpoint of network.endpoints) checkEndpoint(parts.networks, endpoint);
@@ -221,7 +222,7 @@ export async function disconnectNetwork(
   running: boolean,
 ): Promise<void> {
   const target = localNetwork(parts.networks, key);
-  if (target?.driver === 'host') {
+  if (target?.driver === 'host' && container.config.network.mode === 'host') {
     throw new ShoalError(
       'PermissionDenied',
       'container cannot be disconnected from host network or connected to host network',

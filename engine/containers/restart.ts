@@ -24,15 +24,16 @@ export function shouldRestart(
   }
 }
 
-/** As `shouldRestart`, for a container found not running when the daemon starts: `always` forgets a manual stop. */
+/**
+ * Whether a container found not running when the daemon starts is to be started: `always` forgets that a user stopped
+ * it, and the count of `on-failure` begins anew.
+ */
 export function shouldStartWithDaemon(
   policy: ContainerConfig['restart'],
   exitCode: number,
-  restartCount: number,
   manuallyStopped: boolean,
 ): boolean {
-  if (policy.name === 'always') return true;
-  return shouldRestart(policy, exitCode, restartCount, manuallyStopped);
+  return policy.name === 'always' || shouldRestart(policy, exitCode, 0, manuallyStopped);
 }
 
 /** Docker's back-off: 100 ms, doubled each time up to a minute, small again after a run of 10 s. */

@@ -8,7 +8,7 @@ export class Restarts {
   readonly #record: ContainerRecord;
   readonly #lock: Limiter;
   readonly #launch: () => Promise<void>;
-  readonly #backoff = new RestartBackoff();
+  #backoff = new RestartBackoff();
   #timer: Timer | undefined;
   #closed = false;
 
@@ -21,6 +21,12 @@ export class Restarts {
 
   get scheduled(): boolean {
     return this.#timer !== undefined;
+  }
+
+  /** Whether its policy wants it started again, now that it has ended with `exitCode`. */
+  wanted(exitCode: number): boolean {
+    const { container, stored } = this.#record;
+    return shouldRestart(container.config.restart, exitCode, container.restartCount, stored.manuallyStopped);
   }
 
   /** Starts it again after the delay that its last run earned. @param ranMs how long that was, ms. */
@@ -36,7 +42,6 @@ export class Restarts {
       void this.#lock
         .run(async () => {
           if (container.state !== 'restarting' || this.#closed) return;
-          container.restartCount += 1;
           await parts.starts.run(this.#launch);
         })
         .catch((error: unknown) => {
@@ -48,17 +53,18 @@ export class Restarts {
 
   /** A restart that failed (a network that is not back yet, say) is tried again by the same policy. */
   #retry(): void {
-    const { container, stored } = this.#record;
-    const { restart } = container.config;
-    if (!shouldRestart(restart, container.exitCode, container.restartCount, stored.manuallyStopped)) return;
+    const { container } = this.#record;
+    if (container.state === 'restarting' || !this.wanted(container.exitCode)) return;
     container.state = 'restarting';
+    container.restartCount += 1;
     this.after(0);
   }
 
-  /** There will be no start by itself: who waited for one has ended. */
+  /** A user starts or ends it: there will be no start by itself, and the next delay is small again. */
   cancel(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
+    this.#backoff = new RestartBackoff();
     const { container } = this.#record;
     if (container.state === 'restarting') container.state = 'exited';
   }

@@ -1,16 +1,15 @@
-import { conflict, ShoalError, unavailable } from '../../base/index.ts';
+import { conflict, isShoalError, ShoalError, unavailable } from '../../base/index.ts';
 import { signalNumber, signalProcess } from '../runtime/process.ts';
 import { stopRules } from './config.ts';
-import type { Limiter } from './limiter.ts';
-import type { ContainerRecord } from './record.ts';
-import type { Restarts } from './restarts.ts';
-import { comesWithin, type ExitStatus, type Waiters } from './waiter.ts';
+import type { Life } from './life.ts';
+import { letGoOn } from './pause.ts';
+import { comesWithin, type ExitStatus } from './waiter.ts';
 
 const SIGKILL = 9;
 /** After SIGKILL a process is gone at once, unless the kernel holds it in a disk wait. */
-export const KILL_WAIT_MS = 10_000;
-/** Signals by which a user means the end: the restart policy then rests. */
-const ENDING_SIGNALS = ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGQUIT'].map(signalNumber);
+const KILL_WAIT_MS = 10_000;
+/** Signals by which a user means the end, if the container has no stop signal of its own. */
+const ENDING_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGQUIT'].map(signalNumber);
 
 export interface StopOptions {
   signal?: string;
@@ -18,14 +17,12 @@ export interface StopOptions {
   graceMs?: number;
 }
 
-/** The parts of one container's life, as the steps of it see them. */
-export interface Life {
-  readonly record: ContainerRecord;
-  readonly lock: Limiter;
-  readonly waiters: Waiters;
-  readonly restarts: Restarts;
-  /** Looks whether it has ended without a notice. */
-  check(): Promise<void>;
+/** A user ends what waits to be started again: nothing is left to be killed. */
+async function endRestarting({ record, restarts, waiters }: Life): Promise<void> {
+  record.stored.manuallyStopped = true;
+  restarts.cancel();
+  await record.note();
+  waiters.notify(record.status(), 'next-exit', 'not-running');
 }
 
 /** @throws ShoalError NotModified when it does not run; Unavailable when it survives SIGKILL. */
@@ -38,22 +35,26 @@ export async function stopContainer(unit: Life, options: StopOptions): Promise<v
   // A start or end under way is let finish first.
   const running = await unit.lock.run(async () => {
     if (container.state === 'restarting') {
-      stored.manuallyStopped = true;
-      unit.restarts.cancel();
-      await record.save();
+      await endRestarting(unit);
       return undefined;
     }
     if (!record.running) throw new ShoalError('NotModified', `container ${container.id} is not running`);
     stored.manuallyStopped = true;
-    await record.save();
+    await record.note();
     return { exit: unit.waiters.nextExit() };
   });
-  if (running === undefined) return;
-  if (container.config.network.mode === 'sandbox') await drain(unit);
-  record.event('kill', { signal: String(signal) });
-  signalProcess(stored.monitored?.init, signal);
-  const ended = graceMs === 0 ? false : await comesWithin(running.exit, graceMs, record.parts.clock);
-  if (!ended) await killAndWait(unit, running.exit);
+  if (running !== undefined) {
+    if (container.config.network.mode === 'sandbox') await drain(unit);
+    record.event('kill', { signal: String(signal) });
+    signalProcess(stored.monitored?.init, signal);
+    await letGoOn(unit);
+    const ended = graceMs === 0 ? false : await comesWithin(running.exit, graceMs, record.parts.clock);
+    if (!ended && record.running) {
+      record.event('kill', { signal: String(SIGKILL) });
+      signalProcess(stored.monitored?.init, SIGKILL);
+      await killed(unit, running.exit);
+    }
+  }
   record.event('stop');
 }
 
@@ -64,9 +65,9 @@ async function drain({ record }: Life): Promise<void> {
   });
 }
 
-async function killAndWait(unit: Life, exit: Promise<ExitStatus>): Promise<void> {
+/** Waits for the end of what got SIGKILL. @throws ShoalError Unavailable */
+async function killed(unit: Life, exit: Promise<ExitStatus>): Promise<void> {
   const { record } = unit;
-  signalProcess(record.stored.monitored?.init, SIGKILL);
   if (await comesWithin(exit, KILL_WAIT_MS, record.parts.clock)) return;
   // The exit file may be there with its notice lost.
   await unit.check();
@@ -74,18 +75,48 @@ async function killAndWait(unit: Life, exit: Promise<ExitStatus>): Promise<void>
   throw unavailable(`container ${record.container.id} does not end after SIGKILL: the kernel holds it; try again`);
 }
 
-/** @throws ShoalError Conflict when it does not run, InvalidArgument for an unknown signal. */
+/** Whether a user means the end by this signal: its own stop signal, or the usual ones when it has none. */
+function means(unit: Life, signal: number): boolean {
+  const { config } = unit.record.container;
+  const own = config.stopSignal || unit.record.imageConfig().StopSignal;
+  if (signal === SIGKILL) return true;
+  return own ? signal === signalNumber(own) : ENDING_SIGNALS.includes(signal);
+}
+
+/**
+ * Sends a signal; one that means the end lets the restart policy rest. With SIGKILL it has ended when this returns.
+ * @throws ShoalError Conflict when it does not run, InvalidArgument for an unknown signal.
+ */
 export async function killContainer(unit: Life, signalText: string): Promise<void> {
   const { record } = unit;
-  const { stored } = record;
+  const { container, stored } = record;
   const signal = signalNumber(signalText === '' ? 'SIGKILL' : signalText);
-  await unit.lock.run(async () => {
-    const { id, config } = record.container;
+  const ending = means(unit, signal);
+  const running = await unit.lock.run(async () => {
+    if (container.state === 'restarting') {
+      if (ending) await endRestarting(unit);
+      record.event('kill', { signal: String(signal) });
+      return undefined;
+    }
+    const next = { exit: unit.waiters.nextExit() };
     const sent = record.running && signalProcess(stored.monitored?.init, signal);
-    if (!sent) throw conflict(`cannot kill container: ${config.name}: container ${id} is not running`);
-    const ending = signal === signalNumber(stopRules(config, record.imageConfig()).signal);
-    if (ending || ENDING_SIGNALS.includes(signal)) stored.manuallyStopped = true;
-    await record.save();
+    if (!sent) throw conflict(`container ${container.id} is not running`);
+    record.event('kill', { signal: String(signal) });
+    if (ending) stored.manuallyStopped = true;
+    await record.note();
+    return next;
   });
-  record.event('kill', { signal: String(signal) });
+  if (ending) await letGoOn(unit);
+  if (signal === SIGKILL && running !== undefined) await killed(unit, running.exit);
+}
+
+/** Ends a container that is to be removed, however it stands. @throws ShoalError Unavailable */
+export async function endForRemoval(unit: Life): Promise<void> {
+  const { record } = unit;
+  const exit = unit.waiters.nextExit();
+  await killContainer(unit, 'SIGKILL').catch((error: unknown) => {
+    // It is at its end already; only its exit file is still to come.
+    if (!isShoalError(error, 'Conflict')) throw error;
+  });
+  if (record.running) await killed(unit, exit);
 }

@@ -2,19 +2,22 @@ import { abortReason, conflict, errorMessage, ShoalError } from '../../base/inde
 import { StartFailed } from '../runtime/conmon.ts';
 import { isAlive, signalProcess } from '../runtime/process.ts';
 import type { Container, ExecOutcome, ExecRequest, Image } from '../types.ts';
-import { cgroupPathOf, prepareBundle, releaseBundle } from './bundle.ts';
+import { prepareBundle, releaseBundle } from './bundle.ts';
 import { runExec } from './exec.ts';
 import { HealthWatch } from './health-watch.ts';
 import { Limiter } from './limiter.ts';
 import { runningConflict } from './names.ts';
 import { makeSandbox } from './networking.ts';
+import { noteOutOfMemory } from './oom.ts';
 import type { Parts } from './parts.ts';
+import { adoptFrozen } from './pause.ts';
 import { ContainerRecord } from './record.ts';
 import { takeAway } from './removal.ts';
-import { shouldRestart, shouldStartWithDaemon } from './restart.ts';
+import { shouldStartWithDaemon } from './restart.ts';
 import { Restarts } from './restarts.ts';
-import { KILL_WAIT_MS, killContainer, stopContainer, type StopOptions } from './stop.ts';
+import { endForRemoval, killContainer, stopContainer, type StopOptions } from './stop.ts';
 import type { StoredContainer } from './store.ts';
+import { volumeEvents } from './volume-events.ts';
 import { Waiters, type ExitStatus, type WaitCondition } from './waiter.ts';
 
 const SIGKILL = 9;
@@ -33,7 +36,9 @@ export class ContainerUnit {
   readonly health: HealthWatch;
   /** Called after the end of a container that removes itself. */
   readonly #onAutoRemove: (unit: ContainerUnit) => void;
-  #filesLost: boolean;
+  readonly #filesLost: boolean;
+  /** A user restarts it: its end is not the end. */
+  beingRestarted = false;
   #removed = false;
   #closed = false;
 
@@ -96,10 +101,13 @@ export class ContainerUnit {
     const { container, stored, parts } = this.record;
     try {
       const image = this.record.image();
+      delete stored.oomKills;
+      volumeEvents(this.record, 'mount');
       const prepared = await prepareBundle(parts, stored, image, this.#filesLost);
       const monitored = await parts.runtime.create(prepared.monitor);
       stored.monitored = monitored;
-      await parts.runtime.release(container.id, monitored.init);
+      parts.streams.begin(container, monitored.init);
+      await parts.runtime.release(container.id, monitored.init, prepared.monitor.runtime);
       Object.assign(container, {
         state: 'running',
         pid: monitored.init.pid,
@@ -110,9 +118,10 @@ export class ContainerUnit {
         endpoints: prepared.sandbox?.endpoints ?? [],
         ports: prepared.sandbox?.ports ?? [],
         mounts: prepared.mounts,
+        etc: prepared.etc,
       });
       this.health.start(image.config, undefined);
-      await this.record.save();
+      await this.record.saveState();
     } catch (error) {
       await this.#startFailed(error);
       throw error;
@@ -132,11 +141,14 @@ export class ContainerUnit {
     container.error = errorMessage(error);
     container.pid = 0;
     delete stored.monitored;
+    parts.streams.abandon(container.id);
     await releaseBundle(parts, stored);
-    await this.record.save().catch((cause: unknown) => {
-      parts.log.error('a container cannot be saved', { id: container.id, error: cause });
-    });
-    this.#notify('next-exit', 'not-running');
+    volumeEvents(this.record, 'unmount');
+    await this.record.note();
+    // Nobody is told of an exit: it never ran, and who asked for the start has the error.
+    this.#notify('not-running');
+    // docker run --rm waits for the removal, also after a start that failed.
+    if (container.config.autoRemove) this.#onAutoRemove(this);
   }
 
   /** Takes note of the end when there is an exit file. Called for every hint that there may be one. */
@@ -155,7 +167,7 @@ export class ContainerUnit {
     const { monitored } = stored;
     const monitorAlive = isAlive(monitored?.conmon);
     if (this.record.exitFile() !== undefined) return this.ended();
-    if (monitorAlive) return;
+    if (monitorAlive) return noteOutOfMemory(this.record);
     await this.lock.run(async () => {
       if (!this.running || this.#closed || stored.monitored !== monitored) return;
       const exitCode = this.record.exitFile();
@@ -172,15 +184,14 @@ export class ContainerUnit {
   async #finish(exitCode: number, error: string): Promise<void> {
     const { container, stored, parts } = this.record;
     this.health.stop();
-    const ooms = await parts.cgroups.oomKills(cgroupPathOf(parts, container.id));
+    await noteOutOfMemory(this.record);
     const ranMs = parts.clock.now() - container.startedMs;
-    const { config } = container;
-    const restart = shouldRestart(config.restart, exitCode, container.restartCount, stored.manuallyStopped);
+    const restart = this.restarts.wanted(exitCode);
+    if (restart) container.restartCount += 1;
     Object.assign(container, {
       state: restart ? 'restarting' : 'exited',
       pid: 0,
       exitCode,
-      oomKilled: ooms > 0,
       error,
       finishedMs: parts.clock.now(),
       endpoints: [],
@@ -188,13 +199,13 @@ export class ContainerUnit {
     });
     delete stored.monitored;
     // Recorded first: taking down removes the exit file.
-    await this.record.save();
+    await this.record.note();
     await releaseBundle(parts, stored);
-    if (ooms > 0) this.record.event('oom');
+    volumeEvents(this.record, 'unmount');
     this.record.event('die', { exitCode: String(exitCode), execDuration: String(Math.round(ranMs / 1000)) });
     this.#notify('next-exit', 'not-running');
     if (restart) this.restarts.after(ranMs);
-    else if (config.autoRemove) this.#onAutoRemove(this);
+    else if (container.config.autoRemove && !this.beingRestarted) this.#onAutoRemove(this);
   }
 
   stop(options: StopOptions): Promise<void> {
@@ -227,15 +238,14 @@ export class ContainerUnit {
    * @throws ShoalError Conflict in Docker's words when it runs and `force` is not set.
    */
   async remove(options: { force: boolean; volumes: boolean }): Promise<void> {
-    if (this.running || this.container.state === 'restarting') {
-      if (!options.force) throw runningConflict(this.container.config.name);
-      await this.stop({ signal: 'SIGKILL', graceMs: KILL_WAIT_MS }).catch((error: unknown) => {
-        if (!(error instanceof ShoalError && error.code === 'NotModified')) throw error;
-      });
+    const { config, state } = this.container;
+    if (this.running || state === 'restarting') {
+      if (!options.force) throw runningConflict(config.name, state);
+      await endForRemoval(this);
     }
     await this.lock.run(async () => {
       if (this.#removed) return;
-      if (this.running) throw runningConflict(this.container.config.name);
+      if (this.running) throw runningConflict(config.name, this.container.state);
       this.restarts.cancel();
       const before = this.container.state;
       this.container.state = 'removing';
@@ -268,32 +278,23 @@ export class ContainerUnit {
       await this.remove({ force: true, volumes: container.config.autoRemove });
       return;
     }
-    if (container.state === 'restarting') {
-      if (!this.restarts.scheduled) this.restarts.schedule(0);
-      return;
-    }
-    if (container.state === 'exited' && container.config.autoRemove) {
-      // The daemon ended between its end and its removal.
-      this.#onAutoRemove(this);
-      return;
-    }
-    const wanted =
-      container.state === 'exited' &&
-      container.startedMs > 0 &&
-      shouldStartWithDaemon(
-        container.config.restart,
-        container.exitCode,
-        container.restartCount,
-        stored.manuallyStopped,
-      );
-    if (!wanted) return;
-    container.state = 'restarting';
+    // The end of one that ended meanwhile has just been looked at.
+    if (this.restarts.scheduled) return;
+    if (container.state === 'exited' && container.config.autoRemove) return this.#onAutoRemove(this);
+    const { config, exitCode } = container;
+    const ended = container.state === 'exited' && container.startedMs > 0;
+    const wanted = ended && shouldStartWithDaemon(config.restart, exitCode, stored.manuallyStopped);
+    if (!wanted && container.state !== 'restarting') return;
+    // A start of the daemon begins anew, as a start by hand does.
+    Object.assign(container, { state: 'restarting', restartCount: 0 });
+    stored.manuallyStopped = false;
     this.restarts.schedule(0);
   }
 
   #resume(): void {
     const { container, parts } = this.record;
-    this.health.start(this.record.imageConfig(), container.health);
+    adoptFrozen(this.record);
+    if (container.state === 'running') this.health.start(this.record.imageConfig(), container.health);
     void makeSandbox(parts, container.id, container.config, container.endpoints).catch((error: unknown) => {
       parts.log.warn('the network of a running container could not be taken over', { id: container.id, error });
     });
@@ -304,6 +305,6 @@ export class ContainerUnit {
     this.#closed = true;
     this.health.stop();
     this.restarts.close();
-    await this.lock.run(() => this.record.written());
+    await this.lock.run(() => this.record.end());
   }
 }

@@ -32,10 +32,12 @@ export function mayRaiseLimits(): boolean {
   return ((ownCapabilities() >> BigInt(CAP_SYS_RESOURCE)) & 1n) === 1n;
 }
 
-function normalise(name: string): string {
+function normalise(name: string, field: string): string {
   const upper = name.toUpperCase();
   const bare = upper.startsWith('CAP_') ? upper.slice(4) : upper;
-  if (bare !== 'ALL' && !CAPABILITY_NAMES.includes(bare)) throw invalidArgument(`invalid capability: "${name}"`);
+  if (bare !== 'ALL' && !CAPABILITY_NAMES.includes(bare)) {
+    throw invalidArgument(`invalid ${field}: unknown capability: "CAP_${bare}"`);
+  }
   return bare;
 }
 
@@ -53,9 +55,9 @@ export interface CapabilityRequest {
 export function containerCapabilities(request: CapabilityRequest, own = ownCapabilities()): string[] {
   const held = (name: string): boolean => ((own >> BigInt(CAPABILITY_NAMES.indexOf(name))) & 1n) === 1n;
   const all = CAPABILITY_NAMES.filter(held);
+  const add = request.capAdd.map((name) => normalise(name, 'CapAdd'));
+  const drop = request.capDrop.map((name) => normalise(name, 'CapDrop'));
   if (request.privileged) return all.map((name) => `CAP_${name}`);
-  const add = request.capAdd.map(normalise);
-  const drop = request.capDrop.map(normalise);
   const lacking = add.find((name) => name !== 'ALL' && !held(name));
   if (lacking !== undefined) {
     throw invalidArgument(`capability CAP_${lacking} cannot be added: the daemon itself does not have it`);

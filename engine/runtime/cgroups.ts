@@ -2,15 +2,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { readFile, rmdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../base/index.ts';
+import type { CgroupLayout } from './cgroup-layout.ts';
+import { thawForKill } from './freezer.ts';
 
-/** How this host mounts control groups. `hybrid` is v1 controllers with an empty v2 tree beside them. */
-export interface CgroupLayout {
-  version: 'v1' | 'hybrid' | 'v2';
-  /** Mount point of each v1 controller; named hierarchies as `name=systemd`. */
-  controllers: ReadonlyMap<string, string>;
-  /** Mount point of the unified tree, if any. */
-  unified: string | undefined;
-}
+export type { CgroupLayout };
 
 const RMDIR_ATTEMPTS_MAX = 50;
 const RMDIR_RETRY_MS = 10;
@@ -88,6 +83,7 @@ export class Cgroups {
     for (let attempt = 0; attempt < RMDIR_ATTEMPTS_MAX; attempt++) {
       const results = await Promise.all(this.#trees().map((tree) => removeTree(join(tree, path))));
       if (results.every(Boolean)) return;
+      await thawForKill(this.layout, path);
       for (const pid of await this.processes(path)) killQuietly(pid);
       await this.#clock.sleep(RMDIR_RETRY_MS);
     }

@@ -1,59 +1,113 @@
+import { readFileSync, realpathSync } from 'node:fs';
 import { mkdir, stat } from 'node:fs/promises';
 import { posix } from 'node:path';
-import { invalidArgument } from '../../base/index.ts';
-import type { MountRequest } from '../types.ts';
+import { failedPrecondition, invalidArgument } from '../../base/index.ts';
+import type { ContainerConfig, MountRequest } from '../types.ts';
 import type { OciMount } from './oci.ts';
+import { tmpfsOptions } from './tmpfs.ts';
 
 /** Docker's size of /dev/shm, bytes. */
 export const SHM_BYTES = 64 * 1024 * 1024;
 const PROPAGATIONS = ['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave'];
+const STRICT = ['nosuid', 'noexec', 'nodev'];
 
-/** What every container has mounted. */
-export function defaultMounts(privileged: boolean, shmBytes = SHM_BYTES): OciMount[] {
-  const readOnly = privileged ? [] : ['ro'];
-  const strict = ['nosuid', 'noexec', 'nodev'];
+type BaseOptions = Pick<ContainerConfig, 'privileged' | 'writableCgroups' | 'shmBytes' | 'ipcMode'>;
+
+/**
+ * What every container has mounted.
+ * @param shm host directory of memory shared with others; undefined: one of its own, or none in ipc mode `none`.
+ */
+export function defaultMounts(config: BaseOptions, shm?: string): OciMount[] {
+  const readOnly = (writable: boolean): string[] => (writable ? [] : ['ro']);
+  const cgroups = readOnly(config.writableCgroups ?? config.privileged);
+  const devpts = ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'];
+  const dev = ['nosuid', 'strictatime', 'mode=755', 'size=65536k'];
   return [
-    { destination: '/proc', type: 'proc', source: 'proc', options: strict },
-    {
-      destination: '/dev',
-      type: 'tmpfs',
-      source: 'tmpfs',
-      options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'],
-    },
-    {
-      destination: '/dev/pts',
-      type: 'devpts',
-      source: 'devpts',
-      options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
-    },
-    { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...strict, ...readOnly] },
-    { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [...readOnly, ...strict] },
-    { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: strict },
-    {
-      destination: '/dev/shm',
-      type: 'tmpfs',
-      source: 'shm',
-      options: [...strict, 'mode=1777', `size=${shmBytes}`],
-    },
+    { destination: '/proc', type: 'proc', source: 'proc', options: STRICT },
+    { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: dev },
+    { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: devpts },
+    { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...STRICT, ...readOnly(config.privileged)] },
+    { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [...cgroups, ...STRICT] },
+    { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: STRICT },
+    ...shmMount(config, shm),
   ];
+}
+
+function shmMount({ ipcMode, shmBytes }: BaseOptions, shared: string | undefined): OciMount[] {
+  const destination = '/dev/shm';
+  if (ipcMode === 'none') return [];
+  if (shared !== undefined) {
+    return [{ destination, type: 'bind', source: shared, options: ['rbind', 'rprivate', ...STRICT] }];
+  }
+  return [{ destination, type: 'tmpfs', source: 'shm', options: shmOptions(shmBytes) }];
+}
+
+/** Mount options of a /dev/shm. */
+export function shmOptions(sizeBytes = SHM_BYTES): string[] {
+  return [...STRICT, 'mode=1777', `size=${sizeBytes}`];
+}
+
+/** Default mounts that no mount of the user takes the place of; one on /dev hides all below it. */
+export function keptDefaults(defaults: readonly OciMount[], user: readonly OciMount[]): OciMount[] {
+  const taken = new Set(user.map(({ destination }) => posix.normalize(destination)));
+  return defaults.filter(
+    ({ destination }) => !taken.has(destination) && !(taken.has('/dev') && destination.startsWith('/dev/')),
+  );
 }
 
 /** Checks a user's mount in Docker's words. @throws ShoalError InvalidArgument. */
 export function checkMount(mount: MountRequest): void {
-  const wrong = (why: string): Error => invalidArgument(`invalid mount config for type "${mount.type}": ${why}`);
+  const before = mount.from === 'bind' ? `invalid volume specification: '${bindText(mount)}': ` : '';
+  const wrong = (why: string): Error => {
+    return invalidArgument(`${before}invalid mount config for type "${mount.type}": ${why}`);
+  };
+  const path = (text: string): void => {
+    if (!posix.isAbsolute(text)) throw wrong(`invalid mount path: '${text}' mount path must be absolute`);
+  };
   if (mount.target === '') throw wrong('field Target must not be empty');
-  if (!posix.isAbsolute(mount.target)) throw wrong(`invalid mount path: '${mount.target}' mount path must be absolute`);
   if (posix.normalize(mount.target) === '/') throw wrong("invalid specification: destination can't be '/'");
-  if (mount.type === 'bind') {
-    if (mount.source === '') throw wrong('field Source must not be empty');
-    if (!posix.isAbsolute(mount.source)) {
-      throw wrong(`invalid mount path: '${mount.source}' mount path must be absolute`);
-    }
-    if (mount.propagation !== undefined && mount.propagation !== '' && !PROPAGATIONS.includes(mount.propagation)) {
-      throw wrong(`invalid propagation mode: ${mount.propagation}`);
-    }
+  path(mount.target);
+  switch (mount.type) {
+    case 'bind':
+      if (mount.source === '') throw wrong('field Source must not be empty');
+      path(mount.source);
+      checkBind(mount, wrong);
+      return;
+    case 'volume':
+      checkSubpath(mount.volumeSubpath, mount.source === '', wrong);
+      if (mount.readOnly && mount.source === '' && mount.from !== 'bind') {
+        throw wrong('must not set ReadOnly mode when using anonymous volumes');
+      }
+      return;
+    case 'tmpfs':
+      if (mount.source !== '') throw wrong('field Source must not be specified');
+      tmpfsOptions(mount);
+      return;
+    case 'image':
+      if (mount.source === '') throw wrong('field Source must not be empty');
+      checkSubpath(mount.imageSubpath, false, wrong);
   }
-  if (mount.type === 'tmpfs' && mount.source !== '') throw wrong('field Source must not be specified');
+}
+
+const bindText = ({ source, target, mode }: MountRequest): string =>
+  [source, target, mode ?? ''].filter((part) => part !== '').join(':');
+
+function checkBind(mount: MountRequest, wrong: (why: string) => Error): void {
+  const { propagation = '' } = mount;
+  if (propagation !== '' && !PROPAGATIONS.includes(propagation))
+    throw wrong(`invalid propagation mode: ${propagation}`);
+  if (mount.readOnlyNonRecursive === true && mount.readOnlyForceRecursive === true) {
+    throw wrong('mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive');
+  }
+}
+
+function checkSubpath(subpath: string | undefined, anonymous: boolean, wrong: (why: string) => Error): void {
+  if (subpath === undefined || subpath === '') return;
+  if (anonymous) throw wrong('must not set Subpath when using anonymous volumes');
+  const inside = posix.normalize(subpath);
+  if (posix.isAbsolute(subpath) || inside === '..' || inside.startsWith('../')) {
+    throw wrong('subpath must be a relative path within the volume');
+  }
 }
 
 /** Makes sure that the source of a bind exists. @throws ShoalError InvalidArgument in Docker's words. */
@@ -69,17 +123,28 @@ export async function prepareBindSource(mount: MountRequest): Promise<void> {
   }
 }
 
-/** One mount of a user for the runtime. @param source host path of a bind or volume. */
-export function userMount(mount: MountRequest, source: string): OciMount {
-  const mode = mount.readOnly ? 'ro' : 'rw';
+/**
+ * One mount of a user for the runtime.
+ * @param source host path of a bind, volume or image.
+ * @param recursive the runtime can make all mounts below one read-only.
+ * @throws ShoalError FailedPrecondition when that was asked for and cannot be.
+ */
+export function userMount(mount: MountRequest, source: string, recursive: boolean): OciMount {
   if (mount.type === 'tmpfs') {
-    const options = ['nosuid', 'nodev', 'noexec', mode];
-    if (mount.tmpfsSizeBytes) options.push(`size=${mount.tmpfsSizeBytes}`);
-    if (mount.tmpfsMode !== undefined) options.push(`mode=${mount.tmpfsMode.toString(8)}`);
-    return { destination: mount.target, type: 'tmpfs', source: 'tmpfs', options };
+    return { destination: mount.target, type: 'tmpfs', source: 'tmpfs', options: tmpfsOptions(mount) };
   }
-  const propagation = mount.propagation === undefined || mount.propagation === '' ? 'rprivate' : mount.propagation;
-  return { destination: mount.target, type: 'bind', source, options: ['rbind', mode, propagation] };
+  const propagation = mount.propagation || 'rprivate';
+  const bind = mount.nonRecursive === true ? 'bind' : 'rbind';
+  return { destination: mount.target, type: 'bind', source, options: [bind, accessOf(mount, recursive), propagation] };
+}
+
+function accessOf(mount: MountRequest, recursive: boolean): string {
+  if (!mount.readOnly) return 'rw';
+  if (mount.readOnlyForceRecursive === true && !recursive) {
+    const what = `bind at ${mount.target}: a recursive read-only mount needs Linux 5.12 and a runtime that knows rro`;
+    throw failedPrecondition(`${what}; leave bind-recursive=readonly out`);
+  }
+  return recursive && mount.readOnlyNonRecursive !== true ? 'rro' : 'ro';
 }
 
 /** A generated or injected file bound over its place. */
@@ -91,4 +156,42 @@ export function fileMount(source: string, destination: string, readOnly: boolean
 export function sortMounts(mounts: readonly OciMount[]): OciMount[] {
   const depth = (mount: OciMount): number => posix.normalize(mount.destination).split('/').length;
   return [...mounts].sort((a, b) => depth(a) - depth(b));
+}
+
+/** The mount that a host path lies on, and its optional fields (proc_pid_mountinfo(5)). */
+function mountOf(path: string): { point: string; optional: string } {
+  const real = realpathSync(path);
+  let found = { point: '/', optional: '' };
+  for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
+    const [front = ''] = line.split(' - ');
+    const fields = front.split(' ');
+    const point = (fields[4] ?? '').replaceAll('\\040', ' ');
+    const holds = point === '/' || real === point || real.startsWith(`${point}/`);
+    // A later mount at the same place hides the earlier.
+    if (holds && point.length >= found.point.length) found = { point, optional: fields.slice(6).join(' ') };
+  }
+  return found;
+}
+
+/**
+ * The propagation that a container's root needs for its mounts; undefined for none of its own.
+ * @throws ShoalError InvalidArgument in Docker's words when a source's mount does not propagate.
+ */
+export function rootPropagation(mounts: readonly OciMount[]): string | undefined {
+  let wanted: string | undefined;
+  for (const { type, source = '', options = [] } of mounts) {
+    if (type !== 'bind') continue;
+    const shared = options.includes('shared') || options.includes('rshared');
+    const slave = options.includes('slave') || options.includes('rslave');
+    if (!shared && !slave) continue;
+    const { point, optional } = mountOf(source);
+    if (shared && !optional.includes('shared:')) {
+      throw invalidArgument(`path ${source} is mounted on ${point} but it is not a shared mount`);
+    }
+    if (slave && !/shared:|master:/.test(optional)) {
+      throw invalidArgument(`path ${source} is mounted on ${point} but it is not a shared or slave mount`);
+    }
+    wanted = shared ? 'shared' : (wanted ?? 'rslave');
+  }
+  return wanted;
 }

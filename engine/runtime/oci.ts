@@ -19,31 +19,57 @@ export interface OciProcess {
   rlimits?: { type: string; soft: number; hard: number }[];
   noNewPrivileges: boolean;
   oomScoreAdj?: number;
+  apparmorProfile?: string;
+  consoleSize?: { height: number; width: number };
 }
 
 export interface OciDeviceRule {
   allow: boolean;
-  type?: 'a' | 'b' | 'c';
+  type?: 'a' | 'b' | 'c' | 'p';
   major?: number;
   minor?: number;
   access: string;
 }
 
+/** A block device with its share (`weight`) or its limit (`rate`, per second). */
+export interface OciBlockDevice {
+  major: number;
+  minor: number;
+  weight?: number;
+  rate?: number;
+}
+
 export interface OciResources {
   devices: OciDeviceRule[];
-  memory?: { limit?: number; reservation?: number; swap?: number };
-  cpu?: { shares?: number; quota?: number; period?: number; cpus?: string };
+  memory?: { limit?: number; reservation?: number; swap?: number; swappiness?: number; disableOOMKiller?: boolean };
+  cpu?: {
+    shares?: number;
+    quota?: number;
+    period?: number;
+    realtimeRuntime?: number;
+    realtimePeriod?: number;
+    cpus?: string;
+    mems?: string;
+  };
   pids?: { limit: number };
+  blockIO?: {
+    weight?: number;
+    weightDevice?: OciBlockDevice[];
+    throttleReadBpsDevice?: OciBlockDevice[];
+    throttleWriteBpsDevice?: OciBlockDevice[];
+    throttleReadIOPSDevice?: OciBlockDevice[];
+    throttleWriteIOPSDevice?: OciBlockDevice[];
+  };
 }
 
 export interface OciDevice {
   path: string;
-  type: 'b' | 'c';
+  type: 'b' | 'c' | 'p';
   major: number;
   minor: number;
-  fileMode: number;
-  uid: number;
-  gid: number;
+  fileMode?: number;
+  uid?: number;
+  gid?: number;
 }
 
 export interface OciSeccompArg {
@@ -60,20 +86,30 @@ export interface OciSeccomp {
   syscalls: { names: string[]; action: string; errnoRet?: number; args?: OciSeccompArg[] }[];
 }
 
+/** A program that the runtime runs at a moment of a container's life. */
+export interface OciHook {
+  path: string;
+  args?: string[];
+  env?: string[];
+  timeout?: number;
+}
+
 export interface OciSpec {
   ociVersion: string;
   process: OciProcess;
   root: { path: string; readonly: boolean };
   hostname?: string;
   mounts: OciMount[];
+  hooks?: Record<string, OciHook[]>;
+  annotations?: Readonly<Record<string, string>>;
   linux: {
     namespaces: { type: string; path?: string }[];
     resources: OciResources;
     cgroupsPath: string;
     devices?: OciDevice[];
     seccomp?: OciSeccomp;
-    maskedPaths?: string[];
-    readonlyPaths?: string[];
+    maskedPaths?: readonly string[];
+    readonlyPaths?: readonly string[];
     sysctl?: Record<string, string>;
     rootfsPropagation?: string;
   };

@@ -16,7 +16,7 @@ import {
 import { readCgroupLayout, type CgroupLayout, type Cgroups } from './cgroups.ts';
 
 /** Runtimes in the order in which they are tried. */
-const RUNTIMES = ['runc', 'crun'];
+export const RUNTIMES: readonly string[] = ['runc', 'crun', 'youki'];
 const PROBE_TIMEOUT_MS = 20_000;
 
 export interface RuntimeFacts {
@@ -80,7 +80,7 @@ function trialConfig(rootPath: string, cgroupPath: string): object {
  * Tries whether a runtime can make a container here: it gets one whose program does not exist, so a working runtime
  * fails with "no such file" after it made namespaces, mounts and control groups. Returns its complaint otherwise.
  */
-async function tryRuntime(path: string, options: ProbeOptions): Promise<string | undefined> {
+export async function tryRuntime(path: string, options: ProbeOptions): Promise<string | undefined> {
   const directory = await mkdtemp(join(tmpdir(), 'shoal-probe-'));
   const id = `shoal-probe-${newHexId(options.random).slice(0, 12)}`;
   const cgroupPath = `${options.cgroupParent}/${id}`;

@@ -66,3 +66,8 @@ export function signalNumber(text: string): number {
   }
   throw invalidArgument(`invalid signal: ${text}`);
 }
+
+/** How ready the kernel is to kill this process when memory is short, -1000 to 1000. */
+export function ownScoreAdjustment(): number {
+  return Number(readFileSync('/proc/self/oom_score_adj', 'utf8'));
+}

@@ -1,11 +1,10 @@
-import { readFileSync } from 'node:fs';
-import { invalidArgument } from '../../base/index.ts';
+import { readFileSync, statSync } from 'node:fs';
+import { errorMessage, invalidArgument } from '../../base/index.ts';
 import type { ResourceLimits, UlimitRequest } from '../types.ts';
 import { mayRaiseLimits } from './capabilities.ts';
-import type { OciDeviceRule, OciResources } from './oci.ts';
+import { deviceNumbers } from './devices.ts';
+import type { OciBlockDevice, OciDeviceRule, OciResources } from './oci.ts';
 
-/** Docker's smallest memory limit, bytes. */
-export const MEMORY_MIN_BYTES = 6 * 1024 * 1024;
 const CPU_PERIOD_US = 100_000;
 const NANO_PER_CPU = 1e9;
 
@@ -27,30 +26,6 @@ const DEFAULT_DEVICE_RULES: readonly OciDeviceRule[] = [
   { allow: true, type: 'c', major: 136, access: 'rwm' },
 ];
 
-/** Checks limits in Docker's words. @throws ShoalError InvalidArgument. */
-export function checkResources(limits: ResourceLimits, cpus: number): void {
-  const { memoryBytes = 0, memorySwapBytes = 0, memoryReservationBytes = 0, nanoCpus = 0 } = limits;
-  if (memoryBytes > 0 && memoryBytes < MEMORY_MIN_BYTES) {
-    throw invalidArgument('Minimum memory limit allowed is 6MB');
-  }
-  if (memoryBytes > 0 && memorySwapBytes > 0 && memorySwapBytes < memoryBytes) {
-    throw invalidArgument('Minimum memoryswap limit should be larger than memory limit, see usage');
-  }
-  if (memoryBytes === 0 && memorySwapBytes > 0) {
-    throw invalidArgument('You should always set the Memory limit when using Memoryswap limit, see usage');
-  }
-  if (memoryBytes > 0 && memoryReservationBytes > memoryBytes) {
-    throw invalidArgument('Minimum memory limit can not be less than memory reservation limit, see usage');
-  }
-  if (nanoCpus < 0 || nanoCpus > cpus * NANO_PER_CPU) {
-    const most = cpus.toFixed(2);
-    throw invalidArgument(`range of CPUs is from 0.01 to ${most}, as there are only ${cpus} CPUs available`);
-  }
-  if (limits.cpuShares !== undefined && limits.cpuShares < 0) {
-    throw invalidArgument(`invalid CPU shares (${limits.cpuShares}): value must be a positive integer`);
-  }
-}
-
 /**
  * The resource section of the runtime's configuration; the runtime translates it for cgroup v1 or v2.
  * @param swapAccounting whether the kernel can limit swap; without it only memory is limited.
@@ -59,6 +34,17 @@ export function ociResources(limits: ResourceLimits, privileged: boolean, swapAc
   const resources: OciResources = {
     devices: privileged ? [{ allow: true, access: 'rwm' }] : [...DEFAULT_DEVICE_RULES],
   };
+  const memory = ociMemory(limits, swapAccounting);
+  if (Object.keys(memory).length > 0) resources.memory = memory;
+  const cpu = ociCpu(limits);
+  if (Object.keys(cpu).length > 0) resources.cpu = cpu;
+  const blockIO = ociBlockIo(limits);
+  if (Object.keys(blockIO).length > 0) resources.blockIO = blockIO;
+  if (limits.pidsLimit !== undefined && limits.pidsLimit > 0) resources.pids = { limit: limits.pidsLimit };
+  return resources;
+}
+
+function ociMemory(limits: ResourceLimits, swapAccounting: boolean): NonNullable<OciResources['memory']> {
   const memory: NonNullable<OciResources['memory']> = {};
   if (limits.memoryBytes !== undefined && limits.memoryBytes > 0) {
     memory.limit = limits.memoryBytes;
@@ -66,17 +52,52 @@ export function ociResources(limits: ResourceLimits, privileged: boolean, swapAc
     if (swapAccounting) memory.swap = limits.memorySwapBytes || limits.memoryBytes * 2;
   }
   if (limits.memoryReservationBytes) memory.reservation = limits.memoryReservationBytes;
-  if (Object.keys(memory).length > 0) resources.memory = memory;
+  if (limits.memorySwappiness !== undefined) memory.swappiness = limits.memorySwappiness;
+  if (limits.oomKillDisable === true) memory.disableOOMKiller = true;
+  return memory;
+}
+
+function ociCpu(limits: ResourceLimits): NonNullable<OciResources['cpu']> {
   const cpu: NonNullable<OciResources['cpu']> = {};
   if (limits.cpuShares) cpu.shares = limits.cpuShares;
   if (limits.nanoCpus) {
     cpu.period = CPU_PERIOD_US;
     cpu.quota = Math.max(1000, Math.round((limits.nanoCpus / NANO_PER_CPU) * CPU_PERIOD_US));
   }
+  if (limits.cpuPeriodUs) cpu.period = limits.cpuPeriodUs;
+  if (limits.cpuQuotaUs) cpu.quota = limits.cpuQuotaUs;
+  if (limits.cpuRealtimePeriodUs) cpu.realtimePeriod = limits.cpuRealtimePeriodUs;
+  if (limits.cpuRealtimeRuntimeUs) cpu.realtimeRuntime = limits.cpuRealtimeRuntimeUs;
   if (limits.cpusetCpus) cpu.cpus = limits.cpusetCpus;
-  if (Object.keys(cpu).length > 0) resources.cpu = cpu;
-  if (limits.pidsLimit !== undefined && limits.pidsLimit > 0) resources.pids = { limit: limits.pidsLimit };
-  return resources;
+  if (limits.cpusetMems) cpu.mems = limits.cpusetMems;
+  return cpu;
+}
+
+/** Numbers of the block device at a path. @throws ShoalError InvalidArgument when there is none */
+function blockDevice(path: string): { major: number; minor: number } {
+  try {
+    return deviceNumbers(statSync(path).rdev);
+  } catch (error) {
+    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    throw invalidArgument(`stat ${path}: ${missing ? 'no such file or directory' : errorMessage(error)}`);
+  }
+}
+
+function ociBlockIo(limits: ResourceLimits): NonNullable<OciResources['blockIO']> {
+  const rates = (list: ResourceLimits['blkioReadBps']): OciBlockDevice[] =>
+    (list ?? []).map(({ path, rate }) => ({ ...blockDevice(path), rate }));
+  const weights = (limits.blkioWeightDevices ?? []).map(({ path, weight }) => ({ ...blockDevice(path), weight }));
+  const lists = {
+    weightDevice: weights,
+    throttleReadBpsDevice: rates(limits.blkioReadBps),
+    throttleWriteBpsDevice: rates(limits.blkioWriteBps),
+    throttleReadIOPSDevice: rates(limits.blkioReadIops),
+    throttleWriteIOPSDevice: rates(limits.blkioWriteIops),
+  };
+  return {
+    ...(limits.blkioWeight ? { weight: limits.blkioWeight } : {}),
+    ...Object.fromEntries(Object.entries(lists).filter(([, list]) => list.length > 0)),
+  };
 }
 
 /** /proc/self/limits names of the ulimits that Docker knows. */

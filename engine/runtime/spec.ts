@@ -1,11 +1,14 @@
-import { lstatSync, readdirSync } from 'node:fs';
 import { arch, hostname, release } from 'node:os';
-import { join, posix } from 'node:path';
+import { posix } from 'node:path';
 import type { ContainerConfig, ImageConfig, UlimitRequest } from '../types.ts';
 import { containerCapabilities } from './capabilities.ts';
+import { applyCdi } from './cdi.ts';
+import { allowDevice, deviceRule, hostDevices, mappedDevices } from './devices.ts';
 import type { EtcFiles } from './etc-files.ts';
-import { defaultMounts, fileMount, sortMounts } from './mounts.ts';
-import type { OciDevice, OciMount, OciProcess, OciSpec } from './oci.ts';
+import { maskedPaths, READONLY_PATHS } from './hidden-paths.ts';
+import { defaultMounts, fileMount, keptDefaults, rootPropagation, sortMounts } from './mounts.ts';
+import { ociNamespaces, type JoinedNamespaces } from './namespaces.ts';
+import type { OciDevice, OciDeviceRule, OciMount, OciProcess, OciSpec } from './oci.ts';
 import { containerRlimits, ociResources } from './resources.ts';
 import { seccompFor } from './seccomp.ts';
 import { resolveUser } from './users.ts';
@@ -14,32 +17,11 @@ const OCI_VERSION = '1.0.2';
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 /** Where the init program stands inside a container that asked for one (Docker's path). */
 const INIT_TARGET = '/sbin/docker-init';
-const CPU_DIRECTORIES_MAX = 1024;
-const DEVICES_MAX = 4096;
-
-/** Not visible in a container: they tell of the host or are side channels (moby daemon/pkg/oci defaults). */
-const MASKED_PATHS = [
-  ...['acpi', 'asound', 'interrupts', 'kcore', 'keys', 'latency_stats', 'sched_debug', 'scsi'].map((p) => `/proc/${p}`),
-  '/proc/timer_list',
-  '/proc/timer_stats',
-  '/sys/firmware',
-  '/sys/devices/virtual/powercap',
-];
-const READONLY_PATHS = ['bus', 'fs', 'irq', 'sys', 'sysrq-trigger'].map((p) => `/proc/${p}`);
-
-/** Every processor's throttle counters, which leak what other containers do. */
-function throttlePaths(): string[] {
-  try {
-    return readdirSync('/sys/devices/system/cpu')
-      .filter((name) => /^cpu\d+$/.test(name))
-      .slice(0, CPU_DIRECTORIES_MAX)
-      .map((name) => `/sys/devices/system/cpu/${name}/thermal_throttle`);
-  } catch {
-    return [];
-  }
-}
-
-let maskedPaths: string[] | undefined;
+/** Default sysctls of a network namespace: echo sockets and low ports need no capability (moby daemon/oci_linux.go). */
+const NETWORK_SYSCTLS = {
+  'net.ipv4.ping_group_range': '0 2147483647',
+  'net.ipv4.ip_unprivileged_port_start': '0',
+};
 
 export interface SpecInput {
   id: string;
@@ -49,7 +31,10 @@ export interface SpecInput {
   args: readonly string[];
   rootPath: string;
   cgroupPath: string;
-  networkNamespace: string | undefined;
+  /** Namespaces that exist already. */
+  joined: JoinedNamespaces;
+  /** Host directory of the memory that it shares with others. */
+  shm: string | undefined;
   etc: EtcFiles;
   /** The user's mounts with their host paths. */
   mounts: readonly OciMount[];
@@ -57,14 +42,18 @@ export interface SpecInput {
   initPath: string | undefined;
   defaultUlimits: readonly UlimitRequest[];
   swapAccounting: boolean;
+  appArmor: boolean;
   /** Whether the kernel runs x32 programs. */
   x32: boolean;
 }
 
 /** The host name a container sees. */
-export function containerHostname(id: string, config: Pick<ContainerConfig, 'hostname' | 'network'>): string {
+export function containerHostname(
+  id: string,
+  config: Pick<ContainerConfig, 'hostname' | 'network' | 'utsMode'>,
+): string {
   if (config.hostname !== undefined && config.hostname !== '') return config.hostname;
-  return config.network.mode === 'host' ? hostname() : id.slice(0, 12);
+  return config.network.mode === 'host' || config.utsMode === 'host' ? hostname() : id.slice(0, 12);
 }
 
 /** Environment: defaults, then the image's, then the container's; later wins, `NAME` alone removes. */
@@ -107,83 +96,101 @@ export function processSpec(
   };
 }
 
-/** All device nodes of the host, for a privileged container. */
-function hostDevices(): OciDevice[] {
-  const found: OciDevice[] = [];
-  const visit = (directory: string): void => {
-    for (const entry of readdirSync(directory, { withFileTypes: true })) {
-      const path = join(directory, entry.name);
-      if (entry.isDirectory() && !['pts', 'shm', 'mqueue', 'fd', '.udev', '.lxc'].includes(entry.name)) visit(path);
-      if (!entry.isCharacterDevice() && !entry.isBlockDevice()) continue;
-      if (path === '/dev/console' || found.length >= DEVICES_MAX) continue;
-      const info = lstatSync(path);
-      const type = entry.isBlockDevice() ? 'b' : 'c';
-      // dev_t as glibc composes it: minor bits 0-7 and 20-31, major bits 8-19 and above 32.
-      const [low, high] = [info.rdev % 2 ** 32, Math.floor(info.rdev / 2 ** 32)];
-      const major = ((low >>> 8) & 0xfff) + (high & ~0xfff);
-      const minor = (low & 0xff) + ((low >>> 12) & 0xfff00);
-      found.push({ path, type, major, minor, fileMode: info.mode & 0o777, uid: info.uid, gid: info.gid });
-    }
-  };
-  visit('/dev');
-  return found;
+/** Device nodes of a container beside the usual ones, and the rules that let it use them. */
+function deviceParts(config: ContainerConfig): { nodes: OciDevice[]; rules: OciDeviceRule[] } {
+  const mapped = (config.devices ?? []).map((mapping) => ({ mapping, nodes: mappedDevices(mapping) }));
+  if (config.privileged) {
+    const own = hostDevices();
+    const there = new Set(own.map(({ path }) => path));
+    const more = mapped.flatMap(({ nodes }) => nodes).filter(({ path }) => !there.has(path));
+    return { nodes: [...own, ...more], rules: [] };
+  }
+  const allowed = mapped.flatMap(({ mapping, nodes }) => nodes.map((node) => allowDevice(node, mapping.permissions)));
+  const rules = [...allowed, ...(config.deviceCgroupRules ?? []).map(deviceRule)];
+  return { nodes: mapped.flatMap(({ nodes }) => nodes), rules };
 }
 
-function namespaces(input: SpecInput): OciSpec['linux']['namespaces'] {
-  const list: OciSpec['linux']['namespaces'] = ['mount', 'uts', 'pid', 'ipc', 'cgroup'].map((type) => ({ type }));
-  if (input.config.network.mode !== 'host') {
-    list.push({
-      type: 'network',
-      ...(input.networkNamespace === undefined ? {} : { path: input.networkNamespace }),
-    });
-  }
-  return list;
+function sysctls({ config }: SpecInput): Record<string, string> {
+  const own = config.network.mode === 'sandbox' || config.network.mode === 'none';
+  return {
+    ...(own ? NETWORK_SYSCTLS : {}),
+    // The OCI versions that all runtimes know have no field for it; the sysctl is what setdomainname(2) sets.
+    ...(config.domainname && config.utsMode !== 'host' ? { 'kernel.domainname': config.domainname } : {}),
+    ...config.sysctls,
+  };
+}
+
+/** What is hidden or read-only: the container's own lists, or Docker's unless it is privileged. */
+function hiddenPaths(config: ContainerConfig): Pick<OciSpec['linux'], 'maskedPaths' | 'readonlyPaths'> {
+  return {
+    maskedPaths: config.maskedPaths ?? (config.privileged ? [] : maskedPaths()),
+    readonlyPaths: config.readonlyPaths ?? (config.privileged ? [] : READONLY_PATHS),
+  };
+}
+
+function seccompPart(
+  config: ContainerConfig,
+  capabilities: readonly string[],
+  x32: boolean,
+): Partial<OciSpec['linux']> {
+  // A privileged container has no profile unless it names one.
+  if (config.privileged && ['', 'default'].includes(config.seccomp)) return {};
+  const seccomp = seccompFor(config.seccomp, capabilities, { arch: arch(), kernel: release(), x32 });
+  return seccomp === undefined ? {} : { seccomp };
 }
 
 /**
  * The runtime's config.json of a container.
- * @throws ShoalError InvalidArgument for a user, capability, limit or profile that cannot be.
+ * @throws ShoalError InvalidArgument for a user, capability, limit, device or profile that cannot be.
  */
 export function containerSpec(input: SpecInput): OciSpec {
   const { config } = input;
   const process = processSpec(input);
-  const mounts = [...defaultMounts(config.privileged), ...sortMounts(allMounts(input))];
-  if (input.initPath !== undefined) {
+  const own = allMounts(input);
+  const mounts = [...keptDefaults(defaultMounts(config, input.shm), own), ...sortMounts(own)];
+  // It would not be the first process in the process namespace of another.
+  if (input.initPath !== undefined && !config.pidMode) {
     mounts.push(fileMount(input.initPath, INIT_TARGET, true));
     process.args = [INIT_TARGET, '--', ...process.args];
   }
-  maskedPaths ??= [...MASKED_PATHS, ...throttlePaths()];
-  const seccomp = config.privileged
-    ? undefined
-    : seccompFor(config.seccomp, process.capabilities?.bounding ?? [], {
-        ...{ arch: arch(), kernel: release(), x32: input.x32 },
-      });
-  const sysctl = { ...config.sysctls };
-  return {
+  const profile = config.appArmorProfile ?? '';
+  if (input.appArmor && profile !== '') process.apparmorProfile = profile;
+  const [height = 0, width = 0] = config.consoleSize ?? [];
+  if (config.tty && height > 0 && width > 0) process.consoleSize = { height, width };
+  const resources = ociResources(config.resources, config.privileged, input.swapAccounting);
+  const devices = deviceParts(config);
+  resources.devices.push(...devices.rules);
+  const propagation = rootPropagation(own);
+  const spec: OciSpec = {
     ociVersion: OCI_VERSION,
     process,
     root: { path: input.rootPath, readonly: config.readOnlyRootfs },
-    hostname: containerHostname(input.id, config),
+    ...(config.utsMode === 'host' ? {} : { hostname: containerHostname(input.id, config) }),
     mounts,
+    ...(config.annotations === undefined ? {} : { annotations: config.annotations }),
     linux: {
-      namespaces: namespaces(input),
-      resources: ociResources(config.resources, config.privileged, input.swapAccounting),
+      namespaces: ociNamespaces(config, input.joined),
+      resources,
       cgroupsPath: input.cgroupPath,
-      ...(config.privileged ? { devices: hostDevices() } : {}),
-      ...(seccomp === undefined ? {} : { seccomp }),
-      ...(config.privileged ? {} : { maskedPaths, readonlyPaths: READONLY_PATHS }),
-      ...(Object.keys(sysctl).length === 0 ? {} : { sysctl }),
+      ...(devices.nodes.length === 0 ? {} : { devices: devices.nodes }),
+      ...seccompPart(config, process.capabilities?.bounding ?? [], input.x32),
+      ...hiddenPaths(config),
+      sysctl: sysctls(input),
+      ...(propagation === undefined ? {} : { rootfsPropagation: propagation }),
     },
   };
+  applyCdi(spec, config.deviceRequests ?? []);
+  return spec;
 }
 
 /** Generated files, unless the user mounts something over them, and the user's mounts. */
 function allMounts(input: SpecInput): OciMount[] {
   const taken = new Set(input.mounts.map((mount) => posix.normalize(mount.destination)));
+  const readOnly = input.config.readOnlyRootfs;
   const generated = [
-    fileMount(input.etc.hostname, '/etc/hostname', false),
-    fileMount(input.etc.hosts, '/etc/hosts', false),
-    fileMount(input.etc.resolvConf, '/etc/resolv.conf', false),
+    fileMount(input.etc.hostname, '/etc/hostname', readOnly),
+    fileMount(input.etc.hosts, '/etc/hosts', readOnly),
+    fileMount(input.etc.resolvConf, '/etc/resolv.conf', readOnly),
   ].filter((mount) => !taken.has(mount.destination));
   return [...generated, ...input.mounts];
 }

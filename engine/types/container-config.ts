@@ -1,9 +1,10 @@
 import type { EndpointLink, EndpointSpec, PublishedPort } from '../../overlay-net/index.ts';
+import type { HostOptions } from './host-options.ts';
 
 /** A mount as a user asked for it. */
 export interface MountRequest {
-  type: 'bind' | 'volume' | 'tmpfs';
-  /** Host path, or volume name (empty: an anonymous volume). */
+  type: 'bind' | 'volume' | 'tmpfs' | 'image';
+  /** Host path, volume name (empty: an anonymous volume), or image. */
   source: string;
   target: string;
   readOnly: boolean;
@@ -11,6 +12,12 @@ export interface MountRequest {
   propagation?: string;
   /** Bind: create the host path when it is missing. */
   createMountpoint?: boolean;
+  /** Bind: what is mounted below the source stays out. */
+  nonRecursive?: boolean;
+  /** Bind, read-only: what is mounted below the source may be written. */
+  readOnlyNonRecursive?: boolean;
+  /** Bind, read-only: all below the source must be read-only, or the start fails. */
+  readOnlyForceRecursive?: boolean;
   /** Volume: do not copy the image's files in. */
   noCopy?: boolean;
   volumeDriver?: string;
@@ -19,12 +26,38 @@ export interface MountRequest {
   /** tmpfs: bytes and permission bits. */
   tmpfsSizeBytes?: number;
   tmpfsMode?: number;
+  /** tmpfs: more options of mount(8). */
+  tmpfsOptions?: readonly string[];
+  /** Volume: the part of it that is mounted, a relative path. */
+  volumeSubpath?: string;
+  /** Image: the part of it that is mounted, a relative path. */
+  imageSubpath?: string;
+  /** Words behind the second colon of `-v`, or behind that of `--tmpfs`. */
+  mode?: string;
+  /** What it was asked with; left out: `--mount`. */
+  from?: 'bind' | 'tmpfs';
+  /** Nobody asked for it but the image, or the list of places to keep. */
+  declared?: boolean;
+  /** Taken without effect on Linux. */
+  consistency?: string;
 }
 
 export interface UlimitRequest {
   name: string;
   soft: number;
   hard: number;
+}
+
+/** A block device's share of its bandwidth, 10 to 1000. */
+export interface DeviceWeight {
+  path: string;
+  weight: number;
+}
+
+/** Bytes or operations per second on a block device. */
+export interface DeviceRate {
+  path: string;
+  rate: number;
 }
 
 /** What a container may use; undefined means unlimited or the default. */
@@ -36,8 +69,25 @@ export interface ResourceLimits {
   /** Billionths of one CPU. */
   nanoCpus?: number;
   cpuShares?: number;
+  /** CPU time in each period, and the period, µs. */
+  cpuQuotaUs?: number;
+  cpuPeriodUs?: number;
+  cpuRealtimePeriodUs?: number;
+  cpuRealtimeRuntimeUs?: number;
   cpusetCpus?: string;
+  cpusetMems?: string;
+  /** How readily memory is swapped out, 0 to 100. */
+  memorySwappiness?: number;
+  /** 10 to 1000. */
+  blkioWeight?: number;
+  blkioWeightDevices?: readonly DeviceWeight[];
+  blkioReadBps?: readonly DeviceRate[];
+  blkioWriteBps?: readonly DeviceRate[];
+  blkioReadIops?: readonly DeviceRate[];
+  blkioWriteIops?: readonly DeviceRate[];
   pidsLimit?: number;
+  /** Processes wait instead of being killed when memory is full (cgroup v1 only). */
+  oomKillDisable?: boolean;
   ulimits?: readonly UlimitRequest[];
   oomScoreAdj?: number;
 }
@@ -64,7 +114,7 @@ export interface HealthCheckRequest {
 }
 
 /** Everything that makes a container; stored with it. Fields left out take the image's or Docker's default. */
-export interface ContainerConfig {
+export interface ContainerConfig extends HostOptions {
   /** Without the leading slash; empty: one is made up. */
   name: string;
   /** Reference or id, as the user wrote it. */

@@ -19,23 +19,46 @@ export interface Container {
   finishedMs: number;
   restartCount: number;
   health?: 'starting' | 'healthy' | 'unhealthy';
+  /** The last probes of its health check. */
+  healthLog?: HealthLog;
   endpoints: readonly EndpointResult[];
   ports: readonly PublishedPort[];
   mounts: readonly ContainerMount[];
   logPath: string;
+  /** Files of /etc made for it, since its first start. */
+  etc?: { hostname: string; hosts: string; resolvConf: string };
   /** The command line that runs: entrypoint and arguments joined. */
   path: string;
   args: readonly string[];
 }
 
+/** One run of a health check. */
+export interface HealthProbe {
+  startMs: number;
+  endMs: number;
+  /** -1 when it was not run to its end. */
+  exitCode: number;
+  /** At most 4096 bytes of it. */
+  output: string;
+}
+
+export interface HealthLog {
+  /** Failures in a row that count. */
+  failingStreak: number;
+  /** The newest last. */
+  probes: readonly HealthProbe[];
+}
+
 export interface ContainerMount {
-  type: 'bind' | 'volume' | 'tmpfs';
+  type: 'bind' | 'volume' | 'tmpfs' | 'image';
   name?: string;
   source: string;
   destination: string;
   driver?: string;
   readOnly: boolean;
   propagation: string;
+  /** Words that the user gave with it. */
+  mode?: string;
 }
 
 export interface LogLine {
@@ -45,6 +68,8 @@ export interface LogLine {
   time: string;
   /** With its line end. */
   data: Uint8Array;
+  /** It goes on with a line too long to be given out whole. */
+  continued?: true;
 }
 
 export interface LogQuery {
@@ -54,6 +79,9 @@ export interface LogQuery {
   tail?: number;
   sinceMs?: number;
   untilMs?: number;
+  /** As `sinceMs` and `untilMs`, exact: RFC 3339 in UTC with nine digits of the second. */
+  since?: string;
+  until?: string;
 }
 
 /** The containers of one host. */
@@ -76,6 +104,10 @@ export interface Containers {
   /** What a running container uses; undefined when it does not run. @throws ShoalError NotFound */
   usage(reference: string): ContainerUsage | undefined;
   logs(reference: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine>;
+  /** As `logs`, many lines at a time. */
+  logBlocks(reference: string, query: LogQuery, signal: AbortSignal): AsyncIterable<LogLine[]>;
+  /** The attributes that the log's options ask for, as `docker logs --details` words them; empty for none. */
+  logDetails(reference: string): string;
   /** Connects to one more network; while it runs, at once. @throws ShoalError in Docker's words */
   connect(reference: string, endpoint: EndpointSpec): Promise<void>;
   /** @throws ShoalError PermissionDenied when the container is not on the network. */
