@@ -143,6 +143,7 @@ async function prepareMounts(
         if (mount.noCopy !== true) await copyUp(parts, resolveInRoot(rootPath, mount.target), source);
         break;
       case 'image':
+        // Refused when the container is made.
         throw invalidArgument(`mount at ${mount.target}: mounts of images are not supported`);
     }
     oci.push(userMount(mount, source, recursive));

@@ -84,8 +84,7 @@ export function checkMount(mount: MountRequest): void {
       tmpfsOptions(mount);
       return;
     case 'image':
-      if (mount.source === '') throw wrong('field Source must not be empty');
-      checkSubpath(mount.imageSubpath, false, wrong);
+      throw wrong('mounts of images are not supported; put its files into a volume, or build on it');
   }
 }
 
