@@ -45,7 +45,7 @@ export class EngineTerminals implements Terminals {
       : NOTHING;
     if (!request.logs || (!request.stdout && !request.stderr) || container.logPath === '') return live;
     const past = this.#past(container.id, request, signal);
-    return { ...withPast(live, past), tty: container.config.tty };
+    return withPast(live, past, container.config.tty);
   }
 
   async *#past(
@@ -101,9 +101,9 @@ const NOTHING: Attached = {
 };
 
 /** The log, then what came since; what was written between the two may come twice, but never not at all. */
-function withPast(live: Attached, past: AsyncIterable<readonly OutputChunk[]>): Attached {
+function withPast(live: Attached, past: AsyncIterable<readonly OutputChunk[]>, tty: boolean): Attached {
   return {
-    tty: live.tty,
+    tty,
     get ended() {
       return live.ended;
     },
