@@ -22,6 +22,7 @@ import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
 import { findPrograms, type HostPrograms } from './runtime/programs.ts';
 import { readSysInfo, type SysInfo } from './runtime/sysinfo.ts';
 import { CDI_DIRECTORIES } from './runtime/cdi.ts';
+import { guardProcesses } from './runtime/process-guard.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
 import { ContainerStreams } from './streams/streams.ts';
 import { EngineTerminals } from './streams/terminals.ts';
@@ -207,6 +208,7 @@ export class Engine {
     const facts = await probeRuntime(probe, options.runtime);
     const recursiveReadOnly = await knowsRecursiveReadOnly(probe, facts.path);
     const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe);
+    guardProcesses(cgroups, `/${parentOf(options)}`, options.log);
     const engine = new Engine(options, facts, cgroups, runtimes, await findPrograms(facts));
     await engine.#set.open(() => engine.doctor.endStrays());
     await engine.doctor.repairAtStart();
