@@ -81,7 +81,6 @@ export function systemPort({
     ID: daemonId(config.dataRoot),
     Driver: storageDriver,
     DriverStatus: [],
-    Plugins: { ...PLUGINS, Authorization: null },
     MemoryLimit: true,
     SwapLimit: facts.swapLimit,
     CpuCfsPeriod: true,
@@ -127,6 +126,7 @@ export function systemPort({
     storageDriver,
     info: async () => ({
       ...fixed,
+      Plugins: { ...PLUGINS, Volume: await engine.volumes.drivers(), Authorization: null },
       Debug: config.debug,
       Labels: Object.entries(config.labels).map(([key, value]) => `${key}=${value}`),
     }),

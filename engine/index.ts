@@ -3,4 +3,4 @@ export { Engine, probeEngineHost, type EngineInfo, type EngineOptions, type Prob
 export { examineOffline, type OfflineOptions } from './doctor/offline.ts';
 export type { DoctorReport, Finding } from './doctor/fault.ts';
 export { openImages } from './images/index.ts';
-export { openVolumes } from './volumes/index.ts';
+export { openVolumes, volumeUsers } from './volumes/index.ts';
