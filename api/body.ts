@@ -16,14 +16,18 @@ export async function readJson({ request }: RequestContext): Promise<JsonObject>
     if (size > JSON_MAX_BYTES) throw invalidArgument(`request body is larger than ${JSON_MAX_BYTES} bytes`);
     chunks.push(chunk);
   }
-  if (size === 0) return {};
-  const type = request.headers['content-type'];
+  return parseJsonObject(Buffer.concat(chunks), request.headers['content-type']);
+}
+
+/** Reads bytes as a JSON object; none give {}. @throws ShoalError InvalidArgument */
+export function parseJsonObject(bytes: Buffer, type: string | undefined): JsonObject {
+  if (bytes.length === 0) return {};
   if (type !== undefined && !type.startsWith('application/json')) {
     throw invalidArgument(`unsupported Content-Type header (${type}): must be 'application/json'`);
   }
   let value: unknown;
   try {
-    value = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+    value = JSON.parse(bytes.toString('utf8'));
   } catch (error) {
     throw invalidArgument(`invalid JSON: ${errorMessage(error)}`);
   }

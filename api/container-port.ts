@@ -67,6 +67,10 @@ export interface ContainerFacts {
   finishedMs: number;
   restartCount: number;
   health?: string;
+  healthLog?: {
+    failingStreak: number;
+    probes: readonly { startMs: number; endMs: number; exitCode: number; output: string }[];
+  };
   endpoints: readonly {
     networkId: string;
     networkName: string;

@@ -130,7 +130,9 @@ describe('lists', () => {
     expect(await ids('all=1')).toEqual(['d2', 'c1']);
     expect(await ids('limit=1')).toEqual(['d2']);
     expect(await ids(filter({ status: ['exited'] }))).toEqual(['d2']);
-    expect(await ids(filter({ exited: ['3'] }))).toEqual(['d2']);
+    expect(await ids(`all=1&${filter({ exited: ['3'] })}`)).toEqual(['d2']);
+    // Only a wanted status means all.
+    expect(await ids(filter({ exited: ['3'] }))).toEqual([]);
     expect(await ids(`all=1&${filter({ id: ['c1'] })}`)).toEqual(['c1']);
     expect(await ids(`all=1&${filter({ 'is-task': ['true'] })}`)).toEqual([]);
   });

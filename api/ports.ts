@@ -10,11 +10,15 @@ import type {
 } from '../proto/index.ts';
 
 import type { ContainersPort } from './container-port.ts';
+import type { FilesPort } from './file-port.ts';
 import type { ControlPort } from './control-port.ts';
 import type { DoctorPort } from './doctor-port.ts';
 import type { Metric } from './shapes/metrics.ts';
+import type { TerminalsPort } from './stream-port.ts';
 
 export type * from './container-port.ts';
+export type * from './stream-port.ts';
+export type * from './file-port.ts';
 export type * from './host-options-port.ts';
 export type * from './control-port.ts';
 export type * from './doctor-port.ts';
@@ -275,6 +279,8 @@ export interface LocalNetworksPort {
 export interface EnginePort {
   doctor: DoctorPort;
   containers: ContainersPort;
+  terminals: TerminalsPort;
+  files: FilesPort;
   control: ControlPort;
   images: ImagesPort;
   volumes: VolumesPort;

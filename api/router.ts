@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { invalidArgument, type Logger } from '../base/index.ts';
-import type { Ports } from './ports.ts';
+import type { AttachedFacts, Ports } from './ports.ts';
 
 /** One request as a route sees it. */
 export interface RequestContext {
@@ -15,6 +15,16 @@ export interface RequestContext {
   signal: AbortSignal;
   ports: Ports;
   log: Logger;
+  /** Set for requests that may take the connection over for a stream of their own. */
+  hijack?: Takeover;
+}
+
+/** A connection that may be taken over. Until it is, the answer is plain HTTP. */
+export interface Takeover {
+  /** The request's body; what the client sent after it stays for the stream. @throws ShoalError InvalidArgument */
+  body(): Promise<Buffer>;
+  /** Carries a process' streams until its output has ended or the client has gone. */
+  carry(attached: AttachedFacts, contentType: string): Promise<void>;
 }
 
 export type Handler = (context: RequestContext) => Promise<void>;

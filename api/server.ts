@@ -5,12 +5,18 @@ import { invalidArgument, notFound, ShoalError, type Logger } from '../base/inde
 import { sendError } from './errors.ts';
 import { queryBool } from './body.ts';
 import type { Ports, SwarmPort } from './ports.ts';
+import { takeHijacks, type Hijack } from './hijack.ts';
 import { Router, type Route } from './router.ts';
+import { archiveRoutes } from './routes/archive.ts';
+import { attachRoutes } from './routes/attach.ts';
 import { containerControlRoutes } from './routes/container-control.ts';
+import { containerListRoutes } from './routes/container-list.ts';
 import { containerLogRoutes } from './routes/container-logs.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
 import { doctorRoutes } from './routes/doctor.ts';
+import { eventRoutes } from './routes/events.ts';
+import { execRoutes } from './routes/exec.ts';
 import { imageRoutes } from './routes/images.ts';
 import { metricsRoutes } from './routes/metrics.ts';
 import { networkCheckRoutes } from './routes/network-check.ts';
@@ -32,6 +38,7 @@ import { API_VERSION, checkVersion } from './versions.ts';
 
 const ROUTES: readonly Route[] = [
   ...systemRoutes,
+  ...eventRoutes,
   ...metricsRoutes,
   ...swarmRoutes,
   ...recoveryRoutes,
@@ -48,8 +55,12 @@ const ROUTES: readonly Route[] = [
   ...networkRoutes,
   ...networkCheckRoutes,
   ...imageRoutes,
+  ...archiveRoutes,
   ...containerControlRoutes,
+  ...containerListRoutes,
   ...containerRoutes,
+  ...attachRoutes,
+  ...execRoutes,
   ...containerLogRoutes,
   ...volumeRoutes,
   ...doctorRoutes,
@@ -82,6 +93,7 @@ export class ApiServer {
    */
   async listen(host: string): Promise<void> {
     const server = createServer((request, response) => void this.#serve(request, response));
+    takeHijacks(server, (request, response, hijack) => void this.#serve(request, response, hijack));
     // Streams (events, logs, wait) live as long as the client wants.
     server.requestTimeout = 0;
     server.keepAliveTimeout = 60_000;
@@ -123,13 +135,18 @@ export class ApiServer {
     return { ...this.#ports, swarm: Object.create(swarm, { call: { value: stale } }) as SwarmPort };
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #serve(request: IncomingMessage, response: ServerResponse, hijack?: Hijack): Promise<void> {
     const controller = new AbortController();
     this.#active.add(controller);
-    response.on('close', () => {
+    const gone = (): void => {
       this.#active.delete(controller);
       controller.abort(new Error('the client has gone'));
-    });
+    };
+    if (hijack === undefined) response.on('close', gone);
+    else {
+      hijack.onClose(gone);
+      controller.signal.addEventListener('abort', () => hijack.destroy(), { once: true });
+    }
     response.setHeader('Api-Version', API_VERSION);
     response.setHeader('Ostype', 'linux');
     response.setHeader('Docker-Experimental', 'false');
@@ -153,9 +170,11 @@ export class ApiServer {
         signal: controller.signal,
         ports,
         log,
+        ...(hijack === undefined ? {} : { hijack }),
       });
     } catch (error) {
-      if (controller.signal.aborted) response.destroy();
+      if (hijack?.taken === true) hijack.destroy();
+      else if (controller.signal.aborted) response.destroy();
       else sendError(response, error, this.#log.with({ method: request.method, path: request.url }));
     }
   }

@@ -4,8 +4,8 @@ import { assert } from './assert.ts';
 import { ShoalError } from './errors.ts';
 
 /**
- * The system calls that Node has no name for. All FFI of the program's C library stands in this file and
- * in posix-spawn.ts. Calls are
+ * The system calls that Node has no name for. All FFI of the C library stands in this file, in libc-tree.ts and in
+ * posix-spawn.ts. Calls are
  * synchronous and run on the thread that makes them; what `setns` does, it does to that thread alone.
  */
 type Koffi = typeof koffi;
@@ -47,6 +47,7 @@ interface Libc {
   close: ((fd: number) => number) & {
     async: (fd: number, done: (failure: unknown, result: number) => void) => void;
   };
+  fcntl: (fd: number, command: number, argument: number) => number;
   ioctl: (fd: number, request: number, argument: number) => number;
   syscall: (number: number) => number;
   lsetxattr: (path: string, name: string, value: Uint8Array, size: number, flags: number) => number;
@@ -85,6 +86,7 @@ function libc(): Libc {
     getsockopt: lib.func('int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *len)'),
     open: lib.func('int open(const char *path, int flags, int mode)'),
     close: lib.func('int close(int fd)'),
+    fcntl: lib.func('int fcntl(int fd, int command, long argument)'),
     ioctl: lib.func('int ioctl(int fd, unsigned long request, unsigned long argument)'),
     syscall: lib.func('long syscall(long number)'),
     lsetxattr: lib.func(
@@ -138,6 +140,13 @@ export function closeFd(fd: number): void {
   check('close', libc().close(fd), String(fd));
 }
 
+const F_DUPFD_CLOEXEC = 1030;
+
+/** Another descriptor of the same open file. @throws SystemCallError */
+export function duplicateFd(fd: number): number {
+  return check('fcntl', libc().fcntl(fd, F_DUPFD_CLOEXEC, 0), String(fd));
+}
+
 /** Mount flags of mount(2). */
 export const MS = {
   RDONLY: 1,
@@ -181,6 +190,13 @@ const S_IFCHR = 0o020000;
 /** mknod(2) of the character device 0/0, which overlayfs reads as "removed in this layer". @throws SystemCallError */
 export function makeWhiteoutDevice(path: string): void {
   check('mknod', libc().mknod(path, S_IFCHR, 0), path);
+}
+
+const S_IFIFO = 0o010000;
+
+/** A named pipe (mkfifo(3)), readable and writable by its owner. @throws SystemCallError */
+export function makeFifo(path: string): void {
+  check('mknod', libc().mknod(path, S_IFIFO | 0o600, 0), path);
 }
 
 /**

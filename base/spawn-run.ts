@@ -35,10 +35,22 @@ function startError({ file, cwd }: SpawnRequest, error: NodeJS.ErrnoException): 
 }
 
 /** Runs a program up to its status line. See `SpawnRequest.statusLine`. */
-function runForStatus(request: SpawnRequest, start: StartChild, stderrFile: string): Promise<SpawnResult> {
-  const errors = openSync(stderrFile, 'w', 0o600);
+async function runForStatus(
+  request: SpawnRequest,
+  start: StartChild,
+  { stderrFile, files = [] }: NonNullable<SpawnRequest['statusLine']>,
+): Promise<SpawnResult> {
+  const opened: number[] = [];
+  try {
+    opened.push(openSync(stderrFile, 'w', 0o600));
+    for (const { path, flags } of files) opened.push(openSync(path, flags));
+  } catch (error) {
+    for (const fd of opened) closeSync(fd);
+    throw error;
+  }
+  const [errors = -1, ...more] = opened;
   return new Promise<SpawnResult>((resolve, reject) => {
-    const child = startChild(start, request, ['ignore', 'ignore', errors, 'pipe']);
+    const child = startChild(start, request, ['ignore', 'ignore', errors, 'pipe', ...more]);
     const status = child.stdio[3] as Readable;
     const collected = new Collector();
     let timedOut = false;
@@ -76,7 +88,9 @@ function runForStatus(request: SpawnRequest, start: StartChild, stderrFile: stri
       exit = { code, signal };
       settle();
     });
-  }).finally(() => closeSync(errors));
+  }).finally(() => {
+    for (const fd of opened) closeSync(fd);
+  });
 }
 
 function startChild(start: StartChild, request: SpawnRequest, stdio: ChildStdio[]): Child {
@@ -89,7 +103,7 @@ const startForked: StartChild = (file, args, options) => spawn(file, args, optio
 
 /** Runs one program as a child of this process. See `Spawner.run`. */
 export function runProgram(request: SpawnRequest, start: StartChild = startForked): Promise<SpawnResult> {
-  if (request.statusLine !== undefined) return runForStatus(request, start, request.statusLine.stderrFile);
+  if (request.statusLine !== undefined) return runForStatus(request, start, request.statusLine);
   const opened: number[] = [];
   const open = (path: string, flags: string): number => {
     const fd = openSync(path, flags);

@@ -21,7 +21,11 @@ export interface SpawnRequest {
    * the exit of the program and the first line in that pipe, which becomes `stdout`, or its end. Standard input is empty,
    * standard output is dropped, standard error goes to this file (created or truncated).
    */
-  statusLine?: { stderrFile: string };
+  statusLine?: {
+    stderrFile: string;
+    /** Opened as descriptors 4, 5, …: to read or to write. A named pipe to read must have a writer already. */
+    files?: readonly { path: string; flags: 'r' | 'w' }[];
+  };
   /** Kill by SIGKILL after this time, ms; default 120 000. */
   timeoutMs?: number;
 }

@@ -20,6 +20,15 @@ const containerRun = (): Promise<CommandGroup> =>
   import('./container-run.ts').then((file) => file.containerRunCommands);
 const containerExec = (): Promise<CommandGroup> =>
   import('./container-exec.ts').then((file) => file.containerExecCommands);
+const containerManage = (): Promise<CommandGroup> =>
+  import('./container-manage.ts').then((file) => file.containerManageCommands);
+const containerStats = (): Promise<CommandGroup> =>
+  import('./container-stats.ts').then((file) => file.containerStatsCommands);
+const containerCopy = (): Promise<CommandGroup> =>
+  import('./container-copy.ts').then((file) => file.containerCopyCommands);
+const prune = (): Promise<CommandGroup> => import('./prune.ts').then((file) => file.pruneCommands);
+const systemDf = (): Promise<CommandGroup> => import('./system-df.ts').then((file) => file.systemDfCommands);
+const login = (): Promise<CommandGroup> => import('./login.ts').then((file) => file.loginCommands);
 const logs = (): Promise<CommandGroup> => import('./container-logs.ts').then((file) => file.containerLogCommands);
 const image = (): Promise<CommandGroup> => import('./image.ts').then((file) => file.imageCommands);
 const transfer = (): Promise<CommandGroup> => import('./image-transfer.ts').then((file) => file.imageTransferCommands);
@@ -60,16 +69,29 @@ const CONTAINER: Group = {
   about: 'Manage containers',
   commands: {
     attach: entry('attach', containerRun, 'Attach your input and output to a running container'),
+    commit: entry('commit', containerManage, "Create a new image from a container's changes"),
+    cp: entry('cp', containerCopy, 'Copy files and folders between a container and here'),
     create: entry('create', containerRun, 'Create a container without starting it'),
+    diff: entry('diff', containerManage, "Show what has changed in a container's file system"),
     exec: entry('exec', containerExec, 'Run a command in a running container'),
+    export: entry('export', containerManage, "Write a container's file system as a tar archive"),
     inspect: entry('inspect', container, 'Show all facts of one or more containers'),
     kill: entry('kill', container, 'Send a signal to running containers, SIGKILL by default'),
     logs: entry('logs', logs, 'Show the output of a container'),
     ls: entry('ls', container, 'List containers', 'ps', 'list'),
+    pause: entry('pause', container, 'Pause all processes of containers'),
+    port: entry('port', containerManage, 'Show the published ports of a container'),
+    prune: entry('container', prune, 'Remove all stopped containers'),
+    rename: entry('rename', containerManage, 'Give a container another name'),
+    restart: entry('restart', container, 'Stop and start containers'),
     rm: entry('rm', container, 'Remove one or more containers', 'remove'),
     run: entry('run', containerRun, 'Create a container from an image and start it'),
     start: entry('start', containerRun, 'Start stopped containers'),
+    stats: entry('stats', containerStats, 'Show what containers use, as it changes'),
     stop: entry('stop', container, 'Stop running containers'),
+    top: entry('top', containerManage, 'Show the processes of a container'),
+    unpause: entry('unpause', container, 'Let paused containers go on'),
+    update: entry('update', containerManage, 'Change limits and restart policy of containers'),
     wait: entry('wait', container, 'Wait until containers stop, then print their exit codes'),
   },
 };
@@ -82,9 +104,11 @@ const IMAGE: Group = {
     inspect: entry('inspect', image, 'Show all facts of one or more images'),
     load: entry('load', transfer, 'Load images from a tar archive or standard input'),
     ls: entry('ls', image, 'List images', 'list'),
+    prune: entry('image', prune, 'Remove unused images'),
     pull: entry('pull', transfer, 'Download an image from a registry'),
     push: entry('push', transfer, 'Upload an image to a registry'),
     rm: entry('rm', image, 'Remove one or more images', 'remove'),
+    save: entry('save', transfer, 'Write images to a tar archive or standard output'),
     tag: entry('tag', image, 'Give an image another name'),
   },
 };
@@ -92,8 +116,10 @@ const IMAGE: Group = {
 const SYSTEM: Group = {
   about: 'Look at the daemon',
   commands: {
+    df: entry('df', systemDf, 'Show how much of the disk is used'),
     events: entry('events', system, 'Show events as they happen'),
     info: entry('info', system, 'Show facts of the daemon and its swarm'),
+    prune: entry('system', prune, 'Remove all that is unused'),
   },
 };
 
@@ -206,10 +232,14 @@ const from = (group: Group, name: string): Entry => group.commands[name] as Entr
 /** Words that stand for a command at once. */
 export const TOP: Readonly<Record<string, Entry>> = {
   attach: from(CONTAINER, 'attach'),
+  commit: from(CONTAINER, 'commit'),
+  cp: from(CONTAINER, 'cp'),
   create: from(CONTAINER, 'create'),
+  diff: from(CONTAINER, 'diff'),
   doctor: entry('doctor', doctor, 'Check the stores of this host, and what containers left behind, and repair them'),
   events: from(SYSTEM, 'events'),
   exec: from(CONTAINER, 'exec'),
+  export: from(CONTAINER, 'export'),
   history: from(IMAGE, 'history'),
   images: { ...from(IMAGE, 'ls'), aliases: [] },
   import: from(IMAGE, 'import'),
@@ -217,16 +247,27 @@ export const TOP: Readonly<Record<string, Entry>> = {
   inspect: entry('inspect', system, 'Show all facts of containers, images, networks, volumes and swarm objects'),
   kill: from(CONTAINER, 'kill'),
   load: from(IMAGE, 'load'),
+  login: entry('login', login, 'Log in to a registry'),
+  logout: entry('logout', login, 'Forget the credentials of a registry'),
   logs: from(CONTAINER, 'logs'),
+  pause: from(CONTAINER, 'pause'),
+  port: from(CONTAINER, 'port'),
   ps: { ...from(CONTAINER, 'ls'), aliases: [] },
   pull: from(IMAGE, 'pull'),
   push: from(IMAGE, 'push'),
+  rename: from(CONTAINER, 'rename'),
+  restart: from(CONTAINER, 'restart'),
   rm: from(CONTAINER, 'rm'),
   rmi: { ...from(IMAGE, 'rm'), aliases: [] },
   run: from(CONTAINER, 'run'),
+  save: from(IMAGE, 'save'),
   start: from(CONTAINER, 'start'),
+  stats: from(CONTAINER, 'stats'),
   stop: from(CONTAINER, 'stop'),
   tag: from(IMAGE, 'tag'),
+  top: from(CONTAINER, 'top'),
+  unpause: from(CONTAINER, 'unpause'),
+  update: from(CONTAINER, 'update'),
   version: entry('version', system, 'Show versions of client and daemon'),
   wait: from(CONTAINER, 'wait'),
   why: entry('why', why, 'Tell why a task, a service or a node is as it is'),

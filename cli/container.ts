@@ -1,10 +1,21 @@
 import { segment } from './client.ts';
-import { atLeast, exactly, FILTER, FORMAT, INSPECT_FORMAT, NO_TRUNC, option, type CommandGroup } from './command.ts';
+import {
+  atLeast,
+  exactly,
+  FILTER,
+  FORMAT,
+  INSPECT_FORMAT,
+  NO_TRUNC,
+  option,
+  type Command,
+  type CommandGroup,
+} from './command.ts';
 import { beginWait } from './container-wait.ts';
 import { say, type Context } from './context.ts';
 import { inspect } from './inspect.ts';
 import { labelLine } from './network.ts';
 import type { Flags } from './options.ts';
+import { postToEach, removeContainers } from './parallel.ts';
 import { removeEach } from './remove.ts';
 import { headers, renderListing } from './table.ts';
 import { Row } from './template-values.ts';
@@ -18,7 +29,8 @@ interface Port {
   Type: string;
 }
 
-interface Container {
+/** A container in a list. */
+export interface Container {
   Id: string;
   Names: string[];
   Image: string;
@@ -36,7 +48,8 @@ interface Container {
 }
 
 const COLUMNS = '{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}';
-const HEADERS = headers(
+/** Headers of a table of containers. */
+export const HEADERS = headers(
   'ID=CONTAINER ID',
   'Names',
   'Image',
@@ -53,6 +66,12 @@ const HEADERS = headers(
   'Networks',
   'Platform',
 );
+
+/** The format `raw`: each field on a line of its own. */
+const RAW = [
+  ...['container_id: {{.ID}}', 'image: {{.Image}}', 'command: {{.Command}}', 'created_at: {{.CreatedAt}}'],
+  ...['state: {{.State}}', 'status: {{.Status}}', 'names: {{.Names}}', 'labels: {{.Labels}}', 'ports: {{.Ports}}'],
+];
 
 const address = (ip: string): string => (ip.includes(':') ? `[${ip}]` : ip);
 
@@ -97,7 +116,8 @@ function shownImage(container: Container, truncate: boolean): string {
   return tag === undefined ? name : `${name}:${tag}`;
 }
 
-function containerRow(container: Container, nowMs: number, truncate: boolean): Row {
+/** A container's line in a table. */
+export function containerRow(container: Container, nowMs: number, truncate: boolean): Row {
   const names = container.Names.map((name) => name.slice(1));
   const own = names.find((name) => !name.includes('/'));
   const created = container.Created * 1000;
@@ -145,7 +165,10 @@ async function list(context: Context, flags: Flags): Promise<void> {
   const columns = flags.bool('size') ? `${COLUMNS}\t{{.Size}}` : COLUMNS;
   const quiet = flags.bool('quiet') ? 'ID' : undefined;
   context.out.write(
-    renderListing({ rows, columns, headers: HEADERS, format: quiet === undefined ? format : '', quiet }),
+    renderListing({
+      ...{ rows, columns, headers: HEADERS, format: quiet === undefined ? format : '', quiet },
+      raw: [...RAW, ...(flags.bool('size') ? ['size: {{.Size}}'] : []), ''].join('\n'),
+    }),
   );
 }
 
@@ -159,26 +182,32 @@ function show(context: Context, flags: Flags, words: readonly string[]): Promise
   );
 }
 
-type Act = (context: Context, flags: Flags, name: string) => Promise<void>;
-
-/** A command that does one thing to each container and prints its name. */
-function perContainer(act: Act): CommandGroup[string]['run'] {
-  return (context, flags, words) =>
-    removeEach(context, words, async (name) => {
-      await act(context, flags, name);
-      say(context.out, name);
-    });
-}
-
-const post = (
-  context: Context,
-  name: string,
-  verb: string,
-  query: Record<string, string | number | boolean | undefined> = {},
-): Promise<unknown> => context.client.post(`/containers/${segment(name)}/${verb}`, undefined, query);
-
 const signalOf = (flags: Flags): string | undefined =>
   flags.string('signal') === '' ? undefined : flags.string('signal');
+
+const SIGNAL = option('signal,s', 'string', 'Signal to send');
+const STOP_OPTIONS = [
+  SIGNAL,
+  option('timeout,t', 'int', 'Seconds before it is killed'),
+  option('time', 'int', 'Seconds before it is killed', { hidden: true }),
+];
+
+/** Posts a verb that stops containers within a time. */
+function stopping(verb: string): Command['run'] {
+  const post = postToEach(verb, (flags) => ({
+    t: flags.number('timeout') ?? flags.number('time'),
+    signal: signalOf(flags),
+  }));
+  return (context, flags, names) => {
+    if (flags.changed('time')) {
+      say(context.err, 'Flag --time has been deprecated, use --timeout instead');
+      if (flags.changed('timeout')) {
+        throw new Error('conflicting options: cannot specify both --timeout and --time');
+      }
+    }
+    return post(context, flags, names);
+  };
+}
 
 const USAGE = 'CONTAINER [CONTAINER...]';
 
@@ -204,29 +233,16 @@ export const containerCommands: CommandGroup = {
     options: [INSPECT_FORMAT, option('size,s', 'bool', 'Show sizes')],
     run: show,
   },
-  stop: {
-    usage: USAGE,
-    arguments: atLeast(1),
-    options: [
-      option('signal,s', 'string', 'Signal to send'),
-      option('timeout,t', 'int', 'Seconds before it is killed'),
-      option('time', 'int', 'Seconds before it is killed', { hidden: true }),
-    ],
-    run: perContainer(async (context, flags, name) => {
-      await post(context, name, 'stop', {
-        t: flags.number('timeout') ?? flags.number('time'),
-        signal: signalOf(flags),
-      });
-    }),
-  },
+  stop: { usage: USAGE, arguments: atLeast(1), options: STOP_OPTIONS, run: stopping('stop') },
+  restart: { usage: USAGE, arguments: atLeast(1), options: STOP_OPTIONS, run: stopping('restart') },
   kill: {
     usage: USAGE,
     arguments: atLeast(1),
-    options: [option('signal,s', 'string', 'Signal to send')],
-    run: perContainer(async (context, flags, name) => {
-      await post(context, name, 'kill', { signal: signalOf(flags) });
-    }),
+    options: [SIGNAL],
+    run: postToEach('kill', (flags) => ({ signal: signalOf(flags) })),
   },
+  pause: { usage: USAGE, arguments: atLeast(1), run: postToEach('pause') },
+  unpause: { usage: USAGE, arguments: atLeast(1), run: postToEach('unpause') },
   rm: {
     usage: USAGE,
     arguments: atLeast(1),
@@ -235,10 +251,7 @@ export const containerCommands: CommandGroup = {
       option('link,l', 'bool', 'Remove the named link'),
       option('volumes,v', 'bool', 'Remove its volumes without a name, too'),
     ],
-    run: perContainer(async (context, flags, name) => {
-      const query = { force: flags.bool('force'), v: flags.bool('volumes'), link: flags.bool('link') };
-      await context.client.delete(`/containers/${segment(name.replace(/^\//, ''))}`, query);
-    }),
+    run: removeContainers,
   },
   wait: {
     usage: USAGE,

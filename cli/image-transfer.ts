@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { httpCall } from '../base/index.ts';
 import { imageSegment, type Query } from './client.ts';
-import { between, exactly, option, type CommandGroup } from './command.ts';
+import { atLeast, between, exactly, option, type CommandGroup } from './command.ts';
 import { say, type Context } from './context.ts';
 import { showProgress, SILENT } from './json-stream.ts';
 import type { Flags } from './options.ts';
@@ -118,6 +118,17 @@ async function load(context: Context, flags: Flags): Promise<void> {
   else for await (const chunk of answer.body as AsyncIterable<Uint8Array>) context.out.write(chunk);
 }
 
+async function save(context: Context, flags: Flags, words: readonly string[]): Promise<void> {
+  const names = words.map((word) => `names=${encodeURIComponent(word)}`).join('&');
+  const platform = flags.string('platform');
+  const [os = '', architecture, variant] = platform.split('/');
+  const query = platform === '' ? {} : { platform: JSON.stringify({ os, architecture, variant }) };
+  const { saveStream } = await import('./save-stream.ts');
+  await saveStream(context, flags.string('output'), 'failed to save image', () =>
+    context.client.stream({ method: 'GET', path: `/images/get?${names}`, query }),
+  );
+}
+
 const PLATFORM = option('platform', 'string', 'Platform of the image, when it has several (os/architecture)');
 const ALL_TAGS = option('all-tags,a', 'bool', 'Every tag of the repository');
 const PULL_QUIET = option('quiet,q', 'bool', 'Show no progress');
@@ -141,6 +152,15 @@ export const imageTransferCommands: CommandGroup = {
       PLATFORM,
     ],
     run: importImage,
+  },
+  save: {
+    usage: 'IMAGE [IMAGE...]',
+    arguments: atLeast(1),
+    options: [
+      option('output,o', 'string', 'Write to a file, instead of STDOUT'),
+      option('platform', 'string', 'Save only the given platform variant (os[/arch[/variant]])'),
+    ],
+    run: save,
   },
   load: {
     usage: '',

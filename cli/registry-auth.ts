@@ -21,7 +21,8 @@ export interface ConfigFile {
   credHelpers?: Record<string, string>;
 }
 
-const HUB_KEY = 'https://index.docker.io/v1/';
+/** The key of Docker Hub's credentials. */
+export const HUB_KEY = 'https://index.docker.io/v1/';
 /** Longest answer time of a credential helper, ms. */
 const HELPER_TIMEOUT_MS = 10_000;
 
@@ -59,24 +60,35 @@ function helperEntry(helper: string, key: string): AuthEntry | undefined {
   }
 }
 
+/** An entry with its name and password apart. */
+type Credentials = Omit<AuthEntry, 'auth'> & { username: string; password: string };
+
+/** Credentials of a registry by its key (host, or Docker Hub's URL); undefined when there are none. */
+export function credentialsOf(configDir: string, key: string): Credentials | undefined {
+  const config = configFile(configDir);
+  const helper = config.credHelpers?.[key] ?? config.credsStore;
+  const stored = Object.entries(config.auths ?? {}).find(
+    ([name]) => name === key || name.replace(/^https?:\/\//, '').replace(/\/.*$/, '') === key,
+  )?.[1];
+  const entry = helper === undefined ? stored : (helperEntry(helper, key) ?? stored);
+  if (entry === undefined) return undefined;
+  const { auth = '', ...rest } = entry;
+  const decoded = Buffer.from(auth, 'base64').toString('utf8').replace(/\0+$/, '');
+  const colon = decoded.indexOf(':');
+  const names = colon < 0 ? {} : { username: decoded.slice(0, colon), password: decoded.slice(colon + 1) };
+  return { username: '', password: '', ...names, ...rest };
+}
+
 /**
  * Value of X-Registry-Auth for an image: credentials of its registry from docker's client settings, base64url JSON.
  * `{}` when there are none.
  */
 export function registryAuth(configDir: string, image: string): string {
-  const config = configFile(configDir);
   const registry = imageRegistry(image);
   const key = registry === 'docker.io' ? HUB_KEY : registry;
-  const helper = config.credHelpers?.[key] ?? config.credsStore;
-  const stored = Object.entries(config.auths ?? {}).find(
-    ([name]) => name === key || name.replace(/^https?:\/\//, '').replace(/\/.*$/, '') === registry,
-  )?.[1];
-  const entry = helper === undefined ? stored : (helperEntry(helper, key) ?? stored);
-  if (entry === undefined) return Buffer.from('{}').toString('base64url') + '=';
-  const { auth = '', ...rest } = entry;
-  const decoded = Buffer.from(auth, 'base64').toString('utf8').replace(/\0+$/, '');
-  const colon = decoded.indexOf(':');
-  const names = colon < 0 ? {} : { username: decoded.slice(0, colon), password: decoded.slice(colon + 1) };
-  const json = Buffer.from(JSON.stringify({ ...names, ...rest, serveraddress: key })).toString('base64');
+  const found = credentialsOf(configDir, key);
+  if (found === undefined) return `${Buffer.from('{}').toString('base64url')}=`;
+  const given = Object.fromEntries(Object.entries(found).filter(([, value]) => value !== ''));
+  const json = Buffer.from(JSON.stringify({ ...given, serveraddress: key })).toString('base64');
   return json.replaceAll('+', '-').replaceAll('/', '_');
 }

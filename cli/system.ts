@@ -198,17 +198,24 @@ const PLACES: readonly {
   { type: 'config', path: (name) => `/configs/${segment(name)}`, swarm: true },
 ];
 
-async function findAny(client: Client, name: string, type: string, isManager: () => Promise<boolean>): Promise<string> {
+async function findAny(
+  client: Client,
+  name: string,
+  { type, size }: { type: string; size: boolean },
+  isManager: () => Promise<boolean>,
+): Promise<string> {
   for (const place of PLACES) {
     if (type !== '' && place.type !== type) continue;
     if (type === '' && place.swarm === true && !(await isManager())) break;
+    const query = place.type === 'container' ? { size } : (place.query ?? {});
     try {
-      return await client.text({ method: 'GET', path: place.path(name), query: place.query ?? {} });
+      return await client.text({ method: 'GET', path: place.path(name), query });
     } catch (error) {
-      if (!isNotFound(error)) throw error;
+      // Of one type the daemon's own words are told.
+      if (!isNotFound(error) || type !== '') throw error;
     }
   }
-  throw new Error(type === '' ? `Error: No such object: ${name}` : `Error: No such ${type}: ${name}`);
+  throw new Error(`Error: No such object: ${name}`);
 }
 
 async function inspectAny(context: Context, flags: Flags, words: readonly string[]): Promise<void> {
@@ -221,7 +228,9 @@ async function inspectAny(context: Context, flags: Flags, words: readonly string
     (asked ??= client
       .get<{ Swarm: { ControlAvailable?: boolean } }>('/info')
       .then((one) => one.Swarm.ControlAvailable === true));
-  await inspect(context, words, flags.string('format'), (name) => findAny(client, name, type, isManager));
+  await inspect(context, words, flags.string('format'), (name) =>
+    findAny(client, name, { type, size: flags.bool('size') }, isManager),
+  );
 }
 
 export const systemCommands: CommandGroup = {

@@ -58,8 +58,19 @@ export interface Listing {
   headers: Readonly<Record<string, string>>;
   /** `--format`, empty when not given. */
   format: string;
+  /** Template of the format `raw`, where the command has one. */
+  raw?: string;
   /** `--quiet`: only this field. */
   quiet?: string | undefined;
+}
+
+function runRow(template: Template, row: Row): string {
+  try {
+    return template.run(row);
+  } catch (error) {
+    const reason = (error as Error).message.replace(/^template parsing error: /, '');
+    throw new Error(`failed to execute template: ${reason}`, { cause: error });
+  }
 }
 
 /** Text of a list in the form that was asked for. @throws Error when the format has a fault */
@@ -68,13 +79,14 @@ export function renderListing(listing: Listing): string {
   let format = listing.format;
   if (format === '' || format === 'table') format = quiet === undefined ? `table ${listing.columns}` : `{{.${quiet}}}`;
   if (format === 'json') format = '{{json .}}';
+  if (format === 'raw' && listing.raw !== undefined) format = listing.raw;
   const isTable = format.startsWith('table');
   const source = (isTable ? format.slice('table'.length) : format)
     .replace(/^ +| +$/g, '')
     .replaceAll('\\t', '\t')
     .replaceAll('\\n', '\n');
   const template = new Template(source);
-  const body = rows.map((row) => `${template.run(row)}\n`).join('');
+  const body = rows.map((row) => `${runRow(template, row)}\n`).join('');
   if (!isTable) return body;
   return alignColumns(`${template.runHeader(headers)}\n${body}`);
 }

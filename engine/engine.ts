@@ -4,9 +4,12 @@ import { join } from 'node:path';
 import { Watch, type Clock, type Logger, type Random, type Spawner } from '../base/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
 import { ContainerSet } from './containers/containers.ts';
-import type { Parts } from './containers/parts.ts';
+import { Counters } from './containers/counters.ts';
 import { Limiter } from './containers/limiter.ts';
+import type { Parts } from './containers/parts.ts';
 import { ContainerStore } from './containers/store.ts';
+import { ContainerFiles } from './files/files.ts';
+import { Roots } from './files/roots.ts';
 import { LogKeeper } from './logs/keeper.ts';
 import { LogShippers } from './logs/shipper.ts';
 import { checkLogDefaults, type LogDriver } from './logs/policy.ts';
@@ -16,14 +19,18 @@ import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
 import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
+import { guardProcesses } from './runtime/process-guard.ts';
 import { readSysInfo } from './runtime/sysinfo.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
+import { ContainerStreams } from './streams/streams.ts';
+import { EngineTerminals } from './streams/terminals.ts';
 import type {
   ContainerControl,
   Containers,
   EngineEvent,
   Images,
   SwarmNetworks,
+  Terminals,
   UlimitRequest,
   Volumes,
 } from './types.ts';
@@ -55,6 +62,8 @@ export interface EngineOptions {
   initDefault?: boolean;
   /** Resolvers of containers that name none; default: the host's. */
   dns?: readonly string[];
+  /** The built file helper; default: beside the daemon's program. */
+  fileHelper?: string;
   /** Log driver of containers that name none, and its options; default json-file. */
   logDriver?: LogDriver;
   /** Where journald listens; default systemd's place. */
@@ -83,7 +92,11 @@ export interface EngineInfo {
 /** The container engine of one host. Closing it leaves every container as it is; opening takes them over again. */
 export class Engine {
   readonly containers: Containers;
+  readonly terminals: Terminals;
+  readonly files: ContainerFiles;
   readonly control: ContainerControl;
+  /** What is counted of containers, for measurements. */
+  readonly counters = new Counters();
   readonly images: Images;
   readonly volumes: Volumes;
   readonly networks: HostNetworks;
@@ -92,6 +105,7 @@ export class Engine {
   readonly #options: EngineOptions;
   readonly #facts: RuntimeFacts;
   readonly #set: ContainerSet;
+  readonly #streams: ContainerStreams;
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
 
@@ -103,20 +117,25 @@ export class Engine {
     this.volumes = options.volumes;
     this.networks = options.networks;
     this.events = new Watch<EngineEvent>();
+    const log = options.log.with({ component: 'engine' });
+    const runtime = new Runtime(runtimePaths(options, facts), options.spawner, options.clock);
+    const roots = new Roots(options.images);
     const store = new ContainerStore(join(options.dataRoot, 'containers'), options.log);
     const parts: Parts = {
       clock: options.clock,
       random: options.random,
-      log: options.log.with({ component: 'engine' }),
+      log,
       spawner: options.spawner,
       images: options.images,
+      roots,
       volumes: options.volumes,
       networks: options.networks,
       swarm: options.swarm,
       cgroups,
       runtimes,
       sysInfo: readSysInfo(cgroups.layout),
-      runtime: new Runtime(runtimePaths(options, facts), options.spawner, options.clock),
+      runtime,
+      streams: new ContainerStreams({ clock: options.clock, log, runtime }),
       store,
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
       logs: new LogKeeper({ clock: options.clock, log: options.log.with({ component: 'logs' }) }),
@@ -133,13 +152,21 @@ export class Engine {
       x32: facts.x32,
       initDefault: options.initDefault ?? false,
       dns: options.dns ?? [],
+      counters: this.counters,
       publish: (event) => this.publish(event),
       moved: (containerId) => this.#set.moved(containerId),
       find: (reference) => this.#set.find(reference),
     };
     this.#set = new ContainerSet(parts);
     this.containers = this.#set;
-    this.control = new Control({ set: this.#set, parts, sizeOf: async () => 0 });
+    this.terminals = new EngineTerminals(parts, this.#set);
+    this.#streams = parts.streams;
+    this.files = new ContainerFiles({ ...options, roots, unit: (reference) => this.#set.unit(reference) });
+    this.control = new Control({
+      set: this.#set,
+      parts,
+      sizeOf: async (id) => (await this.files.sizes([id])).get(id)?.rw ?? 0,
+    });
     this.doctor = new Doctor({
       view: () => this.#hostView(store),
       store: isExamined(options.images) ? options.images : undefined,
@@ -161,6 +188,7 @@ export class Engine {
     const facts = await probeRuntime(probe, options.runtime);
     const recursiveReadOnly = await knowsRecursiveReadOnly(probe, facts.path);
     const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe);
+    guardProcesses(cgroups, `/${parentOf(options)}`, options.log);
     const engine = new Engine(options, facts, cgroups, runtimes);
     await engine.#set.open(() => engine.doctor.endStrays());
     await engine.doctor.repairAtStart();
@@ -221,6 +249,7 @@ export class Engine {
   /** Stops watching. The containers go on, and the next `open` takes them over. */
   async shutdown(): Promise<void> {
     await this.#set.close();
+    this.#streams.close();
     this.events.close();
   }
 }
@@ -242,6 +271,7 @@ function runtimePaths(options: EngineOptions, facts: RuntimeFacts): Runtime['pat
     exitDir: join(execRoot, 'exits'),
     bundleRoot: join(execRoot, 'bundles'),
     attachDir: join(execRoot, 'attach'),
+    execDir: join(execRoot, 'execs'),
   };
 }
 

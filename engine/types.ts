@@ -6,4 +6,5 @@ export type * from './types/event.ts';
 export type * from './types/host-options.ts';
 export type * from './types/image.ts';
 export type * from './types/swarm-networks.ts';
+export type * from './types/terminal.ts';
 export type * from './types/volume.ts';

@@ -16,6 +16,7 @@ await build({
     cli: 'cli/main.ts',
     daemon: 'daemon/main.ts',
     lab: 'lab/main.ts',
+    'file-helper': 'engine/files/helper.ts',
     'dns-thread': 'overlay-net/dns/thread.ts',
   },
   outdir: fresh,

@@ -1,54 +1,15 @@
 import { invalidArgument, isShoalError, must, ShoalError } from '../../base/index.ts';
-import { queryBool, queryInt, readJson } from '../body.ts';
-import { Filters } from '../filters.ts';
-import type { ContainerFacts, ContainerRequestFacts, Ports } from '../ports.ts';
+import { queryBool, readJson } from '../body.ts';
+import type { ContainerRequestFacts, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
 import { containerFromJson } from '../shapes/container-create.ts';
-import { containerSummary, containerToJson } from '../shapes/container.ts';
+import { containerToJson } from '../shapes/container.ts';
 import { Fields } from '../shapes/fields.ts';
 import { sendEmpty, sendJson } from '../stream.ts';
 import { stopOptions } from './container-control.ts';
 import { networkKey } from './networks.ts';
 
 const name = ({ params }: RequestContext): string => must(params['id'], 'id');
-
-const LIST_FILTERS = ['ancestor', 'exited', 'health', 'id', 'is-task', 'label', 'name', 'network', 'status', 'volume'];
-
-function passes(container: ContainerFacts, filters: Filters): boolean {
-  const { config } = container;
-  const isTask = 'com.docker.swarm.task.id' in config.labels;
-  return (
-    filters.found('id', container.id) &&
-    // Docker knows containers by names with and without a slash.
-    (filters.found('name', config.name) || filters.found('name', `/${config.name}`)) &&
-    filters.some('status', (wanted) => container.state === wanted) &&
-    filters.some('ancestor', (wanted) => config.image === wanted || container.imageId.includes(wanted)) &&
-    filters.some('exited', (wanted) => container.state === 'exited' && container.exitCode === Number(wanted)) &&
-    filters.some('health', (wanted) => (container.health ?? 'none') === wanted) &&
-    filters.some('is-task', (wanted) => (wanted === 'true') === isTask) &&
-    filters.some('network', (wanted) =>
-      container.endpoints.some((e) => e.networkName === wanted || e.networkId === wanted),
-    ) &&
-    filters.some('volume', (wanted) => container.mounts.some((m) => m.name === wanted || m.destination === wanted)) &&
-    filters.matchesLabels(config.labels)
-  );
-}
-
-async function list({ response, ports, query }: RequestContext): Promise<void> {
-  const filters = Filters.parse(query, LIST_FILTERS);
-  const limit = queryInt(query, 'limit') ?? 0;
-  const all = queryBool(query, 'all') || limit > 0 || filters.has('status') || filters.has('exited');
-  const found = ports.engine.containers
-    .list()
-    .filter((container) => all || container.state === 'running' || container.state === 'paused')
-    .filter((container) => passes(container, filters))
-    .sort((a, b) => b.createdMs - a.createdMs);
-  const now = Date.now();
-  sendJson(
-    response,
-    (limit > 0 ? found.slice(0, limit) : found).map((container) => containerSummary(container, now)),
-  );
-}
 
 async function wait(context: RequestContext): Promise<void> {
   const { ports, query, response, signal } = context;
@@ -119,15 +80,18 @@ async function create(context: RequestContext): Promise<void> {
 
 export const containerRoutes: readonly Route[] = [
   { method: 'POST', path: '/containers/create', handler: create },
-  { method: 'GET', path: '/containers/json', handler: list },
   {
     method: 'GET',
     path: '/containers/{id}/json',
-    handler: async (context) =>
-      sendJson(
-        context.response,
-        containerToJson(context.ports.engine.containers.inspect(name(context)), context.ports.system.storageDriver),
-      ),
+    handler: async (context) => {
+      const { engine, system } = context.ports;
+      const container = engine.containers.inspect(name(context));
+      const execIds = engine.terminals.execIds(container.id);
+      sendJson(context.response, {
+        ...containerToJson(container, system.storageDriver),
+        ...(execIds.length > 0 ? { ExecIDs: execIds } : {}),
+      });
+    },
   },
   { method: 'POST', path: '/containers/{id}/wait', handler: wait },
   {

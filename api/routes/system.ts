@@ -1,11 +1,9 @@
 import { hostname } from 'node:os';
 import { isShoalError, ShoalError } from '../../base/index.ts';
-import { queryTimeMs } from '../body.ts';
-import { Filters } from '../filters.ts';
-import type { EventFacts, JsonObject, Ports } from '../ports.ts';
+import type { JsonObject, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
 import { clusterToJson } from '../shapes/swarm.ts';
-import { sendJson, write } from '../stream.ts';
+import { sendJson } from '../stream.ts';
 import { API_VERSION, MIN_API_VERSION } from '../versions.ts';
 
 /** Value of the `Swarm` header of /_ping. */
@@ -115,55 +113,6 @@ async function info({ response, ports }: RequestContext): Promise<void> {
   });
 }
 
-const EVENT_FILTERS =
-  'config container daemon event image label network node plugin scope secret service type volume'.split(' ');
-
-function eventPasses(event: EventFacts, filters: Filters): boolean {
-  const subjects = ['container', 'image', 'network', 'node', 'secret', 'config', 'service', 'volume', 'daemon'];
-  const { name } = event.attributes;
-  return (
-    filters.matches('type', event.type) &&
-    filters.matches('scope', event.scope) &&
-    filters.some('event', (wanted) => event.action === wanted || event.action.startsWith(`${wanted}:`)) &&
-    filters.matchesLabels(event.attributes) &&
-    subjects.every((subject) => {
-      if (!filters.has(subject)) return true;
-      if (event.type !== subject)
-        return subject === 'image' && filters.matches('image', event.attributes['image'] ?? '');
-      return filters.some(subject, (wanted) => event.actorId.startsWith(wanted) || name === wanted);
-    })
-  );
-}
-
-function eventToJson(event: EventFacts): JsonObject {
-  const legacy =
-    event.type === 'container' || event.type === 'image'
-      ? { status: event.action, id: event.actorId, from: event.attributes['image'] }
-      : {};
-  return {
-    ...legacy,
-    Type: event.type,
-    Action: event.action,
-    Actor: { ID: event.actorId, Attributes: event.attributes },
-    scope: event.scope,
-    time: Math.floor(event.timeMs / 1000),
-    timeNano: Math.round(event.timeMs * 1e6),
-  };
-}
-
-async function events({ response, ports, query, signal }: RequestContext): Promise<void> {
-  const filters = Filters.parse(query, EVENT_FILTERS);
-  const sinceMs = queryTimeMs(query, 'since');
-  const untilMs = queryTimeMs(query, 'until');
-  response.writeHead(200, { 'Content-Type': 'application/json' });
-  response.flushHeaders();
-  const range = { ...(sinceMs === undefined ? {} : { sinceMs }), ...(untilMs === undefined ? {} : { untilMs }) };
-  for await (const event of ports.system.events(range, signal)) {
-    if (eventPasses(event, filters)) await write(response, `${JSON.stringify(eventToJson(event))}\n`, signal);
-  }
-  response.end();
-}
-
 /** Asking a registry whether credentials are good comes with the engine's registry verbs. */
 async function auth(): Promise<void> {
   throw new ShoalError(
@@ -178,7 +127,6 @@ export const systemRoutes: readonly Route[] = [
   { method: 'HEAD', path: '/_ping', handler: ping },
   { method: 'GET', path: '/version', handler: version },
   { method: 'GET', path: '/info', handler: info },
-  { method: 'GET', path: '/events', handler: events },
   { method: 'GET', path: '/plugins', handler: async ({ response }) => sendJson(response, []) },
   { method: 'POST', path: '/auth', handler: auth },
 ];

@@ -57,7 +57,10 @@ async function list({ response, ports, query }: RequestContext): Promise<void> {
 async function create(context: RequestContext): Promise<void> {
   const json = new Fields(await readJson(context));
   if (json.has('ClusterVolumeSpec')) {
-    throw new ShoalError('Unimplemented', 'cluster volumes (CSI) are not supported: use a volume plugin with scope global');
+    throw new ShoalError(
+      'Unimplemented',
+      'cluster volumes (CSI) are not supported: use a volume plugin with scope global',
+    );
   }
   const volume = await context.ports.engine.volumes.create({
     name: json.string('Name'),

@@ -202,6 +202,17 @@ function hostConfig(container: ContainerFacts): JsonObject {
   };
 }
 
+function healthToJson({ health, healthLog }: ContainerFacts): JsonObject | undefined {
+  if (health === undefined) return undefined;
+  return {
+    Status: health,
+    FailingStreak: healthLog?.failingStreak ?? 0,
+    Log: (healthLog?.probes ?? []).map(({ startMs, endMs, exitCode, output }) => {
+      return { Start: iso(startMs), End: iso(endMs), ExitCode: exitCode, Output: output };
+    }),
+  };
+}
+
 /** GET /containers/{id}/json. */
 export function containerToJson(container: ContainerFacts, storageDriver: string): JsonObject {
   const { config, state } = container;
@@ -222,13 +233,14 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
       Error: container.error,
       StartedAt: iso(container.startedMs),
       FinishedAt: iso(container.finishedMs),
-      Health: container.health === undefined ? undefined : { Status: container.health, FailingStreak: 0, Log: [] },
+      Health: healthToJson(container),
     },
     Image: container.imageId,
     ResolvConfPath: container.etc?.resolvConf ?? '',
     HostnamePath: container.etc?.hostname ?? '',
     HostsPath: container.etc?.hosts ?? '',
-    LogPath: container.logPath,
+    // Docker names the file from the first start on.
+    LogPath: container.startedMs === 0 ? '' : container.logPath,
     Name: `/${config.name}`,
     RestartCount: container.restartCount,
     Driver: storageDriver,
@@ -248,9 +260,19 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
 /** The older members tell of the default bridge only, as in Docker. */
 function networkSettings(container: ContainerFacts): JsonObject {
   const first = container.endpoints.find(({ networkName }) => networkName === 'bridge');
+  const own = container.pid > 0 && container.endpoints.length > 0;
   return {
+    Bridge: '',
+    SandboxID: own ? container.id : '',
+    SandboxKey: own ? `/proc/${container.pid}/ns/net` : '',
+    HairpinMode: false,
+    LinkLocalIPv6Address: '',
+    LinkLocalIPv6PrefixLen: 0,
+    SecondaryIPAddresses: null,
+    SecondaryIPv6Addresses: null,
     Ports: portsToJson(container),
     Networks: networksToJson(container),
+    EndpointID: first === undefined ? '' : endpointId(container.id, first.networkId),
     ...address(first?.address ?? ''),
     ...address6(first?.address6),
     Gateway: first?.gateway ?? '',

@@ -63,7 +63,7 @@ export async function prepareBundle(
     ...(shared === undefined ? {} : { hostname: shared.hostname }),
   };
   const [rootPath, sandbox, initPath] = await Promise.all([
-    parts.images.mountRoot(id, container.imageId),
+    parts.roots.mount(id, container.imageId),
     makeSandbox(parts, id, config),
     config.init ? findInit() : undefined,
   ]);
@@ -108,6 +108,7 @@ function monitorRequest(logPath: string, id: string, config: ContainerConfig): M
     logSizeMax: conmonSizeLimit(policy),
     tty: config.tty,
     openStdin: config.openStdin,
+    stdinOnce: config.stdinOnce === true && !config.tty,
   };
 }
 
@@ -190,7 +191,7 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
   await quietly('cgroups', parts.cgroups.destroy(cgroupPathOf(parts, id)));
   await Promise.all([
     config.network.mode === 'sandbox' ? quietly('network', parts.networks.removeSandbox(id)) : undefined,
-    quietly('root file system', parts.images.unmountRoot(id)),
+    quietly('root file system', parts.roots.unmount(id)),
     releaseVolumes(parts, stored, quietly),
   ]);
   if (config.network.mode === 'sandbox') parts.swarm?.detach(id);

@@ -33,6 +33,7 @@ import { checkName, nameConflict } from './names.ts';
 import { endRemovals } from './removal.ts';
 import { connectNetwork, disconnectNetwork } from './networking.ts';
 import type { Parts } from './parts.ts';
+import { NEVER_RUN } from './record.ts';
 import { renameUnit } from './rename.ts';
 import type { StoredContainer } from './store.ts';
 import { ContainerUnit } from './unit.ts';
@@ -149,7 +150,12 @@ export class ContainerSet implements Containers {
     return unit;
   }
 
-  async create(request: ContainerConfig): Promise<{ id: string; warnings: string[] }> {
+  create(config: ContainerConfig): Promise<{ id: string; warnings: string[] }> {
+    const { clock, counters } = this.#parts;
+    return counters.timed('create', clock, () => this.#create(config));
+  }
+
+  async #create(request: ContainerConfig): Promise<{ id: string; warnings: string[] }> {
     const parts = this.#parts;
     const asked = { ...request, logDriver: withLogDefaults(request.logDriver, parts.logDefaults) };
     if (asked.name !== '') checkName(asked.name);
@@ -243,7 +249,8 @@ export class ContainerSet implements Containers {
   }
 
   async start(reference: string): Promise<void> {
-    await this.unit(reference).start();
+    const { clock, counters } = this.#parts;
+    await counters.timed('start', clock, () => this.unit(reference).start());
   }
 
   async stop(reference: string, options: { signal?: string; graceMs?: number }): Promise<void> {
@@ -259,7 +266,8 @@ export class ContainerSet implements Containers {
   }
 
   async #remove(unit: ContainerUnit, options: { force: boolean; volumes: boolean }): Promise<void> {
-    await unit.remove(options);
+    const { clock, counters } = this.#parts;
+    await counters.timed('delete', clock, () => unit.remove(options));
     this.#units.delete(unit.container.id);
     const { name } = unit.container.config;
     if (this.#names.get(name) === unit.container.id) this.#names.delete(name);
@@ -338,16 +346,3 @@ export class ContainerSet implements Containers {
     return { total: states.length, running, paused, stopped: states.length - running - paused };
   }
 }
-
-const NEVER_RUN = {
-  state: 'created' as const,
-  pid: 0,
-  exitCode: 0,
-  oomKilled: false,
-  error: '',
-  startedMs: 0,
-  finishedMs: 0,
-  restartCount: 0,
-  endpoints: [],
-  ports: [],
-};

@@ -1,7 +1,7 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { abortReason, conflict, invalidArgument, newHexId } from '../../base/index.ts';
-import { lastRuntimeError } from '../runtime/conmon.ts';
+import { execFailure, lastRuntimeError } from '../runtime/conmon.ts';
 import { identify, signalProcess } from '../runtime/process.ts';
 import { processSpec } from '../runtime/spec.ts';
 import type { Container, ExecOutcome, ExecRequest, ImageConfig } from '../types.ts';
@@ -58,7 +58,7 @@ export async function runExec(
   try {
     if (signal.aborted) throw abortReason(signal);
     const result = await parts.spawner.run({
-      file: parts.runtime.paths.runtime,
+      file: (await parts.runtimes.get(container.config.runtime)).path,
       args: [
         ...parts.runtime.runtimeArgs(files.log),
         ...['exec', '--process', files.spec, '--pid-file', files.pid, container.id],
@@ -78,9 +78,8 @@ export async function runExec(
 }
 
 function refused(words: string): ExecOutcome {
-  const exitCode = /executable file not found|no such file or directory/i.test(words) ? 127 : 126;
-  const text = `OCI runtime exec failed: ${words}: unknown\n`;
-  return { exitCode, stdout: new Uint8Array(), stderr: Buffer.from(text) };
+  const { exitCode, message } = execFailure(words);
+  return { exitCode, stdout: new Uint8Array(), stderr: Buffer.from(`${message}\n`) };
 }
 
 async function killByFile(path: string): Promise<boolean> {

@@ -13,9 +13,10 @@ import {
   type Spawner,
 } from '../../base/index.ts';
 import type { HostNetworks } from '../../overlay-net/index.ts';
-import { Engine } from '../engine.ts';
+import { Engine, type EngineOptions } from '../engine.ts';
 import { readCgroupLayout } from '../runtime/cgroups.ts';
-import type { ContainerConfig, EngineEvent, Image, ImageConfig, Images, LogLine, Volumes } from '../types.ts';
+import type { ContainerConfig, EngineEvent, Image, ImageConfig, Images } from '../types.ts';
+import type { LogLine, RootParts, Volumes } from '../types.ts';
 import { openVolumes, volumeUsers } from '../volumes/index.ts';
 
 /** What the tests of this room run on: one busybox image, real overlay mounts, real runc and conmon. */
@@ -36,7 +37,10 @@ export function makeRootfs(directory: string): string {
   return root;
 }
 
-export class FakeImages implements Pick<Images, 'get' | 'list' | 'mountRoot' | 'unmountRoot' | 'removeRoot'> {
+export class FakeImages implements Pick<
+  Images,
+  'get' | 'list' | 'mountRoot' | 'unmountRoot' | 'removeRoot' | 'rootParts'
+> {
   readonly image: Image;
   readonly #lower: string;
   readonly #upperRoot: string;
@@ -83,6 +87,12 @@ export class FakeImages implements Pick<Images, 'get' | 'list' | 'mountRoot' | '
   async unmountRoot(id: string): Promise<void> {
     const merged = join(this.#upperRoot, id, 'merged');
     if (isMounted(merged)) unmount(merged);
+  }
+
+  rootParts(id: string): RootParts {
+    const [merged, upper, work] = ['merged', 'upper', 'work'].map((name) => join(this.#upperRoot, id, name));
+    const layers = [{ path: this.#lower, removed: [], opaque: [] }];
+    return { merged: merged as string, upper: upper as string, work: work as string, layers };
   }
 
   async removeRoot(id: string): Promise<void> {
@@ -139,7 +149,11 @@ export interface Fixture {
 }
 
 /** @param base an existing directory of an earlier fixture, to open the same engine again. */
-export function makeFixture(base = mkdtempSync(join(tmpdir(), 'shoal-')), imageConfig: ImageConfig = {}): Fixture {
+export function makeFixture(
+  base = mkdtempSync(join(tmpdir(), 'shoal-')),
+  imageConfig: ImageConfig = {},
+  more: Partial<EngineOptions> = {},
+): Fixture {
   const lower = existsSync(join(base, 'image')) ? join(base, 'image') : makeRootfs(base);
   const images = new FakeImages(lower, join(base, 'roots'), { Cmd: ['sh'], ...imageConfig });
   const last: { engine?: Engine; volumes?: Volumes } = {};
@@ -165,6 +179,7 @@ export function makeFixture(base = mkdtempSync(join(tmpdir(), 'shoal-')), imageC
       images: images as unknown as Images,
       volumes,
       cgroupParent,
+      ...more,
     });
     return last.engine;
   };

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { silentLogger, VirtualClock } from '../../base/index.ts';
-import type { HealthCheckRequest } from '../types.ts';
+import type { ExecOutcome, HealthCheckRequest, HealthLog } from '../types.ts';
 import { HealthMonitor, type HealthStatus } from './health.ts';
 
 function monitor(check: Partial<HealthCheckRequest>, exitCode: () => number) {
@@ -48,4 +48,37 @@ test('a check of a stopped monitor is not run', async () => {
   running.stop();
   await clock.advanceAsync(5_000);
   expect(askedAtMs).toEqual([]);
+});
+
+test('the last five probes are kept, with at most 4096 bytes of output each, and the failures in a row', async () => {
+  const clock = new VirtualClock();
+  let log: HealthLog = { failingStreak: 0, probes: [] };
+  let count = 0;
+  const exec = async (): Promise<ExecOutcome> => {
+    count += 1;
+    return { exitCode: count % 4 === 0 ? 0 : 3, stdout: Buffer.alloc(5000, 'x'), stderr: Buffer.from('no') };
+  };
+  const check = { test: ['CMD', 'probe'], intervalMs: 1_000, timeoutMs: 500, startPeriodMs: 0, retries: 9 };
+  const options = { check, clock, log: silentLogger, exec, onStatus: () => undefined };
+  const running = new HealthMonitor({ ...options, onProbe: (now) => (log = now) });
+  await clock.advanceAsync(3_000);
+  expect(log.failingStreak).toBe(3);
+  await clock.advanceAsync(3_000);
+  expect(log).toMatchObject({ failingStreak: 2 });
+  expect(log.probes.map(({ exitCode }) => exitCode)).toEqual([3, 3, 0, 3, 3]);
+  expect(log.probes[0]?.output).toBe(`${'x'.repeat(4096)}...`);
+  running.stop();
+});
+
+test('a check that takes too long is a failure with that word', async () => {
+  const clock = new VirtualClock();
+  let log: HealthLog | undefined;
+  const exec = (_request: unknown, signal: AbortSignal): Promise<ExecOutcome> =>
+    new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(new Error('killed'))));
+  const check = { test: ['CMD', 'probe'], intervalMs: 1_000, timeoutMs: 90_000, startPeriodMs: 0, retries: 1 };
+  const options = { check, clock, log: silentLogger, exec, onStatus: () => undefined };
+  const running = new HealthMonitor({ ...options, onProbe: (now) => (log = now) });
+  await clock.advanceAsync(91_000);
+  expect(log?.probes).toMatchObject([{ exitCode: -1, output: 'Health check exceeded timeout (1m30s)' }]);
+  running.stop();
 });

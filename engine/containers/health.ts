@@ -1,18 +1,42 @@
 import { errorMessage, type Clock, type Logger, type Timer } from '../../base/index.ts';
-import type { ExecOutcome, ExecRequest, HealthCheckRequest } from '../types.ts';
+import type { ExecOutcome, ExecRequest, HealthCheckRequest, HealthLog, HealthProbe } from '../types.ts';
 
 export type HealthStatus = 'starting' | 'healthy' | 'unhealthy';
+
+/** Probes kept for `docker inspect`, and bytes of output kept of each. */
+export const PROBES_KEPT_MAX = 5;
+const OUTPUT_MAX_BYTES = 4096;
+/** Exit code of a probe that was not run to its end. */
+const EXIT_NOT_RUN = -1;
 
 export interface HealthMonitorOptions {
   check: HealthCheckRequest;
   clock: Clock;
   log: Logger;
   exec: (request: ExecRequest, signal: AbortSignal) => Promise<ExecOutcome>;
+  /** When the container was started, wall clock, ms; default now. The start period counts from there. */
+  startedMs?: number;
+  /** Told of every probe, before `onStatus`. */
+  onProbe?: (log: HealthLog) => void;
   /** Told whenever the status becomes another one. */
   onStatus: (status: HealthStatus) => void;
 }
 
-function commandOf(test: readonly string[]): string[] {
+/** A duration as Go prints it: 1m30s, 500ms. */
+function goDuration(ms: number): string {
+  if (ms < 1000) return `${ms}ms`;
+  const [hours, minutes, seconds] = [Math.floor(ms / 3_600_000), Math.floor(ms / 60_000) % 60, (ms / 1000) % 60];
+  const head = hours > 0 ? `${hours}h${minutes}m` : minutes > 0 ? `${minutes}m` : '';
+  return `${head}${seconds}s`;
+}
+
+function outputOf({ stdout, stderr }: Pick<ExecOutcome, 'stdout' | 'stderr'>): string {
+  const all = Buffer.concat([stdout, stderr]);
+  if (all.length <= OUTPUT_MAX_BYTES) return all.toString('utf8');
+  return `${all.subarray(0, OUTPUT_MAX_BYTES).toString('utf8')}...`;
+}
+
+export function commandOf(test: readonly string[]): string[] {
   return test[0] === 'CMD-SHELL' ? ['/bin/sh', '-c', test[1] ?? ''] : test.slice(1);
 }
 
@@ -23,16 +47,17 @@ function commandOf(test: readonly string[]): string[] {
 export class HealthMonitor {
   readonly #options: HealthMonitorOptions;
   readonly #abort = new AbortController();
-  readonly #beginMs: number;
+  readonly #startedMs: number;
   #timer: Timer | undefined;
-  #failures = 0;
-  #status: HealthStatus = 'starting';
+  #status: HealthStatus;
+  #log: HealthLog;
 
-  /** @param status what is known from before (adoption after a restart of the daemon). */
-  constructor(options: HealthMonitorOptions, status: HealthStatus = 'starting') {
+  /** @param status and log are what is known from before (adoption after a restart of the daemon, end of a pause). */
+  constructor(options: HealthMonitorOptions, status: HealthStatus = 'starting', log?: HealthLog) {
     this.#options = options;
-    this.#beginMs = options.clock.monotonic();
+    this.#startedMs = options.startedMs ?? options.clock.now();
     this.#status = status;
+    this.#log = log ?? { failingStreak: 0, probes: [] };
     this.#schedule();
   }
 
@@ -50,53 +75,58 @@ export class HealthMonitor {
     });
   }
 
-  get #starting(): boolean {
-    const { check, clock } = this.#options;
-    return this.#status === 'starting' && clock.monotonic() - this.#beginMs < check.startPeriodMs;
+  /** Whether at this time failures do not count yet. */
+  #starting(atMs: number): boolean {
+    return this.#status === 'starting' && atMs - this.#startedMs < this.#options.check.startPeriodMs;
   }
 
-  /** Checks come more often while the container starts up, if it has a start period. */
+  /** Checks come at another pace while the container starts up, if it has a start period. */
   #intervalMs(): number {
-    const { intervalMs, startIntervalMs } = this.#options.check;
-    return this.#starting && startIntervalMs ? Math.min(startIntervalMs, intervalMs) : intervalMs;
+    const { clock, check } = this.#options;
+    return (this.#starting(clock.now()) && check.startIntervalMs) || check.intervalMs;
   }
 
   async #round(): Promise<void> {
     try {
-      const healthy = await this.#passes();
-      if (!this.#abort.signal.aborted) this.#take(healthy);
+      const probe = await this.#probe();
+      if (!this.#abort.signal.aborted) this.#take(probe);
     } finally {
       this.#schedule();
     }
   }
 
-  async #passes(): Promise<boolean> {
+  async #probe(): Promise<HealthProbe> {
     const { check, clock, exec } = this.#options;
+    const startMs = clock.now();
     const timeout = new AbortController();
     const timer = clock.after(check.timeoutMs, () => timeout.abort(new Error('the health check took too long')));
     const signal = AbortSignal.any([timeout.signal, this.#abort.signal]);
     try {
       const request = { command: commandOf(check.test), env: [], privileged: false };
-      return (await exec(request, signal)).exitCode === 0;
+      const outcome = await exec(request, signal);
+      return { startMs, endMs: clock.now(), exitCode: outcome.exitCode, output: outputOf(outcome) };
     } catch (error) {
-      const expected = timeout.signal.aborted || this.#abort.signal.aborted;
-      if (!expected) this.#options.log.warn('a health check could not be run', { error: errorMessage(error) });
-      return false;
+      const late = timeout.signal.aborted;
+      if (!late && !this.#abort.signal.aborted) {
+        this.#options.log.warn('a health check could not be run', { error: errorMessage(error) });
+      }
+      const output = late ? `Health check exceeded timeout (${goDuration(check.timeoutMs)})` : errorMessage(error);
+      return { startMs, endMs: clock.now(), exitCode: EXIT_NOT_RUN, output };
     } finally {
       timer.cancel();
     }
   }
 
-  #take(healthy: boolean): void {
-    const { check } = this.#options;
-    if (healthy) {
-      this.#failures = 0;
-      this.#set('healthy');
-      return;
-    }
-    if (this.#starting) return;
-    this.#failures += 1;
-    if (this.#failures >= check.retries) this.#set('unhealthy');
+  #take(probe: HealthProbe): void {
+    const { check, onProbe } = this.#options;
+    const probes = [...this.#log.probes, probe].slice(-PROBES_KEPT_MAX);
+    const healthy = probe.exitCode === 0;
+    const counts = !healthy && !this.#starting(probe.startMs);
+    const failingStreak = healthy ? 0 : this.#log.failingStreak + (counts ? 1 : 0);
+    this.#log = { failingStreak, probes };
+    onProbe?.(this.#log);
+    if (healthy) this.#set('healthy');
+    else if (counts && failingStreak >= check.retries) this.#set('unhealthy');
   }
 
   #set(status: HealthStatus): void {

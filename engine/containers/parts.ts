@@ -1,13 +1,16 @@
 import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
 import type { HostNetworks } from '../../overlay-net/index.ts';
+import type { Roots } from '../files/roots.ts';
 import type { LogKeeper } from '../logs/keeper.ts';
 import type { LogDriver } from '../logs/policy.ts';
 import type { LogShippers } from '../logs/shipper.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
+import type { ContainerStreams } from '../streams/streams.ts';
 import type { Runtimes } from '../runtime/runtimes.ts';
 import type { SysInfo } from '../runtime/sysinfo.ts';
 import type { Container, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from '../types.ts';
+import type { Counters } from './counters.ts';
 import type { Limiter } from './limiter.ts';
 import type { ContainerStore } from './store.ts';
 
@@ -18,11 +21,15 @@ export interface Parts {
   log: Logger;
   spawner: Spawner;
   images: Images;
+  /** Mounts the roots of containers; `images` has them, others look at them too. */
+  roots: Roots;
   volumes: Volumes;
   networks: HostNetworks;
   /** Absent: there are networks of this host only. */
   swarm?: SwarmNetworks | undefined;
   runtime: Runtime;
+  /** Who is attached to containers. */
+  streams: ContainerStreams;
   runtimes: Runtimes;
   /** What the kernel can limit. */
   sysInfo: SysInfo;
@@ -46,6 +53,7 @@ export interface Parts {
   initDefault: boolean;
   /** Resolvers of containers that name none. */
   dns: readonly string[];
+  counters: Counters;
   publish: (event: EngineEvent) => void;
   /** A container has started, or its networks have changed: others may be linked to it. */
   moved: (containerId: string) => void;

@@ -8,11 +8,12 @@ import type { StoredContainer } from './store.ts';
 export async function takeAway(record: ContainerRecord, volumes: boolean): Promise<void> {
   const { parts, stored } = record;
   const { id } = record.container;
+  parts.streams.abandon(id);
   // All of it once more: an earlier release may have failed half-way.
   await releaseBundle(parts, stored);
-  await record.written();
+  await record.end();
   await parts.store.retire(id, volumes);
-  await parts.images.removeRoot(id);
+  await parts.roots.remove(id);
   await removeFiles(parts.filesRoot, id);
   if (volumes) await removeVolumes(parts, stored);
   await parts.store.erase(id);

@@ -2,12 +2,13 @@ import { abortReason, conflict, errorMessage, ShoalError } from '../../base/inde
 import { StartFailed } from '../runtime/conmon.ts';
 import { isAlive, signalProcess } from '../runtime/process.ts';
 import type { Container, ExecOutcome, ExecRequest, Image } from '../types.ts';
-import { cgroupPathOf, prepareBundle, releaseBundle } from './bundle.ts';
+import { prepareBundle, releaseBundle } from './bundle.ts';
 import { runExec } from './exec.ts';
 import { HealthWatch } from './health-watch.ts';
 import { Limiter } from './limiter.ts';
 import { runningConflict } from './names.ts';
 import { makeSandbox } from './networking.ts';
+import { noteOutOfMemory } from './oom.ts';
 import type { Parts } from './parts.ts';
 import { adoptFrozen } from './pause.ts';
 import { ContainerRecord } from './record.ts';
@@ -16,6 +17,7 @@ import { shouldStartWithDaemon } from './restart.ts';
 import { Restarts } from './restarts.ts';
 import { endForRemoval, killContainer, stopContainer, type StopOptions } from './stop.ts';
 import type { StoredContainer } from './store.ts';
+import { volumeEvents } from './volume-events.ts';
 import { Waiters, type ExitStatus, type WaitCondition } from './waiter.ts';
 
 const SIGKILL = 9;
@@ -99,9 +101,12 @@ export class ContainerUnit {
     const { container, stored, parts } = this.record;
     try {
       const image = this.record.image();
+      delete stored.oomKills;
+      volumeEvents(this.record, 'mount');
       const prepared = await prepareBundle(parts, stored, image, this.#filesLost);
       const monitored = await parts.runtime.create(prepared.monitor);
       stored.monitored = monitored;
+      parts.streams.begin(container, monitored.init);
       await parts.runtime.release(container.id, monitored.init, prepared.monitor.runtime);
       Object.assign(container, {
         state: 'running',
@@ -116,7 +121,7 @@ export class ContainerUnit {
         etc: prepared.etc,
       });
       this.health.start(image.config, undefined);
-      await this.record.save();
+      await this.record.saveState();
     } catch (error) {
       await this.#startFailed(error);
       throw error;
@@ -136,11 +141,14 @@ export class ContainerUnit {
     container.error = errorMessage(error);
     container.pid = 0;
     delete stored.monitored;
+    parts.streams.abandon(container.id);
     await releaseBundle(parts, stored);
-    await this.record.save().catch((cause: unknown) => {
-      parts.log.error('a container cannot be saved', { id: container.id, error: cause });
-    });
-    this.#notify('next-exit', 'not-running');
+    volumeEvents(this.record, 'unmount');
+    await this.record.note();
+    // Nobody is told of an exit: it never ran, and who asked for the start has the error.
+    this.#notify('not-running');
+    // docker run --rm waits for the removal, also after a start that failed.
+    if (container.config.autoRemove) this.#onAutoRemove(this);
   }
 
   /** Takes note of the end when there is an exit file. Called for every hint that there may be one. */
@@ -159,7 +167,7 @@ export class ContainerUnit {
     const { monitored } = stored;
     const monitorAlive = isAlive(monitored?.conmon);
     if (this.record.exitFile() !== undefined) return this.ended();
-    if (monitorAlive) return;
+    if (monitorAlive) return noteOutOfMemory(this.record);
     await this.lock.run(async () => {
       if (!this.running || this.#closed || stored.monitored !== monitored) return;
       const exitCode = this.record.exitFile();
@@ -176,7 +184,7 @@ export class ContainerUnit {
   async #finish(exitCode: number, error: string): Promise<void> {
     const { container, stored, parts } = this.record;
     this.health.stop();
-    const ooms = await parts.cgroups.oomKills(cgroupPathOf(parts, container.id));
+    await noteOutOfMemory(this.record);
     const ranMs = parts.clock.now() - container.startedMs;
     const restart = this.restarts.wanted(exitCode);
     if (restart) container.restartCount += 1;
@@ -184,7 +192,6 @@ export class ContainerUnit {
       state: restart ? 'restarting' : 'exited',
       pid: 0,
       exitCode,
-      oomKilled: ooms > 0,
       error,
       finishedMs: parts.clock.now(),
       endpoints: [],
@@ -192,9 +199,9 @@ export class ContainerUnit {
     });
     delete stored.monitored;
     // Recorded first: taking down removes the exit file.
-    await this.record.save();
+    await this.record.note();
     await releaseBundle(parts, stored);
-    if (ooms > 0) this.record.event('oom');
+    volumeEvents(this.record, 'unmount');
     this.record.event('die', { exitCode: String(exitCode), execDuration: String(Math.round(ranMs / 1000)) });
     this.#notify('next-exit', 'not-running');
     if (restart) this.restarts.after(ranMs);
@@ -298,6 +305,6 @@ export class ContainerUnit {
     this.#closed = true;
     this.health.stop();
     this.restarts.close();
-    await this.lock.run(() => this.record.written());
+    await this.lock.run(() => this.record.end());
   }
 }

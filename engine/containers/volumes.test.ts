@@ -64,7 +64,10 @@ test('a tmpfs volume lives as long as one has it, over a restart of the daemon',
   const { mountpoint } = await fixture.volumes().create({ name: 'mem', driver: '', labels: {}, options });
   const mounts = [volume('mem', '/m')];
   const ids: string[] = [];
-  for (const cmd of [['sh', '-c', 'echo kept > /m/f; sleep 600'], ['sleep', '600']]) {
+  for (const cmd of [
+    ['sh', '-c', 'echo kept > /m/f; sleep 600'],
+    ['sleep', '600'],
+  ]) {
     const { id } = await engine.containers.create(config({ cmd, mounts }));
     await engine.containers.start(id);
     ids.push(id);

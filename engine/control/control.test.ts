@@ -220,3 +220,43 @@ test('prune removes what does not run, by age and label', async () => {
   expect(engine.pastEvents(0).filter(({ action }) => action === 'prune').length).toBe(3);
   await remove(running);
 });
+
+test('a child that ran out of memory is told while the container goes on', async () => {
+  const id = await started({
+    cmd: sh('head -c 100m /dev/zero | grep x; sleep 1000'),
+    resources: { memoryBytes: 16 << 20, memorySwapBytes: 16 << 20 },
+  });
+  await until(() => engine.containers.inspect(id).oomKilled, 'the kill is noticed');
+  expect(engine.containers.inspect(id).state).toBe('running');
+  expect(actions(id)).toContain('oom');
+  await remove(id);
+  expect(actions(id).filter((action) => action === 'oom').length).toBe(1);
+}, 20_000);
+
+test('restart policies: counted when decided, stopped while waiting, removed while waiting', async () => {
+  const restart = { name: 'always', maximumRetryCount: 0 } as const;
+  const waiting = async (): Promise<string> => {
+    const id = await started({ cmd: ['false'], restart });
+    await until(() => engine.containers.inspect(id).restartCount >= 3, 'it waits longer and longer');
+    await until(() => engine.containers.inspect(id).state === 'restarting', 'it waits');
+    return id;
+  };
+  const [stopped, removed] = await Promise.all([waiting(), waiting()]);
+  await expect(engine.containers.remove(removed, { force: false, volumes: false })).rejects.toThrow(
+    'container is restarting: stop the container before removing or force remove',
+  );
+  const ended = engine.containers.wait(stopped, 'not-running', never);
+  await engine.containers.stop(stopped, {});
+  await ended;
+  expect(engine.containers.inspect(stopped).state).toBe('exited');
+  await remove(removed);
+  // A start of the daemon brings back `always`, also after a stop by hand, and counts anew.
+  const unless = await started({ restart: { name: 'unless-stopped', maximumRetryCount: 0 } });
+  await engine.containers.stop(unless, { graceMs: 0 });
+  await engine.control.update(stopped, { limits: {}, restart });
+  await engine.shutdown();
+  engine = await fixture.open();
+  await until(() => engine.containers.inspect(stopped).restartCount > 0, 'it is tried again');
+  expect(engine.containers.inspect(unless).state).toBe('exited');
+  await Promise.all([stopped, unless].map(remove));
+});

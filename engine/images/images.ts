@@ -70,6 +70,7 @@ export async function openImages(options: ImagesOptions): Promise<ImageStore> {
         const id = catalogue.has(imageId) ? imageId : catalogue.resolve(imageId).id;
         return catalogue.layersOf(id).map((layer) => layer.chainId);
       }),
+    rootParts: (containerId) => catalogue.layers.rootParts(containerId),
     unmountRoot: (containerId) => catalogue.layers.unmountRoot(containerId),
     async removeRoot(containerId) {
       await catalogue.layers.removeRoot(containerId);

@@ -1,7 +1,8 @@
 import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
-import { readFile, unlink, mkdir, rm } from 'node:fs/promises';
+import { readFile, unlink, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ShoalError, unavailable, type Clock, type Spawner } from '../../base/index.ts';
+import { makeFifo, ShoalError, unavailable, type Clock, type Spawner } from '../../base/index.ts';
+import type { OciProcess } from './oci.ts';
 import { identify, isAlive, type ProcessIdentity } from './process.ts';
 
 /** Digits of the id that name the attach socket's directory: a unix socket path has at most 107 bytes. */
@@ -11,6 +12,8 @@ const FIFO_POLL_MS = 1;
 const FIFO_POLLS_MAX = 5000;
 /** Message of conmon's ctl fifo that makes it open its log file anew (conmon ctrl.c). */
 const CTL_REOPEN_LOGS = '2 0 0\n';
+/** Message of the same fifo that sets the size of the terminal: this number, then rows and columns. */
+const CTL_RESIZE = 1;
 
 export interface RuntimePaths {
   /** The OCI runtime's program. */
@@ -22,6 +25,8 @@ export interface RuntimePaths {
   /** Bundles, one directory per container. */
   bundleRoot: string;
   attachDir: string;
+  /** Files of exec sessions, one directory each. */
+  execDir: string;
 }
 
 export interface MonitorRequest {
@@ -32,7 +37,19 @@ export interface MonitorRequest {
   logSizeMax: number;
   tty: boolean;
   openStdin: boolean;
+  /** The process' standard input ends with the first client that ends its own. */
+  stdinOnce: boolean;
   /** Program of the OCI runtime; left out: the daemon's own. */
+  runtime?: string;
+}
+
+export interface ExecMonitorRequest {
+  containerId: string;
+  /** 64 hexadecimal digits. */
+  sessionId: string;
+  process: OciProcess;
+  openStdin: boolean;
+  /** Program of the container's OCI runtime; left out: the daemon's own. */
   runtime?: string;
 }
 
@@ -62,6 +79,22 @@ export function startFailure(runtimeWords: string): StartFailed {
     `failed to create task for container: failed to create shim task: OCI runtime create failed: ${words}: unknown`,
     exitCode,
   );
+}
+
+/** An exec that the runtime refused: `exitCode` as docker exec reports it (127 not found, 126 else). */
+export class ExecFailed extends ShoalError {
+  readonly exitCode: number;
+  constructor(message: string, exitCode: number) {
+    super('InvalidArgument', message);
+    this.exitCode = exitCode;
+  }
+}
+
+/** Turns the runtime's words about an exec into Docker's message and exit code. */
+export function execFailure(runtimeWords: string): ExecFailed {
+  const words = runtimeWords.trim();
+  const exitCode = /executable file not found|no such file or directory/i.test(words) ? 127 : 126;
+  return new ExecFailed(`OCI runtime exec failed: ${words}: unknown`, exitCode);
 }
 
 /** The last error in a runtime's log of JSON lines. */
@@ -119,7 +152,7 @@ export class Runtime {
     args.push('--log-level', 'error');
     if (request.logSizeMax > 0) args.push('--log-size-max', String(request.logSizeMax));
     if (request.tty) args.push('-t');
-    if (request.openStdin) args.push('-i', '--leave-stdin-open');
+    if (request.openStdin) args.push('-i', ...(request.stdinOnce ? [] : ['--leave-stdin-open']));
     return args;
   }
 
@@ -206,6 +239,104 @@ export class Runtime {
     return writeNonBlocking(join(this.bundle(id), 'ctl'), CTL_REOPEN_LOGS);
   }
 
+  /**
+   * Sets the size of the terminal whose conmon stands in `directory` (a bundle, or an exec session's); false when there
+   * is none. Never blocks.
+   */
+  resize(directory: string, height: number, width: number): boolean {
+    return writeNonBlocking(join(directory, 'ctl'), `${CTL_RESIZE} ${height} ${width}\n`);
+  }
+
+  /** The directory of an exec session: its conmon's files and sockets. */
+  execDirectory(sessionId: string): string {
+    return join(this.paths.execDir, sessionId.slice(0, SOCKET_NAME_DIGITS));
+  }
+
+  /**
+   * Starts one more process in a running container, under a conmon of its own. The runtime begins only when `connect`
+   * (called until it gives true) has reached the attach socket in the session's directory, so that no output is lost.
+   * @returns the process' pid on the host
+   * @throws ExecFailed with the runtime's words
+   */
+  async exec(request: ExecMonitorRequest, connect: () => boolean): Promise<number> {
+    const directory = this.execDirectory(request.sessionId);
+    const gatePath = join(directory, 'start');
+    const errFile = join(directory, 'conmon.err');
+    await mkdir(join(directory, 'exit'), { recursive: true, mode: 0o700 });
+    await writeFile(join(directory, 'process.json'), JSON.stringify(request.process), { mode: 0o600 });
+    makeFifo(gatePath);
+    // Held open for reading too, so that opening it blocks neither side.
+    const gate = openSync(gatePath, constants.O_RDWR | constants.O_NONBLOCK);
+    try {
+      // conmon takes one byte before it does anything, and one more before it starts the runtime (conmon.c).
+      writeSync(gate, '1');
+      let settled = false;
+      const running = this.#spawner
+        .run({
+          file: this.paths.conmon,
+          args: this.#execArgs(request, directory),
+          cwd: directory,
+          env: {
+            ...this.#env,
+            _OCI_SYNCPIPE: '3',
+            _OCI_STARTPIPE: '4',
+            _OCI_ATTACHPIPE: '5',
+            GOMAXPROCS: '1',
+            GOGC: 'off',
+          },
+          statusLine: {
+            stderrFile: errFile,
+            files: [
+              { path: gatePath, flags: 'r' },
+              { path: '/dev/null', flags: 'w' },
+            ],
+          },
+          timeoutMs: CREATE_TIMEOUT_MS,
+        })
+        .finally(() => (settled = true));
+      running.catch(() => undefined);
+      for (let poll = 0; poll < CREATE_TIMEOUT_MS && !settled; poll++) {
+        if (connect()) {
+          writeSync(gate, '1');
+          break;
+        }
+        await this.#clock.sleep(FIFO_POLL_MS);
+      }
+      const reply = parseSync((await running).stdout.toString('utf8').trim());
+      if (reply !== undefined && reply.data > 0) return reply.data;
+      const log = await readFile(join(directory, 'runtime.log'), 'utf8').catch(() => '');
+      const monitorWords = await readFile(errFile, 'utf8').catch(() => '');
+      throw execFailure(lastRuntimeError(log) ?? (reply?.message || monitorWords || 'conmon gave no reason'));
+    } finally {
+      closeSync(gate);
+    }
+  }
+
+  #execArgs(request: ExecMonitorRequest, directory: string): string[] {
+    const id = request.containerId;
+    const args = ['--api-version', '1', '-c', id, '-n', id, '-u', request.sessionId.slice(0, SOCKET_NAME_DIGITS)];
+    args.push('-r', request.runtime ?? this.paths.runtime);
+    for (const argument of this.runtimeArgs(join(directory, 'runtime.log'))) args.push('--runtime-arg', argument);
+    args.push('-b', directory, '-p', join(directory, 'pid'), '--full-attach', '-l', 'null');
+    args.push('--exit-dir', join(directory, 'exit'), '--log-level', 'error');
+    args.push('--exec', '--exec-attach', '--exec-process-spec', join(directory, 'process.json'));
+    if (request.process.terminal) args.push('-t');
+    if (request.openStdin) args.push('-i', ...(request.process.terminal ? ['--leave-stdin-open'] : []));
+    return args;
+  }
+
+  /** The exit code of an exec session that conmon wrote, or undefined while there is none. */
+  async execExitCode(containerId: string, sessionId: string): Promise<number | undefined> {
+    const path = join(this.execDirectory(sessionId), 'exit', containerId);
+    const text = (await readFile(path, 'utf8').catch(() => '')).trim();
+    return text === '' ? undefined : Number(text);
+  }
+
+  /** Takes away what an ended exec session leaves. */
+  async forgetExec(sessionId: string): Promise<void> {
+    await rm(this.execDirectory(sessionId), { recursive: true, force: true });
+  }
+
   /** Takes away what the runtime and conmon leave of an ended container, its exit file included. */
   async forget(id: string): Promise<void> {
     await Promise.all([
@@ -218,8 +349,10 @@ export class Runtime {
 
   /** Makes the directories that conmon expects. */
   async prepare(): Promise<void> {
-    const { stateRoot, exitDir, bundleRoot, attachDir } = this.paths;
-    for (const path of [stateRoot, exitDir, bundleRoot, attachDir]) {
+    const { stateRoot, exitDir, bundleRoot, attachDir, execDir } = this.paths;
+    // Sessions of an earlier daemon have no reader any more; their processes go on without.
+    await rm(execDir, { recursive: true, force: true });
+    for (const path of [stateRoot, exitDir, bundleRoot, attachDir, execDir]) {
       await mkdir(path, { recursive: true, mode: 0o700 });
     }
   }

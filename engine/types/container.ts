@@ -19,6 +19,8 @@ export interface Container {
   finishedMs: number;
   restartCount: number;
   health?: 'starting' | 'healthy' | 'unhealthy';
+  /** The last probes of its health check. */
+  healthLog?: HealthLog;
   endpoints: readonly EndpointResult[];
   ports: readonly PublishedPort[];
   mounts: readonly ContainerMount[];
@@ -28,6 +30,23 @@ export interface Container {
   /** The command line that runs: entrypoint and arguments joined. */
   path: string;
   args: readonly string[];
+}
+
+/** One run of a health check. */
+export interface HealthProbe {
+  startMs: number;
+  endMs: number;
+  /** -1 when it was not run to its end. */
+  exitCode: number;
+  /** At most 4096 bytes of it. */
+  output: string;
+}
+
+export interface HealthLog {
+  /** Failures in a row that count. */
+  failingStreak: number;
+  /** The newest last. */
+  probes: readonly HealthProbe[];
 }
 
 export interface ContainerMount {

@@ -87,8 +87,22 @@ export interface Images {
   /** Makes the writable root of a container over an image; returns the mounted path. Idempotent. */
   mountRoot(containerId: string, imageId: string): Promise<string>;
   unmountRoot(containerId: string): Promise<void>;
+  /** What a container's root is made of. @throws ShoalError NotFound when it was never mounted. */
+  rootParts(containerId: string): RootParts;
   /** Unmounts and deletes the writable layer. */
   removeRoot(containerId: string): Promise<void>;
+}
+
+/** The directories behind a container's root, as host paths. */
+export interface RootParts {
+  /** The whole of it while it is mounted. */
+  merged: string;
+  /** What the container has written; empty when the driver keeps that together with the rest. */
+  upper: string;
+  /** overlayfs' own directory; empty when there is none. */
+  work: string;
+  /** Unpacked layers of the image, highest first, with the paths they hide of the layers below. */
+  layers: { path: string; removed: string[]; opaque: string[] }[];
 }
 
 export interface Distribution {

@@ -56,7 +56,9 @@ export async function mountArguments(options: Readonly<Record<string, string>>, 
   const helper = HELPERS[type];
   const missing = helper !== undefined && !HELPER_DIRECTORIES.some((path) => existsSync(`${path}/mount.${type}`));
   if (missing && !flags.some((flag) => flag.startsWith('addr='))) {
-    throw failedPrecondition(`mount.${type} is not installed on this host: install ${helper}, or name the server by addr=`);
+    throw failedPrecondition(
+      `mount.${type} is not installed on this host: install ${helper}, or name the server by addr=`,
+    );
   }
   // Without the helper of nfs-common, the kernel itself takes a mount that names the address.
   const plain = flags.some((flag) => flag.startsWith('addr=')) ? ['-i'] : [];

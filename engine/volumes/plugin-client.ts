@@ -53,7 +53,12 @@ export function findPlugins(directories: readonly string[]): Map<string, string>
 }
 
 /** One call of a plugin. @throws ShoalError naming the call, with the plugin's own words or why there is no answer */
-async function call(address: string, method: string, body: object, timeoutMs: number): Promise<Record<string, unknown>> {
+async function call(
+  address: string,
+  method: string,
+  body: object,
+  timeoutMs: number,
+): Promise<Record<string, unknown>> {
   let status: number;
   let text: string;
   try {

@@ -165,7 +165,9 @@ test.each([
 
 test('a mount that fails says so and leaves the volume unused', async () => {
   await volumes.create(request('bad', { type: 'none', o: 'bind', device: join(base, 'missing') }));
-  await expect(volumes.acquire('bad', 'c1')).rejects.toThrow(`error while mounting volume '${volumes.get('bad').mountpoint}': failed to mount local volume: mount: `);
+  await expect(volumes.acquire('bad', 'c1')).rejects.toThrow(
+    `error while mounting volume '${volumes.get('bad').mountpoint}': failed to mount local volume: mount: `,
+  );
   expect(volumes.usersOf('bad')).toEqual([]);
   await volumes.remove('bad', false);
 });

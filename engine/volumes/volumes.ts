@@ -92,7 +92,9 @@ class VolumeSet implements Volumes {
       }
       const labels = anonymous ? { ...request.labels, [ANONYMOUS_LABEL]: '' } : { ...request.labels };
       const stored: StoredVolume = { createdMs: clock.now(), labels, options: { ...request.options } };
-      const volume = await (driver === LOCAL ? this.#createLocal(name, stored) : this.#plugins.create(name, driver, stored));
+      const volume = await (driver === LOCAL
+        ? this.#createLocal(name, stored)
+        : this.#plugins.create(name, driver, stored));
       this.#entries.set(name, { volume, users: new Map() });
       this.#event('create', name, { driver });
       return volume;

@@ -1,0 +1,211 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { config, makeFixture, until, type Fixture } from '../containers/fixture.ts';
+import type { Engine } from '../engine.ts';
+import type { Attached, AttachRequest, ContainerConfig, ExecCreateRequest } from '../types.ts';
+
+let fixture: Fixture;
+let engine: Engine;
+const never = new AbortController().signal;
+const ALL: AttachRequest = { stdin: true, stdout: true, stderr: true, logs: false, stream: true, detachKeys: '' };
+const TIMEOUT_MS = 60_000;
+
+beforeAll(async () => {
+  fixture = makeFixture();
+  engine = await fixture.open();
+}, TIMEOUT_MS);
+
+afterAll(async () => {
+  await fixture.destroy();
+}, TIMEOUT_MS);
+
+async function create(cmd: readonly string[], more: Partial<ContainerConfig> = {}): Promise<string> {
+  return (await engine.containers.create(config({ cmd, ...more }))).id;
+}
+
+async function readAll(attached: Attached): Promise<{ stdout: string; stderr: string }> {
+  const text = { stdout: '', stderr: '' };
+  for await (const batch of attached.output()) {
+    for (const { stream, data } of batch) text[stream] += Buffer.from(data).toString('latin1');
+  }
+  return text;
+}
+
+/** Reads on until what came fits; the rest goes on being read by the next call. */
+function reader(attached: Attached): { until: (pattern: RegExp) => Promise<string> } {
+  const batches = attached.output()[Symbol.asyncIterator]();
+  let text = '';
+  return {
+    until: async (pattern) => {
+      while (!pattern.test(text)) {
+        const next = await batches.next();
+        if (next.done === true) throw new Error(`ended with ${JSON.stringify(text)}, not ${pattern.source}`);
+        for (const { data } of next.value) text += Buffer.from(data).toString('latin1');
+      }
+      const all = text;
+      text = '';
+      return all;
+    },
+  };
+}
+
+const attach = (id: string, more: Partial<AttachRequest> = {}): Promise<Attached> =>
+  engine.terminals.attach(id, { ...ALL, ...more }, never);
+
+describe('attach', () => {
+  it(
+    'misses nothing of the shortest process, 50 times',
+    async () => {
+      for (let i = 0; i < 50; i++) {
+        const id = await create(['echo', `line ${i}`], { autoRemove: true });
+        const attached = await attach(id);
+        const gone = engine.containers.wait(id, 'removed', never);
+        await engine.containers.start(id);
+        expect(await readAll(attached)).toEqual({ stdout: `line ${i}\n`, stderr: '' });
+        await gone;
+      }
+    },
+    TIMEOUT_MS * 2,
+  );
+
+  it('keeps stderr apart from stdout, and gives only what was asked for', async () => {
+    const id = await create(['sh', '-c', 'echo out; echo err >&2']);
+    const both = await attach(id);
+    const errors = await attach(id, { stdout: false });
+    await engine.containers.start(id);
+    expect(await readAll(both)).toEqual({ stdout: 'out\n', stderr: 'err\n' });
+    expect(await readAll(errors)).toEqual({ stdout: '', stderr: 'err\n' });
+  });
+
+  it('ends standard input with the client when it is held for one, and output goes on', async () => {
+    const id = await create(['sh', '-c', 'cat; echo done'], { openStdin: true, stdinOnce: true });
+    const attached = await attach(id);
+    const typed = attached.write(Buffer.from('early\n')).then(() => attached.endInput());
+    await engine.containers.start(id);
+    await typed;
+    expect((await readAll(attached)).stdout).toBe('early\ndone\n');
+  });
+
+  it('leaves standard input open for one client after another', async () => {
+    const id = await create(['cat'], { openStdin: true });
+    await engine.containers.start(id);
+    for (const word of ['one', 'two']) {
+      const attached = await attach(id);
+      await attached.write(Buffer.from(`${word}\n`));
+      await reader(attached).until(new RegExp(word));
+      attached.close();
+    }
+    expect(engine.containers.inspect(id).state).toBe('running');
+    await engine.containers.remove(id, { force: true, volumes: true });
+  });
+
+  it('tells clients of a start that failed', async () => {
+    const id = await create(['nope']);
+    const attached = await attach(id);
+    await expect(engine.containers.start(id)).rejects.toThrow(/executable file not found/);
+    expect(await readAll(attached)).toEqual({ stdout: '', stderr: '' });
+    expect(attached.ended).toBe('process ended');
+  });
+
+  it('refuses in Docker words', async () => {
+    await expect(attach('zz')).rejects.toThrow('No such container: zz');
+    const id = await create(['true']);
+    await expect(attach(id, { detachKeys: 'ctrl-p,wrong' })).rejects.toThrow(
+      'Invalid detach keys (ctrl-p,wrong) provided',
+    );
+    await expect(engine.terminals.resize(id, { height: 1, width: 1 })).rejects.toThrow(
+      `container ${id} is not running`,
+    );
+  });
+});
+
+const EXEC: ExecCreateRequest = {
+  command: [],
+  env: [],
+  privileged: false,
+  tty: false,
+  attachStdin: false,
+  attachStdout: true,
+  attachStderr: true,
+  detachKeys: '',
+};
+
+async function exec(id: string, command: readonly string[], more: Partial<ExecCreateRequest> = {}) {
+  const execId = await engine.terminals.createExec(id, { ...EXEC, command, ...more });
+  const attached = await engine.terminals.startExec(execId, { detach: false });
+  if (attached === undefined) throw new Error('not attached');
+  return { execId, attached };
+}
+
+describe('exec', () => {
+  let id = '';
+  beforeAll(async () => {
+    id = await create(['sleep', '1000']);
+    await engine.containers.start(id);
+  });
+
+  it('gives output, exit code and what docker inspect shows', async () => {
+    for (let i = 0; i < 20; i++) {
+      const { execId, attached } = await exec(id, ['sh', '-c', 'echo out; echo err >&2; exit 3']);
+      expect(await readAll(attached)).toEqual({ stdout: 'out\n', stderr: 'err\n' });
+      expect(engine.terminals.inspectExec(execId)).toMatchObject({ running: false, exitCode: 3, containerId: id });
+    }
+    expect(engine.terminals.execIds(id)).toHaveLength(20);
+  });
+
+  it('passes input on to its end', async () => {
+    const { attached } = await exec(id, ['sh', '-c', 'cat; echo end'], { attachStdin: true });
+    await attached.write(Buffer.from('in\n'));
+    await attached.endInput();
+    expect((await readAll(attached)).stdout).toBe('in\nend\n');
+  });
+
+  it('has a terminal with a size that changes', async () => {
+    const size = { consoleSize: { height: 10, width: 33 } };
+    const { execId, attached } = await exec(id, ['sh'], { tty: true, attachStdin: true, ...size });
+    const output = reader(attached);
+    await attached.write(Buffer.from('busybox stty size\n'));
+    await output.until(/10 33/);
+    await engine.terminals.resizeExec(execId, { height: 20, width: 44 });
+    await until(async () => {
+      await attached.write(Buffer.from('busybox stty size; echo over\n'));
+      return /20 44/.test(await output.until(/\d+ \d+\r\nover/));
+    }, 'the new size');
+    await attached.write(Buffer.from('exit 5\n'));
+    await expect(output.until(/never/)).rejects.toThrow('ended');
+    expect(engine.terminals.inspectExec(execId).exitCode).toBe(5);
+  });
+
+  it('tells why a command cannot be started, with 127 and 126', async () => {
+    const missing = await exec(id, ['nope']);
+    expect((await readAll(missing.attached)).stdout).toMatch(
+      /^OCI runtime exec failed: exec failed: .*"nope": executable file not found in \$PATH: unknown\r\n$/,
+    );
+    expect(engine.terminals.inspectExec(missing.execId).exitCode).toBe(127);
+    const wrong = await exec(id, ['/bin/not-a-program']);
+    expect((await readAll(wrong.attached)).stdout).toMatch(/permission denied/);
+    expect(engine.terminals.inspectExec(wrong.execId).exitCode).toBe(126);
+    const user = await exec(id, ['true'], { user: 'nobody-here' });
+    expect((await readAll(user.attached)).stdout).toMatch(/unable to find user nobody-here/);
+  });
+
+  it('runs detached, and once only', async () => {
+    const execId = await engine.terminals.createExec(id, { ...EXEC, command: ['sleep', '0.2'] });
+    expect(await engine.terminals.startExec(execId, { detach: true })).toBeUndefined();
+    expect(engine.terminals.inspectExec(execId)).toMatchObject({ running: true, exitCode: undefined });
+    await expect(engine.terminals.startExec(execId, { detach: true })).rejects.toThrow('is already running');
+    await until(() => !engine.terminals.inspectExec(execId).running, 'the end');
+    expect(engine.terminals.inspectExec(execId).exitCode).toBe(0);
+    await expect(engine.terminals.startExec(execId, { detach: true })).rejects.toThrow('has already run');
+    await expect(engine.terminals.startExec('zz', { detach: true })).rejects.toThrow('No such exec instance: zz');
+  });
+
+  it('ends with its container', async () => {
+    const { execId, attached } = await exec(id, ['sleep', '1000']);
+    await until(() => engine.terminals.inspectExec(execId).pid > 0, 'its start');
+    await engine.containers.kill(id, 'KILL');
+    await readAll(attached);
+    expect(engine.terminals.inspectExec(execId).exitCode).toBe(137);
+    await until(() => engine.containers.inspect(id).state === 'exited', 'the end');
+    await expect(exec(id, ['true'])).rejects.toThrow(`container ${id} is not running`);
+  });
+});

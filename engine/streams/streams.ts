@@ -1,0 +1,91 @@
+import { ShoalError, SystemCallError, type Clock, type Logger } from '../../base/index.ts';
+import type { Runtime } from '../runtime/conmon.ts';
+import { isAlive, type ProcessIdentity } from '../runtime/process.ts';
+import type { Attached, Container } from '../types.ts';
+import type { ClientWants } from './client.ts';
+import { CLIENTS_MAX, StreamHub, type HubProcess } from './hub.ts';
+
+export interface StreamsOptions {
+  clock: Clock;
+  log: Logger;
+  runtime: Runtime;
+}
+
+/** Who is attached to which container. A container that nobody is attached to has no entry. */
+export class ContainerStreams {
+  readonly #options: StreamsOptions;
+  readonly #hubs = new Map<string, StreamHub>();
+
+  constructor(options: StreamsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Joins a client, before or after the start of the container.
+   * @param init of a running container.
+   */
+  attach(
+    container: Container,
+    init: ProcessIdentity | undefined,
+    wants: ClientWants,
+    detachKeys: Uint8Array,
+    onDetach: () => void,
+  ): Attached {
+    const { id } = container;
+    const hub = this.#hubs.get(id) ?? this.#makeHub(id, onDetach);
+    if (hub.clientCount >= CLIENTS_MAX) {
+      throw new ShoalError('ResourceExhausted', `${CLIENTS_MAX} clients are attached to container ${id} already`);
+    }
+    const running = init !== undefined;
+    const reached = !running || hub.connected || this.#connect(hub, container, init);
+    const attached = hub.attach(wants, container.config.tty, detachKeys);
+    if (!reached) hub.end();
+    return attached;
+  }
+
+  #makeHub(id: string, onDetach: () => void): StreamHub {
+    const { clock, log } = this.#options;
+    const hub = new StreamHub({
+      clock,
+      log: log.with({ container: id }),
+      onDetach,
+      onIdle: () => {
+        if (hub.idle && this.#hubs.get(id) === hub) this.#hubs.delete(id);
+      },
+    });
+    this.#hubs.set(id, hub);
+    return hub;
+  }
+
+  /** Connects to the container's conmon; false when that has ended meanwhile. */
+  #connect(hub: StreamHub, container: Container, init: ProcessIdentity): boolean {
+    const { tty, stdinOnce } = container.config;
+    const process: HubProcess = { tty, stdinOnce: stdinOnce === true && !tty, alive: () => isAlive(init) };
+    try {
+      hub.connect(this.#options.runtime.bundle(container.id), process);
+      return true;
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (!(error instanceof SystemCallError) && code !== 'ENOENT') throw error;
+      this.#options.log.debug('a container cannot be attached to', { id: container.id, error });
+      return false;
+    }
+  }
+
+  /** The container's process exists and waits to be let go: clients that are here already see all of its output. */
+  begin(container: Container, init: ProcessIdentity): void {
+    const hub = this.#hubs.get(container.id);
+    if (hub === undefined || hub.connected) return;
+    if (!this.#connect(hub, container, init)) hub.end();
+  }
+
+  /** The container could not be started, or is removed: nobody waits for it any longer. */
+  abandon(id: string): void {
+    this.#hubs.get(id)?.end();
+  }
+
+  /** The daemon goes; the containers go on. */
+  close(): void {
+    for (const hub of [...this.#hubs.values()]) hub.end();
+  }
+}

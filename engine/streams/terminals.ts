@@ -1,0 +1,118 @@
+import { conflict } from '../../base/index.ts';
+import type { ContainerSet } from '../containers/containers.ts';
+import type { Parts } from '../containers/parts.ts';
+import type {
+  Attached,
+  AttachRequest,
+  ExecCreateRequest,
+  ExecSession,
+  OutputChunk,
+  TerminalSize,
+  Terminals,
+} from '../types.ts';
+import { parseDetachKeys } from './detach-keys.ts';
+import { ExecSet } from './execs.ts';
+
+/** Standard streams of containers and of commands run in them, by reference. */
+export class EngineTerminals implements Terminals {
+  readonly #parts: Parts;
+  readonly #set: ContainerSet;
+  readonly #execs: ExecSet;
+
+  constructor(parts: Parts, set: ContainerSet) {
+    this.#parts = parts;
+    this.#set = set;
+    this.#execs = new ExecSet(parts, (containerId, action, attributes) => {
+      if (set.find(containerId) !== undefined) set.unit(containerId).record.event(action, attributes);
+    });
+  }
+
+  async attach(reference: string, request: AttachRequest, signal: AbortSignal): Promise<Attached> {
+    const unit = this.#set.unit(reference);
+    const { container } = unit;
+    if (container.state === 'paused') {
+      throw conflict(`container ${reference} is paused, unpause the container before attach`);
+    }
+    if (container.state === 'restarting') {
+      throw conflict(`container ${reference} is restarting, wait until the container is running`);
+    }
+    const keys = parseDetachKeys(request.detachKeys);
+    const wants = { ...request, stdin: request.stdin && container.config.openStdin };
+    const init = unit.running ? unit.record.stored.monitored?.init : undefined;
+    unit.record.event('attach');
+    const live = request.stream
+      ? this.#parts.streams.attach(container, init, wants, keys, () => unit.record.event('detach'))
+      : NOTHING;
+    if (!request.logs || (!request.stdout && !request.stderr) || container.logPath === '') return live;
+    const past = this.#past(container.id, request, signal);
+    return { ...withPast(live, past), tty: container.config.tty };
+  }
+
+  async *#past(
+    id: string,
+    { stdout, stderr }: AttachRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<readonly OutputChunk[]> {
+    for await (const { stream, data } of this.#set.logs(id, { stdout, stderr, follow: false }, signal)) {
+      yield [{ stream, data }];
+    }
+  }
+
+  async resize(reference: string, size: TerminalSize): Promise<void> {
+    const unit = this.#set.unit(reference);
+    const { id } = unit.container;
+    if (!unit.running) throw conflict(`container ${id} is not running`);
+    this.#parts.runtime.resize(this.#parts.runtime.bundle(id), size.height, size.width);
+    unit.record.event('resize', { height: String(size.height), width: String(size.width) });
+  }
+
+  async createExec(reference: string, request: ExecCreateRequest): Promise<string> {
+    return this.#execs.create(this.#set.unit(reference).container, request);
+  }
+
+  async startExec(id: string, options: { detach: boolean; consoleSize?: TerminalSize }): Promise<Attached | undefined> {
+    const { container } = this.#set.unit(this.#execs.containerOf(id));
+    return this.#execs.start(id, container, options);
+  }
+
+  async resizeExec(id: string, size: TerminalSize): Promise<void> {
+    this.#execs.resize(id, size);
+  }
+
+  inspectExec(id: string): ExecSession {
+    return this.#execs.inspect(id);
+  }
+
+  execIds(containerId: string): string[] {
+    return this.#execs.ids(containerId);
+  }
+}
+
+/** A client that asked for no live stream. */
+const NOTHING: Attached = {
+  tty: false,
+  ended: 'process ended',
+  async *output(): AsyncGenerator<readonly OutputChunk[]> {
+    // Nothing comes.
+  },
+  write: () => Promise.resolve(),
+  endInput: () => Promise.resolve(),
+  close: () => undefined,
+};
+
+/** The log, then what came since; what was written between the two may come twice, but never not at all. */
+function withPast(live: Attached, past: AsyncIterable<readonly OutputChunk[]>): Attached {
+  return {
+    tty: live.tty,
+    get ended() {
+      return live.ended;
+    },
+    async *output() {
+      yield* past;
+      yield* live.output();
+    },
+    write: (data) => live.write(data),
+    endInput: () => live.endInput(),
+    close: () => live.close(),
+  };
+}
