@@ -1,7 +1,7 @@
 import { invalidArgument, must, notFound, ShoalError } from '../../base/index.ts';
 import { queryBool, queryVersion, readJson } from '../body.ts';
 import { Filters } from '../filters.ts';
-import type { JsonObject, VolumeFacts, VolumesPort } from '../ports.ts';
+import type { JsonObject, VolumeFacts } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
 import { Fields } from '../shapes/fields.ts';
 import { sendEmpty, sendJson } from '../stream.ts';
@@ -19,19 +19,6 @@ export function volumeToJson(volume: VolumeFacts): JsonObject {
     Scope: volume.scope ?? 'local',
     ...(volume.status === undefined ? {} : { Status: volume.status }),
   };
-}
-
-/** All volumes with their size and how many containers have them: the volumes of GET /system/df. */
-export async function volumeUsage(volumes: VolumesPort): Promise<JsonObject[]> {
-  const usage: JsonObject[] = [];
-  for (const volume of volumes.list()) {
-    // One that goes while we count is not told of.
-    const size = await volumes.sizeOf(volume.name).catch(() => undefined);
-    if (size === undefined) continue;
-    const UsageData = { Size: size, RefCount: volumes.usersOf(volume.name).length };
-    usage.push({ ...volumeToJson(volume), UsageData });
-  }
-  return usage;
 }
 
 /** A filter that is true, false, or not there. @throws ShoalError InvalidArgument */
