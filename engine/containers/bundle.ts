@@ -13,6 +13,7 @@ import { findProgram } from '../runtime/probe.ts';
 import { containerSpec } from '../runtime/spec.ts';
 import type { ContainerConfig, ContainerMount, Image, MountRequest } from '../types.ts';
 import { bindSubpath, releaseSubpaths } from '../volumes/index.ts';
+import { placeFirstFiles } from './first-files.ts';
 import { placeFiles, requireFiles } from './injected-files.ts';
 import { linkFacts } from './links.ts';
 import { beginLog, endLog } from './logging.ts';
@@ -67,6 +68,7 @@ export async function prepareBundle(
     makeSandbox(parts, id, config),
     config.init ? findInit() : undefined,
   ]);
+  if (container.startedMs === 0) placeFirstFiles(rootPath);
   if (filesLost) await requireFiles(parts.filesRoot, id, config.files);
   const [user, files, etc] = await Promise.all([
     prepareMounts(parts, stored, rootPath, runtime.recursiveReadOnly),
@@ -143,6 +145,7 @@ async function prepareMounts(
         source = await volumeSource(parts, stored.container.id, mount, rootPath, oci.length);
         break;
       case 'image':
+        // Refused when the container is made.
         throw invalidArgument(`mount at ${mount.target}: mounts of images are not supported`);
     }
     oci.push(userMount(mount, source, recursive));
