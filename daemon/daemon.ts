@@ -21,7 +21,7 @@ import type { DaemonConfig } from './config.ts';
 import { EventHub, networkEvent } from './events.ts';
 import { EngineExecutor } from './executor.ts';
 import { describeNode } from './node-description.ts';
-import { swarmPort, systemPort } from './ports.ts';
+import { swarmPort, systemPort, type StorageFacts } from './ports.ts';
 
 export interface DaemonOptions {
   config: DaemonConfig;
@@ -64,11 +64,11 @@ export class Daemon {
     const hub = new EventHub(systemClock);
     const onEvent = (event: EngineEvent): void => hub.publish({ ...event, scope: 'local' });
     const swarm: { node?: ClusterNode } = {};
-    const { engine, networks, attachments, storageDriver } = await this.#openEngine(onEvent, () => swarm.node);
+    const { engine, networks, attachments, ...storage } = await this.#openEngine(onEvent, () => swarm.node);
     void this.#followEngine(engine, hub);
     const cluster = this.#cluster(engine, networks, attachments, hub);
     swarm.node = cluster;
-    const system = systemPort({ config, engine, networks, hub, version, gitCommit, storageDriver });
+    const system = systemPort({ config, engine, networks, hub, version, gitCommit, ...storage });
     const ports = { system, engine, swarm: swarmPort(cluster) };
     const api = new ApiServer({ ports, log });
     await cluster.start();
@@ -125,7 +125,7 @@ export class Daemon {
   async #openEngine(
     onEvent: (event: EngineEvent) => void,
     swarm: () => ClusterNode | undefined,
-  ): Promise<{ engine: Engine; networks: HostNetwork; attachments: Attachments; storageDriver: string }> {
+  ): Promise<{ engine: Engine; networks: HostNetwork; attachments: Attachments } & StorageFacts> {
     const { config, log, spawner } = this.#options;
     const common = { dataRoot: config.dataRoot, spawner, clock: systemClock, random: systemRandom };
     const networks = new HostNetwork({
@@ -177,6 +177,7 @@ export class Daemon {
       swarm: attachments,
       images,
       volumes,
+      ...(config.diskPressure === undefined ? {} : { pressure: config.diskPressure }),
       cgroupParent: config.cgroupParent,
       defaultUlimits: config.defaultUlimits,
       dns: config.dns,
@@ -185,7 +186,8 @@ export class Daemon {
     });
     users.engine = engine;
     this.#onStop('engine', () => engine.shutdown());
-    return { engine, networks, attachments, storageDriver: images.storageDriver };
+    const { storageDriver, storageStatus } = images;
+    return { engine, networks, attachments, storageDriver, storageStatus };
   }
 
   async #followEngine(engine: Engine, hub: EventHub): Promise<void> {

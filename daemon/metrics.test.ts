@@ -8,6 +8,7 @@ test('what was repaired is counted by kind, containers by state', () => {
     ['link', 0],
   ]);
   const engine = {
+    pressure: undefined,
     info: () => ({
       containers: { total: 3, running: 2, paused: 0, stopped: 1 },
       ...({
@@ -18,7 +19,7 @@ test('what was repaired is counted by kind, containers by state', () => {
         architecture: 'x86_64',
       } as const),
       ...{ cpus: 2, memoryBytes: 2 ** 30, runtime: { name: 'runc', path: '', version: '' }, conmonVersion: '' },
-      ...{ swapLimit: true, dataRoot: '', initDefault: false },
+      ...{ swapLimit: true, dataRoot: '/', initDefault: false },
     }),
   };
   const metrics = daemonMetrics({ engine, repairs: { counts: () => counts, failed: 1 }, version: '1', gitCommit: 'c' });

@@ -1,3 +1,4 @@
+import { diskMetrics } from './disk-metrics.ts';
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks';
 import type { Metric } from '../api/index.ts';
 import type { Engine } from '../engine/index.ts';
@@ -22,7 +23,7 @@ function loopDelay(): { p99: number; max: number } {
 }
 
 export interface MeasuredParts {
-  engine: Pick<Engine, 'info'>;
+  engine: Pick<Engine, 'info' | 'pressure'>;
   repairs: Pick<NetworkRepairs, 'counts' | 'failed'>;
   version: string;
   gitCommit: string;
@@ -42,6 +43,7 @@ export function daemonMetrics({ engine, repairs, version, gitCommit }: MeasuredP
   const states = { running: containers.running, paused: containers.paused, stopped: containers.stopped };
   const repaired = [...repairs.counts()].map(([kind, value]) => ({ labels: { kind }, value }));
   return [
+    ...diskMetrics(engine),
     {
       ...{ name: 'engine_daemon_engine_info', type: 'gauge', help: 'The daemon and the host it runs on.' },
       samples: [{ labels: info, value: 1 }],

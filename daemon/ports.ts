@@ -56,6 +56,8 @@ function daemonId(dataRoot: string): string {
   return readFileSync(join(dataRoot, 'engine-id'), 'utf8').trim();
 }
 
+export type StorageFacts = Pick<SystemFacts, 'storageDriver' | 'storageStatus'>;
+
 export interface SystemFacts {
   config: DaemonConfig;
   engine: Engine;
@@ -64,6 +66,8 @@ export interface SystemFacts {
   version: string;
   gitCommit: string;
   storageDriver: string;
+  /** Names and values of facts of it. */
+  storageStatus: readonly (readonly [string, string])[];
 }
 
 /** The API's system port. */
@@ -75,12 +79,13 @@ export function systemPort({
   version,
   gitCommit,
   storageDriver,
+  storageStatus,
 }: SystemFacts): SystemPort {
   const facts = engine.info();
   const fixed: JsonObject = {
     ID: daemonId(config.dataRoot),
     Driver: storageDriver,
-    DriverStatus: [],
+    DriverStatus: storageStatus,
     Plugins: { ...PLUGINS, Authorization: null },
     MemoryLimit: true,
     SwapLimit: facts.swapLimit,

@@ -14,6 +14,8 @@ import { LogKeeper } from './logs/keeper.ts';
 import { LogShippers } from './logs/shipper.ts';
 import { checkLogDefaults, type LogDriver } from './logs/policy.ts';
 import { Control } from './control/control.ts';
+import type { DiskPressure, PressurePolicy } from './pressure/pressure.ts';
+import { diskPressure, type PressedStore } from './pressure/sources.ts';
 import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
 import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
@@ -53,7 +55,9 @@ export interface EngineOptions {
   networks: HostNetworks;
   /** Networks of a swarm for containers that are no tasks; absent: there are none. */
   swarm?: SwarmNetworks;
-  images: Images & Partial<ExaminedStore>;
+  images: Images & Partial<ExaminedStore & PressedStore>;
+  /** When unused things are removed by themselves; absent: never. */
+  pressure?: PressurePolicy;
   volumes: Volumes;
   /** Cgroup below which containers stand; default `shoal`. */
   cgroupParent?: string;
@@ -102,6 +106,8 @@ export class Engine {
   readonly networks: HostNetworks;
   readonly events: Watch<EngineEvent>;
   readonly doctor: Doctor;
+  /** Absent: nothing is removed by itself. */
+  readonly pressure: DiskPressure | undefined;
   readonly #options: EngineOptions;
   readonly #facts: RuntimeFacts;
   readonly #set: ContainerSet;
@@ -167,6 +173,7 @@ export class Engine {
       parts,
       sizeOf: async (id) => (await this.files.sizes([id])).get(id)?.rw ?? 0,
     });
+    this.pressure = diskPressure(options, this.#set, (event) => this.publish(event));
     this.doctor = new Doctor({
       view: () => this.#hostView(store),
       store: isExamined(options.images) ? options.images : undefined,
@@ -192,6 +199,7 @@ export class Engine {
     const engine = new Engine(options, facts, cgroups, runtimes);
     await engine.#set.open(() => engine.doctor.endStrays());
     await engine.doctor.repairAtStart();
+    engine.pressure?.start();
     return engine;
   }
 
@@ -248,6 +256,7 @@ export class Engine {
 
   /** Stops watching. The containers go on, and the next `open` takes them over. */
   async shutdown(): Promise<void> {
+    await this.pressure?.close();
     await this.#set.close();
     this.#streams.close();
     this.events.close();

@@ -1,4 +1,6 @@
-import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
+import { statfsSync } from 'node:fs';
+import { conflict, type Clock, type Logger, type Random, type Spawner } from '../../base/index.ts';
+import type { UnusedImage } from '../pressure/pressure.ts';
 import type { Found } from '../doctor/fault.ts';
 import type { EngineEvent, Images } from '../types.ts';
 import { hostPlatform, importRootArchive, loadArchive, type ArchiveContext } from './archives.ts';
@@ -28,16 +30,53 @@ export interface ImagesOptions {
   isRunning?: (containerId: string) => boolean;
   /** Forces a storage driver; default: overlayfs where it works. */
   storageDriver?: 'overlay2' | 'vfs';
+  /** For tests of crashes: is told after each step that changes the disk. */
+  onStep?: (step: string) => void;
 }
 
 /** `Images`, and what the daemon around it needs. */
 export interface ImageStore extends Images {
   readonly storageDriver: 'overlay2' | 'vfs';
+  /** Facts of it for `docker info`: name and value. */
+  readonly storageStatus: readonly (readonly [string, string])[];
   /** Container ids that have a root on disk; the containers' owner removes those it does not know. */
   roots(): string[];
   /** Faults of layers, blobs, images and roots. @param containers ids of all containers */
   examine(containers: ReadonlySet<string>, deep: boolean, found: Found): Promise<Record<string, number>>;
+  /** Images that no container uses, those that arrived first in front. */
+  unused(): UnusedImage[];
+  /** Removes an image with all its names, unless a container uses it by now. @throws ShoalError Conflict */
+  removeUnused(id: string): Promise<void>;
   close(): Promise<void>;
+}
+
+/** Docker's words for overlay2; why layers are copied where it cannot be. */
+function storageStatus({ directory, layers }: Catalogue): [string, string][] {
+  const type = `0x${statfsSync(directory).type.toString(16)}`;
+  const backing: [string, string] = ['Backing Filesystem', FILE_SYSTEMS[type] ?? type];
+  if (layers.driver.name === 'overlay2') {
+    return [backing, ['Supports d_type', 'true'], ['Using metacopy', 'false'], ['Native Overlay Diff', 'true']];
+  }
+  return layers.fallback === undefined ? [backing] : [backing, ['Layers are copied', layers.fallback]];
+}
+
+/** statfs(2): the common ones, with Docker's names. */
+const FILE_SYSTEMS: Readonly<Record<string, string>> = {
+  '0xef53': 'extfs',
+  '0x58465342': 'xfs',
+  '0x9123683e': 'btrfs',
+  '0x01021994': 'tmpfs',
+  '0x1021994': 'tmpfs',
+  '0x794c7630': 'overlayfs',
+  '0x2fc12fc1': 'zfs',
+  '0x6969': 'nfs',
+};
+
+function unusedImages(catalogue: Catalogue, users: ImageUsers): UnusedImage[] {
+  return [...catalogue.arrivals()]
+    .filter(([id]) => users.usedBy(id).length === 0)
+    .sort(([, a], [, b]) => a - b)
+    .map(([id, addedMs]) => ({ id, addedMs, names: catalogue.keysOf(id) }));
 }
 
 /** Opens the image store of a data root, recovering from whatever a crash left. */
@@ -50,6 +89,7 @@ export async function openImages(options: ImagesOptions): Promise<ImageStore> {
   const registry = openRegistry({ ...options, catalogue, platform });
   return {
     storageDriver: catalogue.layers.driver.name,
+    storageStatus: storageStatus(catalogue),
     get: (reference) => catalogue.byId(catalogue.resolve(reference).id),
     list: () => catalogue.list(),
     pull: (reference, request) => registry.pull(reference, request),
@@ -79,6 +119,11 @@ export async function openImages(options: ImagesOptions): Promise<ImageStore> {
     },
     roots: () => catalogue.layers.roots(),
     examine: (containers, deep, found) => catalogue.examine(containers, deep, found),
+    unused: () => unusedImages(catalogue, users),
+    async removeUnused(id) {
+      if (users.usedBy(id).length > 0) throw conflict(`a container uses image ${id}`);
+      await removeImage(catalogue, users, id, true);
+    },
     async close() {
       registry.close();
       await catalogue.close();
