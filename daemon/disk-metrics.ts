@@ -1,8 +1,8 @@
 import type { Metric } from '../api/index.ts';
-import { diskUsage, type Engine } from '../engine/index.ts';
+import { diskUsage, type Engine, type EngineInfo } from '../engine/index.ts';
 
 /** How full the disk of the data root is, and what was removed because of it. */
-export function diskMetrics(engine: Pick<Engine, 'info' | 'pressure'>): Metric[] {
+export function diskMetrics(engine: Pick<Engine, 'pressure'> & { info(): Pick<EngineInfo, 'dataRoot'> }): Metric[] {
   const counts = engine.pressure?.counts();
   const removed = [...(counts?.removed ?? [])].map(([kind, value]) => ({ labels: { kind }, value }));
   return [

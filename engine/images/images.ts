@@ -1,12 +1,12 @@
-import { statfsSync } from 'node:fs';
 import { conflict, type Clock, type Logger, type Random, type Spawner } from '../../base/index.ts';
 import type { UnusedImage } from '../pressure/pressure.ts';
 import type { Found } from '../doctor/fault.ts';
 import type { EngineEvent, Images } from '../types.ts';
 import { hostPlatform, importRootArchive, loadArchive, type ArchiveContext } from './archives.ts';
 import { Catalogue } from './catalogue.ts';
+import { diskUse } from './disk-use.ts';
 import { familiarName, repositoryOf, taggedReference } from './reference.ts';
-import { openRegistry } from './registry/index.ts';
+import { openRegistry, type RegistryRules } from './registry/index.ts';
 import { saveArchive } from './save.ts';
 import { removeImage, type ImageUsers } from './removal.ts';
 
@@ -17,12 +17,8 @@ export interface ImagesOptions {
   clock: Clock;
   random: Random;
   log: Logger;
-  registries: {
-    /** Hosts (with port) and networks in CIDR form whose certificates are not checked and that may speak plain HTTP. */
-    insecure: readonly string[];
-    /** Base URLs tried before docker.io. */
-    mirrors: readonly string[];
-  };
+  /** `insecure`: hosts (with port) and networks in CIDR form; `mirrors`: base URLs tried before docker.io. */
+  registries: RegistryRules;
   onEvent: (event: EngineEvent) => void;
   /** Ids of the containers that were made from an image. */
   usedBy: (imageId: string) => readonly string[];
@@ -37,8 +33,10 @@ export interface ImagesOptions {
 /** `Images`, and what the daemon around it needs. */
 export interface ImageStore extends Images {
   readonly storageDriver: 'overlay2' | 'vfs';
-  /** Facts of it for `docker info`: name and value. */
-  readonly storageStatus: readonly (readonly [string, string])[];
+  /** Why layers are copied although overlayfs was preferred; undefined when they are not. */
+  readonly storageFallback: string | undefined;
+  /** Other rules for registries from now on. */
+  setRegistries(rules: RegistryRules): void;
   /** Container ids that have a root on disk; the containers' owner removes those it does not know. */
   roots(): string[];
   /** Faults of layers, blobs, images and roots. @param containers ids of all containers */
@@ -49,28 +47,6 @@ export interface ImageStore extends Images {
   removeUnused(id: string): Promise<void>;
   close(): Promise<void>;
 }
-
-/** Docker's words for overlay2; why layers are copied where it cannot be. */
-function storageStatus({ directory, layers }: Catalogue): [string, string][] {
-  const type = `0x${statfsSync(directory).type.toString(16)}`;
-  const backing: [string, string] = ['Backing Filesystem', FILE_SYSTEMS[type] ?? type];
-  if (layers.driver.name === 'overlay2') {
-    return [backing, ['Supports d_type', 'true'], ['Using metacopy', 'false'], ['Native Overlay Diff', 'true']];
-  }
-  return layers.fallback === undefined ? [backing] : [backing, ['Layers are copied', layers.fallback]];
-}
-
-/** statfs(2): the common ones, with Docker's names. */
-const FILE_SYSTEMS: Readonly<Record<string, string>> = {
-  '0xef53': 'extfs',
-  '0x58465342': 'xfs',
-  '0x9123683e': 'btrfs',
-  '0x01021994': 'tmpfs',
-  '0x1021994': 'tmpfs',
-  '0x794c7630': 'overlayfs',
-  '0x2fc12fc1': 'zfs',
-  '0x6969': 'nfs',
-};
 
 function unusedImages(catalogue: Catalogue, users: ImageUsers): UnusedImage[] {
   return [...catalogue.arrivals()]
@@ -89,11 +65,14 @@ export async function openImages(options: ImagesOptions): Promise<ImageStore> {
   const registry = openRegistry({ ...options, catalogue, platform });
   return {
     storageDriver: catalogue.layers.driver.name,
-    storageStatus: storageStatus(catalogue),
+    storageFallback: catalogue.layers.fallback,
     get: (reference) => catalogue.byId(catalogue.resolve(reference).id),
     list: () => catalogue.list(),
     pull: (reference, request) => registry.pull(reference, request),
     push: (reference, request) => registry.push(reference, request),
+    login: (serverAddress, auth, signal) => registry.login(serverAddress, auth, signal),
+    setRegistries: (rules) => registry.setRules(rules),
+    diskUse: () => diskUse(catalogue),
     distribution: (reference, auth, signal) => registry.distribution(reference, auth, signal),
     load: (path, report) => loadArchive(archives, path, report),
     importArchive: (path, request) => importRootArchive(archives, path, request),
