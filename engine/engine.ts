@@ -145,7 +145,6 @@ export class Engine {
     const log = options.log.with({ component: 'engine' });
     const runtime = new Runtime(runtimePaths(options, facts), options.spawner, options.clock);
     const roots = new Roots(options.images);
-    const store = new ContainerStore(join(options.dataRoot, 'containers'), options.log);
     const parts: Parts = {
       clock: options.clock,
       random: options.random,
@@ -161,7 +160,7 @@ export class Engine {
       sysInfo: readSysInfo(cgroups.layout),
       runtime,
       streams: new ContainerStreams({ clock: options.clock, log, runtime }),
-      store,
+      store: new ContainerStore(join(options.dataRoot, 'containers'), options.log),
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
       logs: new LogKeeper({ clock: options.clock, log: options.log.with({ component: 'logs' }) }),
       shippers: new LogShippers({
@@ -194,12 +193,7 @@ export class Engine {
       sizeOf: async (id) => (await this.files.sizes([id])).get(id)?.rw ?? 0,
     });
     this.pressure = diskPressure(options, this.#set, (event) => this.publish(event));
-    this.doctor = new Doctor({
-      view: () => this.#hostView(store),
-      store: isExamined(options.images) ? options.images : undefined,
-      clock: options.clock,
-      log: options.log.with({ component: 'doctor' }),
-    });
+    this.doctor = this.#makeDoctor();
   }
 
   /**
@@ -269,7 +263,17 @@ export class Engine {
     this.#parts.logDefaults = driver;
   }
 
-  #hostView(store: ContainerStore): HostView {
+  #makeDoctor(): Doctor {
+    const { images, clock, log } = this.#options;
+    return new Doctor({
+      view: () => this.#hostView(),
+      store: isExamined(images) ? images : undefined,
+      clock,
+      log: log.with({ component: 'doctor' }),
+    });
+  }
+
+  #hostView(): HostView {
     const { dataRoot, execRoot, networks } = this.#options;
     return {
       dataRoot,
@@ -277,7 +281,7 @@ export class Engine {
       cgroupParent: `/${parentOf(this.#options)}`,
       cgroups: this.#cgroups,
       containers: this.#set.known(),
-      unreadable: store.unreadable,
+      unreadable: this.#parts.store.unreadable,
       alone: (id, work) => this.#set.aside(id, work),
       removeSandbox: (id) => networks.removeSandbox(id),
       recheck: (id) => this.#set.unit(id).check(),
