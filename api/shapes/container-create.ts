@@ -1,5 +1,6 @@
 import { invalidArgument } from '../../base/index.ts';
 import type { ContainerRequestFacts, EndpointRequestFacts, LocalNetworkFacts, PortRequestFacts } from '../ports.ts';
+import { restartFromJson } from './container-update.ts';
 import type { Fields } from './fields.ts';
 import { hostOptionsFromJson, securityFromJson } from './host-config.ts';
 import { mountsFromJson } from './mounts.ts';
@@ -77,6 +78,10 @@ function networkFromJson(
   const ports = portBindings(bindings, bindings?.keys() ?? []);
   const links = (host?.strings('Links') ?? []).map(linkFromText);
   if (mode === 'host' || mode === 'none') {
+    if (mode === 'host' && links.length > 0) {
+      const words = "conflicting options: host type networking can't be used with links";
+      throw invalidArgument(`${words}. This would result in undefined behavior`);
+    }
     const lost = mode === 'host' && ports.length > 0;
     const warnings = lost ? ['Published ports are discarded when using host network mode'] : [];
     return { network: { mode }, warnings };
@@ -88,6 +93,9 @@ function networkFromJson(
     if (links.length > 0) {
       const words = "conflicting options: container type network can't be used with links";
       throw invalidArgument(`${words}. This would result in undefined behavior`);
+    }
+    if ((json.object('ExposedPorts')?.keys() ?? []).length > 0) {
+      throw invalidArgument('conflicting options: port exposing and the container type network mode');
     }
     return { network: { mode: 'container', container: mode.slice('container:'.length) }, warnings: [] };
   }
@@ -114,13 +122,6 @@ function healthCheck(json: Fields): Pick<ContainerRequestFacts, 'healthCheck'> {
       retries: health.number('Retries'),
     },
   };
-}
-
-function restartPolicy(host: Fields | undefined): ContainerRequestFacts['restart'] {
-  const restart = host?.object('RestartPolicy');
-  const table = { no: 'no', always: 'always', 'unless-stopped': 'unless-stopped', 'on-failure': 'on-failure' } as const;
-  const name = restart?.choice('Name', table, 'no') ?? 'no';
-  return { name, maximumRetryCount: restart?.number('MaximumRetryCount') ?? 0 };
 }
 
 /** Members of Config that a task of a swarm does not have. */
@@ -190,7 +191,7 @@ export function containerFromJson(
       network,
       ...healthCheck(json),
       logDriver: { type: log?.string('Type') ?? '', config: log?.stringMap('Config') ?? {} },
-      restart: restartPolicy(host),
+      restart: restartFromJson(host?.object('RestartPolicy')) ?? { name: 'no', maximumRetryCount: 0 },
       autoRemove: host?.bool('AutoRemove') ?? false,
     },
   };

@@ -20,8 +20,8 @@ const NUMBERS: Readonly<Record<string, NumberKey>> = {
 
 const POLICIES = ['no', 'always', 'on-failure', 'unless-stopped'] as const;
 
-/** @throws ShoalError InvalidArgument in Docker's words */
-function restartFromJson(policy: Fields | undefined): ContainerChangeFacts['restart'] {
+/** A RestartPolicy; undefined when none is named. @throws ShoalError InvalidArgument in Docker's words */
+export function restartFromJson(policy: Fields | undefined): ContainerChangeFacts['restart'] {
   const text = policy?.string('Name') ?? '';
   if (policy === undefined || text === '') return undefined;
   const name = POLICIES.find((known) => known === text);

@@ -239,7 +239,8 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
     ResolvConfPath: container.etc?.resolvConf ?? '',
     HostnamePath: container.etc?.hostname ?? '',
     HostsPath: container.etc?.hosts ?? '',
-    LogPath: container.logPath,
+    // Docker names the file from the first start on.
+    LogPath: container.startedMs === 0 ? '' : container.logPath,
     Name: `/${config.name}`,
     RestartCount: container.restartCount,
     Driver: storageDriver,
@@ -259,9 +260,19 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
 /** The older members tell of the default bridge only, as in Docker. */
 function networkSettings(container: ContainerFacts): JsonObject {
   const first = container.endpoints.find(({ networkName }) => networkName === 'bridge');
+  const own = container.pid > 0 && container.endpoints.length > 0;
   return {
+    Bridge: '',
+    SandboxID: own ? container.id : '',
+    SandboxKey: own ? `/proc/${container.pid}/ns/net` : '',
+    HairpinMode: false,
+    LinkLocalIPv6Address: '',
+    LinkLocalIPv6PrefixLen: 0,
+    SecondaryIPAddresses: null,
+    SecondaryIPv6Addresses: null,
     Ports: portsToJson(container),
     Networks: networksToJson(container),
+    EndpointID: first === undefined ? '' : endpointId(container.id, first.networkId),
     ...address(first?.address ?? ''),
     ...address6(first?.address6),
     Gateway: first?.gateway ?? '',

@@ -8,3 +8,4 @@ export * from './processes.ts';
 export * from './long-lived.ts';
 export * from './network-bed.ts';
 export * from './terminal-play.ts';
+export * from './engine-load.ts';

@@ -121,7 +121,7 @@ export class ContainerUnit {
         etc: prepared.etc,
       });
       this.health.start(image.config, undefined);
-      await this.record.save();
+      await this.record.saveState();
     } catch (error) {
       await this.#startFailed(error);
       throw error;
@@ -144,10 +144,9 @@ export class ContainerUnit {
     parts.streams.abandon(container.id);
     await releaseBundle(parts, stored);
     volumeEvents(this.record, 'unmount');
-    await this.record.save().catch((cause: unknown) => {
-      parts.log.error('a container cannot be saved', { id: container.id, error: cause });
-    });
-    this.#notify('next-exit', 'not-running');
+    await this.record.note();
+    // Nobody is told of an exit: it never ran, and who asked for the start has the error.
+    this.#notify('not-running');
     // docker run --rm waits for the removal, also after a start that failed.
     if (container.config.autoRemove) this.#onAutoRemove(this);
   }
@@ -200,7 +199,7 @@ export class ContainerUnit {
     });
     delete stored.monitored;
     // Recorded first: taking down removes the exit file.
-    await this.record.save();
+    await this.record.note();
     await releaseBundle(parts, stored);
     volumeEvents(this.record, 'unmount');
     this.record.event('die', { exitCode: String(exitCode), execDuration: String(Math.round(ranMs / 1000)) });
@@ -259,7 +258,9 @@ export class ContainerUnit {
       this.#removed = true;
     });
     this.record.event('destroy');
-    this.#notify('removed', 'next-exit', 'not-running');
+    this.#notify('next-exit', 'not-running');
+    // Who waits for the removal is not told of a start that failed before: who asked for it was.
+    this.waiters.notify({ exitCode: this.record.container.exitCode }, 'removed');
   }
 
   /**
@@ -306,6 +307,6 @@ export class ContainerUnit {
     this.#closed = true;
     this.health.stop();
     this.restarts.close();
-    await this.lock.run(() => this.record.written());
+    await this.lock.run(() => this.record.end());
   }
 }

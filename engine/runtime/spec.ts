@@ -154,7 +154,7 @@ export function containerSpec(input: SpecInput): OciSpec {
     process.args = [INIT_TARGET, '--', ...process.args];
   }
   const profile = config.appArmorProfile ?? '';
-  if (input.appArmor && profile !== '' && !config.privileged) process.apparmorProfile = profile;
+  if (input.appArmor && profile !== '') process.apparmorProfile = profile;
   const [height = 0, width = 0] = config.consoleSize ?? [];
   if (config.tty && height > 0 && width > 0) process.consoleSize = { height, width };
   const resources = ociResources(config.resources, config.privileged, input.swapAccounting);
