@@ -14,7 +14,7 @@ import {
   type Spawner,
 } from '../base/index.ts';
 import { ApiServer, metricsRoutes } from '../api/index.ts';
-import { Engine, openImages, openVolumes, probeEngineHost, type EngineEvent } from '../engine/index.ts';
+import { Engine, openImages, openVolumes, probeEngineHost, volumeUsers, type EngineEvent } from '../engine/index.ts';
 import type { Manager } from '../manager/index.ts';
 import { HostNetwork } from '../overlay-net/index.ts';
 import { Attachments, type Membership } from './attachments.ts';
@@ -85,7 +85,16 @@ export class Daemon {
     this.#live = { engine, hub, images };
     const cluster = this.#cluster(engine, networks, attachments, hub);
     swarm.node = cluster;
-    const system = systemPort({ config, engine, networks, hub, version, gitCommit, storageDriver });
+    const system = systemPort({
+      config,
+      engine,
+      networks,
+      hub,
+      version,
+      gitCommit,
+      storageDriver,
+      storageFallback: images.storageFallback,
+    });
     const ports = { system, engine, swarm: swarmPort(cluster) };
     const api = new ApiServer({ ports, log });
     await cluster.start();
@@ -199,7 +208,12 @@ export class Daemon {
       ...storageDriver(config.storageDriver),
     });
     this.#onStop('images', () => images.close());
-    const volumes = await openVolumes({ ...common, log: log.with({ component: 'volumes' }), onEvent });
+    const volumes = await openVolumes({
+      ...common,
+      log: log.with({ component: 'volumes' }),
+      onEvent,
+      usedBy: (name) => volumeUsers(users.engine?.containers.list() ?? [], name),
+    });
     const attachments = new Attachments({
       networks,
       clock: systemClock,
@@ -216,6 +230,7 @@ export class Daemon {
       swarm: attachments,
       images,
       volumes,
+      ...(config.diskPressure === undefined ? {} : { pressure: config.diskPressure }),
       cgroupParent: config.cgroupParent,
       defaultUlimits: config.defaultUlimits,
       dns: config.dns,
