@@ -37,7 +37,7 @@ async function kill(context: RequestContext): Promise<void> {
   try {
     await ports.engine.containers.kill(name(context), query.get('signal') || 'SIGKILL');
   } catch (error) {
-    if (!isShoalError(error, 'InvalidArgument', 'Conflict')) throw error;
+    if (!isShoalError(error, 'InvalidArgument', 'Conflict', 'NotFound')) throw error;
     throw new ShoalError(error.code, `cannot kill container: ${name(context)}: ${error.message}`);
   }
   sendEmpty(response, 204);
@@ -88,7 +88,7 @@ export const containerRoutes: readonly Route[] = [
       const container = engine.containers.inspect(name(context));
       const execIds = engine.terminals.execIds(container.id);
       sendJson(context.response, {
-        ...containerToJson(container, system.storageDriver),
+        ...containerToJson(container, system.storageDriver, engine.containers.rootParts(container.id)),
         ...(execIds.length > 0 ? { ExecIDs: execIds } : {}),
       });
     },

@@ -97,6 +97,11 @@ describe('containers', () => {
       HostConfig: { Memory: 1024, PortBindings: { '80/tcp': [{ HostIp: '', HostPort: '8080' }] } },
       NetworkSettings: { Ports: { '80/tcp': [{ HostIp: '0.0.0.0', HostPort: '8080' }] } },
       Config: { Hostname: 'f'.repeat(12) },
+      GraphDriver: { Name: 'overlay2', Data: null },
+    });
+    const root = { merged: '/m', upper: '/u', work: '/w', layers: [{ path: '/b' }, { path: '/a' }] };
+    expect(containerToJson(facts, 'overlay2', root)).toMatchObject({
+      GraphDriver: { Data: { LowerDir: '/b:/a', MergedDir: '/m', UpperDir: '/u', WorkDir: '/w' } },
     });
   });
 });

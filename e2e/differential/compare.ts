@@ -54,7 +54,8 @@ const OPAQUE = /\.(SandboxID|SandboxKey|EndpointID|NetworkID|GlobalIPv6Address|L
 const UNORDERED = /\.Mounts$/;
 
 /** Lists that are sets of words: each word is a place of its own, whatever stands before it. */
-const SETS = /\.(MaskedPaths|ReadonlyPaths|SecurityOpt|SecurityOptions|RepoTags|DNSNames|Aliases|Links|Log|Network)$/;
+const SETS =
+  /\.(MaskedPaths|ReadonlyPaths|SecurityOpt|SecurityOptions|RepoTags|DNSNames|Aliases|Links|Log|Network|Env)$/;
 
 /** Replaces what differs from run to run by words that say what it was. */
 export function normalised(text: string, places: Places): string {
