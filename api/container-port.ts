@@ -185,16 +185,6 @@ export interface ContainerRequestFacts extends HostOptionsFacts {
   autoRemove: boolean;
 }
 
-/** Where a container's files lie. */
-export interface RootPartsFacts {
-  merged: string;
-  /** Empty where the driver keeps no layers apart; so is `work`. */
-  upper: string;
-  work: string;
-  /** Highest first. */
-  layers: readonly { path: string }[];
-}
-
 export interface ContainersPort {
   create(config: ContainerRequestFacts): Promise<{ id: string; warnings: string[] }>;
   connect(reference: string, endpoint: EndpointRequestFacts): Promise<void>;
@@ -209,8 +199,6 @@ export interface ContainersPort {
     signal: AbortSignal,
   ): Promise<{ exitCode: number; error?: string }>;
   inspect(reference: string): ContainerFacts;
-  /** Directories of a container's files on the host; undefined while it has none. */
-  rootParts(reference: string): RootPartsFacts | undefined;
   list(): ContainerFacts[];
   /** Many lines at a time. */
   logBlocks(reference: string, query: LogQueryFacts, signal: AbortSignal): AsyncIterable<LogLineFacts[]>;

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { ZERO_TIME } from '../../proto/index.ts';
-import type { ContainerFacts, ImageFacts, JsonObject, PortFacts, RootPartsFacts } from '../ports.ts';
+import type { ContainerFacts, ImageFacts, JsonObject, PortFacts } from '../ports.ts';
 import { configToJson } from './container-config.ts';
 import { hostConfigToJson } from './host-config.ts';
 
@@ -215,11 +215,7 @@ function healthToJson({ health, healthLog }: ContainerFacts): JsonObject | undef
 }
 
 /** GET /containers/{id}/json. */
-export function containerToJson(
-  container: ContainerFacts,
-  storageDriver: string,
-  root?: RootPartsFacts,
-): JsonObject {
+export function containerToJson(container: ContainerFacts, storageDriver: string): JsonObject {
   const { config, state } = container;
   return {
     Id: container.id,
@@ -255,18 +251,11 @@ export function containerToJson(
     AppArmorProfile: config.appArmorProfile ?? '',
     ExecIDs: null,
     HostConfig: hostConfig(container),
-    GraphDriver: { Name: storageDriver, Data: graphData(root) },
+    GraphDriver: { Name: storageDriver, Data: null },
     Mounts: mountsToJson(container),
     Config: configToJson(container),
     NetworkSettings: networkSettings(container),
   };
-}
-
-/** What the storage driver tells of a container's directories; null where it has no layers, or none yet. */
-function graphData(root: RootPartsFacts | undefined): JsonObject | null {
-  if (root === undefined || root.upper === '') return null;
-  const LowerDir = root.layers.map(({ path }) => path).join(':');
-  return { LowerDir, MergedDir: root.merged, UpperDir: root.upper, WorkDir: root.work };
 }
 
 /** The older members tell of the default bridge only, as in Docker. */

@@ -22,7 +22,6 @@ import type {
   Image,
   LogLine,
   LogQuery,
-  RootParts,
 } from '../types.ts';
 import { cgroupPathOf } from './bundle.ts';
 import type { KnownContainer } from '../doctor/host-checks.ts';
@@ -307,17 +306,6 @@ export class ContainerSet implements Containers {
 
   inspect(reference: string): Container {
     return { ...this.unit(reference).container };
-  }
-
-  /** Where the files of a container lie; undefined before its first start makes its root. @throws ShoalError NotFound */
-  rootParts(reference: string): RootParts | undefined {
-    const { id } = this.unit(reference).container;
-    try {
-      return this.#parts.images.rootParts(id);
-    } catch (error) {
-      if (isShoalError(error, 'NotFound')) return undefined;
-      throw error;
-    }
   }
 
   list(): Container[] {

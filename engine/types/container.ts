@@ -1,4 +1,3 @@
-import type { RootParts } from './image.ts';
 import type { EndpointResult, EndpointSpec, PublishedPort } from '../../overlay-net/index.ts';
 import type { ContainerConfig } from './container-config.ts';
 
@@ -101,8 +100,6 @@ export interface Containers {
   ): Promise<{ exitCode: number; error?: string }>;
   /** By full id, name, or prefix of an id. @throws ShoalError NotFound "No such container: …". */
   inspect(reference: string): Container;
-  /** Where the files of a container lie; undefined before its first start makes its root. @throws ShoalError NotFound */
-  rootParts(reference: string): RootParts | undefined;
   list(): Container[];
   /** What a running container uses; undefined when it does not run. @throws ShoalError NotFound */
   usage(reference: string): ContainerUsage | undefined;
