@@ -34,4 +34,6 @@ export interface FilesPort {
   export(reference: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
   /** By full id. */
   sizes(references: readonly string[], signal?: AbortSignal): Promise<ReadonlyMap<string, SizeFacts>>;
+  /** Bytes of the files below directories of the host. */
+  treeSizes(paths: readonly string[], signal?: AbortSignal): Promise<number[]>;
 }

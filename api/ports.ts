@@ -40,6 +40,8 @@ export interface SystemPort {
   storageDriver: string;
   /** Facts of GET /info that no other port has, under their Docker names. */
   info(): Promise<JsonObject>;
+  /** Programs that this daemon works with, for GET /version. */
+  components(): { name: string; version: string }[];
   /** Past events in order, then new ones until `signal` aborts. `untilMs` ends the stream. */
   events(query: { sinceMs?: number; untilMs?: number }, signal: AbortSignal): AsyncIterable<EventFacts>;
   /** What is measured here now. Cheap: it is asked for every few seconds. */
@@ -203,6 +205,8 @@ export interface ImagesPort {
     options: { auth?: AuthFacts; report: (p: ProgressFacts) => void; signal: AbortSignal },
   ): Promise<void>;
   distribution(reference: string, auth: AuthFacts | undefined, signal: AbortSignal): Promise<DistributionFacts>;
+  login(serverAddress: string, auth: AuthFacts, signal: AbortSignal): Promise<void>;
+  diskUse(): { layersBytes: number; sharedBytes: ReadonlyMap<string, number> };
 }
 
 export interface DistributionFacts {

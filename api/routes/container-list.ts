@@ -129,11 +129,18 @@ export function listContainers(ports: Ports, query: URLSearchParams): ContainerF
   return limit > 0 ? found.slice(0, limit) : found;
 }
 
-async function list({ response, ports, query }: RequestContext): Promise<void> {
+async function list({ response, ports, query, signal }: RequestContext): Promise<void> {
   const now = Date.now();
+  const found = listContainers(ports, query);
+  const ids = found.map(({ id }) => id);
+  const sizes = queryBool(query, 'size') ? await ports.engine.files.sizes(ids, signal) : undefined;
   sendJson(
     response,
-    listContainers(ports, query).map((container) => containerSummary(container, now)),
+    found.map((container) => {
+      const size = sizes?.get(container.id);
+      const bytes = size === undefined ? {} : { SizeRw: size.rw || undefined, SizeRootFs: size.rootFs };
+      return { ...containerSummary(container, now), ...bytes };
+    }),
   );
 }
 

@@ -206,18 +206,28 @@ export class ContainerFiles {
       const path = parts === undefined ? '' : parts.upper || parts.merged;
       if (path !== '' && existsSync(path)) found.push({ id, imageBytes, path, whole: parts?.upper === '' });
     }
-    for (let at = 0; at < found.length; at += SIZES_PER_JOB) {
-      const some = found.slice(at, at + SIZES_PER_JOB);
-      const mounts = some.map(({ path }, i) => ({ source: path, target: `/${i}`, readOnly: true }));
+    const bytes = await this.treeSizes(
+      found.map(({ path }) => path),
+      signal,
+    );
+    found.forEach(({ id, imageBytes, whole }, i) => {
+      // Where image and container are kept together, what is more than the image is the container's.
+      const rw = Math.max(0, (bytes[i] ?? 0) - (whole ? imageBytes : 0));
+      sizes.set(id, { rw, rootFs: imageBytes + rw });
+    });
+    return sizes;
+  }
+
+  /** What the files below directories of the host take, bytes each. */
+  async treeSizes(paths: readonly string[], signal?: AbortSignal): Promise<number[]> {
+    const sizes: number[] = [];
+    for (let at = 0; at < paths.length; at += SIZES_PER_JOB) {
+      const some = paths.slice(at, at + SIZES_PER_JOB);
+      const mounts = some.map((source, i) => ({ source, target: `/${i}`, readOnly: true }));
       const task: Task = { kind: 'sizes', paths: mounts.map(({ target }) => target) };
       const session = await this.#session(this.#only(mounts), task, signal);
       try {
-        const bytes = JSON.parse((await wholeAnswer(session.value, SIZES_MAX_BYTES)).toString('utf8')) as number[];
-        some.forEach(({ id, imageBytes, whole }, i) => {
-          // Where image and container are kept together, what is more than the image is the container's.
-          const rw = Math.max(0, (bytes[i] ?? 0) - (whole ? imageBytes : 0));
-          sizes.set(id, { rw, rootFs: imageBytes + rw });
-        });
+        sizes.push(...(JSON.parse((await wholeAnswer(session.value, SIZES_MAX_BYTES)).toString('utf8')) as number[]));
       } finally {
         await session.release();
       }

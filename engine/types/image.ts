@@ -84,6 +84,10 @@ export interface Images {
   ): Promise<void>;
   /** Digest and platforms of a reference in its registry, without pulling. Fails fast when the registry does not resolve. */
   distribution(reference: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Distribution>;
+  /** Asks a registry whether credentials are good. @throws ShoalError Unauthenticated when they are not. */
+  login(serverAddress: string, auth: RegistryAuth, signal: AbortSignal): Promise<void>;
+  /** What all layers take. */
+  diskUse(): ImageDiskUse;
   /** Makes the writable root of a container over an image; returns the mounted path. Idempotent. */
   mountRoot(containerId: string, imageId: string): Promise<string>;
   unmountRoot(containerId: string): Promise<void>;
@@ -103,6 +107,13 @@ export interface RootParts {
   work: string;
   /** Unpacked layers of the image, highest first, with the paths they hide of the layers below. */
   layers: { path: string; removed: string[]; opaque: string[] }[];
+}
+
+export interface ImageDiskUse {
+  /** All layers of images together, each once. */
+  layersBytes: number;
+  /** By image: bytes of its layers that other images have too. */
+  sharedBytes: ReadonlyMap<string, number>;
 }
 
 export interface Distribution {
