@@ -98,11 +98,15 @@ async function kill(pid: number): Promise<void> {
   throw new Error(`process ${pid} does not end`);
 }
 
+/** Whether a monitor with this bundle is of this daemon: a container's, or one of a command run in it. */
+function isOwnMonitor({ execRoot }: HostView, bundle: string): boolean {
+  return [join(execRoot, 'bundles'), join(execRoot, 'execs')].includes(dirname(bundle));
+}
+
 /** Monitors that watch no running container of ours, and runtimes at work on none. */
 function checkProcesses(view: HostView, { monitors, runtimes }: HostProcesses, owners: Owners, found: Found): void {
-  const bundles = join(view.execRoot, 'bundles');
   for (const { pid, containerId, bundle, exec } of monitors) {
-    if (dirname(bundle) !== bundles || view.unreadable.has(containerId)) continue;
+    if (!isOwnMonitor(view, bundle) || view.unreadable.has(containerId)) continue;
     const container = view.containers.get(containerId);
     if (container?.busy === true) continue;
     const own = exec || container?.conmon === undefined || container.conmon.pid === pid;
@@ -154,9 +158,8 @@ function checkLost(view: HostView, found: Found): void {
 }
 
 function checkCgroups(view: HostView, monitors: readonly ConmonProcess[], owners: Owners, found: Found): void {
-  const bundles = join(view.execRoot, 'bundles');
   // Another daemon may use the same parent: its containers have monitors with other bundles.
-  const foreign = new Set(monitors.filter(({ bundle }) => dirname(bundle) !== bundles).map((m) => m.containerId));
+  const foreign = new Set(monitors.filter(({ bundle }) => !isOwnMonitor(view, bundle)).map((m) => m.containerId));
   const own = [...view.containers.values()].map((container) => container.cgroupParent || view.cgroupParent);
   const parents = new Set([view.cgroupParent, ...own].map((parent) => posix.join('/', parent)));
   const groups = [...parents].flatMap((parent) => view.cgroups.children(parent).map((id) => [parent, id] as const));
