@@ -48,6 +48,10 @@ const SOCKET_DIGITS = 32;
 const SIGKILL_ROUND_MS = 10;
 const SIGKILL_ROUNDS_MAX = 200;
 
+/** Whether a monitor's bundle is of this daemon: that of a container, or of a command run in one. */
+const isOurs = (view: HostView, bundle: string): boolean =>
+  ['bundles', 'execs'].some((directory) => dirname(bundle) === join(view.execRoot, directory));
+
 /** The control group of a container. */
 const groupOf = (view: HostView, id: string): string =>
   posix.join('/', view.containers.get(id)?.cgroupParent || view.cgroupParent, id);
@@ -98,15 +102,10 @@ async function kill(pid: number): Promise<void> {
   throw new Error(`process ${pid} does not end`);
 }
 
-/** Whether a monitor with this bundle is of this daemon: a container's, or one of a command run in it. */
-function isOwnMonitor({ execRoot }: HostView, bundle: string): boolean {
-  return [join(execRoot, 'bundles'), join(execRoot, 'execs')].includes(dirname(bundle));
-}
-
 /** Monitors that watch no running container of ours, and runtimes at work on none. */
 function checkProcesses(view: HostView, { monitors, runtimes }: HostProcesses, owners: Owners, found: Found): void {
   for (const { pid, containerId, bundle, exec } of monitors) {
-    if (!isOwnMonitor(view, bundle) || view.unreadable.has(containerId)) continue;
+    if (!isOurs(view, bundle) || view.unreadable.has(containerId)) continue;
     const container = view.containers.get(containerId);
     if (container?.busy === true) continue;
     const own = exec || container?.conmon === undefined || container.conmon.pid === pid;
@@ -159,7 +158,7 @@ function checkLost(view: HostView, found: Found): void {
 
 function checkCgroups(view: HostView, monitors: readonly ConmonProcess[], owners: Owners, found: Found): void {
   // Another daemon may use the same parent: its containers have monitors with other bundles.
-  const foreign = new Set(monitors.filter(({ bundle }) => !isOwnMonitor(view, bundle)).map((m) => m.containerId));
+  const foreign = new Set(monitors.filter(({ bundle }) => !isOurs(view, bundle)).map((m) => m.containerId));
   const own = [...view.containers.values()].map((container) => container.cgroupParent || view.cgroupParent);
   const parents = new Set([view.cgroupParent, ...own].map((parent) => posix.join('/', parent)));
   const groups = [...parents].flatMap((parent) => view.cgroups.children(parent).map((id) => [parent, id] as const));
