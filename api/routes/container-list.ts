@@ -3,7 +3,7 @@ import { queryBool, queryInt } from '../body.ts';
 import { Filters } from '../filters.ts';
 import type { ContainerFacts, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
-import { containerSummary } from '../shapes/container.ts';
+import { containerSummary, sizesToJson } from '../shapes/container.ts';
 import { sendJson } from '../stream.ts';
 
 const LIST_FILTERS =
@@ -129,11 +129,14 @@ export function listContainers(ports: Ports, query: URLSearchParams): ContainerF
   return limit > 0 ? found.slice(0, limit) : found;
 }
 
-async function list({ response, ports, query }: RequestContext): Promise<void> {
+async function list({ response, ports, query, signal }: RequestContext): Promise<void> {
   const now = Date.now();
+  const found = listContainers(ports, query);
+  const ids = queryBool(query, 'size') ? found.map(({ id }) => id) : [];
+  const sizes = await ports.engine.files.sizes(ids, signal);
   sendJson(
     response,
-    listContainers(ports, query).map((container) => containerSummary(container, now)),
+    found.map((container) => ({ ...containerSummary(container, now), ...sizesToJson(sizes.get(container.id)) })),
   );
 }
 

@@ -1,9 +1,9 @@
 import { invalidArgument, isShoalError, must, ShoalError } from '../../base/index.ts';
 import { queryBool, readJson } from '../body.ts';
-import type { ContainerRequestFacts, Ports } from '../ports.ts';
+import type { ContainerRequestFacts, JsonObject, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
 import { containerFromJson } from '../shapes/container-create.ts';
-import { containerToJson } from '../shapes/container.ts';
+import { containerToJson, sizesToJson } from '../shapes/container.ts';
 import { Fields } from '../shapes/fields.ts';
 import { sendEmpty, sendJson } from '../stream.ts';
 import { stopOptions } from './container-control.ts';
@@ -53,6 +53,13 @@ async function remove(context: RequestContext): Promise<void> {
   sendEmpty(response, 204);
 }
 
+/** What is told of a container's files: where they are, and what they take when that was asked for. */
+async function filesToJson({ ports, query, signal }: RequestContext, id: string): Promise<JsonObject> {
+  const { files } = ports.engine;
+  const sizes = queryBool(query, 'size') ? (await files.sizes([id], signal)).get(id) : undefined;
+  return { GraphDriver: { Name: ports.system.storageDriver, Data: files.graph(id) ?? null }, ...sizesToJson(sizes) };
+}
+
 /** Networks are kept by name, however they were told. One that is not found is judged when the container starts. */
 async function withNames(ports: Ports, config: ContainerRequestFacts): Promise<ContainerRequestFacts> {
   const { network } = config;
@@ -90,6 +97,7 @@ export const containerRoutes: readonly Route[] = [
       sendJson(context.response, {
         ...containerToJson(container, system.storageDriver),
         ...(execIds.length > 0 ? { ExecIDs: execIds } : {}),
+        ...(await filesToJson(context, container.id)),
       });
     },
   },

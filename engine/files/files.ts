@@ -17,7 +17,9 @@ import {
 import { Limiter } from '../containers/limiter.ts';
 import type { ContainerUnit } from '../containers/unit.ts';
 import { isAlive } from '../runtime/process.ts';
-import type { Images, MountRequest, Volumes } from '../types.ts';
+import type { Image, Images, MountRequest, Volumes } from '../types.ts';
+import { commitContainer, type CommitOptions } from './commit.ts';
+import { graphData, imageGraphData } from './graph.ts';
 import type { Roots } from './roots.ts';
 import { answerStream, firstLine, openSession, wholeAnswer, type Session } from './session.ts';
 import { sendArchive } from './upload.ts';
@@ -160,6 +162,23 @@ export class ContainerFiles {
       const lines = text.split('\n').filter((line) => line !== '');
       return lines.flatMap((line) => JSON.parse(line) as FileChange[]);
     });
+  }
+
+  /** Makes an image of a container's changes. @throws ShoalError NotFound, InvalidArgument */
+  async commit(reference: string, options: CommitOptions): Promise<Image> {
+    return await commitContainer(this, this.#options.images, this.#options.unit(reference), options);
+  }
+
+  /** The directories that a storage driver shows of a container; undefined before its first start. */
+  graph(reference: string): Readonly<Record<string, string>> | undefined {
+    const { id } = this.#options.unit(reference).container;
+    return graphData(orNone(() => this.#options.images.rootParts(id)));
+  }
+
+  /** The same of an image. @throws ShoalError NotFound */
+  imageGraph(imageId: string): Readonly<Record<string, string>> | undefined {
+    const { images } = this.#options;
+    return images.storageDriver === 'overlay2' ? imageGraphData(images.layerPaths(imageId)) : undefined;
   }
 
   /** Archives the changes as an image layer, into `use`. */

@@ -6,6 +6,8 @@ import { Catalogue } from './catalogue.ts';
 import { familiarName, repositoryOf, taggedReference } from './reference.ts';
 import { openRegistry } from './registry/index.ts';
 import { saveArchive } from './save.ts';
+import { commitLayer } from './commit.ts';
+import { imageSharing, pruneImages } from './usage.ts';
 import { removeImage, type ImageUsers } from './removal.ts';
 
 export interface ImagesOptions {
@@ -64,7 +66,16 @@ export async function openImages(options: ImagesOptions): Promise<ImageStore> {
       await catalogue.register(id, [`${repositoryOf(target)}:${target.tag}`]);
       catalogue.event('tag', id, familiarName(target));
     },
-    remove: (reference, { force }) => removeImage(catalogue, users, reference, force),
+    remove: (reference, request) => removeImage(catalogue, users, reference, request),
+    prune: (request) => pruneImages(catalogue, users, request),
+    commit: (layer, request) => commitLayer(archives, layer, request),
+    sharing: () => imageSharing(catalogue),
+    layerPaths: (imageId) =>
+      catalogue
+        .layersOf(catalogue.byId(imageId).id)
+        .map(({ chainId }) => catalogue.layers.diffPath(chainId))
+        .reverse(),
+    search: (term, limit, auth, signal) => registry.search(term, limit, auth, signal),
     mountRoot: (containerId, imageId) =>
       catalogue.layers.mountRoot(containerId, imageId, () => {
         const id = catalogue.has(imageId) ? imageId : catalogue.resolve(imageId).id;

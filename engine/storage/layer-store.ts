@@ -377,6 +377,11 @@ export class LayerStore {
     );
   }
 
+  /** Directory of an unpacked layer. */
+  diffPath(id: string): string {
+    return join(this.#directoryOf(id).path, 'diff');
+  }
+
   /** The directories behind a root, layers highest first. @throws ShoalError NotFound for a root that is not here. */
   rootParts(containerId: string): RootParts {
     const path = this.rootPath(containerId);

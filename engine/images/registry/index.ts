@@ -6,10 +6,11 @@ import { familiarName, parseReference, withDefaultTag } from '../reference.ts';
 import { describeRemote } from './distribution.ts';
 import { pullImage, type RegistryContext } from './pull.ts';
 import { pushImage } from './push.ts';
+import { searchRegistry } from './search.ts';
 import { Limiter, SharedWork } from './shared.ts';
 import { Transport } from './transport.ts';
 
-export type Registry = Pick<Images, 'pull' | 'push' | 'distribution'> & { close(): void };
+export type Registry = Pick<Images, 'pull' | 'push' | 'distribution' | 'search'> & { close(): void };
 
 /** The registry side of the image store. Equal pulls that run at once are one pull. */
 export function openRegistry(options: {
@@ -47,6 +48,7 @@ export function openRegistry(options: {
     async distribution(text, auth, signal) {
       return await describeRemote(context, withDefaultTag(parseReference(text)), auth, signal);
     },
+    search: (term, limit, auth, signal) => searchRegistry(context, { term, limit, auth, signal }),
     close: () => transport.close(),
   };
 }

@@ -1,0 +1,46 @@
+import type { ImageSharing, PruneImagesRequest } from '../types.ts';
+import type { Catalogue } from './catalogue.ts';
+import { removeImage, type ImageUsers, type Removed } from './removal.ts';
+
+/** How much of each image's layers other images have too. */
+export function imageSharing(catalogue: Catalogue): ImageSharing {
+  const images = catalogue.list();
+  const users = new Map<string, number>();
+  for (const { layers = [] } of images) {
+    for (const { chainId } of layers) users.set(chainId, (users.get(chainId) ?? 0) + 1);
+  }
+  const sharedBytes = new Map<string, number>();
+  for (const { id, layers = [] } of images) {
+    const shared = layers.filter(({ chainId }) => (users.get(chainId) ?? 0) > 1);
+    sharedBytes.set(
+      id,
+      shared.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+    );
+  }
+  const layersBytes = catalogue.layers.list().reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  return { layersBytes, sharedBytes };
+}
+
+/** `docker image prune`: removes images that no container uses; one that was kept back by another goes with it. */
+export async function pruneImages(
+  catalogue: Catalogue,
+  users: ImageUsers,
+  request: PruneImagesRequest,
+): Promise<Removed & { reclaimedBytes: number }> {
+  const bytes = new Map(catalogue.layers.list().map(({ chainId, sizeBytes }) => [chainId, sizeBytes]));
+  const all: Removed = { untagged: [], deleted: [] };
+  for (const image of catalogue.list()) {
+    const keys = catalogue.keysOf(image.id);
+    const tags = keys.filter((key) => !key.includes('@'));
+    if (request.danglingOnly && tags.length > 0) continue;
+    // Gone with its child meanwhile, or what another image stands on.
+    if (!catalogue.has(image.id) || catalogue.childrenOf(image.id).length > 0) continue;
+    if (users.usedBy(image.id).length > 0 || !request.passes(image)) continue;
+    const { untagged, deleted } = await removeImage(catalogue, users, image.id, { force: true });
+    all.untagged.push(...untagged);
+    all.deleted.push(...deleted);
+  }
+  const reclaimedBytes = all.deleted.reduce((sum, id) => sum + (bytes.get(id) ?? 0), 0);
+  catalogue.event('prune', '', '', { reclaimed: String(reclaimedBytes) });
+  return { ...all, reclaimedBytes };
+}
