@@ -132,11 +132,12 @@ export function listContainers(ports: Ports, query: URLSearchParams): ContainerF
 async function list({ response, ports, query, signal }: RequestContext): Promise<void> {
   const now = Date.now();
   const found = listContainers(ports, query);
-  const ids = queryBool(query, 'size') ? found.map(({ id }) => id) : [];
-  const sizes = await ports.engine.files.sizes(ids, signal);
+  const asked = queryBool(query, 'size');
+  const ids = found.map(({ id }) => id);
+  const sizes = asked ? await ports.engine.files.sizes(ids, signal) : undefined;
   sendJson(
     response,
-    found.map((container) => ({ ...containerSummary(container, now), ...sizesToJson(sizes.get(container.id)) })),
+    found.map((container) => ({ ...containerSummary(container, now), ...sizesToJson(sizes?.get(container.id)) })),
   );
 }
 

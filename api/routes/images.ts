@@ -77,7 +77,7 @@ async function create(context: RequestContext): Promise<void> {
       const image = await ports.engine.images.importArchive(path, {
         repository: query.get('repo') ?? '',
         tag: query.get('tag') ?? '',
-        message: query.get('message') ?? '',
+        message: query.get('message') || 'Imported from -',
         changes: query.getAll('changes'),
       });
       report({ status: image.id });

@@ -60,6 +60,8 @@ export type Task =
   | { kind: 'export' }
   | ({ kind: 'changes' } & ChangesJob)
   | ({ kind: 'layer' } & ChangesJob)
+  /** Bytes of what a layer would hold. */
+  | ({ kind: 'changes-size' } & ChangesJob)
   /** Bytes of content below each of these paths of the view; hard links count once. */
   | { kind: 'sizes'; paths: string[] };
 
