@@ -11,6 +11,11 @@ const BODY_MAX_BYTES = 1024 * 1024;
 /** Output written to a client's connection before it must have taken it, bytes. */
 const SOCKET_BUFFER_MAX_BYTES = 256 * 1024;
 
+/** Silence on a TCP connection after which it is asked whether its other end is still there. */
+const KEEP_ALIVE_MS = 30_000;
+/** A client that has all output may keep its own side open this long. */
+const LINGER_MS = 5000;
+
 /** Calls after which the connection carries the streams of a process. */
 const HIJACK_PATH = /^(?:\/v\d+\.\d+)?\/(?:containers\/[^/?]+\/attach|exec\/[^/?]+\/start)(?:\?|$)/;
 
@@ -48,6 +53,8 @@ export function takeHijacks(server: Server, handler: HijackHandler): void {
       response.detachSocket(socket);
       socket.end();
     });
+    // A client whose host has gone is found out in time.
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
     // Told by 'close' as well.
     socket.on('error', () => socket.destroy());
     handler(request, response, new Hijack(request, response, socket, head));
@@ -123,9 +130,8 @@ export class Hijack implements Takeover {
       if (socket.writableLength > SOCKET_BUFFER_MAX_BYTES) await drained(socket);
     }
     attached.close();
-    socket.end();
-    // The client may go on sending what nobody reads.
-    socket.resume();
+    // What the client still sends is read and dropped: closing on unread input would cut off output on its way.
+    socket.end(() => socket.setTimeout(LINGER_MS, () => socket.destroy()));
     await input;
   }
 

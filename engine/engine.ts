@@ -19,6 +19,7 @@ import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
 import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
+import { guardProcesses } from './runtime/process-guard.ts';
 import { readSysInfo } from './runtime/sysinfo.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
 import { ContainerStreams } from './streams/streams.ts';
@@ -187,6 +188,7 @@ export class Engine {
     const facts = await probeRuntime(probe, options.runtime);
     const recursiveReadOnly = await knowsRecursiveReadOnly(probe, facts.path);
     const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe);
+    guardProcesses(cgroups, `/${parentOf(options)}`, options.log);
     const engine = new Engine(options, facts, cgroups, runtimes);
     await engine.#set.open(() => engine.doctor.endStrays());
     await engine.doctor.repairAtStart();

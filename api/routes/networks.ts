@@ -85,10 +85,10 @@ function networksInUse(ports: Ports): Set<string> {
 
 async function list({ response, ports, query }: RequestContext): Promise<void> {
   const filters = Filters.parse(query, ['driver', 'id', 'label', 'name', 'scope', 'type', 'dangling']);
-  const all = [
-    ...ports.engine.networks.localNetworks().map(localNetworkToJson),
-    ...(await swarmNetworks(ports, false)).map(networkToJson),
-  ];
+  // Docker makes the way outward of overlays when a host joins a swarm. Here it is always there; it is shown from then on.
+  const isInSwarm = ports.swarm.state().localNodeState !== 'inactive';
+  const locals = ports.engine.networks.localNetworks().filter(({ name }) => isInSwarm || name !== GATEWAY_NETWORK);
+  const all = [...locals.map(localNetworkToJson), ...(await swarmNetworks(ports, false)).map(networkToJson)];
   const used = filters.has('dangling') ? networksInUse(ports) : new Set<string>();
   sendJson(
     response,
@@ -139,13 +139,13 @@ async function create(context: RequestContext): Promise<void> {
   }
   if (driver !== 'bridge' && driver !== 'macvlan' && driver !== 'ipvlan')
     throw notFound(`plugin "${driver}" not found`);
+  if (PREDEFINED.includes(name)) {
+    throw new ShoalError('PermissionDenied', `operation is not permitted on predefined ${name} network `);
+  }
   // A name stands for one network, wherever it is valid.
   const taken = ports.engine.networks.localNetworks().some((network) => network.name === name);
   if (taken || (await swarmNetworks(ports, false)).some((network) => network.spec?.annotations?.name === name)) {
     throw conflict(`network with name ${name} already exists`);
-  }
-  if (PREDEFINED.includes(name)) {
-    throw new ShoalError('PermissionDenied', `operation is not permitted on predefined ${name} network`);
   }
   const network = await ports.engine.networks.createLocalNetwork(localNetworkFromJson(json, driver));
   sendJson(response, { Id: network.id, Warning: '' }, 201);

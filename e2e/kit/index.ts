@@ -7,3 +7,4 @@ export * from './web.ts';
 export * from './processes.ts';
 export * from './long-lived.ts';
 export * from './network-bed.ts';
+export * from './engine-load.ts';

@@ -97,7 +97,8 @@ test('a killed monitor ends its container; a start that was cut off leaves nothi
     await engine.containers.start(id);
     await engine.shutdown();
     // As if the daemon had died between the runtime's start and its own note of it.
-    const file = join(fixture.base, 'data/containers', id, 'container.json');
+    const directory = join(fixture.base, 'data/containers', id);
+    const file = ['state.json', 'container.json'].map((name) => join(directory, name)).find(existsSync) as string;
     const record = JSON.parse(readFileSync(file, 'utf8')) as { stored: { container: { state: string; pid: number } } };
     const left = record.stored.container.pid;
     Object.assign(record.stored.container, { state: 'created', pid: 0 });
@@ -113,7 +114,8 @@ test('a killed monitor ends its container; a start that was cut off leaves nothi
 function find(base: string, name: string): { id: string; pid: number } {
   const root = join(base, 'data/containers');
   for (const id of readdirSync(root)) {
-    const text = readFileSync(join(root, id, 'container.json'), 'utf8');
+    const file = ['state.json', 'container.json'].map((part) => join(root, id, part)).find(existsSync) as string;
+    const text = readFileSync(file, 'utf8');
     const { container } = (JSON.parse(text) as { stored: { container: { config: { name: string }; pid: number } } })
       .stored;
     if (container.config.name === name) return { id, pid: container.pid };

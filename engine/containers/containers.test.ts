@@ -179,7 +179,7 @@ test('mounts: bind, tmpfs, volume with copy-up, read-only root, injected files',
   // The secret's bytes are in no file of the data directory.
   const stored = readdirSync(join(fixture.base, 'data/containers'), { recursive: true })
     .map((name) => join(fixture.base, 'data/containers', String(name)))
-    .filter((path) => path.endsWith('container.json'))
+    .filter((path) => path.endsWith('.json'))
     .map((path) => readFileSync(path, 'utf8'));
   expect(stored.length).toBeGreaterThan(0);
   expect(stored.some((text) => text.includes(Buffer.from('s3cret').toString('base64')))).toBe(false);

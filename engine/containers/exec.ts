@@ -58,7 +58,7 @@ export async function runExec(
   try {
     if (signal.aborted) throw abortReason(signal);
     const result = await parts.spawner.run({
-      file: parts.runtime.paths.runtime,
+      file: (await parts.runtimes.get(container.config.runtime)).path,
       args: [
         ...parts.runtime.runtimeArgs(files.log),
         ...['exec', '--process', files.spec, '--pid-file', files.pid, container.id],

@@ -11,12 +11,14 @@ export function knownFacts({ container, monitored, mounts }: StoredContainer, bu
     busy,
     conmon: monitored?.conmon,
     init: monitored?.init,
+    cgroupParent: container.config.cgroupParent,
     volumes: mounts.filter((mount) => mount.type === 'volume').map((mount) => mount.source),
   };
 }
 
 /** The same of one whose life goes on: what is under way or about to begin is not judged. */
 export function knownContainer(unit: ContainerUnit): KnownContainer {
-  const { state } = unit.container;
-  return knownFacts(unit.record.stored, unit.lock.busy || state === 'restarting' || state === 'removing');
+  const { id, state } = unit.container;
+  const looked = unit.record.parts.roots.held(id);
+  return knownFacts(unit.record.stored, looked || unit.lock.busy || state === 'restarting' || state === 'removing');
 }

@@ -222,7 +222,7 @@ export async function disconnectNetwork(
   running: boolean,
 ): Promise<void> {
   const target = localNetwork(parts.networks, key);
-  if (target?.driver === 'host') {
+  if (target?.driver === 'host' && container.config.network.mode === 'host') {
     throw new ShoalError(
       'PermissionDenied',
       'container cannot be disconnected from host network or connected to host network',

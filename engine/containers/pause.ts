@@ -22,7 +22,7 @@ export function pauseContainer({ record, lock, health }: Freezable): Promise<voi
     // Probes would only time out, and make it unhealthy.
     health.stop();
     record.event('pause');
-    await record.save();
+    await record.note();
   });
 }
 
@@ -35,7 +35,7 @@ export function unpauseContainer({ record, lock, health }: Freezable): Promise<v
     record.container.state = 'running';
     health.start(record.imageConfig(), record.container.health);
     record.event('unpause');
-    await record.save();
+    await record.note();
   });
 }
 

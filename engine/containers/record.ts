@@ -1,8 +1,14 @@
 import { readFileSync } from 'node:fs';
+import type { Timer } from '../../base/index.ts';
 import type { Container, EngineEvent, Image, ImageConfig } from '../types.ts';
 import type { Parts } from './parts.ts';
 import type { StoredContainer } from './store.ts';
 import type { ExitStatus } from './waiter.ts';
+
+/** A state that was written is on the disk after this time, ms: containers that end sooner spare it the work. */
+const SETTLE_MS = 1_000;
+/** A write that failed is tried again after this time, ms. */
+const RETRY_MS = 2_000;
 
 /** What is known of one container: in memory, on disk, and told to listeners. */
 export class ContainerRecord {
@@ -11,6 +17,9 @@ export class ContainerRecord {
   /** @throws ShoalError NotFound when its image was removed by force. */
   readonly image: () => Image;
   #writing: Promise<void> = Promise.resolve();
+  #timer: Timer | undefined;
+  /** No more writes: it is removed, or the daemon goes. */
+  #ended = false;
 
   constructor(parts: Parts, stored: StoredContainer, image: () => Image) {
     this.parts = parts;
@@ -27,23 +36,58 @@ export class ContainerRecord {
     return this.container.state === 'running' || this.container.state === 'paused';
   }
 
-  /** Writes the record; writes of one container follow each other. */
-  save(first = false): Promise<void> {
-    const write = this.#writing.then(() => this.parts.store.write(this.stored, first));
-    this.#writing = write.catch(() => undefined);
-    return write;
+  /** Writes of one container follow each other. */
+  #write(write: () => Promise<void>): Promise<void> {
+    const written = this.#writing.then(() => (this.#ended ? undefined : write()));
+    this.#writing = written.catch(() => undefined);
+    return written;
   }
 
-  /** As `save`, for who cannot wait; a failure is logged. */
-  saveLater(): void {
-    void this.save().catch((error: unknown) => {
-      this.parts.log.error('a container cannot be saved', { id: this.container.id, error });
+  /** Writes the record durably: what a user asked for survives a power cut from now on. */
+  save(first = false): Promise<void> {
+    return this.#write(() => this.parts.store.write(this.stored, first));
+  }
+
+  /** Writes the record so that it survives the daemon's end; the disk has it a moment later. @throws when that fails */
+  async saveState(): Promise<void> {
+    await this.#write(() => this.parts.store.writeState(this.stored));
+    this.#later(SETTLE_MS);
+  }
+
+  /**
+   * As `saveState`, for what has happened and cannot be taken back: never throws. What a full disk refuses is tried
+   * again until it is written; the container's end goes on meanwhile.
+   */
+  async note(): Promise<void> {
+    await this.saveState().catch((error: unknown) => {
+      if (this.#ended) return;
+      this.parts.log.error('a container cannot be saved; it is tried again', { id: this.container.id, error });
+      this.#later(RETRY_MS);
     });
   }
 
-  /** Resolves when no write is under way. */
-  written(): Promise<void> {
-    return this.#writing;
+  /** As `note`, for who cannot wait. */
+  saveLater(): void {
+    void this.note();
+  }
+
+  #later(delayMs: number): void {
+    this.#timer?.cancel();
+    this.#timer = this.parts.clock.after(delayMs, () => {
+      void this.save().catch((error: unknown) => {
+        if (this.#ended) return;
+        this.parts.log.warn('a container cannot be saved; it is tried again', { id: this.container.id, error });
+        this.#later(RETRY_MS);
+      });
+    });
+  }
+
+  /** Nothing is written any more when this resolves. What was written by then is what the next daemon finds. */
+  async end(): Promise<void> {
+    this.#timer?.cancel();
+    const last = this.#writing;
+    this.#ended = true;
+    await last;
   }
 
   event(action: string, more: Readonly<Record<string, string>> = {}): void {

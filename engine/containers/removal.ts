@@ -11,7 +11,7 @@ export async function takeAway(record: ContainerRecord, volumes: boolean): Promi
   parts.streams.abandon(id);
   // All of it once more: an earlier release may have failed half-way.
   await releaseBundle(parts, stored);
-  await record.written();
+  await record.end();
   await parts.store.retire(id, volumes);
   await parts.roots.remove(id);
   await removeFiles(parts.filesRoot, id);

@@ -21,7 +21,7 @@ export interface StopOptions {
 async function endRestarting({ record, restarts, waiters }: Life): Promise<void> {
   record.stored.manuallyStopped = true;
   restarts.cancel();
-  await record.save();
+  await record.note();
   waiters.notify(record.status(), 'next-exit', 'not-running');
 }
 
@@ -40,7 +40,7 @@ export async function stopContainer(unit: Life, options: StopOptions): Promise<v
     }
     if (!record.running) throw new ShoalError('NotModified', `container ${container.id} is not running`);
     stored.manuallyStopped = true;
-    await record.save();
+    await record.note();
     return { exit: unit.waiters.nextExit() };
   });
   if (running !== undefined) {
@@ -103,7 +103,7 @@ export async function killContainer(unit: Life, signalText: string): Promise<voi
     if (!sent) throw conflict(`container ${container.id} is not running`);
     record.event('kill', { signal: String(signal) });
     if (ending) stored.manuallyStopped = true;
-    await record.save();
+    await record.note();
     return next;
   });
   if (ending) await letGoOn(unit);

@@ -2,9 +2,12 @@ import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorMessage, type Logger } from '../../base/index.ts';
 import type { Monitored } from '../runtime/conmon.ts';
+import { spaceError } from '../storage/index.ts';
 import type { Container, MountRequest } from '../types.ts';
 
 const FILE_NAME = 'container.json';
+/** The latest state, not yet on the disk: a power cut may leave it torn, and then the other file counts. */
+const STATE_NAME = 'state.json';
 const VERSION = 1;
 
 /** A container as it is kept on disk. Injected files are named there, their bytes never are. */
@@ -39,6 +42,7 @@ export class ContainerStore {
   readonly #log: Logger;
   /** Ids of containers whose record is there but cannot be read. */
   readonly unreadable = new Set<string>();
+  #sequence = 0;
 
   constructor(root: string, log: Logger) {
     this.#root = root;
@@ -71,14 +75,16 @@ export class ContainerStore {
   }
 
   async #read(directory: string): Promise<StoredContainer> {
-    const parsed = JSON.parse(await readFile(join(this.#root, directory, FILE_NAME), 'utf8')) as {
-      version: number;
-      stored: StoredContainer;
-    };
-    if (parsed.version !== VERSION) throw new Error(`its file has the unknown version ${parsed.version}`);
-    const { container } = parsed.stored;
+    const text = await readFile(join(this.#root, directory, FILE_NAME), 'utf8');
+    const state = await readFile(join(this.#root, directory, STATE_NAME), 'utf8').then(parseRecord, () => undefined);
+    const record = parseRecord(text) ?? state;
+    if (record === undefined) throw new Error('its file is damaged');
+    const newest = state !== undefined && state.sequence > record.sequence ? state : record;
+    if (newest.version !== VERSION) throw new Error(`its file has the unknown version ${newest.version}`);
+    this.#sequence = Math.max(this.#sequence, newest.sequence);
+    const { container } = newest.stored;
     const files = container.config.files.map((file) => ({ ...file, data: new Uint8Array() }));
-    return { ...parsed.stored, container: { ...container, config: { ...container.config, files } } };
+    return { ...newest.stored, container: { ...container, config: { ...container.config, files } } };
   }
 
   /** Reads every record and changes nothing. */
@@ -134,28 +140,59 @@ export class ContainerStore {
 
   /** Replaces the container's file durably. @param first also makes the new directory itself durable. */
   async write(stored: StoredContainer, first: boolean): Promise<void> {
-    const { container } = stored;
-    const directory = this.directory(container.id);
-    const text = JSON.stringify({ version: VERSION, stored }, (key, value: unknown) =>
-      key === 'data' && value instanceof Uint8Array ? undefined : value,
-    );
-    const path = join(directory, FILE_NAME);
-    const handle = await open(`${path}.new`, 'w', 0o600);
-    try {
-      await handle.writeFile(text);
-      await handle.datasync();
-    } finally {
-      await handle.close();
-    }
-    await rename(`${path}.new`, path);
+    const directory = this.directory(stored.container.id);
+    await this.#replace(directory, FILE_NAME, stored, true);
     if (first) {
       await syncDirectory(directory);
       await syncDirectory(this.#root);
+    } else await rm(join(directory, STATE_NAME), { force: true });
+  }
+
+  /** Writes the latest state beside it, whole, but without waiting for the disk. */
+  async writeState(stored: StoredContainer): Promise<void> {
+    await this.#replace(this.directory(stored.container.id), STATE_NAME, stored, false);
+  }
+
+  async #replace(directory: string, name: string, stored: StoredContainer, durably: boolean): Promise<void> {
+    const record = { version: VERSION, sequence: ++this.#sequence, stored };
+    const text = JSON.stringify(record, (key, value: unknown) =>
+      key === 'data' && value instanceof Uint8Array ? undefined : value,
+    );
+    const path = join(directory, name);
+    try {
+      const handle = await open(`${path}.new`, 'w', 0o600);
+      try {
+        await handle.writeFile(text);
+        if (durably) await handle.datasync();
+      } finally {
+        await handle.close();
+      }
+      await rename(`${path}.new`, path);
+    } catch (error) {
+      await rm(`${path}.new`, { force: true });
+      throw spaceError(error, `the record of container ${stored.container.id.slice(0, 12)}`, this.#root);
     }
   }
 
   async remove(id: string): Promise<void> {
     await rm(this.directory(id), { recursive: true, force: true });
+  }
+}
+
+interface StoredRecord {
+  version: number;
+  /** Later records have higher numbers. */
+  sequence: number;
+  stored: StoredContainer;
+}
+
+/** Undefined for what is torn. */
+function parseRecord(text: string): StoredRecord | undefined {
+  try {
+    const record = JSON.parse(text) as Omit<StoredRecord, 'sequence'> & { sequence?: number };
+    return { ...record, sequence: record.sequence ?? 0 };
+  } catch {
+    return undefined;
   }
 }
 

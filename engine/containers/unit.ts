@@ -121,7 +121,7 @@ export class ContainerUnit {
         etc: prepared.etc,
       });
       this.health.start(image.config, undefined);
-      await this.record.save();
+      await this.record.saveState();
     } catch (error) {
       await this.#startFailed(error);
       throw error;
@@ -144,9 +144,7 @@ export class ContainerUnit {
     parts.streams.abandon(container.id);
     await releaseBundle(parts, stored);
     volumeEvents(this.record, 'unmount');
-    await this.record.save().catch((cause: unknown) => {
-      parts.log.error('a container cannot be saved', { id: container.id, error: cause });
-    });
+    await this.record.note();
     // Nobody is told of an exit: it never ran, and who asked for the start has the error.
     this.#notify('not-running');
     // docker run --rm waits for the removal, also after a start that failed.
@@ -201,7 +199,7 @@ export class ContainerUnit {
     });
     delete stored.monitored;
     // Recorded first: taking down removes the exit file.
-    await this.record.save();
+    await this.record.note();
     await releaseBundle(parts, stored);
     volumeEvents(this.record, 'unmount');
     this.record.event('die', { exitCode: String(exitCode), execDuration: String(Math.round(ranMs / 1000)) });
@@ -307,6 +305,6 @@ export class ContainerUnit {
     this.#closed = true;
     this.health.stop();
     this.restarts.close();
-    await this.lock.run(() => this.record.written());
+    await this.lock.run(() => this.record.end());
   }
 }

@@ -93,7 +93,7 @@ async function applyLimits(unit: ContainerUnit, document: object): Promise<void>
   try {
     const args = [...runtime.runtimeArgs(files.log), 'update', '--resources', files.json, container.id];
     const result = await parts.spawner.run({
-      file: parts.runtimes.pathOf(container.config.runtime),
+      file: (await parts.runtimes.get(container.config.runtime)).path,
       args,
       timeoutMs: UPDATE_TIMEOUT_MS,
     });

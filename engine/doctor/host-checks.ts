@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, posix } from 'node:path';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import { isAlive, type ProcessIdentity } from '../runtime/process.ts';
 import { mountPoints, unmountEvery } from '../storage/index.ts';
@@ -17,6 +17,8 @@ export interface KnownContainer {
   busy: boolean;
   conmon?: ProcessIdentity | undefined;
   init?: ProcessIdentity | undefined;
+  /** Its control group, when it stands below another parent than all. */
+  cgroupParent?: string | undefined;
   /** Names of its volumes. */
   volumes: readonly string[];
 }
@@ -45,6 +47,10 @@ const NAMESPACE_DIGITS = 12;
 const SOCKET_DIGITS = 32;
 const SIGKILL_ROUND_MS = 10;
 const SIGKILL_ROUNDS_MAX = 200;
+
+/** The control group of a container. */
+const groupOf = (view: HostView, id: string): string =>
+  posix.join('/', view.containers.get(id)?.cgroupParent || view.cgroupParent, id);
 
 const short = (id: string): string => id.slice(0, 12);
 
@@ -113,7 +119,7 @@ function checkProcesses(view: HostView, { monitors, runtimes }: HostProcesses, o
           ? () => kill(pid)
           : owners.repair(containerId, async () => {
               await kill(pid);
-              await view.cgroups.destroy(`${view.cgroupParent}/${containerId}`);
+              await view.cgroups.destroy(groupOf(view, containerId));
             }),
     });
   }
@@ -151,15 +157,18 @@ function checkCgroups(view: HostView, monitors: readonly ConmonProcess[], owners
   const bundles = join(view.execRoot, 'bundles');
   // Another daemon may use the same parent: its containers have monitors with other bundles.
   const foreign = new Set(monitors.filter(({ bundle }) => dirname(bundle) !== bundles).map((m) => m.containerId));
-  for (const id of view.cgroups.children(view.cgroupParent)) {
+  const own = [...view.containers.values()].map((container) => container.cgroupParent || view.cgroupParent);
+  const parents = new Set([view.cgroupParent, ...own].map((parent) => posix.join('/', parent)));
+  const groups = [...parents].flatMap((parent) => view.cgroups.children(parent).map((id) => [parent, id] as const));
+  for (const [parent, id] of groups) {
     if (!CONTAINER_ID.test(id) || foreign.has(id)) continue;
     const why = owners.orphan(id);
     if (why === undefined) continue;
-    const path = `${view.cgroupParent}/${id}`;
+    const path = posix.join(parent, id);
     found({
       kind: 'cgroup-orphan',
       subject: path,
-      problem: `the control group ${view.cgroupParent}/${short(id)}… stands, but ${why}`,
+      problem: `the control group ${parent}/${short(id)}… stands, but ${why}`,
       remedy: 'the processes in it are killed and it is removed',
       repair: owners.repair(id, () => view.cgroups.destroy(path)),
     });

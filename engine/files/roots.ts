@@ -25,6 +25,11 @@ export class Roots {
     return this.#images.mountRoot(containerId, imageId);
   }
 
+  /** Whether someone looks at its files just now. */
+  held(containerId: string): boolean {
+    return this.#holds.has(containerId);
+  }
+
   /** The container has ended. Idempotent. */
   async unmount(containerId: string): Promise<void> {
     const hold = this.#holds.get(containerId);

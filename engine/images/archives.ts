@@ -1,7 +1,7 @@
 import { lstatSync, mkdirSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { join, sep } from 'node:path';
 import { invalidArgument, runChecked, type Clock, type Logger, type Spawner } from '../../base/index.ts';
-import { chainIds, decompress } from '../storage/index.ts';
+import { chainIds, checkRoom, decompress, spaceError } from '../storage/index.ts';
 import type { Image, ImageProgress } from '../types.ts';
 import type { Catalogue, Hold } from './catalogue.ts';
 import { familiarKey, referenceKey } from './catalogue.ts';
@@ -54,6 +54,7 @@ async function unpack(context: ArchiveContext, archivePath: string): Promise<str
   mkdirSync(root, { recursive: true, mode: 0o700 });
   try {
     const tar = await decompress(context.spawner, archivePath, join(temporary, 'plain.tar'), () => undefined);
+    checkRoom(root, statSync(tar.path).size, 'the image archive');
     await runChecked(context.spawner, {
       file: 'tar',
       args: ['--extract', '--file=-', `--directory=${root}`, '--no-same-owner', '--no-same-permissions'],
@@ -64,7 +65,7 @@ async function unpack(context: ArchiveContext, archivePath: string): Promise<str
     return temporary;
   } catch (error) {
     rmSync(temporary, { recursive: true, force: true });
-    throw error;
+    throw spaceError(error, 'the image archive', context.catalogue.directory);
   }
 }
 

@@ -154,6 +154,11 @@ export class Catalogue {
     };
   }
 
+  /** The data root. */
+  get directory(): string {
+    return this.#options.dataRoot;
+  }
+
   has(id: string): boolean {
     return this.#images.has(id);
   }

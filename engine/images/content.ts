@@ -12,6 +12,7 @@ import {
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { invalidArgument, newHexId, syncDirectory, writeFileDurably, type Random } from '../../base/index.ts';
+import { spaceError } from '../storage/index.ts';
 import { isDigest } from './reference.ts';
 
 export function sha256(bytes: Uint8Array | string): string {
@@ -108,7 +109,7 @@ export class ContentStore {
       }
     } catch (error) {
       rmSync(temporary, { force: true });
-      throw error;
+      throw spaceError(error, 'the archive', this.#temporary);
     } finally {
       await file.close();
     }

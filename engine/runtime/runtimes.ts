@@ -21,8 +21,6 @@ export class Runtimes {
   readonly #default: RuntimeChoice;
   readonly #options: ProbeOptions;
   readonly #others = new Map<string, Promise<RuntimeChoice>>();
-  /** Those that were tried and work. */
-  readonly #known = new Map<string, RuntimeChoice>();
 
   constructor(name: string, choice: RuntimeChoice, options: ProbeOptions) {
     this.defaultName = name;
@@ -44,11 +42,6 @@ export class Runtimes {
     return found;
   }
 
-  /** Path of a runtime that a container was started with. */
-  pathOf(name: string | undefined): string {
-    return (this.#known.get(ALIASES[name ?? ''] ?? name ?? '') ?? this.#default).path;
-  }
-
   async #find(name: string): Promise<RuntimeChoice> {
     const unknown = `unknown or invalid runtime name: ${name}`;
     if (!RUNTIMES.includes(name)) throw invalidArgument(`${unknown}; known here are ${RUNTIMES.join(', ')}`);
@@ -56,9 +49,7 @@ export class Runtimes {
     if (path === undefined) throw invalidArgument(`${unknown}: it is not installed; install the package ${name}`);
     const complaint = await tryRuntime(path, this.#options).catch(errorMessage);
     if (complaint !== undefined) throw invalidArgument(`${unknown}: it does not work here: ${complaint}`);
-    const choice = { path, recursiveReadOnly: await knowsRecursiveReadOnly(this.#options, path) };
-    this.#known.set(name, choice);
-    return choice;
+    return { path, recursiveReadOnly: await knowsRecursiveReadOnly(this.#options, path) };
   }
 }
 

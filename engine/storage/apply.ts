@@ -9,6 +9,7 @@ import {
   type Spawner,
 } from '../../base/index.ts';
 import { decompress } from './compression.ts';
+import { checkRoom, spaceError } from './limits.ts';
 import { TarScanner, type TarMember } from './tar-scan.ts';
 
 /** Time one layer may take to unpack, ms. */
@@ -17,6 +18,13 @@ const EXTRACT_TIMEOUT_MS = 30 * 60_000;
 /** Prefix of whiteout names in layer archives (OCI image specification, layer.md). */
 const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
+/** Names that a layer may hide, and all of their bytes: they are kept in memory. */
+const WHITEOUTS_MAX = 1_000_000;
+const WHITEOUTS_MAX_BYTES = 64 * 1024 ** 2;
+/** The kernel takes no longer names (PATH_MAX with its closing zero). */
+const NAME_MAX_BYTES = 4095;
+/** What a file takes at the least on a disk. */
+const FILE_MIN_BYTES = 256;
 
 /** What a layer hides of the layers below: paths relative to the root, without leading slash. */
 export interface Whiteouts {
@@ -35,6 +43,10 @@ export interface AppliedLayer {
 
 /** A member name as clean relative components. @throws ShoalError InvalidArgument for names that climb out. */
 function components(name: string): string[] {
+  if (name.length > NAME_MAX_BYTES) {
+    const start = JSON.stringify(name.slice(0, 40));
+    throw invalidArgument(`refused layer: the path ${start}… has ${name.length} characters: file name too long`);
+  }
   const parts = name.split('/').filter((part) => part !== '' && part !== '.');
   if (parts.includes('..')) throw invalidArgument(`refused layer: the path ${JSON.stringify(name)} climbs out of it`);
   return parts;
@@ -43,18 +55,31 @@ function components(name: string): string[] {
 class LayerScan {
   readonly whiteouts: Whiteouts = { removed: [], opaque: [] };
   sizeBytes = 0;
+  /** What it takes on the disk, about. */
+  diskBytes = 0;
+  #whiteouts = 0;
+  #whiteoutBytes = 0;
+
+  #hide(list: string[], path: string): void {
+    this.#whiteoutBytes += path.length;
+    if (++this.#whiteouts > WHITEOUTS_MAX || this.#whiteoutBytes > WHITEOUTS_MAX_BYTES) {
+      throw invalidArgument(`refused layer: it hides more than ${WHITEOUTS_MAX} files, or names too long`);
+    }
+    list.push(path);
+  }
 
   member(member: TarMember): void {
     const parts = components(member.name);
     if (member.type === '1') components(member.linkName);
     this.sizeBytes += member.size;
+    this.diskBytes += member.size + FILE_MIN_BYTES;
     const base = parts.pop() ?? '';
-    if (base === OPAQUE) this.whiteouts.opaque.push(parts.join('/'));
+    if (base === OPAQUE) this.#hide(this.whiteouts.opaque, parts.join('/'));
     // Other ".wh..wh." names are bookkeeping of aufs and hide nothing.
     else if (base.startsWith(WHITEOUT) && !base.startsWith('.wh..wh.')) {
       const hidden = base.slice(WHITEOUT.length);
       if (hidden === '' || hidden === '.' || hidden === '..') throw invalidArgument('refused layer: an empty whiteout');
-      this.whiteouts.removed.push([...parts, hidden].join('/'));
+      this.#hide(this.whiteouts.removed, [...parts, hidden].join('/'));
     }
   }
 }
@@ -115,7 +140,8 @@ export function markWhiteouts(target: string, whiteouts: Whiteouts): void {
 /**
  * Unpacks a layer blob (plain, gzip, zstd, xz or bzip2) into the empty directory `target`, checking its diff id first.
  * `scratch` names a file that may be used for the uncompressed archive; it is gone afterwards.
- * @throws ShoalError InvalidArgument for a damaged or hostile archive, and for a digest that does not match.
+ * @throws ShoalError InvalidArgument for a damaged or hostile archive, and for a digest that does not match;
+ *   ResourceExhausted when it would fill the disk.
  */
 export async function applyLayer(options: {
   spawner: Spawner;
@@ -141,7 +167,10 @@ export async function applyLayer(options: {
         `layers from manifest don't match image configuration: ${diffId} is not ${options.expectedDiffId}`,
       );
     }
-    await extractTar(options.spawner, tar.path, options.target);
+    checkRoom(options.target, scan.diskBytes, 'the layer');
+    await extractTar(options.spawner, tar.path, options.target).catch((error: unknown) => {
+      throw spaceError(error, 'the layer', options.target);
+    });
     if (options.markers) markWhiteouts(options.target, scan.whiteouts);
     return { diffId, sizeBytes: scan.sizeBytes, whiteouts: scan.whiteouts };
   } finally {

@@ -1,8 +1,10 @@
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createReadStream, createWriteStream, statSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import { errorMessage, invalidArgument, runChecked, type Spawner } from '../../base/index.ts';
+import { errorMessage, invalidArgument, ShoalError, type Spawner, type SpawnResult } from '../../base/index.ts';
+import { spaceError, unpackLimit, type UnpackLimit } from './limits.ts';
 
 export type Compression = 'none' | 'gzip' | 'zstd' | 'xz' | 'bzip2';
 
@@ -46,6 +48,16 @@ async function* tapped(source: AsyncIterable<Buffer>, tap: Tap): AsyncGenerator<
   }
 }
 
+/** As `tap`, which sees no more than the limit. @throws ShoalError beyond it */
+function limited(tap: Tap, limit: UnpackLimit): Tap {
+  let bytes = 0;
+  return (chunk) => {
+    bytes += chunk.length;
+    if (bytes > limit.maxBytes) throw limit.refuse();
+    tap(chunk);
+  };
+}
+
 const READ_CHUNK_BYTES = 256 * 1024;
 
 /** Passes every byte of a file through `tap`. */
@@ -53,10 +65,17 @@ export async function readThrough(path: string, tap: Tap): Promise<void> {
   for await (const chunk of createReadStream(path, { highWaterMark: READ_CHUNK_BYTES })) tap(chunk as Buffer);
 }
 
+function programError(program: string, { code, signal, stderr, timedOut }: SpawnResult, directory: string): unknown {
+  if (timedOut) return new ShoalError('DeadlineExceeded', `${program} took too long to unpack an archive`);
+  const words = stderr.toString('utf8').trim() || `it ended by ${signal ?? `exit code ${code}`}`;
+  return spaceError(invalidArgument(`damaged ${program} data: ${words}`), `the ${program} archive`, directory);
+}
+
 /**
  * Passes the uncompressed bytes of `path` through `tap` and returns a file that holds them: `path` itself when it is
  * not compressed, else `scratch` (written here; the caller removes it).
- * @throws ShoalError InvalidArgument when the compressed data is damaged.
+ * @throws ShoalError InvalidArgument when the compressed data is damaged, or grows beyond all reason;
+ *   ResourceExhausted when it would fill the disk.
  */
 export async function decompress(
   spawner: Spawner,
@@ -69,13 +88,15 @@ export async function decompress(
     await readThrough(path, tap);
     return { path, compression };
   }
+  const limit = unpackLimit(dirname(scratch), statSync(path).size, `the ${compression} archive`);
   if (compression === 'gzip') {
+    const watched = limited(tap, limit);
     const source = createReadStream(path, { highWaterMark: READ_CHUNK_BYTES });
     const inflate = createGunzip({ chunkSize: READ_CHUNK_BYTES });
     let refused: { error: unknown } | undefined;
     const watch: Tap = (chunk) => {
       try {
-        tap(chunk);
+        watched(chunk);
       } catch (error) {
         refused = { error };
         throw error;
@@ -92,17 +113,21 @@ export async function decompress(
       if (refused !== undefined) throw refused.error;
       const code = (error as NodeJS.ErrnoException).code ?? '';
       if (code.startsWith('Z_')) throw invalidArgument(`damaged gzip data: ${errorMessage(error)}`);
-      throw error;
+      throw spaceError(error, 'the gzip archive', dirname(scratch));
     }
     return { path: scratch, compression };
   }
-  await runChecked(spawner, {
-    file: compression,
-    args: ['-dc'],
+  // The kernel stops the program at the limit: nothing has to watch it.
+  const result = await spawner.run({
+    file: 'prlimit',
+    args: [`--fsize=${Math.floor(limit.maxBytes)}`, '--core=0', '--', compression, '-dc'],
     stdinFile: path,
     stdoutFile: scratch,
     timeoutMs: DECOMPRESS_TIMEOUT_MS,
   });
+  // Some end by the signal, others look at the error.
+  if (result.signal === 'SIGXFSZ' || /file too large/i.test(result.stderr.toString('utf8'))) throw limit.refuse();
+  if (result.code !== 0) throw programError(compression, result, dirname(scratch));
   await readThrough(scratch, tap);
   return { path: scratch, compression };
 }

@@ -1,6 +1,6 @@
 export { compressionOf, decompress, detectCompression, readThrough, type Compression } from './compression.ts';
+export { LayerStore } from './layer-store.ts';
 export {
-  LayerStore,
   LAYERS_MAX,
   chainId,
   chainIds,
@@ -9,7 +9,8 @@ export {
   linkTarget,
   type Layer,
   type LayerBlob,
-} from './layer-store.ts';
+} from './layers.ts';
+export { checkRoom, noSpace, roomBelow, spaceError } from './limits.ts';
 export { extractTar } from './apply.ts';
 export { isMountPoint, unmountAll } from './overlay-driver.ts';
 export { resolveInside } from './inside.ts';

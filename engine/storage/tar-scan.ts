@@ -1,7 +1,7 @@
 import { invalidArgument } from '../../base/index.ts';
 
 const BLOCK_BYTES = 512;
-/** Largest extended header (pax record set or GNU long name) that is read, bytes. */
+/** Largest extended header (pax record set or GNU long name) that is read, and all of one member together, bytes. */
 export const TAR_EXTENDED_HEADER_MAX_BYTES = 1024 * 1024;
 /** Largest number of members of one layer. */
 export const TAR_MEMBERS_MAX = 4_000_000;
@@ -74,6 +74,7 @@ export class TarScanner {
   #sparseExtension = 0;
   #collect: { type: string; size: number; padded: number } | undefined;
   #pax = new Map<string, string>();
+  #extendedBytes = 0;
   #longName: string | undefined;
   #longLink: string | undefined;
 
@@ -140,8 +141,13 @@ export class TarScanner {
     if (!Number.isSafeInteger(size) || size < 0) throw invalidArgument('damaged archive: a member has no proper size');
     const padded = Math.ceil(size / BLOCK_BYTES) * BLOCK_BYTES;
     if (PENDING_TYPES.has(type)) {
-      if (size > TAR_EXTENDED_HEADER_MAX_BYTES)
-        throw invalidArgument('damaged archive: an extended header is too long');
+      this.#extendedBytes += size;
+      if (this.#extendedBytes > TAR_EXTENDED_HEADER_MAX_BYTES) {
+        const words = `its extended headers have ${this.#extendedBytes} bytes, ${TAR_EXTENDED_HEADER_MAX_BYTES} is the most`;
+        throw invalidArgument(
+          `damaged archive: an extended header is too long: after member ${this.#members} ${words}`,
+        );
+      }
       if (size > 0) this.#collect = { type, size, padded };
       return;
     }
@@ -152,6 +158,7 @@ export class TarScanner {
       pax.get('GNU.sparse.name') ?? pax.get('path') ?? this.#longName ?? (prefix === '' ? short : `${prefix}/${short}`);
     const linkName = pax.get('linkpath') ?? this.#longLink ?? text(block, 157, 100);
     this.#pax = new Map();
+    this.#extendedBytes = 0;
     this.#longName = undefined;
     this.#longLink = undefined;
     // Links, devices and directories carry no content, whatever their size field says.

@@ -185,7 +185,7 @@ export class StreamHub {
   }
 
   async #input(client: ClientQueue, filter: DetachFilter | undefined, data: Uint8Array): Promise<void> {
-    if (!client.wants.stdin) return;
+    if (!client.wants.stdin || client.ended !== undefined) return;
     await this.#connected;
     const { data: rest, detached } = filter?.feed(data) ?? { data, detached: false };
     if (rest.length > 0 && !this.#inputEnded && client.ended === undefined) await this.#socket?.write(rest);
@@ -194,7 +194,7 @@ export class StreamHub {
 
   /** By Docker's rules: a pipe that is held for one client closes with it; any other client has left with its input. */
   async #endInput(client: ClientQueue, tty: boolean): Promise<void> {
-    if (!client.wants.stdin) return;
+    if (!client.wants.stdin || client.ended !== undefined) return;
     await this.#connected;
     if (client.ended !== undefined) return;
     if (this.#process?.stdinOnce === true && !tty) this.#closeStdin();

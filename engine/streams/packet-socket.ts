@@ -40,6 +40,7 @@ export class PacketSocket {
   #spare: number;
   #ended = false;
   #paused = false;
+  #written: () => void = () => undefined;
   #lastWrite: Promise<void> = Promise.resolve();
 
   /**
@@ -86,8 +87,10 @@ export class PacketSocket {
       this.#lastWrite = this.#lastWrite.then(
         () =>
           new Promise((resolve) => {
-            if (this.#ended || !this.#socket.writable) resolve();
-            else this.#socket.write(packet, () => resolve());
+            if (this.#ended || !this.#socket.writable) return resolve();
+            // A write under way when the connection is reset is not always called back.
+            this.#written = resolve;
+            this.#socket.write(packet, () => resolve());
           }),
       );
     }
@@ -111,6 +114,7 @@ export class PacketSocket {
     if (this.#spare >= 0) closeFd(this.#spare);
     this.#spare = -1;
     this.#socket.destroy();
+    this.#written();
   }
 
   #end(): void {

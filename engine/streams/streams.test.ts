@@ -1,7 +1,12 @@
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { config, makeFixture, until, type Fixture } from '../containers/fixture.ts';
+import { silentLogger, systemClock } from '../../base/index.ts';
+import { config, logText, makeFixture, until, type Fixture } from '../containers/fixture.ts';
 import type { Engine } from '../engine.ts';
 import type { Attached, AttachRequest, ContainerConfig, ExecCreateRequest } from '../types.ts';
+import { CLIENT_BUFFER_MAX_BYTES } from './client.ts';
+import { StreamHub } from './hub.ts';
 
 let fixture: Fixture;
 let engine: Engine;
@@ -98,6 +103,92 @@ describe('attach', () => {
     await engine.containers.remove(id, { force: true, volumes: true });
   });
 
+  it('gives every client all of it, also a slow one, and waits rather than loses', async () => {
+    const id = await create(['sh', '-c', 'seq 1 400000'], { logDriver: { type: 'none', config: {} } });
+    const clients = [await attach(id), await attach(id)];
+    await engine.containers.start(id);
+    const sums = await Promise.all(
+      clients.map(async (client, slow) => {
+        const hash = createHash('sha256');
+        let batches = 0;
+        for await (const batch of client.output()) {
+          for (const { data } of batch) hash.update(data);
+          if (slow === 1 && ++batches % 8 === 0) await systemClock.sleep(10);
+        }
+        return hash.digest('hex');
+      }),
+    );
+    const whole = createHash('sha256');
+    for (let i = 1; i <= 400000; i++) whole.update(`${i}\n`);
+    const want = whole.digest('hex');
+    expect(sums).toEqual([want, want]);
+  });
+
+  it('does not hold up the end for a client that takes nothing', async () => {
+    const id = await create(['yes'], { logDriver: { type: 'none', config: {} } });
+    const attached = await attach(id);
+    await engine.containers.start(id);
+    // The process stands still when all buffers are full.
+    const cpu = (): number => engine.containers.usage(id)?.cpuNs ?? 0;
+    let before = -1;
+    await until(async () => {
+      const now = cpu();
+      const still = now === before && now > 0;
+      before = now;
+      await systemClock.sleep(100);
+      return still;
+    }, 'a process that waits');
+    await engine.containers.stop(id, { graceMs: 0 });
+    expect(engine.containers.inspect(id).exitCode).toBe(137);
+    const { stdout } = await readAll(attached);
+    expect(stdout.length).toBeGreaterThan(CLIENT_BUFFER_MAX_BYTES);
+    expect(stdout.length).toBeLessThan(3 * CLIENT_BUFFER_MAX_BYTES);
+    expect(/^(y\n)+y?$/.test(stdout)).toBe(true);
+  });
+
+  it('cuts off a guest that takes nothing, for the others', async () => {
+    const id = await create(['yes'], { logDriver: { type: 'none', config: {} } });
+    await engine.containers.start(id);
+    const hub = new StreamHub({ clock: systemClock, log: silentLogger, stuckClientMs: 300 });
+    hub.connect(join(fixture.base, 'run/bundles', id), { tty: false, stdinOnce: false, alive: () => true });
+    const wants = { stdin: false, stdout: true, stderr: true };
+    const stuck = hub.attach(wants, false, new Uint8Array());
+    const good = hub.attach(wants, false, new Uint8Array());
+    let bytes = 0;
+    for await (const batch of good.output()) {
+      for (const { data } of batch) bytes += data.length;
+      if (stuck.ended !== undefined && bytes > 4 * CLIENT_BUFFER_MAX_BYTES) break;
+    }
+    expect(stuck.ended).toBe('stuck');
+    expect(good.ended).toBeUndefined();
+    hub.end();
+    await engine.containers.remove(id, { force: true, volumes: true });
+  });
+
+  it('keeps output that arrived before the connection was reset by unread input', async () => {
+    for (let i = 0; i < 10; i++) {
+      const id = await create(['sh', '-c', 'head -c 1 >/dev/null; seq 1 5000'], { openStdin: true, stdinOnce: true });
+      const attached = await attach(id);
+      await engine.containers.start(id);
+      const typing = attached.write(Buffer.alloc(1024 * 1024)).then(() => attached.endInput());
+      const { stdout } = await readAll(attached);
+      expect(stdout.endsWith('\n5000\n')).toBe(true);
+      await typing;
+    }
+  });
+
+  it('replays the log first when asked', async () => {
+    const id = await create(['sh', '-c', 'echo before; cat'], { openStdin: true, stdinOnce: true });
+    await engine.containers.start(id);
+    await until(async () => (await logText(engine, id)).out === 'before\n', 'the first line');
+    const attached = await attach(id, { logs: true });
+    await attached.write(Buffer.from('after\n'));
+    await attached.endInput();
+    expect((await readAll(attached)).stdout).toBe('before\nafter\n');
+    const only = await attach(id, { logs: true, stream: false });
+    expect((await readAll(only)).stdout).toBe('before\nafter\n');
+  });
+
   it('tells clients of a start that failed', async () => {
     const id = await create(['nope']);
     const attached = await attach(id);
@@ -115,6 +206,46 @@ describe('attach', () => {
     await expect(engine.terminals.resize(id, { height: 1, width: 1 })).rejects.toThrow(
       `container ${id} is not running`,
     );
+  });
+});
+
+describe('a terminal', () => {
+  it('has the size of its creation, is left by keys, and outlives the daemon', async () => {
+    const events: string[] = [];
+    void (async () => {
+      for await (const event of engine.events.subscribe()) events.push(event.action);
+    })();
+    const id = await create(['sh'], { tty: true, openStdin: true, stdinOnce: true, consoleSize: [12, 34] });
+    const first = await attach(id);
+    await engine.containers.start(id);
+    const output = reader(first);
+    await first.write(Buffer.from('busybox stty size\n'));
+    await output.until(/12 34\r\n/);
+    await engine.terminals.resize(id, { height: 20, width: 44 });
+    await until(async () => {
+      await first.write(Buffer.from('busybox stty size; echo over\n'));
+      return /20 44/.test(await output.until(/\d+ \d+\r\nover/));
+    }, 'the new size');
+    await first.write(Uint8Array.of(0x10));
+    await first.write(Uint8Array.of(0x11, 0x20));
+    await expect(output.until(/never/)).rejects.toThrow('ended');
+    expect(first.ended).toBe('detached');
+    expect(engine.containers.inspect(id).state).toBe('running');
+    await until(() => events.includes('detach'), 'the event');
+    expect(events).toEqual(expect.arrayContaining(['attach', 'resize', 'detach']));
+
+    await engine.shutdown();
+    engine = await fixture.open();
+    const again = await attach(id, { detachKeys: 'a,b' });
+    const more = reader(again);
+    await again.write(Buffer.from('echo still; echo $((40+2))\n'));
+    await more.until(/still\r\n42\r\n/);
+    await again.write(Buffer.from('ab'));
+    await expect(more.until(/never/)).rejects.toThrow('ended');
+    const last = await attach(id);
+    await last.write(Buffer.from('exit 3\n'));
+    await readAll(last);
+    expect((await engine.containers.wait(id, 'not-running', never)).exitCode).toBe(3);
   });
 });
 

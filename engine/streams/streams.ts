@@ -32,7 +32,10 @@ export class ContainerStreams {
     onDetach: () => void,
   ): Attached {
     const { id } = container;
-    const hub = this.#hubs.get(id) ?? this.#makeHub(id, onDetach);
+    const known = this.#hubs.get(id);
+    // One that is still connected to a process that has ended is left to its clients.
+    const stale = known?.connected === true && init === undefined;
+    const hub = known === undefined || stale ? this.#makeHub(id, onDetach) : known;
     if (hub.clientCount >= CLIENTS_MAX) {
       throw new ShoalError('ResourceExhausted', `${CLIENTS_MAX} clients are attached to container ${id} already`);
     }
@@ -75,7 +78,12 @@ export class ContainerStreams {
   /** The container's process exists and waits to be let go: clients that are here already see all of its output. */
   begin(container: Container, init: ProcessIdentity): void {
     const hub = this.#hubs.get(container.id);
-    if (hub === undefined || hub.connected) return;
+    if (hub === undefined) return;
+    if (hub.connected) {
+      // The output of the run before is not all read yet: that hub is left to its clients.
+      this.#hubs.delete(container.id);
+      return;
+    }
     if (!this.#connect(hub, container, init)) hub.end();
   }
 

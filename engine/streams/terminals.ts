@@ -6,6 +6,7 @@ import type {
   AttachRequest,
   ExecCreateRequest,
   ExecSession,
+  LogQuery,
   OutputChunk,
   TerminalSize,
   Terminals,
@@ -44,16 +45,19 @@ export class EngineTerminals implements Terminals {
       ? this.#parts.streams.attach(container, init, wants, keys, () => unit.record.event('detach'))
       : NOTHING;
     if (!request.logs || (!request.stdout && !request.stderr) || container.logPath === '') return live;
-    const past = this.#past(container.id, request, signal);
-    return { ...withPast(live, past), tty: container.config.tty };
+    // What comes from now on is live; the log's times have more digits than the clock's.
+    const until = request.stream ? { untilMs: this.#parts.clock.now() + 1 } : {};
+    const past = this.#past(container.id, { ...request, ...until }, signal);
+    return withPast(live, past, container.config.tty);
   }
 
   async *#past(
     id: string,
-    { stdout, stderr }: AttachRequest,
+    { stdout, stderr, untilMs }: Pick<LogQuery, 'stdout' | 'stderr' | 'untilMs'>,
     signal: AbortSignal,
   ): AsyncGenerator<readonly OutputChunk[]> {
-    for await (const { stream, data } of this.#set.logs(id, { stdout, stderr, follow: false }, signal)) {
+    const query = { stdout, stderr, follow: false, ...(untilMs === undefined ? {} : { untilMs }) };
+    for await (const { stream, data } of this.#set.logs(id, query, signal)) {
       yield [{ stream, data }];
     }
   }
@@ -100,10 +104,10 @@ const NOTHING: Attached = {
   close: () => undefined,
 };
 
-/** The log, then what came since; what was written between the two may come twice, but never not at all. */
-function withPast(live: Attached, past: AsyncIterable<readonly OutputChunk[]>): Attached {
+/** The log, then what came since. What was written in the millisecond between may come twice, but is never missed. */
+function withPast(live: Attached, past: AsyncIterable<readonly OutputChunk[]>, tty: boolean): Attached {
   return {
-    tty: live.tty,
+    tty,
     get ended() {
       return live.ended;
     },
