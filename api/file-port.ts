@@ -45,9 +45,10 @@ export interface FilesPort {
       config?: Readonly<Record<string, unknown>>;
     },
   ): Promise<{ id: string }>;
-  /** Directories of a container's root, as the storage driver names them; undefined where it has no such. */
-  graph(reference: string): Readonly<Record<string, string>> | undefined;
+  /** Directories of an image's layers, as the storage driver names them; undefined where it has no such. */
   imageGraph(imageId: string): Readonly<Record<string, string>> | undefined;
   /** By full id. */
   sizes(references: readonly string[], signal?: AbortSignal): Promise<ReadonlyMap<string, SizeFacts>>;
+  /** Bytes of the files below directories of the host. */
+  treeSizes(paths: readonly string[], signal?: AbortSignal): Promise<number[]>;
 }

@@ -40,6 +40,8 @@ export interface SystemPort {
   storageDriver: string;
   /** Facts of GET /info that no other port has, under their Docker names. */
   info(): Promise<JsonObject>;
+  /** Programs that this daemon works with, for GET /version. */
+  components(): { name: string; version: string }[];
   /** Past events in order, then new ones until `signal` aborts. `untilMs` ends the stream. */
   events(query: { sinceMs?: number; untilMs?: number }, signal: AbortSignal): AsyncIterable<EventFacts>;
   /** What is measured here now. Cheap: it is asked for every few seconds. */
@@ -197,6 +199,8 @@ export interface AuthFacts {
 }
 
 export interface ImagesPort {
+  /** Directories behind a container's root, layers highest first; `work` is empty without overlayfs. @throws NotFound */
+  rootParts(containerId: string): { merged: string; upper: string; work: string; layers: readonly { path: string }[] };
   get(reference: string): ImageFacts;
   list(): ImageFacts[];
   pull(
@@ -220,14 +224,14 @@ export interface ImagesPort {
     danglingOnly: boolean;
     passes: (image: ImageFacts) => boolean;
   }): Promise<{ untagged: string[]; deleted: string[]; reclaimedBytes: number }>;
-  /** Bytes of all layers, each counted once, and what images share with others, by id. */
-  sharing(): { layersBytes: number; sharedBytes: ReadonlyMap<string, number> };
   search(term: string, limit: number, auth: AuthFacts | undefined, signal: AbortSignal): Promise<FoundImageFacts[]>;
   push(
     reference: string,
     options: { auth?: AuthFacts; report: (p: ProgressFacts) => void; signal: AbortSignal },
   ): Promise<void>;
   distribution(reference: string, auth: AuthFacts | undefined, signal: AbortSignal): Promise<DistributionFacts>;
+  login(serverAddress: string, auth: AuthFacts, signal: AbortSignal): Promise<void>;
+  diskUse(): { layersBytes: number; sharedBytes: ReadonlyMap<string, number> };
 }
 
 export interface DistributionFacts {

@@ -34,6 +34,7 @@ const ports = {
   system: {
     version: '0.1.0',
     gitCommit: 'abc',
+    components: () => [],
     storageDriver: 'overlay2',
     info: () => Promise.resolve({ KernelVersion: '6.1' }),
     events: () => queue,

@@ -14,6 +14,7 @@ import { containerListRoutes } from './routes/container-list.ts';
 import { containerLogRoutes } from './routes/container-logs.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { dataRoutes } from './routes/data.ts';
+import { diskUsageRoutes } from './routes/disk-usage.ts';
 import { doctorRoutes } from './routes/doctor.ts';
 import { eventRoutes } from './routes/events.ts';
 import { execRoutes } from './routes/exec.ts';
@@ -41,6 +42,7 @@ import { API_VERSION, checkVersion } from './versions.ts';
 const ROUTES: readonly Route[] = [
   ...systemRoutes,
   ...eventRoutes,
+  ...diskUsageRoutes,
   ...metricsRoutes,
   ...swarmRoutes,
   ...recoveryRoutes,

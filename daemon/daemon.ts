@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import {
+  must,
   newId,
   readFileIfExists,
   ShoalError,
@@ -9,6 +10,7 @@ import {
   systemRandom,
   writeFileDurably,
   type Logger,
+  type LogLevel,
   type Spawner,
 } from '../base/index.ts';
 import { ApiServer, metricsRoutes } from '../api/index.ts';
@@ -21,6 +23,8 @@ import type { DaemonConfig } from './config.ts';
 import { EventHub, networkEvent } from './events.ts';
 import { EngineExecutor } from './executor.ts';
 import { describeNode } from './node-description.ts';
+import { daemonId } from './system-info.ts';
+import { applyReload, type RegistryRules } from './reload.ts';
 import { swarmPort, systemPort } from './ports.ts';
 
 export interface DaemonOptions {
@@ -29,6 +33,16 @@ export interface DaemonOptions {
   spawner: Spawner;
   version: string;
   gitCommit: string;
+  /** Changes what `log` leaves out, when the configuration is read again. */
+  setLogLevel?: (level: LogLevel) => void;
+}
+
+interface OpenedEngine {
+  engine: Engine;
+  images: Awaited<ReturnType<typeof openImages>>;
+  networks: HostNetwork;
+  attachments: Attachments;
+  storageDriver: string;
 }
 
 type Closer = () => Promise<void> | void;
@@ -37,6 +51,9 @@ type Closer = () => Promise<void> | void;
 export class Daemon {
   readonly #options: DaemonOptions;
   readonly #closers: { name: string; close: Closer }[] = [];
+
+  /** What a reload changes; undefined until all has started. */
+  #live: { engine: Engine; hub: EventHub; images: { setRegistries(rules: RegistryRules): void } } | undefined;
 
   private constructor(options: DaemonOptions) {
     this.#options = options;
@@ -64,8 +81,8 @@ export class Daemon {
     const hub = new EventHub(systemClock);
     const onEvent = (event: EngineEvent): void => hub.publish({ ...event, scope: 'local' });
     const swarm: { node?: ClusterNode } = {};
-    const { engine, networks, attachments, storageDriver } = await this.#openEngine(onEvent, () => swarm.node);
-    void this.#followEngine(engine, hub);
+    const { engine, images, networks, attachments, storageDriver } = await this.#openEngine(onEvent, () => swarm.node);
+    this.#live = { engine, hub, images };
     const cluster = this.#cluster(engine, networks, attachments, hub);
     swarm.node = cluster;
     const system = systemPort({ config, engine, networks, hub, version, gitCommit, storageDriver });
@@ -122,10 +139,31 @@ export class Daemon {
     this.#onStop('pid file', () => rmSync(path, { force: true }));
   }
 
+  /**
+   * Takes over what can be changed of a configuration that was read again; the rest is told.
+   * @throws ShoalError when a value is not good; nothing has changed then
+   */
+  reload(fresh: DaemonConfig): void {
+    const { config, log } = this.#options;
+    const { engine, hub, images } = must(this.#live, 'a daemon that has started');
+    const { live, restart } = applyReload(
+      {
+        ...{ config, engine, hub },
+        daemonId: daemonId(config.dataRoot),
+        setLogLevel: this.#options.setLogLevel ?? (() => undefined),
+        setRegistries: (rules) => images.setRegistries(rules),
+        nowMs: systemClock.now(),
+      },
+      fresh,
+    );
+    log.info('configuration read again', { file: fresh.configFile, changed: live });
+    if (restart.length > 0) log.warn('settings have changed that need a restart of the daemon', { settings: restart });
+  }
+
   async #openEngine(
     onEvent: (event: EngineEvent) => void,
     swarm: () => ClusterNode | undefined,
-  ): Promise<{ engine: Engine; networks: HostNetwork; attachments: Attachments; storageDriver: string }> {
+  ): Promise<OpenedEngine> {
     const { config, log, spawner } = this.#options;
     const common = { dataRoot: config.dataRoot, spawner, clock: systemClock, random: systemRandom };
     const networks = new HostNetwork({
@@ -173,6 +211,7 @@ export class Daemon {
       ...common,
       execRoot: config.execRoot,
       log,
+      onEvent,
       networks,
       swarm: attachments,
       images,
@@ -185,16 +224,7 @@ export class Daemon {
     });
     users.engine = engine;
     this.#onStop('engine', () => engine.shutdown());
-    return { engine, networks, attachments, storageDriver: images.storageDriver };
-  }
-
-  async #followEngine(engine: Engine, hub: EventHub): Promise<void> {
-    for (;;) {
-      const events = engine.events.subscribe();
-      for await (const event of events) hub.publish({ ...event, scope: 'local' });
-      if (!events.overflowed) return;
-      this.#options.log.warn('engine events were lost: more came at once than could be kept');
-    }
+    return { engine, images, networks, attachments, storageDriver: images.storageDriver };
   }
 
   #cluster(engine: Engine, networks: HostNetwork, attachments: Attachments, hub: EventHub): ClusterNode {

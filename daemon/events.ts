@@ -25,10 +25,19 @@ export class EventHub {
     this.#clock = clock;
   }
 
+  /** Events since the start of the daemon. */
+  published = 0;
+
   publish(event: EventFacts): void {
+    this.published += 1;
     if (this.#past.length >= PAST_MAX) this.#past.shift();
     this.#past.push(event);
     this.#watch.publish(event);
+  }
+
+  /** Readers of events now. */
+  get listeners(): number {
+    return this.#watch.subscriberCount;
   }
 
   close(): void {

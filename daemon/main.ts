@@ -44,7 +44,10 @@ async function runDaemon(argv: readonly string[]): Promise<void> {
   preferOverContainers();
   process.on('unhandledRejection', (error) => log.error('a failure nobody waited for', { error }));
   const gitCommit = process.env['SHOAL_GIT_COMMIT'] ?? '';
-  const daemon = await Daemon.start({ config, log, spawner, version: VERSION, gitCommit }).catch((error: unknown) => {
+  const daemon = await Daemon.start({
+    ...{ config, log, spawner, version: VERSION, gitCommit },
+    setLogLevel: (level) => log.setLevel(level),
+  }).catch((error: unknown) => {
     spawner.close();
     throw error;
   });
@@ -64,9 +67,7 @@ async function runDaemon(argv: readonly string[]): Promise<void> {
   process.on('SIGHUP', () => {
     try {
       const fresh = loadConfig(flags.values, flags.warnings);
-      Object.assign(config, { labels: fresh.labels, debug: fresh.debug });
-      log.setLevel(fresh.logLevel);
-      log.info('configuration read again', { file: fresh.configFile });
+      daemon.reload(fresh);
     } catch (error) {
       log.error('the configuration was not read again; the former one stays', { error });
     }

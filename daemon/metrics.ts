@@ -1,6 +1,7 @@
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks';
 import type { Metric } from '../api/index.ts';
-import type { Engine } from '../engine/index.ts';
+import { DURATION_BOUNDS_SECONDS, type Engine, type EngineInfo } from '../engine/index.ts';
+import type { EventHub } from './events.ts';
 import type { NetworkRepairs } from '../overlay-net/index.ts';
 
 /** How exactly the event loop's delay is measured, ms. */
@@ -22,14 +23,49 @@ function loopDelay(): { p99: number; max: number } {
 }
 
 export interface MeasuredParts {
-  engine: Pick<Engine, 'info'>;
+  engine: Pick<Engine, 'counters'> & {
+    info(): Pick<EngineInfo, 'containers' | 'cpus' | 'memoryBytes' | 'kernelVersion' | 'architecture'>;
+  };
+  hub: Pick<EventHub, 'published' | 'listeners'>;
   repairs: Pick<NetworkRepairs, 'counts' | 'failed'>;
   version: string;
   gitCommit: string;
 }
 
+/** Counters of containers and events, and how long what is done to containers takes. */
+function counted({ counters }: Pick<Engine, 'counters'>, hub: MeasuredParts['hub']): Metric[] {
+  const one = (name: string, type: Metric['type'], help: string, value: number): Metric => ({
+    ...{ name, type, help },
+    samples: [{ value }],
+  });
+  const durations = [...counters.durations()].flatMap(([action, { count, sumSeconds, upTo }]) => [
+    ...DURATION_BOUNDS_SECONDS.map((bound, i) => {
+      return { suffix: '_bucket', labels: { action, le: String(bound) }, value: upTo[i] ?? 0 };
+    }),
+    { suffix: '_bucket', labels: { action, le: '+Inf' }, value: count },
+    { suffix: '_sum', labels: { action }, value: sumSeconds },
+    { suffix: '_count', labels: { action }, value: count },
+  ]);
+  return [
+    {
+      ...{ name: 'engine_daemon_container_actions_seconds', type: 'histogram' },
+      help: 'How long creations, starts and removals of containers take.',
+      samples: durations,
+    },
+    one('engine_daemon_health_checks_total', 'counter', 'Health checks that were run.', counters.healthChecks),
+    one(
+      'engine_daemon_health_checks_failed_total',
+      'counter',
+      'Health checks that could not be run to their end.',
+      counters.healthCheckFailures,
+    ),
+    one('engine_daemon_events_total', 'counter', 'Events since the start of the daemon.', hub.published),
+    one('engine_daemon_events_subscribers_total', 'gauge', 'Readers of events now.', hub.listeners),
+  ];
+}
+
 /** The daemon's measurements: dockerd's names where dockerd has them, those of Prometheus' clients for the process. */
-export function daemonMetrics({ engine, repairs, version, gitCommit }: MeasuredParts): Metric[] {
+export function daemonMetrics({ engine, hub, repairs, version, gitCommit }: MeasuredParts): Metric[] {
   const { containers, cpus, memoryBytes, kernelVersion, architecture } = engine.info();
   const { rss } = process.memoryUsage();
   const { user, system } = process.cpuUsage();
@@ -52,6 +88,7 @@ export function daemonMetrics({ engine, repairs, version, gitCommit }: MeasuredP
       ...{ name: 'engine_daemon_container_states_containers', type: 'gauge', help: 'Containers by state.' },
       samples: Object.entries(states).map(([state, value]) => ({ labels: { state }, value })),
     },
+    ...counted(engine, hub),
     {
       ...{ name: 'shoal_network_repairs_total', type: 'counter' },
       help: 'Differences between the kernel and the network plan that were repaired, by kind.',

@@ -1,8 +1,6 @@
-import { readFileSync } from 'node:fs';
-import { release } from 'node:os';
 import { join } from 'node:path';
-import { newId, readFileIfExists } from '../base/index.ts';
-import { clusterSpecFromJson, type JsonObject, type SwarmPort, type SystemPort } from '../api/index.ts';
+import { newId } from '../base/index.ts';
+import { clusterSpecFromJson, type SwarmPort, type SystemPort } from '../api/index.ts';
 import type { Engine } from '../engine/index.ts';
 import { inspectBackup } from '../manager/index.ts';
 import { ClusterSpec } from '../proto/index.ts';
@@ -11,7 +9,7 @@ import type { ClusterNode } from './cluster.ts';
 import type { DaemonConfig } from './config.ts';
 import type { EventHub } from './events.ts';
 import { daemonMetrics } from './metrics.ts';
-import { machineArchitecture, PLUGINS } from './node-description.ts';
+import { systemInfo } from './system-info.ts';
 import { VERSION } from './version.ts';
 
 /** The API's swarm port over this node's membership. */
@@ -44,18 +42,6 @@ export function swarmPort(cluster: ClusterNode): SwarmPort {
   };
 }
 
-/** NAME and VERSION of /etc/os-release. */
-function operatingSystem(): { OperatingSystem: string; OSVersion: string } {
-  const text = readFileIfExists('/etc/os-release') ?? '';
-  const field = (name: string): string => new RegExp(`^${name}="?([^"\n]*)"?$`, 'm').exec(text)?.[1] ?? '';
-  return { OperatingSystem: field('PRETTY_NAME') || 'Linux', OSVersion: field('VERSION_ID') };
-}
-
-/** An id of this daemon that outlives restarts. */
-function daemonId(dataRoot: string): string {
-  return readFileSync(join(dataRoot, 'engine-id'), 'utf8').trim();
-}
-
 export interface SystemFacts {
   config: DaemonConfig;
   engine: Engine;
@@ -76,62 +62,20 @@ export function systemPort({
   gitCommit,
   storageDriver,
 }: SystemFacts): SystemPort {
-  const facts = engine.info();
-  const fixed: JsonObject = {
-    ID: daemonId(config.dataRoot),
-    Driver: storageDriver,
-    DriverStatus: [],
-    Plugins: { ...PLUGINS, Authorization: null },
-    MemoryLimit: true,
-    SwapLimit: facts.swapLimit,
-    CpuCfsPeriod: true,
-    CpuCfsQuota: true,
-    CPUShares: true,
-    CPUSet: true,
-    PidsLimit: true,
-    IPv4Forwarding: true,
-    OomKillDisable: false,
-    LoggingDriver: config.logDriver.type,
-    CgroupDriver: facts.cgroupDriver,
-    CgroupVersion: facts.cgroupVersion,
-    KernelVersion: release(),
-    ...operatingSystem(),
-    Architecture: machineArchitecture(),
-    IndexServerAddress: 'https://index.docker.io/v1/',
-    RegistryConfig: {
-      InsecureRegistryCIDRs: ['127.0.0.0/8', ...config.insecureRegistries.filter((entry) => entry.includes('/'))],
-      IndexConfigs: {},
-      Mirrors: config.registryMirrors,
-    },
-    NCPU: facts.cpus,
-    MemTotal: facts.memoryBytes,
-    DockerRootDir: config.dataRoot,
-    HttpProxy: '',
-    HttpsProxy: '',
-    NoProxy: '',
-    ExperimentalBuild: false,
-    Runtimes: { [facts.runtime.name]: { path: facts.runtime.path } },
-    DefaultRuntime: facts.runtime.name,
-    LiveRestoreEnabled: true,
-    Isolation: '',
-    InitBinary: 'tini',
-    ContainerdCommit: { ID: '' },
-    RuncCommit: { ID: facts.runtime.version },
-    InitCommit: { ID: '' },
-    SecurityOptions: ['name=seccomp,profile=builtin'],
-    Warnings: null,
-  };
   return {
     version,
     gitCommit,
     storageDriver,
-    info: async () => ({
-      ...fixed,
-      Debug: config.debug,
-      Labels: Object.entries(config.labels).map(([key, value]) => `${key}=${value}`),
-    }),
+    info: async () => systemInfo({ config, engine, hub, storageDriver }),
+    components: () => {
+      const { runtime, conmonVersion } = engine.info();
+      return [
+        { name: runtime.name, version: runtime.version },
+        { name: 'conmon', version: conmonVersion },
+      ];
+    },
     events: (query, signal) => hub.stream(query, signal),
-    metrics: () => daemonMetrics({ engine, repairs: networks.repairs, version, gitCommit }),
+    metrics: () => daemonMetrics({ engine, hub, repairs: networks.repairs, version, gitCommit }),
     temporaryFile: () => join(config.dataRoot, 'tmp', newId()),
   };
 }

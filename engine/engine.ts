@@ -19,8 +19,10 @@ import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
 import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
+import { findPrograms, type HostPrograms } from './runtime/programs.ts';
+import { readSysInfo, type SysInfo } from './runtime/sysinfo.ts';
+import { CDI_DIRECTORIES } from './runtime/cdi.ts';
 import { guardProcesses } from './runtime/process-guard.ts';
-import { readSysInfo } from './runtime/sysinfo.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
 import { ContainerStreams } from './streams/streams.ts';
 import { EngineTerminals } from './streams/terminals.ts';
@@ -51,6 +53,8 @@ export interface EngineOptions {
   random: Random;
   log: Logger;
   networks: HostNetworks;
+  /** Told of each event at once, in the order in which things happen. */
+  onEvent?: (event: EngineEvent) => void;
   /** Networks of a swarm for containers that are no tasks; absent: there are none. */
   swarm?: SwarmNetworks;
   images: Images & Partial<ExaminedStore>;
@@ -87,6 +91,11 @@ export interface EngineInfo {
   swapLimit: boolean;
   dataRoot: string;
   initDefault: boolean;
+  /** OCI runtimes that are installed, the one in use first. */
+  runtimes: readonly { name: string; path: string }[];
+  /** Name of the init program that containers get; empty when none is installed. */
+  initBinary: string;
+  cdiDirectories: readonly string[];
 }
 
 /** The container engine of one host. Closing it leaves every container as it is; opening takes them over again. */
@@ -109,7 +118,17 @@ export class Engine {
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
 
-  private constructor(options: EngineOptions, facts: RuntimeFacts, cgroups: Cgroups, runtimes: Runtimes) {
+  readonly #parts: Parts;
+  readonly #programs: HostPrograms;
+
+  private constructor(
+    options: EngineOptions,
+    facts: RuntimeFacts,
+    cgroups: Cgroups,
+    runtimes: Runtimes,
+    programs: HostPrograms,
+  ) {
+    this.#programs = programs;
     this.#options = options;
     this.#facts = facts;
     this.#cgroups = cgroups;
@@ -157,6 +176,7 @@ export class Engine {
       moved: (containerId) => this.#set.moved(containerId),
       find: (reference) => this.#set.find(reference),
     };
+    this.#parts = parts;
     this.#set = new ContainerSet(parts);
     this.containers = this.#set;
     this.terminals = new EngineTerminals(parts, this.#set);
@@ -189,7 +209,7 @@ export class Engine {
     const recursiveReadOnly = await knowsRecursiveReadOnly(probe, facts.path);
     const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe);
     guardProcesses(cgroups, `/${parentOf(options)}`, options.log);
-    const engine = new Engine(options, facts, cgroups, runtimes);
+    const engine = new Engine(options, facts, cgroups, runtimes, await findPrograms(facts));
     await engine.#set.open(() => engine.doctor.endStrays());
     await engine.doctor.repairAtStart();
     return engine;
@@ -199,6 +219,7 @@ export class Engine {
   publish(event: EngineEvent): void {
     if (this.#past.length >= EVENTS_KEPT_MAX) this.#past.shift();
     this.#past.push(event);
+    this.#options.onEvent?.(event);
     this.events.publish(event);
   }
 
@@ -223,7 +244,21 @@ export class Engine {
       swapLimit: swapAccounting,
       dataRoot: this.#options.dataRoot,
       initDefault: this.#options.initDefault ?? false,
+      runtimes: this.#programs.runtimes,
+      initBinary: this.#programs.init,
+      cdiDirectories: CDI_DIRECTORIES,
     };
+  }
+
+  /** What the kernel of this host can limit. */
+  get sysInfo(): SysInfo {
+    return this.#parts.sysInfo;
+  }
+
+  /** Log driver of containers that name none, from now on. @throws ShoalError InvalidArgument */
+  setLogDefaults(driver: LogDriver): void {
+    checkLogDefaults(driver);
+    this.#parts.logDefaults = driver;
   }
 
   #hostView(store: ContainerStore): HostView {

@@ -53,11 +53,9 @@ async function remove(context: RequestContext): Promise<void> {
   sendEmpty(response, 204);
 }
 
-/** What is told of a container's files: where they are, and what they take when that was asked for. */
-async function filesToJson({ ports, query, signal }: RequestContext, id: string): Promise<JsonObject> {
-  const { files } = ports.engine;
-  const sizes = queryBool(query, 'size') ? (await files.sizes([id], signal)).get(id) : undefined;
-  return { GraphDriver: { Name: ports.system.storageDriver, Data: files.graph(id) ?? null }, ...sizesToJson(sizes) };
+/** What a container's files take, when that was asked for. */
+async function sizesOf({ ports, query, signal }: RequestContext, id: string): Promise<JsonObject> {
+  return queryBool(query, 'size') ? sizesToJson((await ports.engine.files.sizes([id], signal)).get(id)) : {};
 }
 
 /** Networks are kept by name, however they were told. One that is not found is judged when the container starts. */
@@ -85,6 +83,19 @@ async function create(context: RequestContext): Promise<void> {
   sendJson(response, { Id: made.id, Warnings: [...warnings, ...made.warnings] }, 201);
 }
 
+/** Where a container's files stand on the host; null before its first start. */
+function graphData(ports: Ports, id: string): JsonObject | null {
+  try {
+    const { merged, upper, work, layers } = ports.engine.images.rootParts(id);
+    if (work === '') return null;
+    const lower = layers.map(({ path }) => path).join(':');
+    return { LowerDir: lower, MergedDir: merged, UpperDir: upper, WorkDir: work };
+  } catch (error) {
+    if (isShoalError(error, 'NotFound')) return null;
+    throw error;
+  }
+}
+
 export const containerRoutes: readonly Route[] = [
   { method: 'POST', path: '/containers/create', handler: create },
   {
@@ -96,8 +107,9 @@ export const containerRoutes: readonly Route[] = [
       const execIds = engine.terminals.execIds(container.id);
       sendJson(context.response, {
         ...containerToJson(container, system.storageDriver),
+        GraphDriver: { Name: system.storageDriver, Data: graphData(context.ports, container.id) },
         ...(execIds.length > 0 ? { ExecIDs: execIds } : {}),
-        ...(await filesToJson(context, container.id)),
+        ...(await sizesOf(context, container.id)),
       });
     },
   },

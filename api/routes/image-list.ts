@@ -91,7 +91,7 @@ export function containersByImage(ports: Ports): Map<string, number> {
 }
 
 async function list({ response, ports, query, version }: RequestContext): Promise<void> {
-  const shared = queryBool(query, 'shared-size') ? ports.engine.images.sharing().sharedBytes : undefined;
+  const shared = queryBool(query, 'shared-size') ? ports.engine.images.diskUse().sharedBytes : undefined;
   const counts = queryBool(query, 'manifests') ? containersByImage(ports) : undefined;
   sendJson(
     response,

@@ -1,7 +1,9 @@
 import { hostname } from 'node:os';
-import { isShoalError, ShoalError } from '../../base/index.ts';
+import { isShoalError } from '../../base/index.ts';
+import { readJson } from '../body.ts';
 import type { JsonObject, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
+import { Fields } from '../shapes/fields.ts';
 import { clusterToJson } from '../shapes/swarm.ts';
 import { sendJson } from '../stream.ts';
 import { API_VERSION, MIN_API_VERSION } from '../versions.ts';
@@ -39,7 +41,10 @@ async function version({ response, ports }: RequestContext): Promise<void> {
   const { Version, ...details } = facts;
   sendJson(response, {
     Platform: { Name: 'Shoal' },
-    Components: [{ Name: 'Engine', Version, Details: { ...details, Experimental: 'false' } }],
+    Components: [
+      { Name: 'Engine', Version, Details: { ...details, Experimental: 'false' } },
+      ...ports.system.components().map((part) => ({ Name: part.name, Version: part.version, Details: {} })),
+    ],
     ...facts,
   });
 }
@@ -113,13 +118,18 @@ async function info({ response, ports }: RequestContext): Promise<void> {
   });
 }
 
-/** Asking a registry whether credentials are good comes with the engine's registry verbs. */
-async function auth(): Promise<void> {
-  throw new ShoalError(
-    'Unimplemented',
-    'docker login is not supported by this version of Shoal: put the credentials into ~/.docker/config.json; ' +
-      'they are used with --with-registry-auth, pull and push',
-  );
+/** Asks a registry whether credentials are good; the client keeps them. */
+async function auth(context: RequestContext): Promise<void> {
+  const json = new Fields(await readJson(context));
+  const given = {
+    username: json.string('username'),
+    password: json.string('password'),
+    identityToken: json.string('identitytoken'),
+    registryToken: json.string('registrytoken'),
+  };
+  const credentials = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== ''));
+  await context.ports.engine.images.login(json.string('serveraddress'), credentials, context.signal);
+  sendJson(context.response, { Status: 'Login Succeeded', IdentityToken: '' });
 }
 
 export const systemRoutes: readonly Route[] = [

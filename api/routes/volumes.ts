@@ -6,7 +6,7 @@ import type { RequestContext, Route } from '../router.ts';
 import { Fields } from '../shapes/fields.ts';
 import { sendEmpty, sendJson } from '../stream.ts';
 
-function toJson(volume: VolumeFacts): JsonObject {
+export function volumeToJson(volume: VolumeFacts): JsonObject {
   return {
     CreatedAt: new Date(volume.createdMs).toISOString(),
     Driver: volume.driver,
@@ -24,7 +24,7 @@ async function list({ response, ports, query }: RequestContext): Promise<void> {
     .list()
     .filter((volume) => filters.found('name', volume.name))
     .filter((volume) => filters.matches('driver', volume.driver) && filters.matchesLabels(volume.labels));
-  sendJson(response, { Volumes: volumes.map(toJson), Warnings: null });
+  sendJson(response, { Volumes: volumes.map(volumeToJson), Warnings: null });
 }
 
 async function create(context: RequestContext): Promise<void> {
@@ -35,7 +35,7 @@ async function create(context: RequestContext): Promise<void> {
     labels: json.stringMap('Labels'),
     options: json.stringMap('DriverOpts'),
   });
-  sendJson(context.response, toJson(volume), 201);
+  sendJson(context.response, volumeToJson(volume), 201);
 }
 
 async function prune({ response, ports }: RequestContext): Promise<void> {
@@ -60,7 +60,7 @@ export const volumeRoutes: readonly Route[] = [
     method: 'GET',
     path: '/volumes/{name}',
     handler: async ({ response, ports, params }) =>
-      sendJson(response, toJson(ports.engine.volumes.get(must(params['name'], 'name')))),
+      sendJson(response, volumeToJson(ports.engine.volumes.get(must(params['name'], 'name')))),
   },
   {
     method: 'DELETE',

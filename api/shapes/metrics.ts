@@ -5,9 +5,10 @@ export const METRICS_CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 export interface Metric {
   /** With its unit last, and `_total` for counters, as Prometheus wants names. */
   name: string;
-  type: 'counter' | 'gauge';
+  type: 'counter' | 'gauge' | 'histogram';
   help: string;
-  samples: readonly { labels?: Readonly<Record<string, string>>; value: number }[];
+  /** `suffix` of a histogram's: _bucket, _sum, _count. */
+  samples: readonly { suffix?: string; labels?: Readonly<Record<string, string>>; value: number }[];
 }
 
 const escapeHelp = (text: string): string => text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n');
@@ -21,7 +22,9 @@ function labelText(labels: Readonly<Record<string, string>>): string {
 export function metricsText(metrics: readonly Metric[]): string {
   return metrics
     .map(({ name, type, help, samples }) => {
-      const lines = samples.map(({ labels = {}, value }) => `${name}${labelText(labels)} ${value}\n`);
+      const lines = samples.map(
+        ({ suffix = '', labels = {}, value }) => `${name}${suffix}${labelText(labels)} ${value}\n`,
+      );
       return `# HELP ${name} ${escapeHelp(help)}\n# TYPE ${name} ${type}\n${lines.join('')}`;
     })
     .join('');

@@ -340,7 +340,7 @@ export class ContainerSet implements Containers {
   /** Every container's state, counted. */
   counts(): { total: number; running: number; paused: number; stopped: number } {
     const states = this.units().map((unit) => unit.container.state);
-    const running = states.filter((state) => state === 'running' || state === 'restarting').length;
+    const running = states.filter((state) => state === 'running').length;
     const paused = states.filter((state) => state === 'paused').length;
     return { total: states.length, running, paused, stopped: states.length - running - paused };
   }

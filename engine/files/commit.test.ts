@@ -154,7 +154,7 @@ describe.each(['overlay2', 'vfs'] as const)('containers and images with %s', (st
     const { id } = await runToEnd(engine, ['sh', '-c', 'echo 12345 >/five'], { image: 'busybox' });
     const nameless = await engine.files.commit(id, { ...options, changes: ['LABEL keep=1'] });
     await engine.files.commit(id, { ...options, repository: 'named' });
-    expect(images.sharing().sharedBytes.get(nameless.id)).toBe(nameless.sizeBytes);
+    expect(images.diskUse().sharedBytes.get(nameless.id)).toBe(nameless.sizeBytes);
     expect((await images.prune({ danglingOnly: true, passes: () => false })).deleted).toEqual([]);
     const some = await images.prune({ danglingOnly: true, passes: () => true });
     expect(some.deleted).toEqual([nameless.id]);

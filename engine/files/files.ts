@@ -5,7 +5,7 @@ import { invalidArgument, isShoalError, must, newHexId, notFound } from '../../b
 import type { ContainerUnit } from '../containers/unit.ts';
 import type { Image } from '../types.ts';
 import { commitContainer, type CommitOptions } from './commit.ts';
-import { graphData, imageGraphData } from './graph.ts';
+import { imageGraphData } from './graph.ts';
 import { Jobs, orNone, type FilesOptions } from './jobs.ts';
 import { answerStream, firstLine, wholeAnswer } from './session.ts';
 import { sendArchive } from './upload.ts';
@@ -120,13 +120,7 @@ export class ContainerFiles {
     return await commitContainer(this, this.#options.images, this.#options.unit(reference), options);
   }
 
-  /** The directories that a storage driver shows of a container; undefined before its first start. */
-  graph(reference: string): Readonly<Record<string, string>> | undefined {
-    const { id } = this.#options.unit(reference).container;
-    return graphData(orNone(() => this.#options.images.rootParts(id)));
-  }
-
-  /** The same of an image. @throws ShoalError NotFound */
+  /** The directories that a storage driver shows of an image. @throws ShoalError NotFound */
   imageGraph(imageId: string): Readonly<Record<string, string>> | undefined {
     const { images } = this.#options;
     return images.storageDriver === 'overlay2' ? imageGraphData(images.layerPaths(imageId)) : undefined;
@@ -181,15 +175,29 @@ export class ContainerFiles {
       if (parts.upper === '') tell(id, imageId, await this.#comparedSize(unit, signal));
       else if (existsSync(parts.upper)) uppers.push({ id, path: parts.upper });
     }
-    for (let at = 0; at < uppers.length; at += SIZES_PER_JOB) {
-      const some = uppers.slice(at, at + SIZES_PER_JOB);
-      const bytes = await this.#measure(
-        some.map(({ path }) => path),
-        signal,
-      );
-      for (const [i, { id }] of some.entries()) {
-        const { rootFs } = must(sizes.get(id), 'what is known of a container');
-        sizes.set(id, { rw: bytes[i] ?? 0, rootFs: rootFs + (bytes[i] ?? 0) });
+    const bytes = await this.treeSizes(
+      uppers.map(({ path }) => path),
+      signal,
+    );
+    for (const [i, { id }] of uppers.entries()) {
+      const { rootFs } = must(sizes.get(id), 'what is known of a container');
+      sizes.set(id, { rw: bytes[i] ?? 0, rootFs: rootFs + (bytes[i] ?? 0) });
+    }
+    return sizes;
+  }
+
+  /** What the files below directories of the host take, bytes each. */
+  async treeSizes(paths: readonly string[], signal?: AbortSignal): Promise<number[]> {
+    const sizes: number[] = [];
+    for (let at = 0; at < paths.length; at += SIZES_PER_JOB) {
+      const some = paths.slice(at, at + SIZES_PER_JOB);
+      const mounts = some.map((source, i) => ({ source, target: `/${i}`, readOnly: true }));
+      const task: Task = { kind: 'sizes', paths: mounts.map(({ target }) => target) };
+      const session = await this.#jobs.session(this.#jobs.only(mounts), task, signal);
+      try {
+        sizes.push(...(JSON.parse((await wholeAnswer(session.value, SIZES_MAX_BYTES)).toString('utf8')) as number[]));
+      } finally {
+        await session.release();
       }
     }
     return sizes;
@@ -199,18 +207,6 @@ export class ContainerFiles {
     return await this.#jobs.compare(unit, 'changes-size', signal, async (session) =>
       Number(await wholeAnswer(session, SIZES_MAX_BYTES)),
     );
-  }
-
-  /** Bytes of files below directories of the host. */
-  async #measure(paths: readonly string[], signal: AbortSignal | undefined): Promise<number[]> {
-    const mounts = paths.map((source, i) => ({ source, target: `/${i}`, readOnly: true }));
-    const task: Task = { kind: 'sizes', paths: mounts.map(({ target }) => target) };
-    const session = await this.#jobs.session(this.#jobs.only(mounts), task, signal);
-    try {
-      return JSON.parse((await wholeAnswer(session.value, SIZES_MAX_BYTES)).toString('utf8')) as number[];
-    } finally {
-      await session.release();
-    }
   }
 }
 

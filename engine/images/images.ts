@@ -3,11 +3,12 @@ import type { Found } from '../doctor/fault.ts';
 import type { EngineEvent, Images } from '../types.ts';
 import { hostPlatform, importRootArchive, loadArchive, type ArchiveContext } from './archives.ts';
 import { Catalogue } from './catalogue.ts';
+import { diskUse } from './disk-use.ts';
 import { familiarName, repositoryOf, taggedReference } from './reference.ts';
-import { openRegistry } from './registry/index.ts';
+import { openRegistry, type RegistryRules } from './registry/index.ts';
 import { saveArchive } from './save.ts';
 import { commitLayer } from './commit.ts';
-import { imageSharing, pruneImages } from './usage.ts';
+import { pruneImages } from './prune.ts';
 import { removeImage, type ImageUsers } from './removal.ts';
 
 export interface ImagesOptions {
@@ -17,12 +18,8 @@ export interface ImagesOptions {
   clock: Clock;
   random: Random;
   log: Logger;
-  registries: {
-    /** Hosts (with port) and networks in CIDR form whose certificates are not checked and that may speak plain HTTP. */
-    insecure: readonly string[];
-    /** Base URLs tried before docker.io. */
-    mirrors: readonly string[];
-  };
+  /** `insecure`: hosts (with port) and networks in CIDR form; `mirrors`: base URLs tried before docker.io. */
+  registries: RegistryRules;
   onEvent: (event: EngineEvent) => void;
   /** Ids of the containers that were made from an image. */
   usedBy: (imageId: string) => readonly string[];
@@ -35,6 +32,8 @@ export interface ImagesOptions {
 /** `Images`, and what the daemon around it needs. */
 export interface ImageStore extends Images {
   readonly storageDriver: 'overlay2' | 'vfs';
+  /** Other rules for registries from now on. */
+  setRegistries(rules: RegistryRules): void;
   /** Container ids that have a root on disk; the containers' owner removes those it does not know. */
   roots(): string[];
   /** Faults of layers, blobs, images and roots. @param containers ids of all containers */
@@ -56,6 +55,9 @@ export async function openImages(options: ImagesOptions): Promise<ImageStore> {
     list: () => catalogue.list(),
     pull: (reference, request) => registry.pull(reference, request),
     push: (reference, request) => registry.push(reference, request),
+    login: (serverAddress, auth, signal) => registry.login(serverAddress, auth, signal),
+    setRegistries: (rules) => registry.setRules(rules),
+    diskUse: () => diskUse(catalogue),
     distribution: (reference, auth, signal) => registry.distribution(reference, auth, signal),
     load: (path, report) => loadArchive(archives, path, report),
     importArchive: (path, request) => importRootArchive(archives, path, request),
@@ -69,7 +71,6 @@ export async function openImages(options: ImagesOptions): Promise<ImageStore> {
     remove: (reference, request) => removeImage(catalogue, users, reference, request),
     prune: (request) => pruneImages(catalogue, users, request),
     commit: (layer, request) => commitLayer(archives, layer, request),
-    sharing: () => imageSharing(catalogue),
     layerPaths: (imageId) =>
       catalogue
         .layersOf(catalogue.byId(imageId).id)

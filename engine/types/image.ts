@@ -55,14 +55,6 @@ export interface CommitRequest {
   tag: string;
 }
 
-/** What an image's layers share with other images. */
-export interface ImageSharing {
-  /** Bytes of all layers here, each counted once. */
-  layersBytes: number;
-  /** Bytes of an image's layers that other images have too, by image id. */
-  sharedBytes: ReadonlyMap<string, number>;
-}
-
 export interface PruneImagesRequest {
   /** Only images without a name. */
   danglingOnly: boolean;
@@ -132,7 +124,6 @@ export interface Images {
   prune(request: PruneImagesRequest): Promise<{ untagged: string[]; deleted: string[]; reclaimedBytes: number }>;
   /** A layer archive over an image becomes an image. @throws ShoalError NotFound, InvalidArgument */
   commit(layer: AsyncIterable<Uint8Array>, request: CommitRequest): Promise<Image>;
-  sharing(): ImageSharing;
   /** Directories of an image's unpacked layers, highest first. @throws ShoalError NotFound */
   layerPaths(imageId: string): string[];
   /** Asks a registry (or the default one) for images. @throws ShoalError when it does not answer such questions */
@@ -144,6 +135,10 @@ export interface Images {
   ): Promise<void>;
   /** Digest and platforms of a reference in its registry, without pulling. Fails fast when the registry does not resolve. */
   distribution(reference: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Distribution>;
+  /** Asks a registry whether credentials are good. @throws ShoalError Unauthenticated when they are not. */
+  login(serverAddress: string, auth: RegistryAuth, signal: AbortSignal): Promise<void>;
+  /** What all layers take. */
+  diskUse(): ImageDiskUse;
   /** Makes the writable root of a container over an image; returns the mounted path. Idempotent. */
   mountRoot(containerId: string, imageId: string): Promise<string>;
   unmountRoot(containerId: string): Promise<void>;
@@ -163,6 +158,13 @@ export interface RootParts {
   work: string;
   /** Unpacked layers of the image, highest first, with the paths they hide of the layers below. */
   layers: { path: string; removed: string[]; opaque: string[] }[];
+}
+
+export interface ImageDiskUse {
+  /** All layers of images together, each once. */
+  layersBytes: number;
+  /** By image: bytes of its layers that other images have too. */
+  sharedBytes: ReadonlyMap<string, number>;
 }
 
 export interface Distribution {

@@ -132,6 +132,12 @@ export class RepositoryClient {
     throw refusal(response.url, response.status, (await readBody(response)).toString('utf8'));
   }
 
+  /** Asks whether this user may speak to the registry at all. @throws RegistryRefusal, ShoalError Unauthenticated */
+  async ping(): Promise<void> {
+    const response = await this.#expect(await this.#send('/v2/', '', { method: 'GET' }), 200);
+    response.body.resume();
+  }
+
   /**
    * Fetches and checks a manifest by tag or digest.
    * @throws RegistryRefusal; ShoalError DataLoss when it does not match its digest.

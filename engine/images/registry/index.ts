@@ -4,13 +4,24 @@ import type { Catalogue } from '../catalogue.ts';
 import type { Platform } from '../manifest.ts';
 import { familiarName, parseReference, withDefaultTag } from '../reference.ts';
 import { describeRemote } from './distribution.ts';
+import { login } from './login.ts';
 import { pullImage, type RegistryContext } from './pull.ts';
 import { pushImage } from './push.ts';
 import { searchRegistry } from './search.ts';
 import { Limiter, SharedWork } from './shared.ts';
 import { Transport } from './transport.ts';
 
-export type Registry = Pick<Images, 'pull' | 'push' | 'distribution' | 'search'> & { close(): void };
+/** Which registries are trusted without TLS, and which stand in for docker.io. */
+export interface RegistryRules {
+  insecure: readonly string[];
+  mirrors: readonly string[];
+}
+
+export type Registry = Pick<Images, 'pull' | 'push' | 'distribution' | 'search' | 'login'> & {
+  /** Others from now on. */
+  setRules(rules: RegistryRules): void;
+  close(): void;
+};
 
 /** The registry side of the image store. Equal pulls that run at once are one pull. */
 export function openRegistry(options: {
@@ -20,7 +31,7 @@ export function openRegistry(options: {
   random: Random;
   log: Logger;
   platform: Platform;
-  registries: { insecure: readonly string[]; mirrors: readonly string[] };
+  registries: RegistryRules;
 }): Registry {
   const transport = new Transport(options.clock, options.registries.insecure);
   const context: RegistryContext & { spawner: Spawner } = {
@@ -49,6 +60,12 @@ export function openRegistry(options: {
       return await describeRemote(context, withDefaultTag(parseReference(text)), auth, signal);
     },
     search: (term, limit, auth, signal) => searchRegistry(context, { term, limit, auth, signal }),
+    login: (serverAddress, auth, signal) => login(context, serverAddress, auth, signal),
+    setRules({ insecure, mirrors }) {
+      transport.setInsecure(insecure);
+      context.mirrors = mirrors;
+      context.bases.clear();
+    },
     close: () => transport.close(),
   };
 }

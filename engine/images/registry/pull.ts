@@ -26,7 +26,7 @@ export const LAYER_DOWNLOADS_MAX = 3;
 /** Progress lines of one download are at least this far apart, ms. */
 const PROGRESS_INTERVAL_MS = 100;
 /** Where docker.io is. */
-const DOCKER_HUB = 'https://registry-1.docker.io';
+export const DOCKER_HUB = 'https://registry-1.docker.io';
 
 export interface RegistryContext {
   catalogue: Catalogue;

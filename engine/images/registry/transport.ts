@@ -63,7 +63,7 @@ export class Transport {
   readonly #https: HttpsAgent;
   readonly #unverified: HttpsAgent;
   readonly #exact = new Set<string>();
-  readonly #networks = new BlockList();
+  #networks = new BlockList();
   #anyNetwork = false;
 
   constructor(clock: Clock, insecure: readonly string[]) {
@@ -73,6 +73,14 @@ export class Transport {
     this.#http = new HttpAgent(options);
     this.#https = new HttpsAgent(options);
     this.#unverified = new HttpsAgent({ ...options, rejectUnauthorized: false });
+    this.setInsecure(insecure);
+  }
+
+  /** Registries that may use unchecked certificates or plain HTTP, in place of those before; loopback always may. */
+  setInsecure(insecure: readonly string[]): void {
+    this.#exact.clear();
+    this.#anyNetwork = false;
+    this.#networks = new BlockList();
     this.#networks.addSubnet('127.0.0.0', 8);
     this.#networks.addAddress('::1', 'ipv6');
     for (const entry of insecure) this.#addInsecure(entry);

@@ -1,25 +1,6 @@
-import type { ImageSharing, PruneImagesRequest } from '../types.ts';
+import type { PruneImagesRequest } from '../types.ts';
 import type { Catalogue } from './catalogue.ts';
 import { removeImage, type ImageUsers, type Removed } from './removal.ts';
-
-/** How much of each image's layers other images have too. */
-export function imageSharing(catalogue: Catalogue): ImageSharing {
-  const images = catalogue.list();
-  const users = new Map<string, number>();
-  for (const { layers = [] } of images) {
-    for (const { chainId } of layers) users.set(chainId, (users.get(chainId) ?? 0) + 1);
-  }
-  const sharedBytes = new Map<string, number>();
-  for (const { id, layers = [] } of images) {
-    const shared = layers.filter(({ chainId }) => (users.get(chainId) ?? 0) > 1);
-    sharedBytes.set(
-      id,
-      shared.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
-    );
-  }
-  const layersBytes = catalogue.layers.list().reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  return { layersBytes, sharedBytes };
-}
 
 /** `docker image prune`: removes images that no container uses; one that was kept back by another goes with it. */
 export async function pruneImages(
