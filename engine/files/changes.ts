@@ -182,14 +182,14 @@ export function changesSize(merged: string, changes: readonly FileChange[]): num
   return sum;
 }
 
-/** Bytes of files below a directory; a file with several names counts once. */
-export function treeSize(path: string, seen = new Set<string>()): number {
+/** Bytes of files below a directory; a file with several names counts once, a link at an ignored path not. */
+export function treeSize(path: string, ignored: ReadonlySet<string>, seen = new Set<string>()): number {
   let sum = 0;
   for (const name of namesIn(path)) {
     const at = joined(path, name);
     const stats = look(at);
-    if (stats?.isDirectory() === true) sum += treeSize(at, seen);
-    else if (stats !== undefined) sum += ownBytes(stats, seen);
+    if (stats?.isDirectory() === true) sum += treeSize(at, ignored, seen);
+    else if (stats !== undefined && !(stats.isSymbolicLink() && ignored.has(at))) sum += ownBytes(stats, seen);
   }
   return sum;
 }

@@ -6,7 +6,7 @@ import type { ContainerUnit } from '../containers/unit.ts';
 import type { Image } from '../types.ts';
 import { commitContainer, type CommitOptions } from './commit.ts';
 import { imageGraphData } from './graph.ts';
-import { Jobs, orNone, type FilesOptions } from './jobs.ts';
+import { Jobs, orNone, RUNTIME_PLACES, type FilesOptions } from './jobs.ts';
 import { answerStream, firstLine, wholeAnswer } from './session.ts';
 import { sendArchive } from './upload.ts';
 import type { FileChange, PathStat, Task } from './words.ts';
@@ -178,6 +178,7 @@ export class ContainerFiles {
     const bytes = await this.treeSizes(
       uppers.map(({ path }) => path),
       signal,
+      RUNTIME_PLACES,
     );
     for (const [i, { id }] of uppers.entries()) {
       const { rootFs } = must(sizes.get(id), 'what is known of a container');
@@ -187,12 +188,12 @@ export class ContainerFiles {
   }
 
   /** What the files below directories of the host take, bytes each. */
-  async treeSizes(paths: readonly string[], signal?: AbortSignal): Promise<number[]> {
+  async treeSizes(paths: readonly string[], signal?: AbortSignal, ignored: readonly string[] = []): Promise<number[]> {
     const sizes: number[] = [];
     for (let at = 0; at < paths.length; at += SIZES_PER_JOB) {
       const some = paths.slice(at, at + SIZES_PER_JOB);
       const mounts = some.map((source, i) => ({ source, target: `/${i}`, readOnly: true }));
-      const task: Task = { kind: 'sizes', paths: mounts.map(({ target }) => target) };
+      const task: Task = { kind: 'sizes', paths: mounts.map(({ target }) => target), ignored: [...ignored] };
       const session = await this.#jobs.session(this.#jobs.only(mounts), task, signal);
       try {
         sizes.push(...(JSON.parse((await wholeAnswer(session.value, SIZES_MAX_BYTES)).toString('utf8')) as number[]));

@@ -85,7 +85,7 @@ function perform(task: Task, socket: number): void {
     case 'sizes':
       line(
         out,
-        task.paths.map((path) => treeSize(path)),
+        task.paths.map((path) => treeSize(path, new Set(task.ignored.map((place) => path + place)))),
       );
       break;
     default:

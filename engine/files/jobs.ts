@@ -21,7 +21,7 @@ import type { ChangesJob, Task, View, ViewMount } from './words.ts';
 /** Helper processes at once; each takes about 50 MB. Others wait in order. */
 const JOBS_MAX = 12;
 /** Places that Docker keeps out of a container's own files: they are made for the runtime (moby daemon/initlayer). */
-const RUNTIME_PLACES = [
+export const RUNTIME_PLACES = [
   ...['/dev', '/dev/pts', '/dev/shm', '/dev/mqueue', '/dev/console', '/proc', '/sys', '/sys/fs', '/sys/fs/cgroup'],
   ...['/etc', '/etc/hostname', '/etc/hosts', '/etc/resolv.conf', '/etc/mtab', '/.dockerenv'],
   ...['/sbin/docker-init'],

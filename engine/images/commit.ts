@@ -4,15 +4,16 @@ import { pipeline } from 'node:stream/promises';
 import type { LayerBlob } from '../storage/index.ts';
 import type { CommitRequest, Image } from '../types.ts';
 import type { ArchiveContext } from './archives.ts';
-import type { Catalogue, Hold } from './catalogue.ts';
+import type { Catalogue } from './catalogue.ts';
 import { parseJson } from './image-config.ts';
+import type { Lease } from './lease.ts';
 import { familiarName, repositoryOf, taggedReference } from './reference.ts';
 
 /** Diff id of an archive without members: such a layer is not kept. */
 const EMPTY_DIFF_ID = `sha256:${createHash('sha256').update(Buffer.alloc(1024)).digest('hex')}`;
 
 /** Stores an archive as a blob while it comes. */
-async function storeBlob({ content }: Catalogue, archive: AsyncIterable<Uint8Array>, hold: Hold): Promise<LayerBlob> {
+async function storeBlob({ content }: Catalogue, archive: AsyncIterable<Uint8Array>, lease: Lease): Promise<LayerBlob> {
   const path = content.temporaryPath();
   const hash = createHash('sha256');
   let sizeBytes = 0;
@@ -20,13 +21,14 @@ async function storeBlob({ content }: Catalogue, archive: AsyncIterable<Uint8Arr
     for await (const chunk of archive) {
       hash.update(chunk);
       sizeBytes += chunk.length;
+      lease.renew();
       yield chunk;
     }
   }
   try {
     await pipeline(hashed, createWriteStream(path, { flags: 'wx', mode: 0o600 }));
     const digest = `sha256:${hash.digest('hex')}`;
-    hold.blobs.add(digest);
+    lease.blobs.add(digest);
     if (!content.has(digest)) await content.adopt(path, digest);
     return { digest, sizeBytes };
   } finally {
@@ -44,20 +46,20 @@ export async function commitLayer(
   const { author, comment, config } = request;
   const target = request.repository === '' ? undefined : taggedReference(request.repository, request.tag);
   const parent = catalogue.byId(request.parentId);
-  const hold = catalogue.hold();
+  const lease = catalogue.lease();
   try {
     const below = catalogue.layersOf(parent.id);
     for (const { chainId, blob } of below) {
-      hold.layers.add(chainId);
-      hold.blobs.add(blob.digest);
+      lease.layers.add(chainId);
+      lease.blobs.add(blob.digest);
     }
     const diffIds = [...parent.diffIds];
-    const blob = await storeBlob(catalogue, archive, hold);
+    const blob = await storeBlob(catalogue, archive, lease);
     const empty = blob.digest === EMPTY_DIFF_ID;
     if (!empty) {
       const blobPath = catalogue.content.path(blob.digest);
-      const layer = await catalogue.layers.add({ parent: below.at(-1)?.chainId ?? '', blobPath, blob });
-      hold.layers.add(layer.chainId);
+      const claim = (chainId: string): void => void lease.layers.add(chainId);
+      const layer = await catalogue.layers.add({ parent: below.at(-1)?.chainId ?? '', blobPath, blob, claim });
       diffIds.push(layer.diffId);
     }
     const created = new Date(clock.now()).toISOString();
@@ -76,14 +78,14 @@ export async function commitLayer(
         }),
       ),
     );
-    hold.blobs.add(id);
+    lease.blobs.add(id);
     const keys = target === undefined ? [] : [`${repositoryOf(target)}:${target.tag}`];
     const image = await catalogue.register(id, keys, parent.id);
     if (target !== undefined) catalogue.event('tag', id, familiarName(target));
     return image;
   } finally {
-    catalogue.release(hold);
+    catalogue.release(lease);
     await catalogue.collect();
-    catalogue.discardBlobs(hold.blobs);
+    catalogue.discardBlobs(lease.blobs);
   }
 }
