@@ -52,7 +52,7 @@ export interface ImageStore extends Images {
 
 function unusedImages(catalogue: Catalogue, users: ImageUsers): UnusedImage[] {
   return [...catalogue.arrivals()]
-    .filter(([id]) => users.usedBy(id).length === 0)
+    .filter(([id]) => users.usedBy(id).length === 0 && catalogue.childrenOf(id).length === 0)
     .sort(([, a], [, b]) => a - b)
     .map(([id, addedMs]) => ({ id, addedMs, names: catalogue.keysOf(id) }));
 }
