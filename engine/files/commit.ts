@@ -2,7 +2,6 @@ import type { ContainerUnit } from '../containers/unit.ts';
 import { pauseContainer, unpauseContainer } from '../containers/pause.ts';
 import { applyChanges, parseRunConfig } from '../images/index.ts';
 import type { ContainerConfig, Image, ImageConfig, Images } from '../types.ts';
-import type { ContainerFiles } from './files.ts';
 
 const NS_PER_MS = 1e6;
 
@@ -18,6 +17,15 @@ export interface CommitOptions {
   pause: boolean;
   /** Settings (Docker's names) in place of the container's; what they leave out is the container's. */
   config?: Readonly<Record<string, unknown>>;
+}
+
+/** Who can archive a container's changes. */
+interface LayerSource {
+  layer<T>(
+    unit: ContainerUnit,
+    signal: AbortSignal | undefined,
+    use: (archive: AsyncIterable<Uint8Array>) => Promise<T>,
+  ): Promise<T>;
 }
 
 const keySet = (keys: readonly string[]): Record<string, object> => Object.fromEntries(keys.map((key) => [key, {}]));
@@ -79,7 +87,7 @@ export function mergeConfig(given: ImageConfig, own: ImageConfig): ImageConfig {
 
 /** Makes an image of a container: its changes as a layer over its image. @throws ShoalError NotFound, InvalidArgument */
 export async function commitContainer(
-  files: ContainerFiles,
+  files: LayerSource,
   images: Images,
   unit: ContainerUnit,
   options: CommitOptions,
