@@ -114,10 +114,8 @@ export class Engine {
   readonly #options: EngineOptions;
   readonly #facts: RuntimeFacts;
   readonly #set: ContainerSet;
-  readonly #streams: ContainerStreams;
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
-
   readonly #parts: Parts;
   readonly #programs: HostPrograms;
 
@@ -180,13 +178,8 @@ export class Engine {
     this.#set = new ContainerSet(parts);
     this.containers = this.#set;
     this.terminals = new EngineTerminals(parts, this.#set);
-    this.#streams = parts.streams;
     this.files = new ContainerFiles({ ...options, roots, unit: (reference) => this.#set.unit(reference) });
-    this.control = new Control({
-      set: this.#set,
-      parts,
-      sizeOf: async (id) => (await this.files.sizes([id])).get(id)?.rw ?? 0,
-    });
+    this.control = new Control({ set: this.#set, parts, files: this.files });
     this.doctor = new Doctor({
       view: () => this.#hostView(store),
       store: isExamined(options.images) ? options.images : undefined,
@@ -284,7 +277,7 @@ export class Engine {
   /** Stops watching. The containers go on, and the next `open` takes them over. */
   async shutdown(): Promise<void> {
     await this.#set.close();
-    this.#streams.close();
+    this.#parts.streams.close();
     this.events.close();
   }
 }
