@@ -91,6 +91,15 @@ export class Control implements ContainerControl {
     return readStats(cgroups.layout, cgroupPathOf(this.#parts, container.id), pid, now);
   }
 
+  networksPruned(): void {
+    this.#pruned('network', 0);
+  }
+
+  #pruned(type: 'container' | 'network', reclaimedBytes: number): void {
+    const attributes = { reclaimed: String(reclaimedBytes) };
+    this.#parts.publish({ type, action: 'prune', actorId: '', attributes, timeMs: this.#parts.clock.now() });
+  }
+
   async removeLink(path: string): Promise<void> {
     const [, parent = '', alias = ''] = /^\/?(.*)\/([^/]*)$/.exec(path) ?? [];
     if (parent === '') throw conflict('Conflict, cannot remove the default link name of the container');
@@ -123,9 +132,7 @@ export class Control implements ContainerControl {
     } finally {
       this.#pruning = false;
     }
-    const attributes = { reclaimed: String(reclaimedBytes) };
-    const timeMs = this.#parts.clock.now();
-    this.#parts.publish({ type: 'container', action: 'prune', actorId: '', attributes, timeMs });
+    this.#pruned('container', reclaimedBytes);
     return { removed, reclaimedBytes };
   }
 }
