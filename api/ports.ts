@@ -185,6 +185,8 @@ export interface AuthFacts {
 }
 
 export interface ImagesPort {
+  /** Directories behind a container's root, layers highest first; `work` is empty without overlayfs. @throws NotFound */
+  rootParts(containerId: string): { merged: string; upper: string; work: string; layers: readonly { path: string }[] };
   get(reference: string): ImageFacts;
   list(): ImageFacts[];
   pull(

@@ -9,12 +9,21 @@ interface Version {
   Components?: { Name: string; Version: string }[];
 }
 
-/** Starts a swarm of dockerds on hosts like Shoal's: the same namespaces, bridge and cgroups, another daemon. */
-export async function startDocker(lab: Lab, dockerd: string, managers: number, workers: number): Promise<Side> {
+/**
+ * Starts dockerds on hosts like Shoal's: the same namespaces, bridge and cgroups, another daemon. They form a swarm
+ * unless `swarm` is false.
+ */
+export async function startDocker(
+  lab: Lab,
+  dockerd: string,
+  managers: number,
+  workers: number,
+  swarm = true,
+): Promise<Side> {
   const hosts = await lab.up({ managers, workers, subnet: '', swarm: false, daemonFlags: [], daemons: false });
   for (const host of hosts) launchDockerd(lab, dockerd, host.name);
   await Promise.all(hosts.map((host) => dockerdAnswers(lab, host.name)));
-  await formSwarm(hosts);
+  if (swarm) await formSwarm(hosts);
   const host = must(hosts[0], 'first host').docker_host;
   const version = await httpJson<Version>({ host, method: 'GET', path: '/version' });
   const info = await httpJson<{ Driver: string; CgroupDriver: string; CgroupVersion: string }>({

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { readFileIfExists } from '../base/index.ts';
 import type { HostFacts, Lab } from '../lab/index.ts';
 import { processesIn } from '../lab/index.ts';
 
@@ -25,6 +26,32 @@ export interface HostMemory {
 }
 
 const MONITORS = /^(conmon|containerd-shim)/;
+
+/** Resident memory now, kB, summed over processes. */
+export interface MemoryNow {
+  /** The daemon and its lasting helpers. */
+  daemons: number;
+  /** The processes that stand by containers. */
+  monitors: number;
+  /** The containers' own. */
+  containers: number;
+}
+
+/** Resident memory (VmRSS) of all processes of a host now. */
+export function memoryNow(lab: Lab, host: string): MemoryNow {
+  const cgroup = lab.names.hostCgroup(host);
+  const inside = new Set(processesIn(`${cgroup}/containers`));
+  const memory: MemoryNow = { daemons: 0, monitors: 0, containers: 0 };
+  for (const pid of new Set(processesIn(cgroup))) {
+    if (pid === lab.holder(host)) continue;
+    const status = readFileIfExists(`/proc/${pid}/status`) ?? '';
+    const kb = Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0);
+    if (inside.has(pid)) memory.containers += kb;
+    else if (MONITORS.test(/^Name:\s+(\S+)/m.exec(status)?.[1] ?? '')) memory.monitors += kb;
+    else memory.daemons += kb;
+  }
+  return memory;
+}
 
 /** Measures the processes of a host now; those of its containers are not counted. */
 export function hostMemory(lab: Lab, host: string): HostMemory {

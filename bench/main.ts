@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { errorMessage, invalidArgument } from '../base/index.ts';
 import { clusterBench } from './cluster/run.ts';
 import { createLatency } from './create-latency.ts';
+import { engineBench, engineParts, PARTS as ENGINE_PARTS } from './engine/run.ts';
 import { failover } from './failover.ts';
 import { netBench, netParts, PARTS as NET_PARTS } from './net/run.ts';
 import { PARTS, raftBench, type Part } from './raft/run.ts';
@@ -15,6 +16,7 @@ const HELP = `Usage:  npm run bench -- start-rate [--runs 3] [--replicas 100] [-
         npm run bench -- create-latency [--runs 30]
         npm run bench -- scheduler [--runs 5] [--size small|large]...
         npm run bench -- failover [--runs 3]
+        npm run bench -- engine [--runs 15] [--many 1000] [--only PART]... [--shoal-only]
         npm run bench -- net [--runs 15] [--only PART]... [--shoal-only]
 
 start-rate  Starts of services on real daemons in namespaces of this machine, beside Docker's own engine where dockerd
@@ -31,13 +33,24 @@ scheduler   The scheduler alone, in memory: ${Object.values(SIZES)
   .join(', ')}; without --size both.
 failover    A worker is cut off: time until its tasks run elsewhere, and until it has stopped its own when it is back; and a
             cut of 3 s, which must change nothing.
+engine      One host without a swarm, beside Docker's engine in turns: docker run, many starts, memory, logs.
+            PART is ${ENGINE_PARTS.join(', ')}.
 net         Networks: throughput of overlays beside Docker's and a VXLAN made by hand (needs iperf3), attach of a container,
             large tables on one host, names under load, changes pushed to 100 agents. PART is ${NET_PARTS.join(', ')}.
 
 All but scheduler need root. Results are stored in bench/results.
 `;
 
-const BENCHES: readonly string[] = ['start-rate', 'raft', 'cluster', 'create-latency', 'failover', 'scheduler', 'net'];
+const BENCHES: readonly string[] = [
+  'start-rate',
+  'raft',
+  'cluster',
+  'create-latency',
+  'failover',
+  'scheduler',
+  'net',
+  'engine',
+];
 
 function positive(text: string, flag: string, most = 5000, least = 1): number {
   const value = Number(text);
@@ -78,6 +91,7 @@ async function main(): Promise<void> {
       services: { type: 'string', default: '100' },
       big: { type: 'string', default: '10000' },
       'start-ms': { type: 'string', default: '0' },
+      many: { type: 'string', default: '1000' },
       spread: { type: 'boolean', default: false },
       'at-once': { type: 'string', default: '8' },
       help: { type: 'boolean', short: 'h', default: false },
@@ -118,6 +132,16 @@ async function main(): Promise<void> {
     const runs = positive(values.runs ?? '15', 'runs');
     const shoalOnly = values['shoal-only'];
     await netBench({ runs, parts: netParts(values.only), shoalOnly, signal: interrupted.signal });
+    return;
+  }
+  if (positionals[0] === 'engine') {
+    await engineBench({
+      runs: positive(values.runs ?? '15', 'runs'),
+      many: positive(values.many, 'many'),
+      parts: engineParts(values.only),
+      shoalOnly: values['shoal-only'],
+      signal: interrupted.signal,
+    });
     return;
   }
   if (positionals[0] === 'cluster') {

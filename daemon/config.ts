@@ -1,5 +1,7 @@
 import { join } from 'node:path';
 import { errorMessage, invalidArgument, readFileIfExists, type LogLevel } from '../base/index.ts';
+import type { PressurePolicy } from '../engine/index.ts';
+import { diskPressure } from './disk-pressure-flags.ts';
 import { fileKey, FLAGS, isIgnoredKey, refusalOf, type FlagName, type FlagValues } from './flags.ts';
 
 /** The daemon's settings: validated, complete. */
@@ -29,6 +31,8 @@ export interface DaemonConfig {
   /** `host:port` that serves measurements alone; empty: none does. */
   metricsAddr: string;
   storageDriver: string;
+  /** When unused things are removed by themselves; undefined: never. */
+  diskPressure: PressurePolicy | undefined;
   /** Log driver of containers that name none, with its options. */
   logDriver: { type: string; config: Record<string, string> };
   configFile: string;
@@ -191,6 +195,7 @@ export function loadConfig(flags: FlagValues, flagWarnings: readonly string[]): 
     metricsAddr: metricsAddr(text('metrics-addr', '')),
     mtu: mtu(values.mtu as string | undefined),
     storageDriver: text('storage-driver', ''),
+    diskPressure: diskPressure(text('disk-high-mark', ''), text('disk-low-mark', ''), text('disk-image-age', '')),
     logDriver: {
       type: text('log-driver', 'json-file'),
       config: Object.fromEntries(list('log-opt').map((option) => keyValue('log-opt', option))),

@@ -85,7 +85,16 @@ export class Daemon {
     this.#live = { engine, hub, images };
     const cluster = this.#cluster(engine, networks, attachments, hub);
     swarm.node = cluster;
-    const system = systemPort({ config, engine, networks, hub, version, gitCommit, storageDriver });
+    const system = systemPort({
+      config,
+      engine,
+      networks,
+      hub,
+      version,
+      gitCommit,
+      storageDriver,
+      storageFallback: images.storageFallback,
+    });
     const ports = { system, engine, swarm: swarmPort(cluster) };
     const api = new ApiServer({ ports, log });
     await cluster.start();
@@ -216,6 +225,7 @@ export class Daemon {
       swarm: attachments,
       images,
       volumes,
+      ...(config.diskPressure === undefined ? {} : { pressure: config.diskPressure }),
       cgroupParent: config.cgroupParent,
       defaultUlimits: config.defaultUlimits,
       dns: config.dns,

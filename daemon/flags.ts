@@ -24,6 +24,12 @@ export const FLAGS = {
     help: 'Pool for local networks: base=CIDR,size=N',
   },
   'default-ulimit': { kind: 'list', key: 'default-ulimits', help: 'Limit for every container: name=soft[:hard]' },
+  'disk-high-mark': {
+    kind: 'string',
+    help: 'Use of the disk of the data root, %, above which unused things are removed (default: they never are)',
+  },
+  'disk-image-age': { kind: 'string', help: 'Hours for which unused images are then kept (default 24)' },
+  'disk-low-mark': { kind: 'string', help: 'Use of the disk, %, at which that ends (default: the high mark less 10)' },
   dns: { kind: 'list', help: 'DNS server of containers' },
   'exec-root': { kind: 'string', help: 'Directory of run-time state (default "/run/shoal")' },
   'fixed-cidr-v6': { kind: 'string', help: 'IPv6 subnet of the default bridge (default: a unique local one)' },

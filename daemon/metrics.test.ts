@@ -13,9 +13,10 @@ test('what was repaired is counted by kind, containers by state', () => {
   counters.took('start', 20_000);
   const engine = {
     counters,
+    pressure: undefined,
     info: () => ({
       containers: { total: 3, running: 2, paused: 0, stopped: 1 },
-      ...{ kernelVersion: '6.1', architecture: 'x86_64', cpus: 2, memoryBytes: 2 ** 30 },
+      ...{ kernelVersion: '6.1', architecture: 'x86_64', cpus: 2, memoryBytes: 2 ** 30, dataRoot: '/' },
     }),
   };
   const hub = { published: 5, listeners: 1 };

@@ -1,3 +1,4 @@
+import { diskMetrics } from './disk-metrics.ts';
 import { monitorEventLoopDelay, type IntervalHistogram } from 'node:perf_hooks';
 import type { Metric } from '../api/index.ts';
 import { DURATION_BOUNDS_SECONDS, type Engine, type EngineInfo } from '../engine/index.ts';
@@ -23,8 +24,8 @@ function loopDelay(): { p99: number; max: number } {
 }
 
 export interface MeasuredParts {
-  engine: Pick<Engine, 'counters'> & {
-    info(): Pick<EngineInfo, 'containers' | 'cpus' | 'memoryBytes' | 'kernelVersion' | 'architecture'>;
+  engine: Pick<Engine, 'counters' | 'pressure'> & {
+    info(): Pick<EngineInfo, 'containers' | 'cpus' | 'dataRoot' | 'memoryBytes' | 'kernelVersion' | 'architecture'>;
   };
   hub: Pick<EventHub, 'published' | 'listeners'>;
   repairs: Pick<NetworkRepairs, 'counts' | 'failed'>;
@@ -78,6 +79,7 @@ export function daemonMetrics({ engine, hub, repairs, version, gitCommit }: Meas
   const states = { running: containers.running, paused: containers.paused, stopped: containers.stopped };
   const repaired = [...repairs.counts()].map(([kind, value]) => ({ labels: { kind }, value }));
   return [
+    ...diskMetrics(engine),
     {
       ...{ name: 'engine_daemon_engine_info', type: 'gauge', help: 'The daemon and the host it runs on.' },
       samples: [{ labels: info, value: 1 }],

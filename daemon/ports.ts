@@ -50,6 +50,8 @@ export interface SystemFacts {
   version: string;
   gitCommit: string;
   storageDriver: string;
+  /** Why layers are copied although overlayfs was preferred. */
+  storageFallback: string | undefined;
 }
 
 /** The API's system port. */
@@ -61,12 +63,13 @@ export function systemPort({
   version,
   gitCommit,
   storageDriver,
+  storageFallback,
 }: SystemFacts): SystemPort {
   return {
     version,
     gitCommit,
     storageDriver,
-    info: async () => systemInfo({ config, engine, hub, storageDriver }),
+    info: async () => systemInfo({ config, engine, hub, storageDriver, storageFallback }),
     components: () => {
       const { runtime, conmonVersion } = engine.info();
       return [

@@ -34,8 +34,8 @@ function operatingSystem(): { OperatingSystem: string; OSVersion: string } {
   return { OperatingSystem: field('PRETTY_NAME') || 'Linux', OSVersion: field('VERSION_ID') };
 }
 
-function driverStatus(storageDriver: string, dataRoot: string): [string, string][] {
-  if (storageDriver !== 'overlay2') return [];
+function driverStatus(storageDriver: string, fallback: string | undefined, dataRoot: string): [string, string][] {
+  if (storageDriver !== 'overlay2') return fallback === undefined ? [] : [['Layers are copied', fallback]];
   const type = statfsSync(dataRoot).type;
   const parameter = (name: string): boolean => isSwitchedOn(`/sys/module/overlay/parameters/${name}`);
   return [
@@ -126,10 +126,12 @@ export interface InfoSources {
   engine: Engine;
   hub: EventHub;
   storageDriver: string;
+  /** Why layers are copied although overlayfs was preferred. */
+  storageFallback?: string | undefined;
 }
 
 /** Facts of GET /info that no other room has. What is asked of the host is asked each time: it may change. */
-export function systemInfo({ config, engine, hub, storageDriver }: InfoSources): JsonObject {
+export function systemInfo({ config, engine, hub, storageDriver, storageFallback }: InfoSources): JsonObject {
   const facts = engine.info();
   const generic = parseGenericResources(config.genericResources).map((resource) => {
     const { discrete_resource_spec: discrete, named_resource_spec: named } = resource;
@@ -139,7 +141,7 @@ export function systemInfo({ config, engine, hub, storageDriver }: InfoSources):
   return {
     ID: daemonId(config.dataRoot),
     Driver: storageDriver,
-    DriverStatus: driverStatus(storageDriver, config.dataRoot),
+    DriverStatus: driverStatus(storageDriver, storageFallback, config.dataRoot),
     Plugins: { ...PLUGINS, Authorization: null },
     ...limits(engine),
     Debug: config.debug,

@@ -186,6 +186,14 @@ describe('the container of a task', () => {
     expect(custom.seccomp).toBe('{"a":1}');
   });
 
+  it('passes on how deep a bind goes', () => {
+    const bind_options = { nonrecursive: true, readonlyforcerecursive: true, createmountpoint: true };
+    const bind = { type: Mount_Type.BIND, source: '/s', target: '/t', readonly: true, bind_options };
+    expect(configOf({ mounts: [bind] }).mounts).toMatchObject([
+      { type: 'bind', readOnly: true, nonRecursive: true, readOnlyForceRecursive: true, createMountpoint: true },
+    ]);
+  });
+
   it('refuses mounts that it cannot make as asked', () => {
     expect(() => configOf({ mounts: [{ type: Mount_Type.CLUSTER, target: '/c' }] })).toThrow('mount type of /c');
     const partial = { type: Mount_Type.VOLUME, source: 'v', target: '/v', volume_options: { subpath: 'a' } };

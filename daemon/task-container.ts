@@ -61,19 +61,20 @@ const PROPAGATION: Readonly<Record<Mount_BindOptions_Propagation, string>> = {
   [Mount_BindOptions_Propagation.SLAVE]: 'slave',
 };
 
-/** Options of a bind mount that this engine cannot honour yet; taking them without a word would be worse. */
-function refuseBindOptions({ target, bind_options: bind }: Mount): void {
-  if (bind === null) return;
-  const { nonrecursive, readonlynonrecursive, readonlyforcerecursive } = bind;
-  if (nonrecursive || readonlynonrecursive || readonlyforcerecursive) {
-    throw invalidArgument(`mount at ${target}: options on recursive binds are not supported; leave bind-recursive out`);
-  }
+function bindPart(bind: Mount['bind_options']): Partial<MountRequest> {
+  if (bind === null) return {};
+  return {
+    propagation: PROPAGATION[bind.propagation],
+    createMountpoint: bind.createmountpoint,
+    ...(bind.nonrecursive ? { nonRecursive: true } : {}),
+    ...(bind.readonlynonrecursive ? { readOnlyNonRecursive: true } : {}),
+    ...(bind.readonlyforcerecursive ? { readOnlyForceRecursive: true } : {}),
+  };
 }
 
 function mountRequest(mount: Mount, expand: (text: string) => string): MountRequest {
   const type = MOUNT_TYPES[mount.type];
   if (type === undefined) throw invalidArgument(`mount type of ${mount.target} is not supported on Linux without CSI`);
-  refuseBindOptions(mount);
   const { bind_options: bind, volume_options: volume, tmpfs_options: tmpfs } = mount;
   // The whole volume instead of a part of it would show the container more than was asked for.
   if (volume !== null && volume.subpath !== '') {
@@ -84,7 +85,7 @@ function mountRequest(mount: Mount, expand: (text: string) => string): MountRequ
     source: expand(mount.source),
     target: expand(mount.target),
     readOnly: mount.readonly,
-    ...(bind === null ? {} : { propagation: PROPAGATION[bind.propagation], createMountpoint: bind.createmountpoint }),
+    ...bindPart(bind),
     ...(volume === null
       ? {}
       : {

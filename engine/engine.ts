@@ -14,6 +14,8 @@ import { LogKeeper } from './logs/keeper.ts';
 import { LogShippers } from './logs/shipper.ts';
 import { checkLogDefaults, type LogDriver } from './logs/policy.ts';
 import { Control } from './control/control.ts';
+import type { DiskPressure, PressurePolicy } from './pressure/pressure.ts';
+import { diskPressure, type PressedStore } from './pressure/sources.ts';
 import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
 import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
@@ -57,7 +59,9 @@ export interface EngineOptions {
   onEvent?: (event: EngineEvent) => void;
   /** Networks of a swarm for containers that are no tasks; absent: there are none. */
   swarm?: SwarmNetworks;
-  images: Images & Partial<ExaminedStore>;
+  images: Images & Partial<ExaminedStore & PressedStore>;
+  /** When unused things are removed by themselves; absent: never. */
+  pressure?: PressurePolicy;
   volumes: Volumes;
   /** Cgroup below which containers stand; default `shoal`. */
   cgroupParent?: string;
@@ -111,6 +115,8 @@ export class Engine {
   readonly networks: HostNetworks;
   readonly events: Watch<EngineEvent>;
   readonly doctor: Doctor;
+  /** Absent: nothing is removed by itself. */
+  readonly pressure: DiskPressure | undefined;
   readonly #options: EngineOptions;
   readonly #facts: RuntimeFacts;
   readonly #set: ContainerSet;
@@ -137,7 +143,6 @@ export class Engine {
     const log = options.log.with({ component: 'engine' });
     const runtime = new Runtime(runtimePaths(options, facts), options.spawner, options.clock);
     const roots = new Roots(options.images);
-    const store = new ContainerStore(join(options.dataRoot, 'containers'), options.log);
     const parts: Parts = {
       clock: options.clock,
       random: options.random,
@@ -153,7 +158,7 @@ export class Engine {
       sysInfo: readSysInfo(cgroups.layout),
       runtime,
       streams: new ContainerStreams({ clock: options.clock, log, runtime }),
-      store,
+      store: new ContainerStore(join(options.dataRoot, 'containers'), options.log),
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
       logs: new LogKeeper({ clock: options.clock, log: options.log.with({ component: 'logs' }) }),
       shippers: new LogShippers({
@@ -180,12 +185,8 @@ export class Engine {
     this.terminals = new EngineTerminals(parts, this.#set);
     this.files = new ContainerFiles({ ...options, roots, unit: (reference) => this.#set.unit(reference) });
     this.control = new Control({ set: this.#set, parts, files: this.files });
-    this.doctor = new Doctor({
-      view: () => this.#hostView(store),
-      store: isExamined(options.images) ? options.images : undefined,
-      clock: options.clock,
-      log: options.log.with({ component: 'doctor' }),
-    });
+    this.pressure = diskPressure(options, this.#set, (event) => this.publish(event));
+    this.doctor = this.#makeDoctor();
   }
 
   /**
@@ -205,6 +206,7 @@ export class Engine {
     const engine = new Engine(options, facts, cgroups, runtimes, await findPrograms(facts));
     await engine.#set.open(() => engine.doctor.endStrays());
     await engine.doctor.repairAtStart();
+    engine.pressure?.start();
     return engine;
   }
 
@@ -254,7 +256,17 @@ export class Engine {
     this.#parts.logDefaults = driver;
   }
 
-  #hostView(store: ContainerStore): HostView {
+  #makeDoctor(): Doctor {
+    const { images, clock, log } = this.#options;
+    return new Doctor({
+      view: () => this.#hostView(),
+      store: isExamined(images) ? images : undefined,
+      clock,
+      log: log.with({ component: 'doctor' }),
+    });
+  }
+
+  #hostView(): HostView {
     const { dataRoot, execRoot, networks } = this.#options;
     return {
       dataRoot,
@@ -262,7 +274,7 @@ export class Engine {
       cgroupParent: `/${parentOf(this.#options)}`,
       cgroups: this.#cgroups,
       containers: this.#set.known(),
-      unreadable: store.unreadable,
+      unreadable: this.#parts.store.unreadable,
       alone: (id, work) => this.#set.aside(id, work),
       removeSandbox: (id) => networks.removeSandbox(id),
       recheck: (id) => this.#set.unit(id).check(),
@@ -276,6 +288,7 @@ export class Engine {
 
   /** Stops watching. The containers go on, and the next `open` takes them over. */
   async shutdown(): Promise<void> {
+    await this.pressure?.close();
     await this.#set.close();
     this.#parts.streams.close();
     this.events.close();

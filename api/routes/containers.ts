@@ -1,6 +1,6 @@
 import { invalidArgument, isShoalError, must, ShoalError } from '../../base/index.ts';
 import { queryBool, readJson } from '../body.ts';
-import type { ContainerRequestFacts, Ports } from '../ports.ts';
+import type { ContainerRequestFacts, JsonObject, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
 import { containerFromJson } from '../shapes/container-create.ts';
 import { containerToJson } from '../shapes/container.ts';
@@ -78,6 +78,19 @@ async function create(context: RequestContext): Promise<void> {
   sendJson(response, { Id: made.id, Warnings: [...warnings, ...made.warnings] }, 201);
 }
 
+/** Where a container's files stand on the host; null before its first start. */
+function graphData(ports: Ports, id: string): JsonObject | null {
+  try {
+    const { merged, upper, work, layers } = ports.engine.images.rootParts(id);
+    if (work === '') return null;
+    const lower = layers.map(({ path }) => path).join(':');
+    return { LowerDir: lower, MergedDir: merged, UpperDir: upper, WorkDir: work };
+  } catch (error) {
+    if (isShoalError(error, 'NotFound')) return null;
+    throw error;
+  }
+}
+
 export const containerRoutes: readonly Route[] = [
   { method: 'POST', path: '/containers/create', handler: create },
   {
@@ -89,6 +102,7 @@ export const containerRoutes: readonly Route[] = [
       const execIds = engine.terminals.execIds(container.id);
       sendJson(context.response, {
         ...containerToJson(container, system.storageDriver),
+        GraphDriver: { Name: system.storageDriver, Data: graphData(context.ports, container.id) },
         ...(execIds.length > 0 ? { ExecIDs: execIds } : {}),
       });
     },

@@ -12,6 +12,7 @@ import type { OciMount } from '../runtime/oci.ts';
 import { findProgram } from '../runtime/probe.ts';
 import { containerSpec } from '../runtime/spec.ts';
 import type { ContainerConfig, ContainerMount, Image } from '../types.ts';
+import { placeFirstFiles } from './first-files.ts';
 import { placeFiles, requireFiles } from './injected-files.ts';
 import { linkFacts } from './links.ts';
 import { beginLog, endLog } from './logging.ts';
@@ -66,6 +67,7 @@ export async function prepareBundle(
     makeSandbox(parts, id, config),
     config.init ? findInit() : undefined,
   ]);
+  if (container.startedMs === 0) placeFirstFiles(rootPath);
   if (filesLost) await requireFiles(parts.filesRoot, id, config.files);
   const [user, files, etc] = await Promise.all([
     prepareMounts(parts, stored, rootPath, runtime.recursiveReadOnly),
@@ -143,6 +145,7 @@ async function prepareMounts(
         if (mount.noCopy !== true) await copyUp(parts, resolveInRoot(rootPath, mount.target), source);
         break;
       case 'image':
+        // Refused when the container is made.
         throw invalidArgument(`mount at ${mount.target}: mounts of images are not supported`);
     }
     oci.push(userMount(mount, source, recursive));

@@ -355,6 +355,9 @@ describe('what a container is', () => {
 
   test('a missing working directory is made, nothing is hidden when it shall not be, the init runs first', async () => {
     expect(await prints('pwd', { workingDir: '/made/for/it' })).toBe('/made/for/it\n');
+    expect(await prints('ls -l /.dockerenv /etc/mtab')).toMatch(
+      /-rwxr-xr-x .* 0 .*\.dockerenv\n.*mtab -> \/proc\/mounts/,
+    );
     expect(await prints('wc -c < /proc/timer_list', {})).toBe('0\n');
     const open = await prints('wc -c < /proc/timer_list', { maskedPaths: [], readonlyPaths: [] });
     expect(Number(open)).toBeGreaterThan(0);
@@ -396,6 +399,9 @@ describe('what a container is', () => {
     stop.abort();
     await waiting;
     expect(told).toBe(false);
+    const removed = engine.containers.wait(id, 'removed', new AbortController().signal);
     await remove(id);
+    // The failure was told to who asked for the start.
+    expect(await removed).toEqual({ exitCode: 127 });
   });
 });

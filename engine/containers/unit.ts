@@ -258,7 +258,9 @@ export class ContainerUnit {
       this.#removed = true;
     });
     this.record.event('destroy');
-    this.#notify('removed', 'next-exit', 'not-running');
+    this.#notify('next-exit', 'not-running');
+    // Who waits for the removal is not told of a start that failed before: who asked for it was.
+    this.waiters.notify({ exitCode: this.record.container.exitCode }, 'removed');
   }
 
   /**

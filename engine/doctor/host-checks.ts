@@ -48,6 +48,10 @@ const SOCKET_DIGITS = 32;
 const SIGKILL_ROUND_MS = 10;
 const SIGKILL_ROUNDS_MAX = 200;
 
+/** Whether a monitor's bundle is of this daemon: that of a container, or of a command run in one. */
+const isOurs = (view: HostView, bundle: string): boolean =>
+  ['bundles', 'execs'].some((directory) => dirname(bundle) === join(view.execRoot, directory));
+
 /** The control group of a container. */
 const groupOf = (view: HostView, id: string): string =>
   posix.join('/', view.containers.get(id)?.cgroupParent || view.cgroupParent, id);
@@ -100,9 +104,8 @@ async function kill(pid: number): Promise<void> {
 
 /** Monitors that watch no running container of ours, and runtimes at work on none. */
 function checkProcesses(view: HostView, { monitors, runtimes }: HostProcesses, owners: Owners, found: Found): void {
-  const bundles = join(view.execRoot, 'bundles');
   for (const { pid, containerId, bundle, exec } of monitors) {
-    if (dirname(bundle) !== bundles || view.unreadable.has(containerId)) continue;
+    if (!isOurs(view, bundle) || view.unreadable.has(containerId)) continue;
     const container = view.containers.get(containerId);
     if (container?.busy === true) continue;
     const own = exec || container?.conmon === undefined || container.conmon.pid === pid;
@@ -154,9 +157,8 @@ function checkLost(view: HostView, found: Found): void {
 }
 
 function checkCgroups(view: HostView, monitors: readonly ConmonProcess[], owners: Owners, found: Found): void {
-  const bundles = join(view.execRoot, 'bundles');
   // Another daemon may use the same parent: its containers have monitors with other bundles.
-  const foreign = new Set(monitors.filter(({ bundle }) => dirname(bundle) !== bundles).map((m) => m.containerId));
+  const foreign = new Set(monitors.filter(({ bundle }) => !isOurs(view, bundle)).map((m) => m.containerId));
   const own = [...view.containers.values()].map((container) => container.cgroupParent || view.cgroupParent);
   const parents = new Set([view.cgroupParent, ...own].map((parent) => posix.join('/', parent)));
   const groups = [...parents].flatMap((parent) => view.cgroups.children(parent).map((id) => [parent, id] as const));

@@ -143,9 +143,9 @@ export class ChangeWalk {
     else if (differs(before.stats, full, now, before.path)) this.#changes.push({ path: `/${path}`, kind: CHANGED });
     const told = this.#changes.length > at;
     if (now.isDirectory()) this.#directory(path, before?.parts ?? [], byUpper, told);
-    // Made for the runtime, not by the container: an empty file, or a directory with nothing in it.
+    // Made for the runtime, not by the container: an empty file, a link, or a directory with nothing in it.
     const made = before === undefined && this.#ignored.has(`/${path}`) && this.#changes.length === at + 1;
-    if (made && (now.isDirectory() || now.size === 0n)) this.#changes.length = at;
+    if (made && (now.isDirectory() || now.isSymbolicLink() || now.size === 0n)) this.#changes.length = at;
   }
 }
 

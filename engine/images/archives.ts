@@ -3,7 +3,8 @@ import { join, sep } from 'node:path';
 import { invalidArgument, runChecked, type Clock, type Logger, type Spawner } from '../../base/index.ts';
 import { chainIds, checkRoom, decompress, spaceError } from '../storage/index.ts';
 import type { Image, ImageProgress } from '../types.ts';
-import type { Catalogue, Hold } from './catalogue.ts';
+import type { Catalogue } from './catalogue.ts';
+import type { Lease } from './lease.ts';
 import { familiarKey, referenceKey } from './catalogue.ts';
 import { applyChanges } from './changes.ts';
 import { sha256 } from './content.ts';
@@ -132,7 +133,7 @@ function ociImages(context: ArchiveContext, root: string): ArchiveImage[] {
 
 async function addImage(
   context: ArchiveContext,
-  hold: Hold,
+  lease: Lease,
   image: ArchiveImage,
   report: (p: ImageProgress) => void,
 ): Promise<string> {
@@ -144,16 +145,16 @@ async function addImage(
     );
   }
   const id = sha256(image.config);
-  hold.blobs.add(id);
+  lease.blobs.add(id);
   const chain = chainIds(facts.diffIds);
   for (const [i, diffId] of facts.diffIds.entries()) {
     const [key, file] = [chain[i] as string, image.layers[i] as { path: string; digest?: string }];
-    hold.layers.add(key);
+    lease.layers.add(key);
     if (catalogue.layers.get(key) !== undefined) continue;
     const total = statSync(file.path).size;
     const short = diffId.slice('sha256:'.length, 'sha256:'.length + 12);
     report({ status: 'Loading layer', id: short, progressDetail: { current: 0, total } });
-    const blob = await catalogue.content.copyIn(file.path, (digest) => hold.blobs.add(digest));
+    const blob = await catalogue.content.copyIn(file.path, (digest) => lease.blobs.add(digest));
     if (file.digest !== undefined && file.digest !== blob.digest) {
       throw invalidArgument(`invalid image archive: blob ${file.digest} does not match its digest`);
     }
@@ -173,7 +174,7 @@ export async function loadArchive(
   report: (p: ImageProgress) => void,
 ): Promise<void> {
   const { catalogue } = context;
-  const hold = catalogue.hold();
+  const lease = catalogue.lease();
   let temporary: string | undefined;
   try {
     temporary = await unpack(context, archivePath);
@@ -183,21 +184,21 @@ export async function loadArchive(
       throw invalidArgument('invalid archive: does not contain a manifest.json');
     }
     for (const image of docker ? dockerImages(root) : ociImages(context, root)) {
-      const id = await addImage(context, hold, image, report);
+      const id = await addImage(context, lease, image, report);
       catalogue.event('load', id, id);
       for (const key of image.keys) report({ stream: `Loaded image: ${familiarKey(key)}\n` });
       if (image.keys.length === 0) report({ stream: `Loaded image ID: ${id}\n` });
     }
   } finally {
-    await finish(context, hold, temporary);
+    await finish(context, lease, temporary);
   }
 }
 
-async function finish(context: ArchiveContext, hold: Hold, temporary: string | undefined): Promise<void> {
+async function finish(context: ArchiveContext, lease: Lease, temporary: string | undefined): Promise<void> {
   if (temporary !== undefined) rmSync(temporary, { recursive: true, force: true });
-  context.catalogue.release(hold);
+  context.catalogue.release(lease);
   await context.catalogue.collect();
-  context.catalogue.discardBlobs(hold.blobs);
+  context.catalogue.discardBlobs(lease.blobs);
 }
 
 /** `docker import`: a root file system archive becomes an image of one layer. */
@@ -209,12 +210,12 @@ export async function importRootArchive(
   const { catalogue, clock } = context;
   const config = applyChanges({}, options.changes);
   const target = options.repository === '' ? undefined : taggedReference(options.repository, options.tag);
-  const hold = catalogue.hold();
+  const lease = catalogue.lease();
   try {
-    const blob = await catalogue.content.copyIn(archivePath, (digest) => hold.blobs.add(digest));
+    const blob = await catalogue.content.copyIn(archivePath, (digest) => lease.blobs.add(digest));
     const blobPath = catalogue.content.path(blob.digest);
-    const layer = await catalogue.layers.add({ parent: '', blobPath, blob });
-    hold.layers.add(layer.chainId);
+    const claim = (chainId: string): void => void lease.layers.add(chainId);
+    const layer = await catalogue.layers.add({ parent: '', blobPath, blob, claim });
     const created = new Date(clock.now()).toISOString();
     const bytes = Buffer.from(
       JSON.stringify({
@@ -229,13 +230,13 @@ export async function importRootArchive(
       }),
     );
     const id = catalogue.content.put(bytes);
-    hold.blobs.add(id);
+    lease.blobs.add(id);
     const keys = target === undefined ? [] : [`${repositoryOf(target)}:${target.tag}`];
     const image = await catalogue.register(id, keys);
     catalogue.event('import', id, id);
     return image;
   } finally {
-    await finish(context, hold, undefined);
+    await finish(context, lease, undefined);
   }
 }
 

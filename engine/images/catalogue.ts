@@ -1,10 +1,11 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { notFound, type Clock, type Logger, type Random, type Spawner } from '../../base/index.ts';
-import { chainIds, LayerStore, type Layer, type LayerBlob } from '../storage/index.ts';
+import { chainIds, LayerStore, type Layer, type LayerBlob, type OnStep } from '../storage/index.ts';
 import type { Found } from '../doctor/fault.ts';
 import type { EngineEvent, Image } from '../types.ts';
 import { ContentStore, sha256 } from './content.ts';
+import { Lease } from './lease.ts';
 import { parseImageConfig, type ImageFacts } from './image-config.ts';
 import { Metadata, type MetadataChange } from './metadata.ts';
 import { checkStore } from './store-check.ts';
@@ -23,12 +24,6 @@ interface Entry {
   facts: ImageFacts;
   layers: string[];
   sizeBytes: number;
-}
-
-/** Keeps blobs and layers that no image names yet from being collected. */
-export class Hold {
-  readonly blobs = new Set<string>();
-  readonly layers = new Set<string>();
 }
 
 /** The key of a reference in the list: `registry/path@digest`, else `registry/path:tag`. */
@@ -57,6 +52,8 @@ export interface CatalogueOptions {
   log: Logger;
   onEvent: (event: EngineEvent) => void;
   storageDriver?: 'overlay2' | 'vfs' | undefined;
+  /** For tests of crashes. */
+  onStep?: OnStep | undefined;
 }
 
 /** The images of this host: names, configurations, layers, and which of these are needed. All reads are from memory. */
@@ -67,12 +64,12 @@ export class Catalogue {
   readonly #options: CatalogueOptions;
   readonly #images = new Map<string, Entry>();
   readonly #references = new Map<string, string>();
-  readonly #holds = new Set<Hold>();
+  readonly #leases = new Set<Lease>();
 
   private constructor(options: CatalogueOptions, metadata: Metadata, layers: readonly Layer[]) {
     this.#options = options;
     this.#metadata = metadata;
-    this.content = new ContentStore(join(options.dataRoot, 'image'), options.random);
+    this.content = new ContentStore(join(options.dataRoot, 'image'), options.random, options.onStep);
     this.layers = new LayerStore({
       directory: join(options.dataRoot, 'overlay2'),
       spawner: options.spawner,
@@ -80,6 +77,7 @@ export class Catalogue {
       log: options.log,
       layers,
       driver: options.storageDriver,
+      onStep: options.onStep,
     });
   }
 
@@ -169,6 +167,11 @@ export class Catalogue {
     return [...this.#images.values()].sort((a, b) => order(b) - order(a)).map((entry) => this.#image(entry));
   }
 
+  /** When each image arrived on this host, ms since the epoch. */
+  arrivals(): Map<string, number> {
+    return new Map([...this.#images.values()].map(({ id, addedMs }) => [id, addedMs]));
+  }
+
   /** Keys of the references to an image. */
   keysOf(id: string): string[] {
     return [...this.#references].filter(([, imageId]) => imageId === id).map(([key]) => key);
@@ -216,14 +219,26 @@ export class Catalogue {
     this.#options.onEvent({ type: 'image', action, actorId, attributes: { name }, timeMs });
   }
 
-  hold(): Hold {
-    const hold = new Hold();
-    this.#holds.add(hold);
-    return hold;
+  /** What is named in it stays until it is released, or ends by itself. */
+  lease(): Lease {
+    const lease = new Lease(this.#options.clock);
+    this.#leases.add(lease);
+    return lease;
   }
 
-  release(hold: Hold): void {
-    this.#holds.delete(hold);
+  release(lease: Lease): void {
+    this.#leases.delete(lease);
+  }
+
+  /** Leases that still hold. */
+  #held(): Lease[] {
+    for (const lease of this.#leases) {
+      if (!lease.ended) continue;
+      this.#leases.delete(lease);
+      const counts = { blobs: lease.blobs.size, layers: lease.layers.size };
+      this.#options.log.warn('a lease on blobs and layers was not used any more and has ended', counts);
+    }
+    return [...this.#leases];
   }
 
   /** Records an image whose configuration and layers are in the stores, with its names, in one write. */
@@ -277,14 +292,14 @@ export class Catalogue {
   #neededLayers(): Set<string> {
     const needed = new Set(this.layers.layersOfRoots());
     for (const entry of this.#images.values()) for (const chain of entry.layers) needed.add(chain);
-    for (const hold of this.#holds) for (const chain of hold.layers) needed.add(chain);
+    for (const lease of this.#held()) for (const chain of lease.layers) needed.add(chain);
     return needed;
   }
 
   #neededBlobs(): Set<string> {
     const needed = new Set(this.#images.keys());
     for (const layer of this.layers.list()) needed.add(layer.blob.digest);
-    for (const hold of this.#holds) for (const digest of hold.blobs) needed.add(digest);
+    for (const lease of this.#held()) for (const digest of lease.blobs) needed.add(digest);
     return needed;
   }
 
@@ -317,10 +332,10 @@ export class Catalogue {
       layers: this.layers.list(),
       references: this.#references,
       held: {
-        blobs: new Set([...this.#holds].flatMap((hold) => [...hold.blobs])),
-        layers: new Set([...this.#holds].flatMap((hold) => [...hold.layers])),
+        blobs: new Set(this.#held().flatMap((lease) => [...lease.blobs])),
+        layers: new Set(this.#held().flatMap((lease) => [...lease.layers])),
       },
-      busy: this.#holds.size > 0 || this.layers.busy,
+      busy: this.#held().length > 0 || this.layers.busy,
       containers,
       nowMs: this.#options.clock.now(),
     };

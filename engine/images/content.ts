@@ -12,7 +12,7 @@ import {
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { invalidArgument, newHexId, syncDirectory, writeFileDurably, type Random } from '../../base/index.ts';
-import { spaceError } from '../storage/index.ts';
+import { spaceError, type OnStep } from '../storage/index.ts';
 import { isDigest } from './reference.ts';
 
 export function sha256(bytes: Uint8Array | string): string {
@@ -27,8 +27,10 @@ export class ContentStore {
   readonly #blobs: string;
   readonly #temporary: string;
   readonly #random: Random;
+  readonly #onStep: OnStep;
 
-  constructor(directory: string, random: Random) {
+  constructor(directory: string, random: Random, onStep: OnStep = () => undefined) {
+    this.#onStep = onStep;
     this.#random = random;
     this.#blobs = join(directory, 'blobs', 'sha256');
     this.#temporary = join(directory, 'tmp');
@@ -69,6 +71,7 @@ export class ContentStore {
 
   remove(digest: string): void {
     rmSync(this.path(digest), { force: true });
+    this.#onStep('blob removed');
   }
 
   /** A name below the temporary directory; removed at the next start. */
@@ -80,6 +83,7 @@ export class ContentStore {
   put(bytes: Uint8Array): string {
     const digest = sha256(bytes);
     if (!this.has(digest)) writeFileDurably(this.path(digest), bytes);
+    this.#onStep('document written');
     return digest;
   }
 
@@ -91,7 +95,9 @@ export class ContentStore {
     } finally {
       await file.close();
     }
+    this.#onStep('blob flushed');
     renameSync(path, this.path(digest));
+    this.#onStep('blob renamed');
     syncDirectory(this.#blobs);
   }
 

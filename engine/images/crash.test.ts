@@ -10,7 +10,7 @@ import { openImages, type ImageStore } from './index.ts';
 const base = mkdtempSync(join(tmpdir(), 'shoal-crash-'));
 afterAll(() => rmSync(base, { recursive: true, force: true }));
 
-function open(dataRoot: string, spawner: Spawner): Promise<ImageStore> {
+function open(dataRoot: string, spawner: Spawner, onStep?: (step: string) => void): Promise<ImageStore> {
   return openImages({
     dataRoot,
     spawner,
@@ -20,8 +20,16 @@ function open(dataRoot: string, spawner: Spawner): Promise<ImageStore> {
     registries: { insecure: [], mirrors: [] },
     onEvent: () => undefined,
     usedBy: () => [],
+    ...(onStep === undefined ? {} : { onStep }),
   });
 }
+
+/** Every step of the life of an image and a root that changes the disk. */
+const STEPS = [
+  ...['blob flushed', 'blob renamed', 'layer unpacked', 'whiteouts of layer written', 'layer renamed', 'layer linked'],
+  ...['document written', 'layers flushed', 'root made', 'layers of root written', 'layers of root renamed'],
+  ...['directory set aside', 'layer unlinked', 'layer set aside', 'blob removed'],
+];
 
 const request = { repository: 'bb', tag: 'v1', message: '', changes: [] };
 
@@ -30,7 +38,9 @@ test('the disk as it is at any step of import, mount and remove opens as a usabl
   makeBusyboxArchive(archive);
   const dataRoot = join(base, 'live');
   const snapshots: string[] = [];
-  const snapshot = (): void => {
+  const steps = new Set<string>();
+  const snapshot = (step = ''): void => {
+    steps.add(step);
     const to = join(base, `snapshot-${snapshots.length}`);
     // What a crash leaves is what is on disk, mounts apart.
     execFileSync('cp', ['-a', '--one-file-system', dataRoot, to]);
@@ -45,7 +55,7 @@ test('the disk as it is at any step of import, mount and remove opens as a usabl
     },
     close: () => undefined,
   };
-  const live = await open(dataRoot, spawner);
+  const live = await open(dataRoot, spawner, snapshot);
   const image = await live.importArchive(archive, request);
   snapshot();
   await live.mountRoot('c1', image.id);
@@ -56,7 +66,8 @@ test('the disk as it is at any step of import, mount and remove opens as a usabl
   await live.remove('bb:v1', { force: false });
   snapshot();
   await live.close();
-  expect(snapshots.length).toBeGreaterThanOrEqual(8);
+  for (const step of STEPS) expect(steps).toContain(step);
+  expect(snapshots.length).toBeGreaterThanOrEqual(24);
   const seen = new Set<number>();
   for (const path of snapshots) {
     const store = await open(path, directSpawner);

@@ -1,4 +1,5 @@
-import type { Clock, Logger, Random, Spawner } from '../../base/index.ts';
+import { conflict, type Clock, type Logger, type Random, type Spawner } from '../../base/index.ts';
+import type { UnusedImage } from '../pressure/pressure.ts';
 import type { Found } from '../doctor/fault.ts';
 import type { EngineEvent, Images } from '../types.ts';
 import { hostPlatform, importRootArchive, loadArchive, type ArchiveContext } from './archives.ts';
@@ -25,18 +26,33 @@ export interface ImagesOptions {
   isRunning?: (containerId: string) => boolean;
   /** Forces a storage driver; default: overlayfs where it works. */
   storageDriver?: 'overlay2' | 'vfs';
+  /** For tests of crashes: is told after each step that changes the disk. */
+  onStep?: (step: string) => void;
 }
 
 /** `Images`, and what the daemon around it needs. */
 export interface ImageStore extends Images {
   readonly storageDriver: 'overlay2' | 'vfs';
+  /** Why layers are copied although overlayfs was preferred; undefined when they are not. */
+  readonly storageFallback: string | undefined;
   /** Other rules for registries from now on. */
   setRegistries(rules: RegistryRules): void;
   /** Container ids that have a root on disk; the containers' owner removes those it does not know. */
   roots(): string[];
   /** Faults of layers, blobs, images and roots. @param containers ids of all containers */
   examine(containers: ReadonlySet<string>, deep: boolean, found: Found): Promise<Record<string, number>>;
+  /** Images that no container uses, those that arrived first in front. */
+  unused(): UnusedImage[];
+  /** Removes an image with all its names, unless a container uses it by now. @throws ShoalError Conflict */
+  removeUnused(id: string): Promise<void>;
   close(): Promise<void>;
+}
+
+function unusedImages(catalogue: Catalogue, users: ImageUsers): UnusedImage[] {
+  return [...catalogue.arrivals()]
+    .filter(([id]) => users.usedBy(id).length === 0)
+    .sort(([, a], [, b]) => a - b)
+    .map(([id, addedMs]) => ({ id, addedMs, names: catalogue.keysOf(id) }));
 }
 
 /** Opens the image store of a data root, recovering from whatever a crash left. */
@@ -49,6 +65,7 @@ export async function openImages(options: ImagesOptions): Promise<ImageStore> {
   const registry = openRegistry({ ...options, catalogue, platform });
   return {
     storageDriver: catalogue.layers.driver.name,
+    storageFallback: catalogue.layers.fallback,
     get: (reference) => catalogue.byId(catalogue.resolve(reference).id),
     list: () => catalogue.list(),
     pull: (reference, request) => registry.pull(reference, request),
@@ -81,6 +98,11 @@ export async function openImages(options: ImagesOptions): Promise<ImageStore> {
     },
     roots: () => catalogue.layers.roots(),
     examine: (containers, deep, found) => catalogue.examine(containers, deep, found),
+    unused: () => unusedImages(catalogue, users),
+    async removeUnused(id) {
+      if (users.usedBy(id).length > 0) throw conflict(`a container uses image ${id}`);
+      await removeImage(catalogue, users, id, true);
+    },
     async close() {
       registry.close();
       await catalogue.close();

@@ -75,10 +75,10 @@ export async function saveArchive(
   destinationPath: string,
 ): Promise<void> {
   const images = chosen(catalogue, references);
-  const hold = catalogue.hold();
+  const lease = catalogue.lease();
   for (const { id } of images) {
-    hold.blobs.add(id);
-    for (const layer of catalogue.layersOf(id)) hold.layers.add(layer.chainId);
+    lease.blobs.add(id);
+    for (const layer of catalogue.layersOf(id)) lease.layers.add(layer.chainId);
   }
   const root = catalogue.content.temporaryPath();
   try {
@@ -109,8 +109,8 @@ export async function saveArchive(
     });
   } finally {
     rmSync(root, { recursive: true, force: true });
-    catalogue.release(hold);
+    catalogue.release(lease);
     await catalogue.collect();
-    catalogue.discardBlobs(hold.blobs);
+    catalogue.discardBlobs(lease.blobs);
   }
 }

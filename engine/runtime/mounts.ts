@@ -58,9 +58,8 @@ export function keptDefaults(defaults: readonly OciMount[], user: readonly OciMo
 /** Checks a user's mount in Docker's words. @throws ShoalError InvalidArgument. */
 export function checkMount(mount: MountRequest): void {
   const before = mount.from === 'bind' ? `invalid volume specification: '${bindText(mount)}': ` : '';
-  const wrong = (why: string): Error => {
-    return invalidArgument(`${before}invalid mount config for type "${mount.type}": ${why}`);
-  };
+  const kind = mount.from === 'tmpfs' ? '' : `invalid mount config for type "${mount.type}": `;
+  const wrong = (why: string): Error => invalidArgument(`${before}${kind}${why}`);
   const path = (text: string): void => {
     if (!posix.isAbsolute(text)) throw wrong(`invalid mount path: '${text}' mount path must be absolute`);
   };
@@ -84,8 +83,7 @@ export function checkMount(mount: MountRequest): void {
       tmpfsOptions(mount);
       return;
     case 'image':
-      if (mount.source === '') throw wrong('field Source must not be empty');
-      checkSubpath(mount.imageSubpath, false, wrong);
+      throw wrong('mounts of images are not supported; put its files into a volume, or build on it');
   }
 }
 

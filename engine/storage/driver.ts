@@ -1,5 +1,8 @@
 import type { Whiteouts } from './apply.ts';
 
+/** Is told after each step that changes the disk, by name: a test looks what a crash there would leave. */
+export type OnStep = (step: string) => void;
+
 /** An unpacked layer as a driver sees it. */
 export interface LayerDirectory {
   /** Holds `diff`. */

@@ -1,4 +1,5 @@
 export { compressionOf, decompress, detectCompression, readThrough, type Compression } from './compression.ts';
+export type { OnStep } from './driver.ts';
 export { LayerStore } from './layer-store.ts';
 export {
   LAYERS_MAX,

@@ -25,7 +25,7 @@ import {
 import type { RootParts } from '../types.ts';
 import { chainId, layerLink, linkTarget, shortId, type Layer, type LayerBlob } from './layers.ts';
 import { applyLayer, type Whiteouts } from './apply.ts';
-import type { LayerDirectory, StorageDriver } from './driver.ts';
+import type { LayerDirectory, OnStep, StorageDriver } from './driver.ts';
 import { OverlayDriver, overlayProblem, unmountAll } from './overlay-driver.ts';
 import { CopyDriver } from './vfs-driver.ts';
 
@@ -38,6 +38,16 @@ interface RootRecord {
   layers: string[];
 }
 
+/** A layer to be unpacked. */
+export interface AddRequest {
+  parent: string;
+  diffId?: string;
+  blobPath: string;
+  blob: LayerBlob;
+  /** Is told the chain id before the layer can be found, and so before it could be collected. */
+  claim?: (chainId: string) => void;
+}
+
 export interface LayerStoreOptions {
   /** The overlay2 directory. */
   directory: string;
@@ -48,6 +58,7 @@ export interface LayerStoreOptions {
   layers: readonly Layer[];
   /** 'overlay2' or 'vfs' without probing; default: what works. */
   driver?: 'overlay2' | 'vfs' | undefined;
+  onStep?: OnStep | undefined;
 }
 
 /**
@@ -57,6 +68,8 @@ export interface LayerStoreOptions {
  */
 export class LayerStore {
   readonly driver: StorageDriver;
+  /** Why layers are copied though overlayfs was preferred; undefined when they are not, or were asked to be. */
+  fallback: string | undefined;
   readonly #directory: string;
   readonly #options: LayerStoreOptions;
   readonly #layers = new Map<string, Layer>();
@@ -75,9 +88,14 @@ export class LayerStore {
     this.#sweep();
   }
 
+  #step(name: string): void {
+    this.#options.onStep?.(name);
+  }
+
   #chooseDriver(): StorageDriver {
     const { driver, spawner, log } = this.#options;
     const problem = driver === undefined ? overlayProblem(this.#directory) : undefined;
+    this.fallback = problem;
     if (problem !== undefined) log.warn('overlayfs does not work here; copying instead', { reason: problem });
     const copies = driver === 'vfs' || problem !== undefined;
     return copies ? new CopyDriver(spawner) : new OverlayDriver(this.#directory);
@@ -175,7 +193,7 @@ export class LayerStore {
    * The caller calls `flush` and then records the result.
    * @throws ShoalError InvalidArgument for damaged data or a diff id that does not match.
    */
-  add(request: { parent: string; diffId?: string; blobPath: string; blob: LayerBlob }): Promise<Layer> {
+  add(request: AddRequest): Promise<Layer> {
     assert(request.parent === '' || this.#layers.has(request.parent), 'the layer below is there first');
     if (request.diffId === undefined) return this.#unpack(request);
     const id = chainId(request.parent, request.diffId);
@@ -202,11 +220,11 @@ export class LayerStore {
     }
   }
 
-  #unpack(request: { parent: string; diffId?: string; blobPath: string; blob: LayerBlob }): Promise<Layer> {
+  #unpack(request: AddRequest): Promise<Layer> {
     return this.#counted(() => this.#unpackNow(request));
   }
 
-  async #unpackNow(request: { parent: string; diffId?: string; blobPath: string; blob: LayerBlob }): Promise<Layer> {
+  async #unpackNow(request: AddRequest): Promise<Layer> {
     const temporary = this.temporaryPath();
     const target = join(temporary, 'diff');
     mkdirSync(target, { recursive: true, mode: 0o755 });
@@ -219,8 +237,11 @@ export class LayerStore {
         markers: this.driver.name === 'overlay2',
         ...(request.diffId === undefined ? {} : { expectedDiffId: request.diffId }),
       });
+      this.#step('layer unpacked');
       writeFileSync(join(temporary, 'whiteouts.json'), JSON.stringify(applied.whiteouts));
+      this.#step('whiteouts of layer written');
       const id = chainId(request.parent, applied.diffId);
+      request.claim?.(id);
       const found = this.#layers.get(id);
       if (found !== undefined) return found;
       const layer: Layer = {
@@ -234,7 +255,9 @@ export class LayerStore {
       const final = join(this.#directory, shortId(id));
       rmSync(final, { recursive: true, force: true });
       renameSync(temporary, final);
+      this.#step('layer renamed');
       this.#linkTo(layer);
+      this.#step('layer linked');
       this.#layers.set(id, layer);
       return layer;
     } finally {
@@ -245,6 +268,7 @@ export class LayerStore {
   /** Brings added layers to the disk; without it a power cut could leave a recorded layer with empty files. */
   async flush(): Promise<void> {
     await runChecked(this.#options.spawner, { file: 'sync', args: ['--file-system', this.#directory] });
+    this.#step('layers flushed');
   }
 
   /**
@@ -261,7 +285,9 @@ export class LayerStore {
       const path = join(this.#directory, shortId(id));
       if (!existsSync(path)) continue;
       const temporary = this.temporaryPath();
+      this.#step('layer unlinked');
       renameSync(path, temporary);
+      this.#step('layer set aside');
       discarded.push(temporary);
     }
     return () =>
@@ -282,6 +308,7 @@ export class LayerStore {
     if (!existsSync(path)) return;
     const temporary = this.temporaryPath();
     renameSync(path, temporary);
+    this.#step('directory set aside');
     await this.#counted(() => rm(temporary, { recursive: true, force: true }));
   }
 
@@ -308,9 +335,12 @@ export class LayerStore {
     if (root === undefined || root.imageId === '') {
       root = { imageId, layers: [...layers()] };
       mkdirSync(path, { recursive: true, mode: 0o710 });
+      this.#step('root made');
       const beside = join(path, 'lower.new');
       writeFileSync(beside, JSON.stringify(root));
+      this.#step('layers of root written');
       renameSync(beside, join(path, 'lower'));
+      this.#step('layers of root renamed');
       this.#roots.set(containerId, root);
     }
     const missing = root.layers.find((id) => !this.#layers.has(id));

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import type koffi from 'koffi';
 import { inNetworkNamespace, ShoalError } from '../../base/index.ts';
+import { LowDescriptors } from './low-descriptors.ts';
 
 /** A function of koffi that can also run on a thread of the pool. */
 interface NftRun {
@@ -11,7 +12,7 @@ interface NftRun {
 /** The functions of libnftables (libnftables(3)). */
 interface NftLibrary {
   open: (flags: number) => unknown;
-  free: { async: (context: unknown, done: () => void) => void };
+  free: ((context: unknown) => void) & { async: (context: unknown, done: () => void) => void };
   bufferOutput: (context: unknown) => number;
   bufferError: (context: unknown) => number;
   output: (context: unknown) => string;
@@ -57,6 +58,7 @@ const WAITING_MAX = 4096;
  */
 export class NftQueue {
   readonly #library: NftLibrary;
+  readonly #descriptors = new LowDescriptors();
   /** Short transactions go before long ones. */
   readonly #urgent: Job[] = [];
   readonly #waiting: Job[] = [];
@@ -91,7 +93,9 @@ export class NftQueue {
 
   #start(job: Job): void {
     const library = this.#library;
-    const open = (): unknown => library.open(0);
+    const open = (): unknown => {
+      return this.#descriptors.take(() => library.open(0), library.free);
+    };
     const context = job.namespace === null ? open() : inNetworkNamespace(job.namespace, open);
     library.bufferOutput(context);
     library.bufferError(context);

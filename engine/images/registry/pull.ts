@@ -1,7 +1,8 @@
 import { invalidArgument, ShoalError, type Clock, type Logger, type Random } from '../../../base/index.ts';
 import { chainIds } from '../../storage/index.ts';
 import type { Image, RegistryAuth } from '../../types.ts';
-import { referenceKey, type Catalogue, type Hold } from '../catalogue.ts';
+import { referenceKey, type Catalogue } from '../catalogue.ts';
+import type { Lease } from '../lease.ts';
 import { DOCUMENT_MAX_BYTES, parseImageConfig, type ImageFacts } from '../image-config.ts';
 import {
   choosePlatform,
@@ -75,22 +76,25 @@ class Pull {
   /** One failed layer ends the downloads of the others. */
   readonly #failed = new AbortController();
   readonly #signal: AbortSignal;
-  readonly #hold: Hold;
+  readonly #lease: Lease;
   readonly #address: string;
 
   constructor(
     context: RegistryContext,
     reference: Reference,
     endpoint: Endpoint,
-    run: { report: Report; signal: AbortSignal; hold: Hold },
+    run: { report: Report; signal: AbortSignal; lease: Lease },
   ) {
     this.#context = context;
     this.#signal = AbortSignal.any([run.signal, this.#failed.signal]);
     this.#client = clientFor(context, reference, endpoint, this.#signal);
     this.#reference = reference;
     this.#address = endpoint.address;
-    this.#report = run.report;
-    this.#hold = run.hold;
+    this.#report = (line) => {
+      run.lease.renew();
+      run.report(line);
+    };
+    this.#lease = run.lease;
   }
 
   async run(platform: Platform, explicit: boolean): Promise<Image> {
@@ -160,7 +164,7 @@ class Pull {
     const { content } = this.#context.catalogue;
     const { config } = manifest;
     if (config.size > DOCUMENT_MAX_BYTES) throw invalidArgument('invalid manifest: the configuration is too large');
-    this.#hold.blobs.add(config.digest);
+    this.#lease.blobs.add(config.digest);
     await this.#fetch(config, () => undefined);
     const facts = parseImageConfig(content.read(config.digest));
     if (facts.diffIds.length !== manifest.layers.length) {
@@ -174,7 +178,7 @@ class Pull {
   async #layers(manifest: Manifest, facts: ImageFacts): Promise<void> {
     const { catalogue } = this.#context;
     const chain = chainIds(facts.diffIds);
-    for (const key of chain) this.#hold.layers.add(key);
+    for (const key of chain) this.#lease.layers.add(key);
     const limiter = new Limiter(LAYER_DOWNLOADS_MAX);
     const wanted = manifest.layers.map((descriptor, i) => {
       const id = short(descriptor.digest);
@@ -186,7 +190,7 @@ class Pull {
     for (const { id } of missing.slice(LAYER_DOWNLOADS_MAX)) this.#report({ status: 'Waiting', id });
     const fetched = wanted.map(async ({ descriptor, id, there }) => {
       if (there) return;
-      this.#hold.blobs.add(descriptor.digest);
+      this.#lease.blobs.add(descriptor.digest);
       await limiter.run(() => this.#fetch(descriptor, this.#report));
       this.#report({ status: 'Download complete', progressDetail: {}, id });
     });
@@ -223,12 +227,12 @@ export async function pullImage(
   const platform = explicit ? parsePlatform(options.platform as string, context.platform) : context.platform;
   const endpoints = endpointsOf(context, reference, options.auth);
   const { catalogue } = context;
-  const hold = catalogue.hold();
+  const lease = catalogue.lease();
   const { signal } = options;
   try {
     for (const [i, endpoint] of endpoints.entries()) {
       try {
-        return await new Pull(context, reference, endpoint, { report: options.report, signal, hold }).run(
+        return await new Pull(context, reference, endpoint, { report: options.report, signal, lease }).run(
           platform,
           explicit,
         );
@@ -241,8 +245,8 @@ export async function pullImage(
   } catch (error) {
     throw pullError(error, familiarName(reference), familiarRepository(repositoryOf(reference)));
   } finally {
-    catalogue.release(hold);
+    catalogue.release(lease);
     await catalogue.collect().catch((error: unknown) => context.log.error('cannot tidy the image store', { error }));
-    catalogue.discardBlobs(hold.blobs);
+    catalogue.discardBlobs(lease.blobs);
   }
 }

@@ -32,20 +32,20 @@ export async function portableBlob(
   const path = content.path(layer.blob.digest);
   const compression = await detectCompression(path);
   if (compression === 'gzip' || compression === 'zstd') return { layer, compression };
-  const hold = catalogue.hold();
+  const lease = catalogue.lease();
   const scratch = content.temporaryPath();
   const packed = content.temporaryPath();
   try {
-    hold.blobs.add(layer.blob.digest);
+    lease.blobs.add(layer.blob.digest);
     const plain = await decompress(spawner, path, scratch, () => undefined);
     await pipeline(createReadStream(plain.path), createGzip(), createWriteStream(packed, { mode: 0o600 }));
-    const blob = await content.copyIn(packed, (digest) => hold.blobs.add(digest));
+    const blob = await content.copyIn(packed, (digest) => lease.blobs.add(digest));
     await catalogue.replaceBlob(layer.blob.digest, blob);
     return { layer: { ...layer, blob }, compression: 'gzip' };
   } finally {
     for (const leftover of [scratch, packed]) rmSync(leftover, { force: true });
-    catalogue.release(hold);
-    catalogue.discardBlobs(hold.blobs);
+    catalogue.release(lease);
+    catalogue.discardBlobs(lease.blobs);
   }
 }
 
@@ -178,14 +178,14 @@ export async function pushImage(
   if (id === undefined || key !== referenceKey(familiarName(reference)) || reference.digest !== undefined) {
     throw notFound(`An image does not exist locally with the tag: ${familiarRepository(repositoryOf(reference))}`);
   }
-  const hold = catalogue.hold();
+  const lease = catalogue.lease();
   try {
-    hold.blobs.add(id);
-    for (const layer of catalogue.layersOf(id)) hold.layers.add(layer.chainId);
+    lease.blobs.add(id);
+    for (const layer of catalogue.layersOf(id)) lease.layers.add(layer.chainId);
     await new Push(context, reference, options).run(id);
   } finally {
-    catalogue.release(hold);
+    catalogue.release(lease);
     await catalogue.collect().catch((error: unknown) => context.log.error('cannot tidy the image store', { error }));
-    catalogue.discardBlobs(hold.blobs);
+    catalogue.discardBlobs(lease.blobs);
   }
 }
