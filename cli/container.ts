@@ -128,7 +128,10 @@ export function containerRow(container: Container, nowMs: number, truncate: bool
     Names: truncate && own !== undefined ? own : names.join(','),
     Image: shownImage(container, truncate),
     Command: quote(truncate ? ellipsis(container.Command, 20) : container.Command),
-    CreatedAt: localTime(created),
+    // Asked for by few formats, and dear: names of time zones take 20 ms to load.
+    get CreatedAt() {
+      return localTime(created);
+    },
     RunningFor: `${humanDuration(nowMs - created)} ago`,
     Platform: null,
     Ports: displayContainerPorts(container.Ports ?? []),

@@ -14,7 +14,6 @@ export function hijack(host: string, path: string, body?: object): Promise<{ soc
       ...httpTarget(host),
       method: 'POST',
       path,
-      agent: false,
       headers: {
         Connection: 'Upgrade',
         Upgrade: 'tcp',

@@ -94,7 +94,10 @@ function imageRow(image: Image, name: Name, nowMs: number, truncate: boolean): R
     Tag: name.tag,
     Digest: name.digest,
     CreatedSince: `${humanDuration(nowMs - created)} ago`,
-    CreatedAt: localTime(created),
+    // Asked for by few formats, and dear: names of time zones take 20 ms to load.
+    get CreatedAt() {
+      return localTime(created);
+    },
     Size: humanSize(image.Size, 3),
     Containers: unknown(image.Containers) ? 'N/A' : String(image.Containers),
     VirtualSize: humanSize(image.Size),

@@ -14,7 +14,7 @@ import {
   type Spawner,
 } from '../base/index.ts';
 import { ApiServer, metricsRoutes } from '../api/index.ts';
-import { Engine, openImages, openVolumes, probeEngineHost, type EngineEvent } from '../engine/index.ts';
+import { Engine, openImages, openVolumes, probeEngineHost, volumeUsers, type EngineEvent } from '../engine/index.ts';
 import type { Manager } from '../manager/index.ts';
 import { HostNetwork } from '../overlay-net/index.ts';
 import { Attachments, type Membership } from './attachments.ts';
@@ -208,7 +208,12 @@ export class Daemon {
       ...storageDriver(config.storageDriver),
     });
     this.#onStop('images', () => images.close());
-    const volumes = await openVolumes({ ...common, log: log.with({ component: 'volumes' }), onEvent });
+    const volumes = await openVolumes({
+      ...common,
+      log: log.with({ component: 'volumes' }),
+      onEvent,
+      usedBy: (name) => volumeUsers(users.engine?.containers.list() ?? [], name),
+    });
     const attachments = new Attachments({
       networks,
       clock: systemClock,

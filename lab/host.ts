@@ -48,11 +48,11 @@ function shoalProgram(): string {
   return join(dir, 'bin', 'shoal');
 }
 
-/** The words that start the program with the running node, and with the flags of its first line. */
+/** The words that start the program with the running node, and with the flags that it gives node for a daemon. */
 function shoalWords(): string[] {
   const program = shoalProgram();
-  const [first = ''] = readFileSync(program, 'utf8').split('\n', 1);
-  return [process.execPath, ...(/ node( .*)?$/.exec(first)?.[1] ?? '').split(' ').filter(Boolean), program];
+  const flags = /^':'.* daemon\) exec node (.*?) "\$0"/m.exec(readFileSync(program, 'utf8'))?.[1] ?? '';
+  return [process.execPath, ...flags.split(' ').filter(Boolean), program];
 }
 
 export class Host {

@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { build, type BuildOptions } from 'esbuild';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const dist = join(root, 'dist');
@@ -10,15 +10,8 @@ const dist = join(root, 'dist');
 const fresh = join(root, `dist.${process.pid}`);
 mkdirSync(fresh, { recursive: true });
 process.once('exit', () => rmSync(fresh, { recursive: true, force: true }));
-await build({
+const common: BuildOptions = {
   absWorkingDir: root,
-  entryPoints: {
-    cli: 'cli/main.ts',
-    daemon: 'daemon/main.ts',
-    lab: 'lab/main.ts',
-    'file-helper': 'engine/files/helper.ts',
-    'dns-thread': 'overlay-net/dns/thread.ts',
-  },
   outdir: fresh,
   outExtension: { '.js': '.mjs' },
   bundle: true,
@@ -32,11 +25,23 @@ await build({
   sourcemap: 'linked',
   // Native add-ons cannot be bundled; they are loaded from node_modules.
   external: ['koffi', 'level', 'classic-level'],
+  logLevel: 'warning',
+};
+// The client in parts: a command loads what it needs, and how much that is decides how fast it starts.
+const client = { cli: 'cli/main.ts' };
+await build({ ...common, entryPoints: client, splitting: true, chunkNames: 'cli/[name]-[hash]' });
+await build({
+  ...common,
+  entryPoints: {
+    daemon: 'daemon/main.ts',
+    lab: 'lab/main.ts',
+    'file-helper': 'engine/files/helper.ts',
+    'dns-thread': 'overlay-net/dns/thread.ts',
+  },
   // Bundled CommonJS packages ask for `require`.
   banner: {
     js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
   },
-  logLevel: 'warning',
 });
 writeFileSync(join(fresh, 'package.json'), '{"type":"module"}\n');
 const old = join(root, `dist.old.${process.pid}`);

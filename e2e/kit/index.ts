@@ -7,4 +7,5 @@ export * from './web.ts';
 export * from './processes.ts';
 export * from './long-lived.ts';
 export * from './network-bed.ts';
+export * from './terminal-play.ts';
 export * from './engine-load.ts';

@@ -3,8 +3,8 @@ import { assert, ShoalError, sockets } from '../../base/index.ts';
 
 /** libnftables waits with select(2), whose sets end here; a larger descriptor ends the whole process (abort in FD_SET). */
 const FD_SETSIZE = 1024;
-/** Kept free of other use; more than one since a thread of the pool may take a number while it changes hands. */
-const KEPT = 8;
+/** Kept free of other use; many since anything opened while a number changes hands takes it, and may keep it for long. */
+const KEPT = 64;
 const SOL_SOCKET = 1;
 const SO_PROTOCOL = 38;
 const NETLINK_NETFILTER = 12;
@@ -14,11 +14,11 @@ export class LowDescriptors {
   readonly #kept: number[] = [];
 
   constructor() {
-    this.#refill();
+    this.refill();
   }
 
-  /** The system gives out the lowest free number: those of descriptors that were closed come first. */
-  #refill(): void {
+  /** Takes back what is free: the system gives out the lowest number, so those just closed come first. */
+  refill(): void {
     while (this.#kept.length < KEPT) {
       const fd = openSync('/dev/null', 'r');
       if (fd >= FD_SETSIZE) {
@@ -35,7 +35,7 @@ export class LowDescriptors {
    * @throws ShoalError ResourceExhausted when no small number is left
    */
   take<T>(open: () => T, discard: (opened: T) => void): T {
-    this.#refill();
+    this.refill();
     for (let fd = this.#kept.pop(); fd !== undefined; fd = this.#kept.pop()) {
       assert(fd < FD_SETSIZE, 'a kept descriptor is small');
       closeSync(fd);
@@ -43,10 +43,7 @@ export class LowDescriptors {
       if (isNetfilterSocket(fd)) return opened;
       discard(opened);
     }
-    throw new ShoalError(
-      'ResourceExhausted',
-      `nftables needs a descriptor below ${FD_SETSIZE}, and all are in use; it is tried again`,
-    );
+    throw new ShoalError('ResourceExhausted', `nftables needs a descriptor below ${FD_SETSIZE}, and all are in use`);
   }
 }
 
