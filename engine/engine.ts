@@ -144,15 +144,9 @@ export class Engine {
     const runtime = new Runtime(runtimePaths(options, facts), options.spawner, options.clock);
     const roots = new Roots(options.images);
     const parts: Parts = {
-      clock: options.clock,
-      random: options.random,
+      ...given(options),
       log,
-      spawner: options.spawner,
-      images: options.images,
       roots,
-      volumes: options.volumes,
-      networks: options.networks,
-      swarm: options.swarm,
       cgroups,
       runtimes,
       sysInfo: readSysInfo(cgroups.layout),
@@ -297,6 +291,19 @@ export class Engine {
 
 function isExamined(images: Images & Partial<ExaminedStore>): images is Images & ExaminedStore {
   return images.examine !== undefined;
+}
+
+/** What the engine is given and its containers need as it is. */
+function given({
+  clock,
+  random,
+  spawner,
+  images,
+  volumes,
+  networks,
+  swarm,
+}: EngineOptions): Pick<Parts, 'clock' | 'random' | 'spawner' | 'images' | 'volumes' | 'networks' | 'swarm'> {
+  return { clock, random, spawner, images, volumes, networks, swarm };
 }
 
 function parentOf(options: Pick<EngineOptions, 'cgroupParent'>): string {
