@@ -122,7 +122,6 @@ export class Engine {
   readonly #set: ContainerSet;
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
-
   readonly #parts: Parts;
   readonly #programs: HostPrograms;
 
@@ -179,11 +178,7 @@ export class Engine {
     this.containers = this.#set;
     this.terminals = new EngineTerminals(parts, this.#set);
     this.files = new ContainerFiles({ ...options, roots, unit: (reference) => this.#set.unit(reference) });
-    this.control = new Control({
-      set: this.#set,
-      parts,
-      sizeOf: async (id) => (await this.files.sizes([id])).get(id)?.rw ?? 0,
-    });
+    this.control = new Control({ set: this.#set, parts, files: this.files });
     this.pressure = diskPressure(options, this.#set, (event) => this.publish(event));
     this.doctor = this.#makeDoctor();
   }
