@@ -94,7 +94,7 @@ export class ContainerFiles {
       mounts: unit.record.stored.mounts.map(({ target, readOnly }) => ({ target, readOnly })),
     };
     await this.#jobs.with(unit, task, signal, async (session) => {
-      const spare = join(this.#jobs.directory, `${newHexId(this.#options.random).slice(0, 16)}.upload`);
+      const spare = this.#jobs.spareFile();
       try {
         await sendArchive(this.#options.spawner, archive, session.socket, spare);
       } finally {
