@@ -14,7 +14,14 @@ import {
   type Spawner,
 } from '../base/index.ts';
 import { ApiServer, metricsRoutes } from '../api/index.ts';
-import { Engine, openImages, openVolumes, probeEngineHost, type EngineEvent } from '../engine/index.ts';
+import {
+  Engine,
+  openImages,
+  openVolumes,
+  probeEngineHost,
+  type EngineEvent,
+  type EngineOptions,
+} from '../engine/index.ts';
 import type { Manager } from '../manager/index.ts';
 import { HostNetwork } from '../overlay-net/index.ts';
 import { Attachments, type Membership } from './attachments.ts';
@@ -231,6 +238,7 @@ export class Daemon {
       dns: config.dns,
       initDefault: config.init,
       logDriver: config.logDriver,
+      ...runtimeOptions(config.containers),
     });
     users.engine = engine;
     this.#onStop('engine', () => engine.shutdown());
@@ -282,6 +290,12 @@ export class Daemon {
 
 function membershipOf(node: ClusterNode | undefined): Membership | undefined {
   return node === undefined ? undefined : { state: node.state, agent: node.member?.agent };
+}
+
+/** Which OCI runtimes there are, the usual one by its path. */
+function runtimeOptions({ runtime, runtimes, defaults }: DaemonConfig['containers']): Partial<EngineOptions> {
+  const usual = Object.hasOwn(runtimes, runtime) ? runtimes[runtime] : runtime;
+  return { runtimes, containerDefaults: defaults, ...(usual ? { runtime: usual } : {}) };
 }
 
 function storageDriver(name: string): { storageDriver?: 'overlay2' | 'vfs' } {
