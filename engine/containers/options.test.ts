@@ -88,6 +88,24 @@ describe('namespaces', () => {
     for (const kind of ['pid', 'ipc', 'uts']) expect(own).toContain(host(kind));
   });
 
+  test('what a container shares and where its groups stand is taken over by a new daemon, and taken down', async () => {
+    const parent = `/${fixture.cgroupParent}/deep`;
+    const { id } = await running({ ipcMode: 'shareable', cgroupParent: parent });
+    const shm = join(fixture.base, 'run/bundles', id, 'shm');
+    await engine.shutdown();
+    engine = await fixture.open();
+    expect(engine.containers.inspect(id)).toMatchObject({
+      state: 'running',
+      etc: { hosts: expect.any(String) as string },
+    });
+    expect(engine.containers.usage(id)?.cpuNs).toBeGreaterThan(0);
+    expect(await prints('ls /dev/shm >/dev/null && echo joined', { ipcMode: `container:${id}` })).toBe('joined\n');
+    await remove(id);
+    expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(shm);
+    const { controllers, unified = '' } = readCgroupLayout();
+    expect(existsSync(join(controllers.get('pids') ?? unified, parent, id))).toBe(false);
+  });
+
   test('one that does not run cannot be joined; modes that are none', async () => {
     const { id } = await create({ pidMode: 'container:ghost' });
     await expect(engine.containers.start(id)).rejects.toThrow('No such container: ghost');
