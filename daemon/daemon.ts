@@ -14,6 +14,7 @@ import {
   type Spawner,
 } from '../base/index.ts';
 import { ApiServer, metricsRoutes } from '../api/index.ts';
+<<<<<<< HEAD
 import {
   Engine,
   openImages,
@@ -22,6 +23,9 @@ import {
   type EngineEvent,
   type EngineOptions,
 } from '../engine/index.ts';
+=======
+import { Engine, openImages, openVolumes, probeEngineHost, volumeUsers, type EngineEvent } from '../engine/index.ts';
+>>>>>>> main
 import type { Manager } from '../manager/index.ts';
 import { HostNetwork } from '../overlay-net/index.ts';
 import { Attachments, type Membership } from './attachments.ts';
@@ -215,7 +219,12 @@ export class Daemon {
       ...storageDriver(config.storageDriver),
     });
     this.#onStop('images', () => images.close());
-    const volumes = await openVolumes({ ...common, log: log.with({ component: 'volumes' }), onEvent });
+    const volumes = await openVolumes({
+      ...common,
+      log: log.with({ component: 'volumes' }),
+      onEvent,
+      usedBy: (name) => volumeUsers(users.engine?.containers.list() ?? [], name),
+    });
     const attachments = new Attachments({
       networks,
       clock: systemClock,

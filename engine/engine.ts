@@ -125,7 +125,6 @@ export class Engine {
   readonly #options: EngineOptions;
   readonly #facts: RuntimeFacts;
   readonly #set: ContainerSet;
-  readonly #streams: ContainerStreams;
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
 
@@ -151,15 +150,9 @@ export class Engine {
     const runtime = new Runtime(runtimePaths(options, facts), options.spawner, options.clock);
     const roots = new Roots(options.images);
     const parts: Parts = {
-      clock: options.clock,
-      random: options.random,
+      ...given(options),
       log,
-      spawner: options.spawner,
-      images: options.images,
       roots,
-      volumes: options.volumes,
-      networks: options.networks,
-      swarm: options.swarm,
       cgroups,
       runtimes,
       sysInfo: readSysInfo(cgroups.layout),
@@ -185,7 +178,6 @@ export class Engine {
     this.#set = new ContainerSet(parts);
     this.containers = this.#set;
     this.terminals = new EngineTerminals(parts, this.#set);
-    this.#streams = parts.streams;
     this.files = new ContainerFiles({ ...options, roots, unit: (reference) => this.#set.unit(reference) });
     this.control = new Control({
       set: this.#set,
@@ -297,7 +289,7 @@ export class Engine {
   async shutdown(): Promise<void> {
     await this.pressure?.close();
     await this.#set.close();
-    this.#streams.close();
+    this.#parts.streams.close();
     this.events.close();
   }
 }
@@ -315,6 +307,19 @@ function logParts(options: EngineOptions): Pick<Parts, 'logs' | 'shippers' | 'lo
     shippers: new LogShippers({ ...common, ...(journalSocket === undefined ? {} : { journalSocket }) }),
     logDefaults: options.logDriver ?? { type: 'json-file', config: {} },
   };
+}
+
+/** What the engine is given and its containers need as it is. */
+function given({
+  clock,
+  random,
+  spawner,
+  images,
+  volumes,
+  networks,
+  swarm,
+}: EngineOptions): Pick<Parts, 'clock' | 'random' | 'spawner' | 'images' | 'volumes' | 'networks' | 'swarm'> {
+  return { clock, random, spawner, images, volumes, networks, swarm };
 }
 
 function parentOf(options: Pick<EngineOptions, 'cgroupParent'>): string {

@@ -168,7 +168,8 @@ export function containerSummary(container: ContainerFacts, nowMs: number): Json
     Names: [`/${container.config.name}`],
     Image: container.config.image,
     ImageID: container.imageId,
-    Command: [container.path, ...container.args].join(' '),
+    // As in Docker's lists: only words with spaces are quoted, and never escaped.
+    Command: [container.path, ...container.args.map((arg) => (arg.includes(' ') ? `'${arg}'` : arg))].join(' '),
     Created: Math.floor(container.createdMs / 1000),
     Ports: container.ports.flatMap((port) =>
       hostAddresses(container, port).map((ip) => ({
