@@ -225,6 +225,8 @@ export interface VolumeFacts {
   createdMs: number;
   labels: Readonly<Record<string, string>>;
   options: Readonly<Record<string, string>>;
+  scope?: 'local' | 'global';
+  status?: Readonly<Record<string, unknown>>;
 }
 
 export interface VolumesPort {
@@ -234,9 +236,17 @@ export interface VolumesPort {
     labels: Readonly<Record<string, string>>;
     options: Readonly<Record<string, string>>;
   }): Promise<VolumeFacts>;
-  get(name: string): VolumeFacts;
+  inspect(name: string): Promise<VolumeFacts>;
   list(): VolumeFacts[];
+  /** With those that only plugins know, and what went wrong in asking them. */
+  listAll(): Promise<{ volumes: VolumeFacts[]; warnings: string[] }>;
   remove(name: string, force: boolean): Promise<void>;
+  /** Containers that have it. */
+  usersOf(name: string): string[];
+  prune(options: {
+    all: boolean;
+    matches: (volume: VolumeFacts) => boolean;
+  }): Promise<{ deleted: string[]; reclaimedBytes: number }>;
 }
 
 export interface LocalNetworkFacts {

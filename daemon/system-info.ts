@@ -67,7 +67,8 @@ function securityOptions(engine: Engine): string[] {
   return [
     ...(engine.sysInfo.appArmor ? ['name=apparmor'] : []),
     ...(seccomp ? ['name=seccomp,profile=builtin'] : []),
-    ...(engine.sysInfo.cgroupNamespaces ? ['name=cgroupns'] : []),
+    // Where containers get one of their own by default.
+    ...(engine.sysInfo.cgroupNamespaces && engine.sysInfo.unified ? ['name=cgroupns'] : []),
   ];
 }
 
@@ -131,7 +132,8 @@ export interface InfoSources {
 }
 
 /** Facts of GET /info that no other room has. What is asked of the host is asked each time: it may change. */
-export function systemInfo({ config, engine, hub, storageDriver, storageFallback }: InfoSources): JsonObject {
+export async function systemInfo(sources: InfoSources): Promise<JsonObject> {
+  const { config, engine, hub, storageDriver, storageFallback } = sources;
   const facts = engine.info();
   const generic = parseGenericResources(config.genericResources).map((resource) => {
     const { discrete_resource_spec: discrete, named_resource_spec: named } = resource;
@@ -142,7 +144,7 @@ export function systemInfo({ config, engine, hub, storageDriver, storageFallback
     ID: daemonId(config.dataRoot),
     Driver: storageDriver,
     DriverStatus: driverStatus(storageDriver, storageFallback, config.dataRoot),
-    Plugins: { ...PLUGINS, Authorization: null },
+    Plugins: { ...PLUGINS, Volume: await engine.volumes.drivers(), Authorization: null },
     ...limits(engine),
     Debug: config.debug,
     NFd: openFiles(),

@@ -5,4 +5,4 @@ export type { DoctorReport, Finding } from './doctor/fault.ts';
 export { diskUsage, type PressurePolicy } from './pressure/pressure.ts';
 export { Counters, DURATION_BOUNDS_SECONDS } from './containers/counters.ts';
 export { openImages } from './images/index.ts';
-export { openVolumes } from './volumes/index.ts';
+export { openVolumes, volumeUsers } from './volumes/index.ts';

@@ -22,9 +22,9 @@ async function wait(context: RequestContext): Promise<void> {
   // The client starts the container only when it has seen these headers.
   response.flushHeaders();
   const { exitCode, error } = await ports.engine.containers.wait(id, condition, signal);
-  response.end(
-    `${JSON.stringify({ StatusCode: exitCode, ...(error === undefined ? {} : { Error: { Message: error } }) })}\n`,
-  );
+  // Who waits for the removal is not told here why the start failed: the answer to the start has told it.
+  const fault = error === undefined || condition === 'removed' ? {} : { Error: { Message: error } };
+  response.end(`${JSON.stringify({ StatusCode: exitCode, ...fault })}\n`);
 }
 
 async function stop(context: RequestContext): Promise<void> {
@@ -37,7 +37,7 @@ async function kill(context: RequestContext): Promise<void> {
   try {
     await ports.engine.containers.kill(name(context), query.get('signal') || 'SIGKILL');
   } catch (error) {
-    if (!isShoalError(error, 'InvalidArgument', 'Conflict')) throw error;
+    if (!isShoalError(error, 'InvalidArgument', 'Conflict', 'NotFound')) throw error;
     throw new ShoalError(error.code, `cannot kill container: ${name(context)}: ${error.message}`);
   }
   sendEmpty(response, 204);

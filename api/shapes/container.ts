@@ -168,7 +168,8 @@ export function containerSummary(container: ContainerFacts, nowMs: number): Json
     Names: [`/${container.config.name}`],
     Image: container.config.image,
     ImageID: container.imageId,
-    Command: [container.path, ...container.args].join(' '),
+    // As in Docker's lists: only words with spaces are quoted, and never escaped.
+    Command: [container.path, ...container.args.map((arg) => (arg.includes(' ') ? `'${arg}'` : arg))].join(' '),
     Created: Math.floor(container.createdMs / 1000),
     Ports: container.ports.flatMap((port) =>
       hostAddresses(container, port).map((ip) => ({
@@ -223,7 +224,8 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
     Args: container.args,
     State: {
       Status: state,
-      Running: state === 'running' || state === 'paused',
+      // What waits to be started again counts as running, in Docker too.
+      Running: ['running', 'paused', 'restarting'].includes(state),
       Paused: state === 'paused',
       Restarting: state === 'restarting',
       OOMKilled: container.oomKilled,

@@ -1,6 +1,6 @@
-import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
-import { join, posix } from 'node:path';
-import { errorMessage, failedPrecondition, invalidArgument, runChecked } from '../../base/index.ts';
+import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { dirname, join, posix } from 'node:path';
+import { errorMessage, failedPrecondition, invalidArgument } from '../../base/index.ts';
 import type { SandboxResult } from '../../overlay-net/index.ts';
 import { conmonSizeLimit } from '../logs/keeper.ts';
 import { logPolicy } from '../logs/policy.ts';
@@ -11,7 +11,8 @@ import { prepareBindSource, userMount } from '../runtime/mounts.ts';
 import type { OciMount } from '../runtime/oci.ts';
 import { findProgram } from '../runtime/probe.ts';
 import { containerSpec } from '../runtime/spec.ts';
-import type { ContainerConfig, ContainerMount, Image } from '../types.ts';
+import type { ContainerConfig, ContainerMount, Image, MountRequest } from '../types.ts';
+import { bindSubpath, releaseSubpaths } from '../volumes/index.ts';
 import { placeFirstFiles } from './first-files.ts';
 import { placeFiles, requireFiles } from './injected-files.ts';
 import { linkFacts } from './links.ts';
@@ -141,8 +142,7 @@ async function prepareMounts(
         await prepareBindSource(mount);
         break;
       case 'volume':
-        source = await parts.volumes.acquire(mount.source, stored.container.id);
-        if (mount.noCopy !== true) await copyUp(parts, resolveInRoot(rootPath, mount.target), source);
+        source = await volumeSource(parts, stored.container.id, mount, rootPath, oci.length);
         break;
       case 'image':
         // Refused when the container is made.
@@ -154,13 +154,26 @@ async function prepareMounts(
   return { oci, shown };
 }
 
-/** Fills an empty volume with what the image has at its place, owners and modes included. */
-async function copyUp(parts: Parts, from: string, to: string): Promise<void> {
+/** Mounts a volume; an empty one is filled with what the image has at its place, a part of one is bound alone. */
+async function volumeSource(
+  parts: Parts,
+  id: string,
+  mount: MountRequest,
+  rootPath: string,
+  number: number,
+): Promise<string> {
+  const use = { destination: mount.target, readOnly: mount.readOnly, propagation: mount.propagation ?? '' };
+  const path = await parts.volumes.acquire(mount.source, id, use);
+  if (mount.volumeSubpath) return bindSubpath(path, mount.volumeSubpath, subpathPlace(parts, id), number);
+  if (mount.noCopy === true) return path;
+  const from = resolveInRoot(rootPath, mount.target);
   const info = await stat(from).catch(() => undefined);
-  if (info?.isDirectory() !== true) return;
-  if ((await readdir(to)).length > 0) return;
-  await runChecked(parts.spawner, { file: 'cp', args: ['-a', '--', `${from}/.`, to] });
+  if (info?.isDirectory() === true) await parts.volumes.fill(mount.source, from);
+  return path;
 }
+
+/** Where the parts of volumes are bound that a container mounts. */
+const subpathPlace = (parts: Parts, id: string): string => join(dirname(parts.filesRoot), 'subpaths', id);
 
 /**
  * Takes down what `prepareBundle` made and what the runtime left: processes, cgroups, state, network, mounts. Goes
@@ -182,12 +195,27 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
   await Promise.all([
     config.network.mode === 'sandbox' ? quietly('network', parts.networks.removeSandbox(id)) : undefined,
     quietly('root file system', parts.roots.unmount(id)),
-    ...stored.mounts
-      .filter((mount) => mount.type === 'volume')
-      .map((mount) => quietly('volume', parts.volumes.release(mount.source, id))),
+    releaseVolumes(parts, stored, quietly),
   ]);
   if (config.network.mode === 'sandbox') parts.swarm?.detach(id);
   await quietly('log', endLog(parts, stored.container));
   await quietly('shared memory', (async () => releaseShm(parts, id, config))());
   await quietly('runtime state', parts.runtime.forget(id));
+}
+
+async function releaseVolumes(
+  parts: Parts,
+  { container, mounts }: StoredContainer,
+  quietly: (what: string, work: Promise<void>) => Promise<void>,
+): Promise<void> {
+  const { id } = container;
+  // A binding of a part keeps its volume from being unmounted.
+  await quietly('parts of volumes', (async () => releaseSubpaths(subpathPlace(parts, id)))());
+  const volumes = mounts.filter((mount) => mount.type === 'volume');
+  await Promise.all(volumes.map((mount) => quietly('volume', parts.volumes.release(mount.source, id))));
+}
+
+/** A container that runs since before the daemon was started has its volumes still. */
+export function retainVolumes(parts: Parts, { container, mounts }: StoredContainer): void {
+  for (const mount of mounts) if (mount.type === 'volume') parts.volumes.retain(mount.source, container.id);
 }

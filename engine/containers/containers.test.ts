@@ -174,8 +174,8 @@ test('mounts: bind, tmpfs, volume with copy-up, read-only root, injected files',
   expect(out).toMatch(/tmpfs \/t tmpfs .*size=1024k/);
   expect(out).toContain('t-ok');
   expect(exitCode).toBe(1);
-  expect(existsSync(join(fixture.base, 'volumes/v1/seed'))).toBe(true);
-  expect(fixture.volumes.users.get('v1')?.size).toBe(0);
+  expect(existsSync(join(fixture.base, 'data/volumes/v1/_data/seed'))).toBe(true);
+  expect(fixture.events.map((event) => event.action)).toEqual(['create', 'mount', 'unmount']);
   // The secret's bytes are in no file of the data directory.
   const stored = readdirSync(join(fixture.base, 'data/containers'), { recursive: true })
     .map((name) => join(fixture.base, 'data/containers', String(name)))

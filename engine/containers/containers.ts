@@ -15,15 +15,15 @@ import { logPolicy, withLogDefaults } from '../logs/policy.ts';
 import type {
   Container,
   ContainerConfig,
-  Containers,
   ContainerUsage,
+  Containers,
   ExecOutcome,
   ExecRequest,
   Image,
   LogLine,
   LogQuery,
 } from '../types.ts';
-import { cgroupPathOf } from './bundle.ts';
+import { cgroupPathOf, retainVolumes } from './bundle.ts';
 import type { KnownContainer } from '../doctor/host-checks.ts';
 import { knownContainer } from './known.ts';
 import { planContainer } from './creation.ts';
@@ -74,6 +74,7 @@ export class ContainerSet implements Containers {
     // Watched before anything is looked at, so that no end falls between.
     this.#watcher = watch(parts.runtime.paths.exitDir, (_event, name) => this.#onExitFile(name));
     this.#watcher.on('error', (error) => parts.log.error('exit files are not watched any more', { error }));
+    for (const unit of this.units()) if (unit.running) retainVolumes(parts, unit.record.stored);
     for (const unit of this.units()) {
       await unit.adopt().catch((error: unknown) => {
         parts.log.error('a container could not be taken over', { id: unit.container.id, error });

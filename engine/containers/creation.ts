@@ -1,4 +1,4 @@
-import { invalidArgument, newHexId } from '../../base/index.ts';
+import { invalidArgument } from '../../base/index.ts';
 import { verifyLimits } from '../runtime/limits.ts';
 import type { Container, ContainerConfig, MountRequest } from '../types.ts';
 import { checkPlatform } from './check-options.ts';
@@ -8,8 +8,6 @@ import { checkNetwork } from './networking.ts';
 import type { Parts } from './parts.ts';
 import { plannedMounts } from './shown-mounts.ts';
 import type { StoredContainer } from './store.ts';
-
-const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
 
 /** What a container will be, with its volumes made. */
 export interface Planned extends Pick<Container, 'config' | 'imageId' | 'path' | 'args'> {
@@ -90,12 +88,13 @@ async function makeVolumes(parts: Parts, mounts: readonly MountRequest[]): Promi
     }
     const anonymous = mount.source === '';
     const volume = await parts.volumes.create({
-      name: anonymous ? newHexId(parts.random) : mount.source,
-      driver: mount.volumeDriver || 'local',
-      labels: { ...mount.volumeLabels, ...(anonymous ? { [ANONYMOUS_LABEL]: '' } : {}) },
+      name: mount.source,
+      driver: mount.volumeDriver ?? '',
+      labels: { ...mount.volumeLabels },
       options: { ...mount.volumeOptions },
     });
-    made.push({ ...mount, source: volume.name, ...(anonymous ? { anonymous } : {}) });
+    const driver = volume.driver === 'local' ? {} : { volumeDriver: volume.driver };
+    made.push({ ...mount, ...driver, source: volume.name, ...(anonymous ? { anonymous } : {}) });
   }
   return made;
 }

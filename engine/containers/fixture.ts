@@ -15,7 +15,9 @@ import {
 import type { HostNetworks } from '../../overlay-net/index.ts';
 import { Engine, type EngineOptions } from '../engine.ts';
 import { readCgroupLayout } from '../runtime/cgroups.ts';
-import type { ContainerConfig, Image, ImageConfig, Images, LogLine, RootParts, Volume, Volumes } from '../types.ts';
+import type { ContainerConfig, EngineEvent, Image, ImageConfig, Images } from '../types.ts';
+import type { LogLine, RootParts, Volumes } from '../types.ts';
+import { openVolumes, volumeUsers } from '../volumes/index.ts';
 
 /** What the tests of this room run on: one busybox image, real overlay mounts, real runc and conmon. */
 const APPLETS =
@@ -103,49 +105,6 @@ function isMounted(path: string): boolean {
   return readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${path} `);
 }
 
-export class FakeVolumes implements Volumes {
-  readonly #root: string;
-  readonly users = new Map<string, Set<string>>();
-  readonly #volumes = new Map<string, Volume>();
-
-  constructor(root: string) {
-    this.#root = root;
-  }
-
-  async create(request: Parameters<Volumes['create']>[0]): Promise<Volume> {
-    const mountpoint = join(this.#root, request.name);
-    mkdirSync(mountpoint, { recursive: true });
-    const volume = { ...request, mountpoint, createdMs: 0, anonymous: false };
-    this.#volumes.set(request.name, volume);
-    return volume;
-  }
-
-  get(name: string): Volume {
-    const volume = this.#volumes.get(name);
-    if (volume === undefined) throw notFound(`get ${name}: no such volume`);
-    return volume;
-  }
-
-  list(): Volume[] {
-    return [...this.#volumes.values()];
-  }
-
-  async remove(name: string): Promise<void> {
-    this.#volumes.delete(name);
-    rmSync(join(this.#root, name), { recursive: true, force: true });
-  }
-
-  async acquire(name: string, user: string): Promise<string> {
-    const users = this.users.get(name) ?? new Set();
-    this.users.set(name, users.add(user));
-    return join(this.#root, name);
-  }
-
-  async release(name: string, user: string): Promise<void> {
-    this.users.get(name)?.delete(user);
-  }
-}
-
 /** Networks that must not be asked for sandboxes. */
 export function noNetworks(): HostNetworks {
   const nothing = async (): Promise<void> => undefined;
@@ -181,7 +140,9 @@ export interface Fixture {
   base: string;
   cgroupParent: string;
   images: FakeImages;
-  volumes: FakeVolumes;
+  /** Of the engine that was opened last. */
+  volumes(): Volumes;
+  events: EngineEvent[];
   open(networks?: HostNetworks, spawner?: Spawner): Promise<Engine>;
   /** Takes everything down, containers of a crashed engine included. */
   destroy(): Promise<void>;
@@ -195,23 +156,33 @@ export function makeFixture(
 ): Fixture {
   const lower = existsSync(join(base, 'image')) ? join(base, 'image') : makeRootfs(base);
   const images = new FakeImages(lower, join(base, 'roots'), { Cmd: ['sh'], ...imageConfig });
-  const volumes = new FakeVolumes(join(base, 'volumes'));
+  const last: { engine?: Engine; volumes?: Volumes } = {};
+  const events: EngineEvent[] = [];
   // The last part of the directory's name is unique, also beside other runs.
   const cgroupParent = `shoal-test-${base.slice(-6)}`;
-  const open: Fixture['open'] = (networks = noNetworks(), spawner = directSpawner) =>
-    Engine.open({
-      dataRoot: join(base, 'data'),
+  const open: Fixture['open'] = async (networks = noNetworks(), spawner = directSpawner) => {
+    const common = { spawner, clock: systemClock, random: systemRandom, log: silentLogger };
+    const dataRoot = join(base, 'data');
+    const volumes = await openVolumes({
+      ...common,
+      dataRoot,
+      onEvent: (event) => events.push(event),
+      usedBy: (name) => volumeUsers(last.engine?.containers.list() ?? [], name),
+      pluginDirectories: [join(base, 'plugins')],
+    });
+    last.volumes = volumes;
+    last.engine = await Engine.open({
+      ...common,
+      dataRoot,
       execRoot: join(base, 'run'),
-      spawner,
-      clock: systemClock,
-      random: systemRandom,
-      log: silentLogger,
       networks,
       images: images as unknown as Images,
       volumes,
       cgroupParent,
       ...more,
     });
+    return last.engine;
+  };
   const destroy = async (): Promise<void> => {
     const engine = await open();
     for (const { id } of engine.containers.list()) await engine.containers.remove(id, { force: true, volumes: true });
@@ -223,7 +194,11 @@ export function makeFixture(
     if (isMounted(join(base, 'run/files'))) unmount(join(base, 'run/files'));
     rmSync(base, { recursive: true, force: true });
   };
-  return { base, cgroupParent, images, volumes, open, destroy };
+  const volumes = (): Volumes => {
+    if (last.volumes === undefined) throw new Error('no engine was opened');
+    return last.volumes;
+  };
+  return { base, cgroupParent, images, volumes, events, open, destroy };
 }
 
 export function config(overrides: Partial<ContainerConfig> = {}): ContainerConfig {

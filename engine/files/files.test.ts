@@ -159,7 +159,7 @@ describe.each(['running', 'never started'] as const)('files of a container that 
       tree((root) => symlinkSync('/v/deep', join(root, 'short'))),
     );
     await put(id, '/short', one);
-    expect(readFileSync(join(fixture.base, `volumes/${volume}/one`), 'utf8')).toBe('1');
+    expect(readFileSync(join(fixture.base, `data/volumes/${volume}/_data/one`), 'utf8')).toBe('1');
     expect(existsSync(join(bind, 'one'))).toBe(false);
     await end(id);
   });

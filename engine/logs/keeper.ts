@@ -13,7 +13,7 @@ import type { LogPolicy } from './policy.ts';
  * the daemon may need to look, and what it does not see is lost. Smaller files are begun at the daemon's word, and
  * exceed their size by at most this while a container writes faster than that comes.
  */
-const CONMON_SIZE_MIN_BYTES = 8 * 1024 * 1024;
+const CONMON_SIZE_MIN_BYTES = 32 * 1024 * 1024;
 /** Between two looks at a log whose size the daemon must mind. */
 const POLL_MAX_MS = 1000;
 const POLL_MIN_MS = 20;

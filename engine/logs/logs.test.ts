@@ -20,6 +20,9 @@ import { conmonSizeLimit, LogKeeper } from './keeper.ts';
 import { attributeText, logAttributes, logPolicy, logTag, parseSize, unreadable, withLogDefaults } from './policy.ts';
 import { readLog, type LogSource } from './reader.ts';
 
+/** Machines are busy: what comes at last is not late. */
+const eventually = (check: () => void): Promise<void> => vi.waitFor(check, 20_000);
+
 const base = mkdtempSync(join(tmpdir(), 'shoal-'));
 afterAll(() => rmSync(base, { recursive: true, force: true }));
 let path = '';
@@ -133,13 +136,13 @@ test('a follower goes on into the new file and ends with the container', async (
       seen.push(String(line.data));
     }
   })();
-  await vi.waitFor(() => expect(seen).toEqual(['a\n']));
+  await eventually(() => expect(seen).toEqual(['a\n']));
   linkSync(path, `${path}.1`);
   appendFileSync(path, at(2, 'stdout', 'F', 'b'));
   replace();
   appendFileSync(`${path}.1`, at(3, 'stdout', 'F', 'c'));
   writeFileSync(path, at(4, 'stdout', 'F', 'd'));
-  await vi.waitFor(() => expect(seen).toEqual(['a\n', 'b\n', 'c\n', 'd\n']), 3000);
+  await eventually(() => expect(seen).toEqual(['a\n', 'b\n', 'c\n', 'd\n']));
   live = false;
   appendFileSync(path, at(5, 'stdout', 'F', 'last words'));
   end();
@@ -164,13 +167,13 @@ test('the keeper numbers each file, keeps as many as the policy says, compresses
   for (const n of [1, 2, 3, 4, 5]) {
     writeFileSync(path, at(n, 'stdout', 'F', `line ${n}`));
     replace();
-    await vi.waitFor(() => expect(existsSync(`${path}.${n + 1}`)).toBe(true));
+    await eventually(() => expect(existsSync(`${path}.${n + 1}`)).toBe(true));
   }
   expect(names()).toEqual(['ctr.log', ...[2, 3, 4, 5, 6].map((n) => `ctr.log.${n}`)]);
   hold.release();
   expect(names()).toEqual(['ctr.log', 'ctr.log.4', 'ctr.log.5', 'ctr.log.6']);
   replace();
-  await vi.waitFor(() => expect(names()).toEqual(['ctr.log', 'ctr.log.5.gz', 'ctr.log.6.gz', 'ctr.log.7']));
+  await eventually(() => expect(names()).toEqual(['ctr.log', 'ctr.log.5.gz', 'ctr.log.6.gz', 'ctr.log.7']));
   expect(await read()).toEqual(['line 5\n']);
   await keeper.end(path);
   await keeper.close();
@@ -183,13 +186,13 @@ test('the keeper has the writer begin a new file at a small max-size, and puts a
   keeper.begin(path, policy, true, () => (replace(), true));
   expect([names(), statSync(path).size]).toEqual([['ctr.log', 'ctr.log.1', 'ctr.log.2'], 0]);
   writeFileSync(path, at(2, 'stdout', 'F', 'now'));
-  await vi.waitFor(() => expect(names()).toEqual(['ctr.log', 'ctr.log.2', 'ctr.log.3']), 3000);
+  await eventually(() => expect(names()).toEqual(['ctr.log', 'ctr.log.2', 'ctr.log.3']));
   // As conmon goes on while no daemon runs.
   await keeper.close();
   replace();
   writeFileSync(path, at(3, 'stdout', 'F', 'later'));
   expect(await read()).toEqual(['now\n', 'later\n']);
-  expect(conmonSizeLimit(policy)).toBe(8 * 1024 ** 2);
+  expect(conmonSizeLimit(policy)).toBe(32 * 1024 ** 2);
 });
 
 test.each([

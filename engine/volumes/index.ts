@@ -1,1 +1,2 @@
-export { openVolumes, type VolumeStore, type VolumesOptions } from './volumes.ts';
+export { ANONYMOUS_LABEL, openVolumes, volumeUsers, type VolumesOptions } from './volumes.ts';
+export { releaseSubpaths, bindSubpath } from './subpath.ts';

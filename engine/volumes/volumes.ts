@@ -1,108 +1,57 @@
-import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import {
-  conflict,
-  errorMessage,
-  newHexId,
-  notFound,
-  readFileIfExists,
-  runChecked,
-  ShoalError,
-  syncDirectory,
-  writeFileDurably,
-  type Clock,
-  type Logger,
-  type Random,
-  type Spawner,
-} from '../../base/index.ts';
-import { mountPoints, resolveInside, unmountEvery } from '../storage/index.ts';
-import type { EngineEvent, Volume, Volumes } from '../types.ts';
-import { checkVolumeName, checkVolumeOptions, mountArguments } from './options.ts';
+import { conflict, errorMessage, newHexId, notFound, type Clock, type Logger, type Random } from '../../base/index.ts';
+import type { Spawner } from '../../base/index.ts';
+import type { Container, EngineEvent, Volume, VolumePruneOptions, Volumes, VolumeUse } from '../types.ts';
+import { LocalDriver, type StoredVolume } from './local-driver.ts';
+import { PluginStore, type PluginVolumes } from './plugin-volumes.ts';
+import { treeSize } from './size.ts';
 
 /** Docker's mark of a volume that was made without a name. */
 export const ANONYMOUS_LABEL = 'com.docker.volume.anonymous';
-/** Names of directories that are being made or deleted start so; no volume name does. */
-const TEMPORARY = '.tmp-';
-const MOUNT_TIMEOUT_MS = 60_000;
-const COPY_TIMEOUT_MS = 30 * 60_000;
+const LOCAL = 'local';
 
 export interface VolumesOptions {
-  /** Holds `volumes/`. */
+  /** Holds `volumes/` and `volume-plugins/`. */
   dataRoot: string;
   spawner: Spawner;
   clock: Clock;
   random: Random;
   log: Logger;
   onEvent: (event: EngineEvent) => void;
-}
-
-/** `Volumes`, and what the containers beside it need. */
-export interface VolumeStore extends Volumes {
-  /** Users of a volume (container ids). */
-  usersOf(name: string): string[];
-  /**
-   * Fills an empty volume with what an image has at its mount target, owner and mode of the directory included. A
-   * volume that holds something, or a target that is no directory of the image, is left alone.
-   * @param rootPath root of the container; links in `target` are followed inside it only.
-   */
-  copyUp(rootPath: string, target: string, volumePath: string): Promise<void>;
+  /** Containers that have a volume, whether they run or not; none are known when absent. */
+  usedBy?: (name: string) => string[];
+  /** Where plugins say how they are reached; default Docker's places. */
+  pluginDirectories?: readonly string[];
 }
 
 interface Entry {
   volume: Volume;
+  /** How often each container has it mounted. */
   users: Map<string, number>;
 }
 
-type Stored = Pick<Volume, 'createdMs' | 'labels' | 'options'>;
-
-class LocalVolumes implements VolumeStore {
-  readonly #directory: string;
+class VolumeSet implements Volumes {
   readonly #options: VolumesOptions;
+  readonly #local: LocalDriver;
+  readonly #plugins: PluginVolumes;
   readonly #entries = new Map<string, Entry>();
   /** Mounting and deleting of one volume take turns. */
   readonly #turns = new Map<string, Promise<void>>();
+  #pruning = false;
 
   constructor(options: VolumesOptions) {
     this.#options = options;
-    this.#directory = join(options.dataRoot, 'volumes');
-    mkdirSync(this.#directory, { recursive: true, mode: 0o711 });
-    for (const name of readdirSync(this.#directory)) this.#restore(name);
+    this.#local = new LocalDriver(options);
+    this.#plugins = new PluginStore(options);
+    for (const { name, ...stored } of this.#local.restore()) this.#enterLocal(name, stored);
+    for (const volume of this.#plugins.restore()) this.#entries.set(volume.name, { volume, users: new Map() });
   }
 
-  #restore(name: string): void {
-    const path = join(this.#directory, name);
-    if (name.startsWith(TEMPORARY)) {
-      this.#deleteTree(path);
-      return;
-    }
-    if (!existsSync(join(path, '_data'))) {
-      this.#options.log.warn('a directory among the volumes is not a volume', { name });
-      return;
-    }
-    let stored: Stored | undefined;
-    try {
-      const text = readFileIfExists(join(path, 'volume.json'));
-      stored = text === undefined ? undefined : (JSON.parse(text) as Stored);
-    } catch (error) {
-      this.#options.log.error('the description of a volume is damaged; its data is kept', { name, error });
-    }
-    this.#enter(name, stored ?? { createdMs: statSync(path).mtimeMs, labels: {}, options: {} });
-  }
-
-  #enter(name: string, { createdMs, labels, options }: Stored): Volume {
-    const mountpoint = join(this.#directory, name, '_data');
+  #enterLocal(name: string, { createdMs, labels, options }: StoredVolume): Volume {
+    const mountpoint = this.#local.mountpoint(name);
     const anonymous = labels[ANONYMOUS_LABEL] !== undefined;
-    const volume: Volume = { name, driver: 'local', mountpoint, createdMs, labels, options, anonymous };
+    const volume: Volume = { name, driver: LOCAL, mountpoint, createdMs, labels, options, anonymous };
     this.#entries.set(name, { volume, users: new Map() });
     return volume;
-  }
-
-  #deleteTree(path: string): void {
-    unmountEvery(join(path, '_data'));
-    const inside = mountPoints().find((point) => point.startsWith(`${path}/`));
-    if (inside !== undefined) throw conflict(`cannot delete ${path}: something is mounted at ${inside}; unmount it`);
-    rmSync(path, { recursive: true, force: true });
   }
 
   #entry(name: string): Entry {
@@ -124,38 +73,38 @@ class LocalVolumes implements VolumeStore {
     return result;
   }
 
-  #event(action: string, name: string): void {
+  #event(action: string, actorId: string, attributes: Readonly<Record<string, string>>): void {
     const { clock, onEvent } = this.#options;
-    onEvent({ type: 'volume', action, actorId: name, attributes: { driver: 'local' }, timeMs: clock.now() });
+    onEvent({ type: 'volume', action, actorId, attributes, timeMs: clock.now() });
   }
 
-  // eslint-disable-next-line @typescript-eslint/require-await -- errors must become rejections
-  async create(request: Parameters<Volumes['create']>[0]): Promise<Volume> {
+  create(request: Parameters<Volumes['create']>[0]): Promise<Volume> {
     const { clock, random } = this.#options;
-    if (request.driver !== '' && request.driver !== 'local') {
-      throw notFound(`error looking up volume plugin ${request.driver}: plugin "${request.driver}" not found`);
-    }
     const anonymous = request.name === '';
     const name = anonymous ? newHexId(random) : request.name;
-    checkVolumeName(name);
-    checkVolumeOptions(request.options);
-    const existing = this.#entries.get(name);
-    if (existing !== undefined) return existing.volume;
-    const labels = anonymous ? { ...request.labels, [ANONYMOUS_LABEL]: '' } : { ...request.labels };
-    const stored: Stored = { createdMs: clock.now(), labels, options: { ...request.options } };
-    const temporary = join(this.#directory, `${TEMPORARY}${newHexId(random).slice(0, 16)}`);
-    mkdirSync(join(temporary, '_data'), { recursive: true, mode: 0o755 });
-    try {
-      writeFileDurably(join(temporary, 'volume.json'), JSON.stringify(stored));
-      renameSync(temporary, join(this.#directory, name));
-      syncDirectory(this.#directory);
-    } catch (error) {
-      rmSync(temporary, { recursive: true, force: true });
-      throw error;
-    }
-    const volume = this.#enter(name, stored);
-    this.#event('create', name);
-    return volume;
+    const driver = request.driver === '' ? LOCAL : request.driver;
+    return this.#inTurn(name, async () => {
+      const existing = this.#entries.get(name)?.volume;
+      if (existing !== undefined) {
+        if (request.driver === '' || existing.driver === driver) return existing;
+        const why = `driver '${existing.driver}' already has volume '${name}'`;
+        throw conflict(`create ${name}: ${why}: volume name must be unique`);
+      }
+      const labels = anonymous ? { ...request.labels, [ANONYMOUS_LABEL]: '' } : { ...request.labels };
+      const stored: StoredVolume = { createdMs: clock.now(), labels, options: { ...request.options } };
+      const volume = await (driver === LOCAL
+        ? this.#createLocal(name, stored)
+        : this.#plugins.create(name, driver, stored));
+      this.#entries.set(name, { volume, users: new Map() });
+      this.#event('create', name, { driver });
+      return volume;
+    });
+  }
+
+  async #createLocal(name: string, stored: StoredVolume): Promise<Volume> {
+    this.#local.check(name, stored.options);
+    this.#local.create(name, stored);
+    return this.#enterLocal(name, stored);
   }
 
   get(name: string): Volume {
@@ -166,74 +115,151 @@ class LocalVolumes implements VolumeStore {
     return [...this.#entries.values()].map((entry) => entry.volume);
   }
 
+  async inspect(name: string): Promise<Volume> {
+    const known = this.#entries.get(name)?.volume;
+    if (known === undefined) {
+      // A plugin may know volumes that were made elsewhere.
+      const found = await this.#plugins.find(name);
+      if (found === undefined) throw notFound(`get ${name}: no such volume`);
+      this.#entries.set(name, { volume: found, users: new Map() });
+      return found;
+    }
+    return known.driver === LOCAL ? known : this.#plugins.inspect(known);
+  }
+
+  async listAll(): Promise<{ volumes: Volume[]; warnings: string[] }> {
+    const { volumes: theirs, warnings } = await this.#plugins.list();
+    const known = this.list();
+    const more = theirs.filter(({ name }) => !this.#entries.has(name));
+    const all = [...known, ...more].sort((a, b) => (a.name < b.name ? -1 : 1));
+    return { volumes: all, warnings };
+  }
+
   usersOf(name: string): string[] {
-    return [...(this.#entries.get(name)?.users.keys() ?? [])];
+    const mounted = this.#entries.get(name)?.users.keys() ?? [];
+    return [...new Set([...(this.#options.usedBy?.(name) ?? []), ...mounted])];
   }
 
   remove(name: string, force: boolean): Promise<void> {
     return this.#inTurn(name, async () => {
-      if (force && !this.#entries.has(name)) return;
-      const { users, volume } = this.#entry(name);
-      if (users.size > 0) throw conflict(`remove ${name}: volume is in use - [${[...users.keys()].join(', ')}]`);
-      unmountEvery(volume.mountpoint);
-      const path = join(this.#directory, name);
-      const inside = mountPoints().find((point) => point.startsWith(`${path}/`));
-      if (inside !== undefined) throw conflict(`remove ${name}: volume is in use - something is mounted at ${inside}`);
-      const temporary = join(this.#directory, `${TEMPORARY}${newHexId(this.#options.random).slice(0, 16)}`);
-      renameSync(path, temporary);
+      if (!this.#entries.has(name)) {
+        // One that only a plugin knows is known from here on.
+        const found = await this.inspect(name).catch((error: unknown) => (force ? undefined : Promise.reject(error)));
+        if (found === undefined) return;
+      }
+      const { volume } = this.#entry(name);
+      const users = this.usersOf(name);
+      if (users.length > 0) throw conflict(`remove ${name}: volume is in use - [${users.join(', ')}]`);
+      if (volume.driver === LOCAL) await this.#local.remove(name);
+      else await this.#plugins.remove(volume, force);
       this.#entries.delete(name);
-      await rm(temporary, { recursive: true, force: true });
-      this.#event('destroy', name);
+      this.#event('destroy', name, { driver: volume.driver });
     });
   }
 
-  acquire(name: string, user: string): Promise<string> {
+  acquire(name: string, user: string, use?: VolumeUse): Promise<string> {
     return this.#inTurn(name, async () => {
-      const { volume, users } = this.#entry(name);
-      if (volume.options['device'] !== undefined && !mountPoints().includes(volume.mountpoint))
-        await this.#mount(volume);
-      users.set(user, (users.get(user) ?? 0) + 1);
-      return volume.mountpoint;
+      const entry = this.#entry(name);
+      const { volume, users } = entry;
+      const count = users.get(user) ?? 0;
+      const local = volume.driver === LOCAL;
+      // A plugin is told of each container once, by its id.
+      const path = local
+        ? await this.#local.mount(volume)
+        : count > 0 && volume.mountpoint !== ''
+          ? volume.mountpoint
+          : await this.#plugins.mount(volume, user);
+      if (!local) entry.volume = { ...volume, mountpoint: path };
+      users.set(user, count + 1);
+      if (use !== undefined) {
+        const { destination, readOnly, propagation } = use;
+        const facts = { container: user, destination, driver: volume.driver, propagation };
+        this.#event('mount', name, { ...facts, 'read/write': String(!readOnly) });
+      }
+      return path;
     });
   }
 
-  async #mount(volume: Volume): Promise<void> {
-    try {
-      const args = await mountArguments(volume.options, volume.mountpoint);
-      await runChecked(this.#options.spawner, { file: 'mount', args, timeoutMs: MOUNT_TIMEOUT_MS });
-    } catch (error) {
-      throw new ShoalError('Internal', `failed to mount local volume ${volume.name}: ${errorMessage(error)}`, {
-        cause: error,
-      });
-    }
+  retain(name: string, user: string): void {
+    const users = this.#entries.get(name)?.users;
+    users?.set(user, (users.get(user) ?? 0) + 1);
   }
 
   release(name: string, user: string): Promise<void> {
-    return this.#inTurn(name, () => {
+    return this.#inTurn(name, async () => {
       const entry = this.#entries.get(name);
-      const count = entry?.users.get(user);
-      if (entry === undefined || count === undefined) return Promise.resolve();
-      if (count > 1) entry.users.set(user, count - 1);
-      else entry.users.delete(user);
-      if (entry.users.size === 0 && entry.volume.options['device'] !== undefined) unmountEvery(entry.volume.mountpoint);
-      return Promise.resolve();
+      if (entry === undefined) return;
+      const { volume, users } = entry;
+      const count = users.get(user) ?? 0;
+      if (count > 1) users.set(user, count - 1);
+      else users.delete(user);
+      // Also when nobody is known to have it: a start that was cut off may have mounted it.
+      if (volume.driver === LOCAL && users.size === 0) this.#local.unmount(volume);
+      if (volume.driver !== LOCAL && count === 1) {
+        if (users.size === 0) entry.volume = { ...volume, mountpoint: '' };
+        await this.#plugins.unmount(volume, user);
+      }
+      if (count > 0) this.#event('unmount', name, { container: user, driver: volume.driver });
     });
   }
 
-  async copyUp(rootPath: string, target: string, volumePath: string): Promise<void> {
-    const source = resolveInside(rootPath, target);
-    if (lstatSync(source, { throwIfNoEntry: false })?.isDirectory() !== true) return;
-    if (readdirSync(volumePath).length > 0) return;
-    await runChecked(this.#options.spawner, {
-      file: 'cp',
-      args: ['-a', `${source}/.`, volumePath],
-      timeoutMs: COPY_TIMEOUT_MS,
+  fill(name: string, from: string): Promise<void> {
+    return this.#inTurn(name, async () => {
+      const { volume, users } = this.#entry(name);
+      if (volume.driver === LOCAL) await this.#local.fill(volume, from, users.size === 1);
+      else await this.#plugins.fill(volume, from);
     });
+  }
+
+  async sizeOf(name: string): Promise<number> {
+    const { volume } = this.#entry(name);
+    return volume.driver === LOCAL ? treeSize(volume.mountpoint) : -1;
+  }
+
+  async prune({ all, matches }: VolumePruneOptions): Promise<{ deleted: string[]; reclaimedBytes: number }> {
+    if (this.#pruning) throw conflict('a prune operation is already running');
+    this.#pruning = true;
+    try {
+      const deleted: string[] = [];
+      let reclaimedBytes = 0;
+      const found = this.list().filter((volume) => {
+        const plain = volume.driver === LOCAL && Object.keys(volume.options).length === 0;
+        return plain && (all || volume.anonymous) && matches(volume) && this.usersOf(volume.name).length === 0;
+      });
+      for (const { name } of found) {
+        const size = await this.sizeOf(name).catch(() => 0);
+        try {
+          await this.remove(name, false);
+        } catch (error) {
+          // A container has taken it meanwhile, or it is gone.
+          this.#options.log.debug('a volume is not pruned', { name, error: errorMessage(error) });
+          continue;
+        }
+        deleted.push(name);
+        reclaimedBytes += size;
+      }
+      this.#event('prune', '', { reclaimed: String(reclaimedBytes) });
+      return { deleted, reclaimedBytes };
+    } finally {
+      this.#pruning = false;
+    }
+  }
+
+  async drivers(): Promise<string[]> {
+    return [LOCAL, ...(await this.#plugins.names())];
   }
 }
 
-/** Opens the local volumes of a data root. Users are told again by `acquire` after a restart. */
+/** Containers that have a volume; one that is being removed has it no more. */
+export function volumeUsers(containers: readonly Pick<Container, 'id' | 'state' | 'mounts'>[], name: string): string[] {
+  const having = containers.filter(({ state, mounts }) => {
+    return state !== 'removing' && mounts.some((mount) => mount.type === 'volume' && mount.name === name);
+  });
+  return having.map(({ id }) => id);
+}
+
+/** Opens the volumes of a data root. Users are told again by `retain` after a restart. */
 // eslint-disable-next-line @typescript-eslint/require-await -- errors must become rejections
-export async function openVolumes(options: VolumesOptions): Promise<VolumeStore> {
-  return new LocalVolumes(options);
+export async function openVolumes(options: VolumesOptions): Promise<Volumes> {
+  return new VolumeSet(options);
 }
