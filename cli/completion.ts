@@ -1,8 +1,22 @@
 /** Completion of command lines in bash, zsh and fish: the shells ask the client itself for what may come next. */
-import { GROUPS, PROGRAMS, TOP, type Entry } from './catalog.ts';
 import type { Client } from './client.ts';
 import { exactly, type Command, type CommandGroup, type OptionSpec } from './command.ts';
 import type { Context } from './context.ts';
+
+/** Where a command is found; the catalogue's own form. */
+interface Entry {
+  load: () => Promise<CommandGroup>;
+  key: string;
+  aliases?: readonly string[];
+}
+
+/** All commands. */
+export interface CommandTree {
+  groups: Readonly<Record<string, { commands: Readonly<Record<string, Entry>> }>>;
+  top: Readonly<Record<string, Entry>>;
+  /** Words of other programs. */
+  programs: readonly string[];
+}
 
 const BASH = `_shoal() {
   local line words
@@ -113,18 +127,18 @@ async function ofCommand(context: Context, entry: Entry, words: readonly string[
   return namesOf(context.client, kindAt(command.usage, position), !FOR_RUNNING.includes(entry.key));
 }
 
-async function candidates(context: Context, given: readonly string[]): Promise<string[]> {
+async function candidates(context: Context, tree: CommandTree, given: readonly string[]): Promise<string[]> {
   let words = given;
   while (words.length > 1 && (words[0] ?? '').startsWith('-')) {
     words = words.slice(GLOBAL_WITH_VALUE.includes(words[0] ?? '') ? 2 : 1);
   }
   const [first = '', second = ''] = words;
   if (words.length <= 1) {
-    return [...Object.keys(TOP), ...Object.keys(GROUPS), ...PROGRAMS.map(([name]) => name)];
+    return [...Object.keys(tree.top), ...Object.keys(tree.groups), ...tree.programs];
   }
-  const group = Object.hasOwn(GROUPS, first) ? GROUPS[first] : undefined;
+  const group = Object.hasOwn(tree.groups, first) ? tree.groups[first] : undefined;
   if (group === undefined) {
-    const entry = Object.hasOwn(TOP, first) ? TOP[first] : undefined;
+    const entry = Object.hasOwn(tree.top, first) ? tree.top[first] : undefined;
     return entry === undefined ? [] : ofCommand(context, entry, words.slice(1));
   }
   if (words.length === 2) return Object.keys(group.commands);
@@ -135,9 +149,9 @@ async function candidates(context: Context, given: readonly string[]): Promise<s
 }
 
 /** Words that may stand in the place of the last one, in order. A daemon that is away offers no names. */
-export async function complete(context: Context, words: readonly string[]): Promise<string[]> {
+export async function complete(context: Context, tree: CommandTree, words: readonly string[]): Promise<string[]> {
   const partial = words.at(-1) ?? '';
-  const found = await candidates(context, words).catch(() => []);
+  const found = await candidates(context, tree, words).catch(() => []);
   return [...new Set(found)].filter((word) => word !== '' && word.startsWith(partial)).toSorted();
 }
 

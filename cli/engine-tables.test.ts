@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { GROUPS, TOP } from './catalog.ts';
 import { complete } from './completion.ts';
 import type { Client } from './client.ts';
 import type { Context } from './context.ts';
@@ -86,13 +87,14 @@ describe('update', () => {
 });
 
 describe('completion', () => {
+  const TREE = { groups: GROUPS, top: TOP, programs: [] };
   const client = {
     get: (path: string, query: { all?: boolean } = {}) => {
       const box = [{ Names: ['/web'] }, ...(query.all === true ? [{ Names: ['/stopped'] }] : [])];
       return Promise.resolve(path === '/containers/json' ? box : path === '/networks' ? [{ Name: 'app' }] : []);
     },
   } as unknown as Client;
-  const of = (...words: string[]) => complete({ client } as Context, words);
+  const of = (...words: string[]) => complete({ client } as Context, TREE, words);
 
   it.each([
     [['sta'], ['start', 'stats']],

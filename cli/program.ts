@@ -157,7 +157,8 @@ async function dispatch(argv: readonly string[], world: World): Promise<number> 
   };
   if (found === undefined) {
     const { complete } = await import('./completion.ts');
-    world.out.write((await complete(context, words.slice(1))).map((word) => `${word}\n`).join(''));
+    const tree = { groups: GROUPS, top: TOP, programs: PROGRAMS.map(([name]) => name) };
+    world.out.write((await complete(context, tree, words.slice(1))).map((word) => `${word}\n`).join(''));
     return 0;
   }
   const group = await found.entry.load();
