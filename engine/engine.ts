@@ -20,6 +20,7 @@ import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
 import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
+import { conmonArguments } from './runtime/conmon-version.ts';
 import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
 import { findPrograms, type HostPrograms } from './runtime/programs.ts';
 import { readSysInfo, type SysInfo } from './runtime/sysinfo.ts';
@@ -320,6 +321,7 @@ function runtimePaths(options: EngineOptions, facts: RuntimeFacts): Runtime['pat
     bundleRoot: join(execRoot, 'bundles'),
     attachDir: join(execRoot, 'attach'),
     execDir: join(execRoot, 'execs'),
+    conmonArgs: conmonArguments(facts.conmonVersion),
   };
 }
 
