@@ -20,6 +20,7 @@ import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
 import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
+import { conmonArguments } from './runtime/conmon-version.ts';
 import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
 import { findPrograms, type HostPrograms } from './runtime/programs.ts';
 import { readSysInfo, type SysInfo } from './runtime/sysinfo.ts';
@@ -122,7 +123,6 @@ export class Engine {
   readonly #set: ContainerSet;
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
-
   readonly #parts: Parts;
   readonly #programs: HostPrograms;
 
@@ -179,11 +179,7 @@ export class Engine {
     this.containers = this.#set;
     this.terminals = new EngineTerminals(parts, this.#set);
     this.files = new ContainerFiles({ ...options, roots, unit: (reference) => this.#set.unit(reference) });
-    this.control = new Control({
-      set: this.#set,
-      parts,
-      sizeOf: async (id) => (await this.files.sizes([id])).get(id)?.rw ?? 0,
-    });
+    this.control = new Control({ set: this.#set, parts, files: this.files });
     this.pressure = diskPressure(options, this.#set, (event) => this.publish(event));
     this.doctor = this.#makeDoctor();
   }
@@ -325,6 +321,7 @@ function runtimePaths(options: EngineOptions, facts: RuntimeFacts): Runtime['pat
     bundleRoot: join(execRoot, 'bundles'),
     attachDir: join(execRoot, 'attach'),
     execDir: join(execRoot, 'execs'),
+    conmonArgs: conmonArguments(facts.conmonVersion),
   };
 }
 

@@ -224,7 +224,8 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
     Args: container.args,
     State: {
       Status: state,
-      Running: state === 'running' || state === 'paused',
+      // What waits to be started again counts as running, in Docker too.
+      Running: ['running', 'paused', 'restarting'].includes(state),
       Paused: state === 'paused',
       Restarting: state === 'restarting',
       OOMKilled: container.oomKilled,

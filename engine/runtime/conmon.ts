@@ -27,6 +27,8 @@ export interface RuntimePaths {
   attachDir: string;
   /** Files of exec sessions, one directory each. */
   execDir: string;
+  /** Arguments that this version of conmon knows. */
+  conmonArgs: readonly string[];
 }
 
 export interface MonitorRequest {
@@ -149,7 +151,7 @@ export class Runtime {
     for (const argument of this.runtimeArgs(join(bundle, 'runtime.log'))) args.push('--runtime-arg', argument);
     args.push('-b', bundle, '-p', join(bundle, 'pid'), '-P', join(bundle, 'conmon.pid'));
     args.push('-l', request.log, '--exit-dir', this.paths.exitDir, '--socket-dir-path', this.paths.attachDir);
-    args.push('--log-level', 'error');
+    args.push('--log-level', 'error', ...this.paths.conmonArgs);
     if (request.logSizeMax > 0) args.push('--log-size-max', String(request.logSizeMax));
     if (request.tty) args.push('-t');
     if (request.openStdin) args.push('-i', ...(request.stdinOnce ? [] : ['--leave-stdin-open']));

@@ -1,6 +1,7 @@
-import { errorMessage, isShoalError, type Logger, type Spawner } from '../../base/index.ts';
+import { errorMessage, type Logger, type Spawner } from '../../base/index.ts';
 import { createExecKernel } from './exec-kernel.ts';
 import { createFfiKernel } from './ffi-kernel.ts';
+import { NoSmallDescriptor } from './low-descriptors.ts';
 import type { Kernel } from './ops.ts';
 
 export * from './ops.ts';
@@ -16,7 +17,7 @@ export function createKernel(spawner: Spawner, log: Logger): Kernel {
       // In a process of its own there are small descriptors.
       nft: (namespace, text, urgent) =>
         kernel.nft(namespace, text, urgent).catch((error: unknown) => {
-          if (!isShoalError(error, 'ResourceExhausted')) throw error;
+          if (!(error instanceof NoSmallDescriptor)) throw error;
           return programs.nft(namespace, text, urgent);
         }),
     };

@@ -9,6 +9,13 @@ const SOL_SOCKET = 1;
 const SO_PROTOCOL = 38;
 const NETLINK_NETFILTER = 12;
 
+/** Nothing was done; a process of its own has small numbers. */
+export class NoSmallDescriptor extends ShoalError {
+  constructor() {
+    super('ResourceExhausted', `nftables needs a descriptor below ${FD_SETSIZE}, and all are in use`);
+  }
+}
+
 /** Descriptors with small numbers, held back for the library that needs one, however many others are open. */
 export class LowDescriptors {
   readonly #kept: number[] = [];
@@ -32,7 +39,7 @@ export class LowDescriptors {
   /**
    * Opens a netfilter socket with a small number. @param open must open it and nothing before it; @param discard undoes
    * one whose number was taken by another thread.
-   * @throws ShoalError ResourceExhausted when no small number is left
+   * @throws NoSmallDescriptor
    */
   take<T>(open: () => T, discard: (opened: T) => void): T {
     this.refill();
@@ -43,7 +50,7 @@ export class LowDescriptors {
       if (isNetfilterSocket(fd)) return opened;
       discard(opened);
     }
-    throw new ShoalError('ResourceExhausted', `nftables needs a descriptor below ${FD_SETSIZE}, and all are in use`);
+    throw new NoSmallDescriptor();
   }
 }
 

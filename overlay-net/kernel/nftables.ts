@@ -70,7 +70,7 @@ export class NftQueue {
 
   /**
    * @param urgent the transaction deletes nothing, so it is short.
-   * @throws ShoalError ResourceExhausted before anything was changed: too many wait, or no small descriptor is left
+   * @throws ShoalError ResourceExhausted when too many wait; NoSmallDescriptor. Nothing was changed then.
    */
   run(namespace: string | null, text: string, urgent: boolean): Promise<string> {
     if (this.#waiting.length >= WAITING_MAX) {
