@@ -212,11 +212,13 @@ export class Runtime {
     try {
       const byte = Buffer.alloc(1);
       for (let poll = 0; poll < FIFO_POLLS_MAX; poll++) {
+        // Asked before the read: a process that has ended by now has written its byte already, or never will.
+        const lives = isAlive(init);
         if (readByte(fd, byte)) {
           await unlink(path);
           return;
         }
-        if (!isAlive(init)) throw startFailure('the container process ended before it could be started');
+        if (!lives) throw startFailure('the container process ended before it could be started');
         await this.#clock.sleep(FIFO_POLL_MS);
       }
     } finally {
