@@ -33,7 +33,11 @@ const facts = {
 };
 const seen: { call: string; options: unknown }[] = [];
 let lines = new BoundedQueue<LogLineFacts[]>(10);
-let ended: (value: { exitCode: number }) => void = () => undefined;
+interface Ended {
+  exitCode: number;
+  error?: string;
+}
+let ended: (end: Ended) => void = () => undefined;
 
 const containers = {
   list: () => [facts, { ...facts, id: 'd2', state: 'exited', exitCode: 3, createdMs: 2 }],
@@ -46,7 +50,7 @@ const containers = {
     seen.push({ call: 'logs', options: query });
     return lines;
   },
-  wait: () => new Promise<{ exitCode: number }>((resolve) => (ended = resolve)),
+  wait: () => new Promise<Ended>((resolve) => (ended = resolve)),
   start: () => Promise.reject(new ShoalError('NotModified', 'it runs')),
   stop: (_reference: string, options: unknown) => {
     seen.push({ call: 'stop', options });
@@ -106,6 +110,16 @@ describe('wait', () => {
     ended({ exitCode: 7 });
     expect(JSON.parse(await readText(got.body))).toEqual({ StatusCode: 7 });
     expect((await call('POST', '/containers/web/wait?condition=never')).status).toBe(400);
+  });
+
+  it("tells a start's error, but not once the container is removed as wanted", async () => {
+    const end = async (condition: string): Promise<unknown> => {
+      const got = await call('POST', `/containers/web/wait?condition=${condition}`);
+      ended({ exitCode: 127, error: 'no such program' });
+      return JSON.parse(await readText(got.body));
+    };
+    expect(await end('next-exit')).toEqual({ StatusCode: 127, Error: { Message: 'no such program' } });
+    expect(await end('removed')).toEqual({ StatusCode: 127 });
   });
 });
 

@@ -169,12 +169,8 @@ export class Daemon {
     if (restart.length > 0) log.warn('settings have changed that need a restart of the daemon', { settings: restart });
   }
 
-  async #openEngine(
-    onEvent: (event: EngineEvent) => void,
-    swarm: () => ClusterNode | undefined,
-  ): Promise<OpenedEngine> {
+  async #openNetworks(onEvent: (event: EngineEvent) => void): Promise<HostNetwork> {
     const { config, log, spawner } = this.#options;
-    const common = { dataRoot: config.dataRoot, spawner, clock: systemClock, random: systemRandom };
     const networks = new HostNetwork({
       execRoot: config.execRoot,
       stateDir: join(config.dataRoot, 'network'),
@@ -196,6 +192,16 @@ export class Daemon {
     });
     await networks.start();
     this.#onStop('networks', () => networks.stop());
+    return networks;
+  }
+
+  async #openEngine(
+    onEvent: (event: EngineEvent) => void,
+    swarm: () => ClusterNode | undefined,
+  ): Promise<OpenedEngine> {
+    const { config, log, spawner } = this.#options;
+    const common = { dataRoot: config.dataRoot, spawner, clock: systemClock, random: systemRandom };
+    const networks = await this.#openNetworks(onEvent);
     const users: { engine?: Engine } = {};
     const images = await openImages({
       ...common,

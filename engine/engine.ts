@@ -20,6 +20,7 @@ import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
 import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
+import { conmonArguments } from './runtime/conmon-version.ts';
 import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
 import { findPrograms, type HostPrograms } from './runtime/programs.ts';
 import { readSysInfo, type SysInfo } from './runtime/sysinfo.ts';
@@ -120,10 +121,8 @@ export class Engine {
   readonly #options: EngineOptions;
   readonly #facts: RuntimeFacts;
   readonly #set: ContainerSet;
-  readonly #streams: ContainerStreams;
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
-
   readonly #parts: Parts;
   readonly #programs: HostPrograms;
 
@@ -146,15 +145,9 @@ export class Engine {
     const runtime = new Runtime(runtimePaths(options, facts), options.spawner, options.clock);
     const roots = new Roots(options.images);
     const parts: Parts = {
-      clock: options.clock,
-      random: options.random,
+      ...given(options),
       log,
-      spawner: options.spawner,
-      images: options.images,
       roots,
-      volumes: options.volumes,
-      networks: options.networks,
-      swarm: options.swarm,
       cgroups,
       runtimes,
       sysInfo: readSysInfo(cgroups.layout),
@@ -185,13 +178,8 @@ export class Engine {
     this.#set = new ContainerSet(parts);
     this.containers = this.#set;
     this.terminals = new EngineTerminals(parts, this.#set);
-    this.#streams = parts.streams;
     this.files = new ContainerFiles({ ...options, roots, unit: (reference) => this.#set.unit(reference) });
-    this.control = new Control({
-      set: this.#set,
-      parts,
-      sizeOf: async (id) => (await this.files.sizes([id])).get(id)?.rw ?? 0,
-    });
+    this.control = new Control({ set: this.#set, parts, files: this.files });
     this.pressure = diskPressure(options, this.#set, (event) => this.publish(event));
     this.doctor = this.#makeDoctor();
   }
@@ -297,13 +285,26 @@ export class Engine {
   async shutdown(): Promise<void> {
     await this.pressure?.close();
     await this.#set.close();
-    this.#streams.close();
+    this.#parts.streams.close();
     this.events.close();
   }
 }
 
 function isExamined(images: Images & Partial<ExaminedStore>): images is Images & ExaminedStore {
   return images.examine !== undefined;
+}
+
+/** What the engine is given and its containers need as it is. */
+function given({
+  clock,
+  random,
+  spawner,
+  images,
+  volumes,
+  networks,
+  swarm,
+}: EngineOptions): Pick<Parts, 'clock' | 'random' | 'spawner' | 'images' | 'volumes' | 'networks' | 'swarm'> {
+  return { clock, random, spawner, images, volumes, networks, swarm };
 }
 
 function parentOf(options: Pick<EngineOptions, 'cgroupParent'>): string {
@@ -320,6 +321,7 @@ function runtimePaths(options: EngineOptions, facts: RuntimeFacts): Runtime['pat
     bundleRoot: join(execRoot, 'bundles'),
     attachDir: join(execRoot, 'attach'),
     execDir: join(execRoot, 'execs'),
+    conmonArgs: conmonArguments(facts.conmonVersion),
   };
 }
 

@@ -41,7 +41,7 @@ const facts: ContainerFacts = {
   mounts: [{ type: 'volume', name: 'v', source: '/s', destination: '/d', readOnly: true, propagation: '' }],
   logPath: '/log',
   path: 'sh',
-  args: ['-c', 'x'],
+  args: ['-c', 'echo x'],
 };
 
 const HOUR = 3_600_000;
@@ -84,7 +84,7 @@ describe('containers', () => {
   it('have the members that clients read', () => {
     expect(containerSummary(facts, facts.startedMs)).toMatchObject({
       Names: ['/web.1.x'],
-      Command: 'sh -c x',
+      Command: "sh -c 'echo x'",
       Created: 1_700_000_000,
       Ports: [{ IP: '0.0.0.0', PrivatePort: 80, PublicPort: 8080, Type: 'tcp' }],
       HostConfig: { NetworkMode: 'default' },
@@ -97,6 +97,7 @@ describe('containers', () => {
       HostConfig: { Memory: 1024, PortBindings: { '80/tcp': [{ HostIp: '', HostPort: '8080' }] } },
       NetworkSettings: { Ports: { '80/tcp': [{ HostIp: '0.0.0.0', HostPort: '8080' }] } },
       Config: { Hostname: 'f'.repeat(12) },
+      GraphDriver: { Name: 'overlay2', Data: null },
     });
   });
 });

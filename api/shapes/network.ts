@@ -105,6 +105,9 @@ export function networkContainers(networkId: string, containers: readonly Contai
   return Object.fromEntries(entries);
 }
 
+/** Networks that every host has: nobody asked for options of theirs. */
+const PREDEFINED: ReadonlySet<string> = new Set(['bridge', 'host', 'none']);
+
 /** Docker's JSON of a network of this host. */
 export function localNetworkToJson(network: LocalNetworkFacts): JsonObject {
   return {
@@ -115,7 +118,7 @@ export function localNetworkToJson(network: LocalNetworkFacts): JsonObject {
     Driver: network.driver,
     EnableIPv4: true,
     EnableIPv6: network.subnet6 !== '',
-    IPAM: { Driver: 'default', Options: null, Config: localConfigs(network) },
+    IPAM: { Driver: 'default', Options: PREDEFINED.has(network.name) ? null : {}, Config: localConfigs(network) },
     Internal: network.internal,
     Attachable: network.attachable,
     Ingress: false,

@@ -28,6 +28,7 @@ const FORMS: readonly (readonly [RegExp, string])[] = [
   [/\b[0-9a-f]{12}\b/g, '<short id>'],
   [/\b[A-Z2-7]{4}(?::[A-Z2-7]{4}){11}\b/g, '<engine id>'],
   [/:\d{4,5}->/g, ':<port>->'],
+  [/\b[0-9a-f]{14}…/g, '<volume>…'],
   [/\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b/g, '<mac>'],
   [/\b(?:10|172|192)\.\d+\.\d+\.\d+(\/\d+)?\b/g, '<address>$1'],
   [
@@ -49,8 +50,12 @@ const NUMBERS = /\.(Pid|Size|SizeRw|SizeRootFs|VirtualSize|LayersSize|Total|NFd|
 /** Fields of which only the presence and the type are compared: they tell of the host or of a random choice. */
 const OPAQUE = /\.(SandboxID|SandboxKey|EndpointID|NetworkID|GlobalIPv6Address|LinkLocalIPv6Address)$/;
 
-/** Lists that have no order of their own: Docker makes them from maps. */
-const UNORDERED = /\.(Mounts|SecurityOpt|RepoTags|DNSNames|Aliases|Links)$/;
+/** Lists of objects that have no order of their own: Docker makes them from maps. */
+const UNORDERED = /\.Mounts$/;
+
+/** Lists that are sets of words: each word is a place of its own, whatever stands before it. */
+const SETS =
+  /\.(MaskedPaths|ReadonlyPaths|SecurityOpt|SecurityOptions|RepoTags|DNSNames|Aliases|Links|Log|Network|Env)$/;
 
 /** Replaces what differs from run to run by words that say what it was. */
 export function normalised(text: string, places: Places): string {
@@ -85,7 +90,9 @@ function leafText(path: string, value: unknown, places: Places): string {
 /** Every leaf of a JSON value by its path; an empty list or object is a leaf too. */
 export function flat(value: unknown, places: Places, path = ''): Map<string, string> {
   const found = new Map<string, string>();
-  if (Array.isArray(value) && value.length > 0) {
+  if (Array.isArray(value) && value.length > 0 && SETS.test(path)) {
+    for (const item of value) found.set(`${path}{${normalised(String(item), places)}}`, 'present');
+  } else if (Array.isArray(value) && value.length > 0) {
     const parts = value.map((item, i) => ({ item: item as unknown, i }));
     if (UNORDERED.test(path)) {
       const key = (item: unknown): string => [...flat(item, places).values()].join();

@@ -245,7 +245,9 @@ export class EngineLoad {
     if (Status !== 'exited') return `is ${seen}`;
     if (entry.kind === 'short') {
       entry.state = 'stopped';
-      return ExitCode === SHORT_EXIT ? undefined : `ended as ${seen}`;
+      // A removal by force that was cut off may have killed it before.
+      const fine = ExitCode === SHORT_EXIT || (maybe.has('remove') && ExitCode === KILLED_EXIT);
+      return fine ? undefined : `ended as ${seen}`;
     }
     const mayEnd = entry.state === 'stopped' || ending || (entry.state === 'created' && maybe.has('start'));
     if (!mayEnd) return `is ${seen}, but was acknowledged as ${entry.state}`;

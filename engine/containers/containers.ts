@@ -15,8 +15,8 @@ import { logPolicy, withLogDefaults } from '../logs/policy.ts';
 import type {
   Container,
   ContainerConfig,
-  Containers,
   ContainerUsage,
+  Containers,
   ExecOutcome,
   ExecRequest,
   Image,

@@ -282,7 +282,9 @@ export class ContainerUnit {
     }
     // The end of one that ended meanwhile has just been looked at.
     if (this.restarts.scheduled) return;
-    if (container.state === 'exited' && container.config.autoRemove) return this.#onAutoRemove(this);
+    // As Docker: what removes itself does not outlive the daemon, unless it runs or is to run again.
+    const { autoRemove } = container.config;
+    if (autoRemove && ['created', 'exited'].includes(container.state)) return this.#onAutoRemove(this);
     const { config, exitCode } = container;
     const ended = container.state === 'exited' && container.startedMs > 0;
     const wanted = ended && shouldStartWithDaemon(config.restart, exitCode, stored.manuallyStopped);

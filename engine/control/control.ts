@@ -26,21 +26,21 @@ const PRUNABLE = ['created', 'exited', 'dead'];
 export interface ControlOptions {
   set: ContainerSet;
   parts: Parts;
-  /** Bytes that a container has written into its root file system. */
-  sizeOf: (id: string) => Promise<number>;
+  /** Tells what a container has written into its root file system. */
+  files: { sizes(ids: readonly string[]): Promise<ReadonlyMap<string, { rw: number }>> };
 }
 
 /** What is done to the containers of one host, beside start, stop and removal. */
 export class Control implements ContainerControl {
   readonly #set: ContainerSet;
   readonly #parts: Parts;
-  readonly #sizeOf: (id: string) => Promise<number>;
+  readonly #files: ControlOptions['files'];
   #pruning = false;
 
-  constructor({ set, parts, sizeOf }: ControlOptions) {
+  constructor({ set, parts, files }: ControlOptions) {
     this.#set = set;
     this.#parts = parts;
-    this.#sizeOf = sizeOf;
+    this.#files = files;
   }
 
   async pause(reference: string): Promise<void> {
@@ -91,6 +91,15 @@ export class Control implements ContainerControl {
     return readStats(cgroups.layout, cgroupPathOf(this.#parts, container.id), pid, now);
   }
 
+  networksPruned(): void {
+    this.#pruned('network', 0);
+  }
+
+  #pruned(type: 'container' | 'network', reclaimedBytes: number): void {
+    const attributes = { reclaimed: String(reclaimedBytes) };
+    this.#parts.publish({ type, action: 'prune', actorId: '', attributes, timeMs: this.#parts.clock.now() });
+  }
+
   async removeLink(path: string): Promise<void> {
     const [, parent = '', alias = ''] = /^\/?(.*)\/([^/]*)$/.exec(path) ?? [];
     if (parent === '') throw conflict('Conflict, cannot remove the default link name of the container');
@@ -107,7 +116,7 @@ export class Control implements ContainerControl {
       for (const { container } of this.#set.units()) {
         const { id, state, createdMs, config } = container;
         if (!PRUNABLE.includes(state) || createdMs > untilMs || !wanted(config.labels)) continue;
-        const size = await this.#sizeOf(id).catch(() => 0);
+        const size = (await this.#files.sizes([id]).catch(() => undefined))?.get(id)?.rw ?? 0;
         try {
           await this.#set.remove(id, { force: false, volumes: false });
         } catch (error) {
@@ -123,9 +132,7 @@ export class Control implements ContainerControl {
     } finally {
       this.#pruning = false;
     }
-    const attributes = { reclaimed: String(reclaimedBytes) };
-    const timeMs = this.#parts.clock.now();
-    this.#parts.publish({ type: 'container', action: 'prune', actorId: '', attributes, timeMs });
+    this.#pruned('container', reclaimedBytes);
     return { removed, reclaimedBytes };
   }
 }

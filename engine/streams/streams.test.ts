@@ -182,6 +182,8 @@ describe('attach', () => {
     await engine.containers.start(id);
     await until(async () => (await logText(engine, id)).out === 'before\n', 'the first line');
     const attached = await attach(id, { logs: true });
+    // Lines of the very millisecond come twice.
+    await systemClock.sleep(3);
     await attached.write(Buffer.from('after\n'));
     await attached.endInput();
     expect((await readAll(attached)).stdout).toBe('before\nafter\n');

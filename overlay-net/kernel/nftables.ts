@@ -68,7 +68,10 @@ export class NftQueue {
     this.#library = library;
   }
 
-  /** @param urgent the transaction deletes nothing, so it is short. */
+  /**
+   * @param urgent the transaction deletes nothing, so it is short.
+   * @throws ShoalError ResourceExhausted when too many wait; NoSmallDescriptor. Nothing was changed then.
+   */
   run(namespace: string | null, text: string, urgent: boolean): Promise<string> {
     if (this.#waiting.length >= WAITING_MAX) {
       return Promise.reject(new ShoalError('ResourceExhausted', `${WAITING_MAX} changes of nftables are waiting`));
@@ -106,7 +109,10 @@ export class NftQueue {
       else if (code !== 0) job.reject(nftError(words));
       else job.resolve(output);
       // Its socket waits for what the kernel still clears away (10 ms after a transaction that deleted).
-      library.free.async(context, () => this.#finish(() => undefined));
+      library.free.async(context, () => {
+        this.#descriptors.refill();
+        this.#finish(() => undefined);
+      });
     });
   }
 
