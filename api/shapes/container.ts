@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { ZERO_TIME } from '../../proto/index.ts';
-import type { ContainerFacts, ImageFacts, JsonObject, PortFacts } from '../ports.ts';
+import type { ContainerFacts, JsonObject, PortFacts, SizeFacts } from '../ports.ts';
 import { configToJson } from './container-config.ts';
 import { hostConfigToJson } from './host-config.ts';
 
@@ -259,6 +259,11 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
   };
 }
 
+/** What a container's files take, for those who asked. */
+export function sizesToJson(sizes: SizeFacts | undefined): JsonObject {
+  return sizes === undefined ? {} : { SizeRw: sizes.rw || undefined, SizeRootFs: sizes.rootFs };
+}
+
 /** The older members tell of the default bridge only, as in Docker. */
 function networkSettings(container: ContainerFacts): JsonObject {
   const first = container.endpoints.find(({ networkName }) => networkName === 'bridge');
@@ -280,42 +285,5 @@ function networkSettings(container: ContainerFacts): JsonObject {
     Gateway: first?.gateway ?? '',
     IPv6Gateway: first?.gateway6 ?? '',
     MacAddress: first?.mac ?? '',
-  };
-}
-
-/** One line of GET /images/json. */
-export function imageSummary(image: ImageFacts): JsonObject {
-  return {
-    Containers: -1,
-    Created: Math.floor(image.createdMs / 1000),
-    Id: image.id,
-    Labels: (image.config as { Labels?: object | null }).Labels ?? null,
-    ParentId: '',
-    RepoDigests: image.repoDigests,
-    RepoTags: image.repoTags,
-    SharedSize: -1,
-    Size: image.sizeBytes,
-  };
-}
-
-/** GET /images/{name}/json. */
-export function imageToJson(image: ImageFacts, storageDriver: string): JsonObject {
-  return {
-    Id: image.id,
-    RepoTags: image.repoTags,
-    RepoDigests: image.repoDigests,
-    Parent: '',
-    Comment: image.comment,
-    Created: iso(image.createdMs),
-    DockerVersion: '',
-    Author: image.author,
-    Config: image.config,
-    Architecture: image.architecture,
-    Variant: image.variant || undefined,
-    Os: image.os,
-    Size: image.sizeBytes,
-    GraphDriver: { Name: storageDriver, Data: null },
-    RootFS: { Type: 'layers', Layers: image.diffIds },
-    Metadata: { LastTagTime: ZERO_TIME },
   };
 }

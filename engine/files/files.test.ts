@@ -17,32 +17,26 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
-import { build, type BuildOptions } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Engine } from '../engine.ts';
 import { config, makeFixture, runToEnd, type Fixture } from '../containers/fixture.ts';
 import { isMountPoint } from '../storage/index.ts';
+import { buildHelper } from './testing.ts';
 
 const here = mkdtempSync(join(tmpdir(), 'shoal-files-'));
 let fixture: Fixture;
 let engine: Engine;
 let count = 0;
 
-/** Below the folder with node_modules: the helper loads the add-on for system calls from there. */
-const built = join(import.meta.dirname, `../../dist.files-test-${process.pid}`);
-
 beforeAll(async () => {
-  const fileHelper = join(built, 'file-helper.mjs');
-  const entryPoints = [join(import.meta.dirname, 'helper.ts')];
-  const options: BuildOptions = { bundle: true, platform: 'node', format: 'esm', external: ['koffi'] };
-  await build({ ...options, entryPoints, outfile: fileHelper, logLevel: 'error' });
+  const fileHelper = await buildHelper();
   fixture = makeFixture(undefined, {}, { fileHelper });
   engine = await fixture.open();
 });
 afterAll(async () => {
   await engine.shutdown();
   await fixture.destroy();
-  for (const path of [here, built]) rmSync(path, { recursive: true, force: true });
+  rmSync(here, { recursive: true, force: true });
 });
 
 /** A tree made by `make`, as an archive of GNU tar. */

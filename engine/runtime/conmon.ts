@@ -212,11 +212,13 @@ export class Runtime {
     try {
       const byte = Buffer.alloc(1);
       for (let poll = 0; poll < FIFO_POLLS_MAX; poll++) {
+        const ended = !isAlive(init);
+        // Looked at after its life: a short command may have been taken up and be over by now.
         if (readByte(fd, byte)) {
           await unlink(path);
           return;
         }
-        if (!isAlive(init)) throw startFailure('the container process ended before it could be started');
+        if (ended) throw startFailure('the container process ended before it could be started');
         await this.#clock.sleep(FIFO_POLL_MS);
       }
     } finally {

@@ -22,6 +22,7 @@ import {
   type Spawner,
 } from '../../base/index.ts';
 import type { RootParts } from '../types.ts';
+import { partsOfRoot } from './root-parts.ts';
 import { chainId, layerLink, linkTarget, shortId, type Layer, type LayerBlob } from './layers.ts';
 import { applyLayer, type Whiteouts } from './apply.ts';
 import type { LayerDirectory, OnStep, StorageDriver } from './driver.ts';
@@ -339,21 +340,17 @@ export class LayerStore {
     );
   }
 
+  /** Directory of an unpacked layer. */
+  diffPath(id: string): string {
+    return join(this.#directoryOf(id).path, 'diff');
+  }
+
   /** The directories behind a root, layers highest first. @throws ShoalError NotFound for a root that is not here. */
   rootParts(containerId: string): RootParts {
-    const path = this.rootPath(containerId);
     const root = this.#roots.get(containerId);
     if (root === undefined) throw notFound(`container ${containerId} has no files yet`);
-    const overlay = this.driver.name === 'overlay2';
-    return {
-      merged: join(path, 'merged'),
-      upper: overlay ? join(path, 'diff') : '',
-      work: overlay ? join(path, 'work') : '',
-      layers: root.layers.toReversed().map((id) => {
-        const directory = this.#directoryOf(id);
-        return { path: join(directory.path, 'diff'), ...directory.whiteouts() };
-      }),
-    };
+    const layers = root.layers.map((id) => this.#directoryOf(id));
+    return partsOfRoot(this.rootPath(containerId), this.driver.name, layers);
   }
 
   #mark(id: string): void {
