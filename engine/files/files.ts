@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Readable } from 'node:stream';
-import { invalidArgument, isShoalError, must, newHexId, notFound } from '../../base/index.ts';
+import { invalidArgument, isShoalError, must, notFound } from '../../base/index.ts';
 import type { ContainerUnit } from '../containers/unit.ts';
 import type { Image } from '../types.ts';
 import { commitContainer, type CommitOptions } from './commit.ts';
