@@ -164,8 +164,7 @@ async function volumeSource(
   rootPath: string,
   number: number,
 ): Promise<string> {
-  const use = { destination: mount.target, readOnly: mount.readOnly, propagation: mount.propagation ?? '' };
-  const path = await parts.volumes.acquire(mount.source, id, use);
+  const path = await parts.volumes.acquire(mount.source, id);
   if (mount.volumeSubpath) return bindSubpath(path, mount.volumeSubpath, subpathPlace(parts, id), number);
   if (mount.noCopy === true) return path;
   const from = resolveInRoot(rootPath, mount.target);
