@@ -243,8 +243,9 @@ export class ContainerUnit {
       if (!options.force) throw runningConflict(config.name, state);
       await endForRemoval(this);
     }
-    await this.lock.run(async () => {
-      if (this.#removed) return;
+    const done = await this.lock.run(async () => {
+      // Another has done it meanwhile, and told of it.
+      if (this.#removed) return false;
       if (this.running) throw runningConflict(config.name, this.container.state);
       this.restarts.cancel();
       const before = this.container.state;
@@ -256,7 +257,9 @@ export class ContainerUnit {
         throw error;
       }
       this.#removed = true;
+      return true;
     });
+    if (!done) return;
     this.record.event('destroy');
     this.#notify('next-exit', 'not-running');
     // Who waits for the removal is not told of a start that failed before: who asked for it was.
