@@ -112,7 +112,8 @@ function behavesAsSpawner(spawner: () => Spawner): void {
   });
 
   it('gives a background program files as descriptors 4 and 5, a named pipe too', async () => {
-    const [gate, out] = [join(dir, 'gate'), join(dir, 'out')];
+    const own = mkdtempSync(join(dir, 'files-'));
+    const [gate, out] = [join(own, 'gate'), join(own, 'out')];
     makeFifo(gate);
     const writer = openSync(gate, constants.O_RDWR | constants.O_NONBLOCK);
     const files = [
