@@ -14,7 +14,15 @@ import {
   type Spawner,
 } from '../base/index.ts';
 import { ApiServer, metricsRoutes } from '../api/index.ts';
-import { Engine, openImages, openVolumes, probeEngineHost, volumeUsers, type EngineEvent } from '../engine/index.ts';
+import {
+  Engine,
+  openImages,
+  openVolumes,
+  probeEngineHost,
+  volumeUsers,
+  type EngineEvent,
+  type EngineOptions,
+} from '../engine/index.ts';
 import type { Manager } from '../manager/index.ts';
 import { HostNetwork } from '../overlay-net/index.ts';
 import { Attachments, type Membership } from './attachments.ts';
@@ -237,11 +245,7 @@ export class Daemon {
       images,
       volumes,
       ...(config.diskPressure === undefined ? {} : { pressure: config.diskPressure }),
-      cgroupParent: config.cgroupParent,
-      defaultUlimits: config.defaultUlimits,
-      dns: config.dns,
-      initDefault: config.init,
-      logDriver: config.logDriver,
+      ...containerOptions(config),
     });
     users.engine = engine;
     this.#onStop('engine', () => engine.shutdown());
@@ -293,6 +297,21 @@ export class Daemon {
 
 function membershipOf(node: ClusterNode | undefined): Membership | undefined {
   return node === undefined ? undefined : { state: node.state, agent: node.member?.agent };
+}
+
+/** What the configuration says of containers; the usual OCI runtime by its path. */
+function containerOptions(config: DaemonConfig): Partial<EngineOptions> {
+  const { runtime, runtimes, defaults } = config.containers;
+  const usual = Object.hasOwn(runtimes, runtime) ? runtimes[runtime] : runtime;
+  return {
+    cgroupParent: config.cgroupParent,
+    defaultUlimits: config.defaultUlimits,
+    dns: config.dns,
+    initDefault: config.init,
+    logDriver: config.logDriver,
+    ...{ runtimes, containerDefaults: defaults },
+    ...(usual ? { runtime: usual } : {}),
+  };
 }
 
 function storageDriver(name: string): { storageDriver?: 'overlay2' | 'vfs' } {

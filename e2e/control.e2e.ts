@@ -121,6 +121,22 @@ describe('control of containers', () => {
     await docker('rm', '-f', 'p3');
   });
 
+  it('names and links follow a rename at once', async () => {
+    await docker('network', 'create', 'n1');
+    await docker('run', '-d', '--name', 'srv', '--network', 'n1', 'busybox');
+    await docker('run', '-d', '--name', 'cli', '--network', 'n1', '--link', 'srv:db', 'busybox');
+    await docker('run', '-d', '--name', 'mate', '--network', 'container:srv', 'busybox');
+    const address = await inspect('srv', '{{.NetworkSettings.Networks.n1.IPAddress}}');
+    await docker('rename', 'srv', 'server');
+    for (const name of ['server', 'db']) expect(await docker('exec', 'cli', 'nslookup', name)).toContain(address);
+    expect(await fails('exec', 'cli', 'timeout', '2', 'nslookup', 'srv')).not.toContain(address);
+    expect(await inspect('cli', '{{.HostConfig.Links}}')).not.toContain('srv');
+    await docker('restart', '-t', '0', 'cli', 'mate');
+    expect(await docker('exec', 'cli', 'nslookup', 'db')).toContain(address);
+    await docker('rm', '-f', 'mate', 'cli', 'server');
+    await docker('network', 'rm', 'n1');
+  });
+
   it('health checks, memory that runs out, and restarts that wait', async () => {
     const since = String(Date.now() / 1000);
     const probe = ['--health-cmd', 'test -e /ok && echo fine', '--health-interval', '200ms', '--health-retries', '1'];

@@ -31,6 +31,7 @@ import { ContainerStreams } from './streams/streams.ts';
 import { EngineTerminals } from './streams/terminals.ts';
 import type {
   ContainerControl,
+  ContainerDefaults,
   Containers,
   EngineEvent,
   Images,
@@ -79,6 +80,10 @@ export interface EngineOptions {
   journalSocket?: string;
   /** Name or path of the OCI runtime; default: the first that works. */
   runtime?: string;
+  /** More OCI runtimes that containers may name: name → path. */
+  runtimes?: Readonly<Record<string, string>>;
+  /** What containers get that say nothing themselves. */
+  containerDefaults?: ContainerDefaults;
 }
 
 /** Facts about this engine for `docker info`. */
@@ -155,19 +160,14 @@ export class Engine {
       streams: new ContainerStreams({ clock: options.clock, log, runtime }),
       store: new ContainerStore(join(options.dataRoot, 'containers'), options.log),
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
-      logs: new LogKeeper({ clock: options.clock, log: options.log.with({ component: 'logs' }) }),
-      shippers: new LogShippers({
-        clock: options.clock,
-        log: options.log.with({ component: 'logs' }),
-        ...(options.journalSocket === undefined ? {} : { journalSocket: options.journalSocket }),
-      }),
-      logDefaults: options.logDriver ?? { type: 'json-file', config: {} },
+      ...logParts(options),
       filesRoot: join(options.execRoot, 'files'),
       cgroupParent: `/${parentOf(options)}`,
       defaultUlimits: options.defaultUlimits ?? [],
       swapAccounting: facts.swapAccounting,
       x32: facts.x32,
       initDefault: options.initDefault ?? false,
+      defaults: options.containerDefaults ?? {},
       dns: options.dns ?? [],
       counters: this.counters,
       publish: (event) => this.publish(event),
@@ -196,7 +196,7 @@ export class Engine {
     const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
     const facts = await probeRuntime(probe, options.runtime);
     const recursiveReadOnly = await knowsRecursiveReadOnly(probe, facts.path);
-    const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe);
+    const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe, options.runtimes);
     guardProcesses(cgroups, `/${parentOf(options)}`, options.log);
     const engine = new Engine(options, facts, cgroups, runtimes, await findPrograms(facts));
     await engine.#set.open(() => engine.doctor.endStrays());
@@ -292,6 +292,17 @@ export class Engine {
 
 function isExamined(images: Images & Partial<ExaminedStore>): images is Images & ExaminedStore {
   return images.examine !== undefined;
+}
+
+/** What keeps and sends the logs of containers. */
+function logParts(options: EngineOptions): Pick<Parts, 'logs' | 'shippers' | 'logDefaults'> {
+  const common = { clock: options.clock, log: options.log.with({ component: 'logs' }) };
+  const { journalSocket } = options;
+  return {
+    logs: new LogKeeper(common),
+    shippers: new LogShippers({ ...common, ...(journalSocket === undefined ? {} : { journalSocket }) }),
+    logDefaults: options.logDriver ?? { type: 'json-file', config: {} },
+  };
 }
 
 /** What the engine is given and its containers need as it is. */

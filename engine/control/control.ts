@@ -20,6 +20,8 @@ import { top } from './top.ts';
 import { update } from './update.ts';
 
 const STATS_INTERVAL_MS = 1000;
+/** The host's own time is read at most this often: it is the same for all containers. */
+const SYSTEM_FRESH_MS = 10;
 /** States of containers that prune removes. */
 const PRUNABLE = ['created', 'exited', 'dead'];
 
@@ -36,6 +38,7 @@ export class Control implements ContainerControl {
   readonly #parts: Parts;
   readonly #files: ControlOptions['files'];
   #pruning = false;
+  #system = { atMs: -Infinity, ns: 0 };
 
   constructor({ set, parts, files }: ControlOptions) {
     this.#set = set;
@@ -87,7 +90,9 @@ export class Control implements ContainerControl {
     if (!running) return undefined;
     const { cgroups, clock } = this.#parts;
     const pid = container.config.network.mode === 'host' ? undefined : container.pid;
-    const now = { readMs: clock.now(), systemNs: systemNs() };
+    const atMs = clock.monotonic();
+    if (atMs - this.#system.atMs > SYSTEM_FRESH_MS) this.#system = { atMs, ns: systemNs() };
+    const now = { readMs: clock.now(), systemNs: this.#system.ns };
     return readStats(cgroups.layout, cgroupPathOf(this.#parts, container.id), pid, now);
   }
 

@@ -53,6 +53,18 @@ function reader(attached: Attached): { until: (pattern: RegExp) => Promise<strin
   };
 }
 
+/** A process that writes stands still when all buffers are full. */
+async function standsStill(id: string): Promise<void> {
+  let before = -1;
+  await until(async () => {
+    const now = engine.containers.usage(id)?.cpuNs ?? 0;
+    const still = now === before && now > 0;
+    before = now;
+    await systemClock.sleep(300);
+    return still;
+  }, 'a process that waits');
+}
+
 const attach = (id: string, more: Partial<AttachRequest> = {}): Promise<Attached> =>
   engine.terminals.attach(id, { ...ALL, ...more }, never);
 
@@ -128,22 +140,25 @@ describe('attach', () => {
     const id = await create(['yes'], { logDriver: { type: 'none', config: {} } });
     const attached = await attach(id);
     await engine.containers.start(id);
-    // The process stands still when all buffers are full.
-    const cpu = (): number => engine.containers.usage(id)?.cpuNs ?? 0;
-    let before = -1;
-    await until(async () => {
-      const now = cpu();
-      const still = now === before && now > 0;
-      before = now;
-      await systemClock.sleep(100);
-      return still;
-    }, 'a process that waits');
+    await standsStill(id);
     await engine.containers.stop(id, { graceMs: 0 });
     expect(engine.containers.inspect(id).exitCode).toBe(137);
     const { stdout } = await readAll(attached);
     expect(stdout.length).toBeGreaterThan(CLIENT_BUFFER_MAX_BYTES);
     expect(stdout.length).toBeLessThan(3 * CLIENT_BUFFER_MAX_BYTES);
     expect(/^(y\n)+y?$/.test(stdout)).toBe(true);
+  });
+
+  it('takes only so much of what an ended process left behind', async () => {
+    const id = await create(['yes'], { logDriver: { type: 'none', config: {} } });
+    await engine.containers.start(id);
+    const hub = new StreamHub({ clock: systemClock, log: silentLogger });
+    hub.connect(join(fixture.base, 'run/bundles', id), { tty: false, stdinOnce: false, alive: () => false });
+    const attached = hub.attach({ stdin: false, stdout: true, stderr: true }, false, new Uint8Array());
+    await until(() => attached.ended === 'stuck', 'the bound');
+    // Nobody is waited for.
+    await engine.containers.remove(id, { force: true, volumes: true });
+    hub.end();
   });
 
   it('cuts off a guest that takes nothing, for the others', async () => {

@@ -80,7 +80,7 @@ export class EngineTerminals implements Terminals {
   }
 
   async resizeExec(id: string, size: TerminalSize): Promise<void> {
-    this.#execs.resize(id, size);
+    await this.#execs.resize(id, size);
   }
 
   inspectExec(id: string): ExecSession {
