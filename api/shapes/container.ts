@@ -135,6 +135,8 @@ function bindingsToJson(container: ContainerFacts): JsonObject {
   const out: Record<string, { HostIp: string; HostPort: string }[]> = {};
   for (const { targetPort, protocol, hostIp, publishedPort, publishedPortEnd } of container.config.network.ports ??
     []) {
+    // Those that `-P` adds are told of by PublishAllPorts.
+    if (container.config.publishAll === true && publishedPort === 0 && hostIp === '') continue;
     const first = publishedPort === 0 ? '' : String(publishedPort);
     const text = publishedPortEnd === undefined ? first : `${first}-${publishedPortEnd}`;
     (out[`${targetPort}/${protocol}`] ??= []).push({ HostIp: hostIp, HostPort: text });
