@@ -33,7 +33,9 @@ async function nothingOrphaned(load: EngineLoad): Promise<void> {
   const groups = cgroupRoots().map((root) => `${root}/${bed.lab.names.hostCgroup('m1')}/containers`);
   await until('mounts, monitors and control groups are those of running containers', 10_000, async () => {
     const running = await load.running();
-    const truth = kernelTruth(bed.host('m1').pid, `${bed.lab.names.hostRunDir('m1')}/exec`, groups);
+    const { names } = bed.lab;
+    const place = { pid: bed.host('m1').pid, dataDir: names.hostDataDir('m1'), cgroups: groups };
+    const truth = kernelTruth({ ...place, execRoot: `${names.hostRunDir('m1')}/exec` });
     for (const [what, ids] of Object.entries(truth)) {
       if (JSON.stringify(ids) === JSON.stringify(running)) continue;
       throw new Error(`${what}: ${ids.join(' ')}; running: ${running.join(' ')}`);

@@ -298,13 +298,27 @@ export class EngineLoad {
   }
 }
 
+/** A daemon, and where it keeps what. */
+export interface DaemonPlace {
+  pid: number;
+  dataDir: string;
+  execRoot: string;
+  /** Directories of its containers' control groups, one in each tree. */
+  cgroups: readonly string[];
+}
+
 /** Container ids, by what the kernel itself tells of a daemon's mounts, monitors and control groups. */
-export function kernelTruth(daemonPid: number, execRoot: string, cgroups: readonly string[]): Record<string, string[]> {
-  const mounts = readFileSync(`/proc/${daemonPid}/mountinfo`, 'utf8').matchAll(/\/([0-9a-f]{64})\/merged /g);
+export function kernelTruth({ pid, dataDir, execRoot, cgroups }: DaemonPlace): Record<string, string[]> {
+  const points = readFileSync(`/proc/${pid}/mountinfo`, 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '');
+  // Others make containers on this machine too, and hosts began with a copy of its mounts.
+  const own = points.filter((point) => point.startsWith(`${dataDir}/`));
+  const mounts = own.map((point) => /\/([0-9a-f]{64})\/merged$/.exec(point)?.[1] ?? '').filter((id) => id !== '');
   const monitors: string[] = [];
-  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+  for (const process of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     try {
-      const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+      const words = readFileSync(`/proc/${process}/cmdline`, 'utf8').split('\0');
       const bundle = words[words.indexOf('-b') + 1] ?? '';
       if ((words[0] ?? '').endsWith('conmon') && bundle.startsWith(`${execRoot}/`)) monitors.push(bundle.slice(-64));
     } catch {
@@ -320,7 +334,7 @@ export function kernelTruth(daemonPid: number, execRoot: string, cgroups: readon
   });
   const sorted = (ids: Iterable<string>): string[] => [...new Set(ids)].sort();
   return {
-    mounts: sorted([...mounts].map((match) => match[1] ?? '')),
+    mounts: sorted(mounts),
     monitors: sorted(monitors),
     cgroups: sorted(groups),
   };

@@ -301,11 +301,15 @@ describe('hostile archives and containers', () => {
     await shell(id, 'mkdir /swap; echo inside >/swap/secret');
     // As fast as it can be: by a process of the host, in the root that the container writes too.
     const root = join(fixture.base, 'roots', id, 'merged');
+    // A copy may put a directory in its way: then it begins again.
     const script = `const fs = require('node:fs'); process.chdir(${JSON.stringify(root)});
       const rest = new Int32Array(new SharedArrayBuffer(4));
-      for (let i = 1; ; i++) { if (i % 100 === 0) Atomics.wait(rest, 0, 0, 5); fs.renameSync('swap', 'aside'); fs.symlinkSync(${JSON.stringify(here)}, 'swap');
-        fs.unlinkSync('swap'); fs.renameSync('aside', 'swap'); }`;
+      const steps = [() => fs.renameSync('swap', 'aside'), () => fs.symlinkSync(${JSON.stringify(here)}, 'swap'),
+        () => fs.rmSync('swap', { recursive: true }), () => fs.renameSync('aside', 'swap')];
+      for (let i = 1; ; i++) { if (i % 100 === 0) Atomics.wait(rest, 0, 0, 5);
+        for (const step of steps) try { step(); } catch {} }`;
     const swapping = spawn(process.execPath, ['-e', script], { stdio: 'ignore' });
+    const ended = once(swapping, 'exit');
     const file = tree((at) => {
       for (let i = 0; i < 60; i++) writeFileSync(join(at, `planted-${i}`), 'x');
     });
@@ -320,7 +324,6 @@ describe('hostile archives and containers', () => {
         }
       }
     } finally {
-      const ended = once(swapping, 'exit');
       swapping.kill('SIGKILL');
       await ended;
     }
