@@ -10,7 +10,7 @@ import { openImages, type ImageStore } from '../images/index.ts';
 import { makeBusyboxArchive } from '../testing/busybox.ts';
 import type { EngineEvent } from '../types.ts';
 import { mergeConfig } from './commit.ts';
-import { buildHelper } from './testing.ts';
+import { buildHelper, removeHelper } from './testing.ts';
 
 const options = { repository: '', tag: '', author: '', comment: '', changes: [], pause: false };
 
@@ -77,6 +77,7 @@ describe.each(['overlay2', 'vfs'] as const)('containers and images with %s', (st
     await engine.shutdown();
     await fixture.destroy();
     await images.close();
+    removeHelper();
     rmSync(base, { recursive: true, force: true });
   });
 

@@ -21,7 +21,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Engine } from '../engine.ts';
 import { config, makeFixture, runToEnd, type Fixture } from '../containers/fixture.ts';
 import { isMountPoint } from '../storage/index.ts';
-import { buildHelper } from './testing.ts';
+import { buildHelper, removeHelper } from './testing.ts';
 
 const here = mkdtempSync(join(tmpdir(), 'shoal-files-'));
 let fixture: Fixture;
@@ -36,6 +36,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await engine.shutdown();
   await fixture.destroy();
+  removeHelper();
   rmSync(here, { recursive: true, force: true });
 });
 
