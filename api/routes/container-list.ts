@@ -137,7 +137,7 @@ async function list({ response, ports, query, signal }: RequestContext): Promise
   const sizes = asked ? await ports.engine.files.sizes(ids, signal) : undefined;
   sendJson(
     response,
-    found.map((container) => ({ ...containerSummary(container, now), ...sizesToJson(sizes?.get(container.id)) })),
+    found.map((container) => ({ ...containerSummary(container, now), ...sizesToJson(sizes?.get(container.id), true) })),
   );
 }
 

@@ -55,7 +55,7 @@ async function remove(context: RequestContext): Promise<void> {
 
 /** What a container's files take, when that was asked for. */
 async function sizesOf({ ports, query, signal }: RequestContext, id: string): Promise<JsonObject> {
-  return queryBool(query, 'size') ? sizesToJson((await ports.engine.files.sizes([id], signal)).get(id)) : {};
+  return queryBool(query, 'size') ? sizesToJson((await ports.engine.files.sizes([id], signal)).get(id), false) : {};
 }
 
 /** Networks are kept by name, however they were told. One that is not found is judged when the container starts. */

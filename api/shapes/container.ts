@@ -261,9 +261,10 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
   };
 }
 
-/** What a container's files take, for those who asked. */
-export function sizesToJson(sizes: SizeFacts | undefined): JsonObject {
-  return sizes === undefined ? {} : { SizeRw: sizes.rw || undefined, SizeRootFs: sizes.rootFs };
+/** What a container's files take, for those who asked. Lists leave a size of 0 out. */
+export function sizesToJson(sizes: SizeFacts | undefined, isList: boolean): JsonObject {
+  if (sizes === undefined) return {};
+  return { SizeRw: isList ? sizes.rw || undefined : sizes.rw, SizeRootFs: sizes.rootFs };
 }
 
 /** The older members tell of the default bridge only, as in Docker. */

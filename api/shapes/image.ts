@@ -9,6 +9,19 @@ function virtualSize(image: ImageFacts, version: string): JsonObject {
   return olderThan(version, '1.44') ? { VirtualSize: image.sizeBytes } : {};
 }
 
+/** The configuration of a container, with which images shared their type before version 1.50 of the API. */
+const WHOLE_CONFIG: JsonObject = {
+  ...{ Hostname: '', Domainname: '', User: '', AttachStdin: false, AttachStdout: false, AttachStderr: false },
+  ...{ Tty: false, OpenStdin: false, StdinOnce: false, Env: null, Cmd: null, Image: '', Volumes: null },
+  ...{ WorkingDir: '', Entrypoint: null, OnBuild: null, Labels: null },
+};
+
+/** What older versions of the API had of the container that an image was made from; there is none here. */
+function olderMembers(image: ImageFacts, version: string): JsonObject {
+  const made = olderThan(version, '1.45') ? { Container: '', ContainerConfig: WHOLE_CONFIG } : {};
+  return olderThan(version, '1.50') ? { ...made, Config: { ...WHOLE_CONFIG, ...image.config } } : made;
+}
+
 export interface ImageCounts {
   /** Containers made from it; -1 when nobody asked. */
   containers: number;
@@ -52,6 +65,7 @@ export function imageToJson(image: ImageFacts, version: string, driver: string, 
     Os: image.os,
     Size: image.sizeBytes,
     ...virtualSize(image, version),
+    ...olderMembers(image, version),
     GraphDriver: { Name: driver, Data: graph },
     RootFS: { Type: 'layers', Layers: image.diffIds.length === 0 ? undefined : image.diffIds },
     Metadata: { LastTagTime: time(image.taggedMs ?? 0) },

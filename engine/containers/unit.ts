@@ -167,7 +167,10 @@ export class ContainerUnit {
     const { monitored } = stored;
     const monitorAlive = isAlive(monitored?.conmon);
     if (this.record.exitFile() !== undefined) return this.ended();
-    if (monitorAlive) return noteOutOfMemory(this.record);
+    if (monitorAlive) {
+      noteOutOfMemory(this.record);
+      return;
+    }
     await this.lock.run(async () => {
       if (!this.running || this.#closed || stored.monitored !== monitored) return;
       const exitCode = this.record.exitFile();
@@ -184,7 +187,7 @@ export class ContainerUnit {
   async #finish(exitCode: number, error: string): Promise<void> {
     const { container, stored, parts } = this.record;
     this.health.stop();
-    await noteOutOfMemory(this.record);
+    noteOutOfMemory(this.record);
     const ranMs = parts.clock.now() - container.startedMs;
     const restart = this.restarts.wanted(exitCode);
     if (restart) container.restartCount += 1;

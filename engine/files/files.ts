@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Readable } from 'node:stream';
-import { invalidArgument, isShoalError, must, newHexId, notFound } from '../../base/index.ts';
+import { invalidArgument, isShoalError, must, notFound } from '../../base/index.ts';
 import type { ContainerUnit } from '../containers/unit.ts';
 import type { Image } from '../types.ts';
 import { commitContainer, type CommitOptions } from './commit.ts';
@@ -94,7 +93,7 @@ export class ContainerFiles {
       mounts: unit.record.stored.mounts.map(({ target, readOnly }) => ({ target, readOnly })),
     };
     await this.#jobs.with(unit, task, signal, async (session) => {
-      const spare = join(this.#jobs.directory, `${newHexId(this.#options.random).slice(0, 16)}.upload`);
+      const spare = this.#jobs.spareFile();
       try {
         await sendArchive(this.#options.spawner, archive, session.socket, spare);
       } finally {

@@ -1,9 +1,10 @@
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   closeFd,
   conflict,
   isShoalError,
+  newHexId,
   notFound,
   openReadOnly,
   unavailable,
@@ -14,12 +15,16 @@ import { Limiter } from '../containers/limiter.ts';
 import type { ContainerUnit } from '../containers/unit.ts';
 import { isAlive } from '../runtime/process.ts';
 import type { Images, MountRequest, Volumes } from '../types.ts';
+import { bindSubpath, releaseSubpaths } from '../volumes/index.ts';
 import type { Roots } from './roots.ts';
 import { openSession, type Session } from './session.ts';
 import type { ChangesJob, Task, View, ViewMount } from './words.ts';
 
 /** Helper processes at once; each takes about 50 MB. Others wait in order. */
 const JOBS_MAX = 12;
+/** Names of the bindings of parts of volumes begin so. */
+const PART = 'part-';
+
 /** Places that Docker keeps out of a container's own files: they are made for the runtime (moby daemon/initlayer). */
 export const RUNTIME_PLACES = [
   ...['/dev', '/dev/pts', '/dev/shm', '/dev/mqueue', '/dev/console', '/proc', '/sys', '/sys/fs', '/sys/fs/cgroup'],
@@ -30,6 +35,8 @@ export const RUNTIME_PLACES = [
 const GENERATED = { hostname: '/etc/hostname', hosts: '/etc/hosts', 'resolv.conf': '/etc/resolv.conf' };
 
 export interface FilesOptions {
+  /** Holds `tmp`, for what is too large for memory. */
+  dataRoot: string;
   /** State of this boot only. */
   execRoot: string;
   spawner: Spawner;
@@ -61,6 +68,24 @@ export class Jobs {
     this.#options = options;
     this.directory = join(options.execRoot, 'copy');
     this.#scratch = join(this.directory, 'view');
+    this.#clear();
+  }
+
+  /** Takes away what a daemon before left when it was killed. */
+  #clear(): void {
+    if (!existsSync(this.directory)) return;
+    for (const name of readdirSync(this.directory)) {
+      const path = join(this.directory, name);
+      if (name.startsWith(PART)) releaseSubpaths(path);
+      if (path !== this.#scratch) rmSync(path, { recursive: true, force: true });
+    }
+  }
+
+  /** A path for a large file of a job, which takes it away. */
+  spareFile(): string {
+    const directory = join(this.#options.dataRoot, 'tmp');
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    return join(directory, `upload-${newHexId(this.#options.random).slice(0, 16)}`);
   }
 
   tree(root: string, mounts: ViewMount[], readOnly = true): View {
@@ -181,7 +206,11 @@ export class Jobs {
     const user = `${id}-files`;
     const source = await this.#options.volumes.acquire(mount.source, user);
     releases.push(() => this.#options.volumes.release(mount.source, user));
-    return source;
+    if (!mount.volumeSubpath) return source;
+    const place = join(this.directory, `${PART}${newHexId(this.#options.random).slice(0, 16)}`);
+    // After the volume in this list, so before it when all is let go: a part keeps its volume mounted.
+    releases.push(() => Promise.resolve(releaseSubpaths(place)));
+    return bindSubpath(source, mount.volumeSubpath, place, 0);
   }
 
   /** Begins a job when there is a place for one; the place is free again after `release`. */

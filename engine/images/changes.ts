@@ -147,7 +147,7 @@ function applyOne(config: ImageConfig, name: string, rest: string): void {
       config.WorkingDir = rest.startsWith('/') ? rest : `${(config.WorkingDir ?? '').replace(/\/$/, '')}/${rest}`;
       return;
     default:
-      throw invalidArgument(`${name} is not a valid change command`);
+      throw invalidArgument(`${name.toLowerCase()} is not a valid change command`);
   }
 }
 

@@ -93,6 +93,18 @@ describe('attach', () => {
     expect(await readAll(errors)).toEqual({ stdout: '', stderr: 'err\n' });
   });
 
+  it('joins at any moment of a start', async () => {
+    const rounds = Array.from({ length: 12 }, async (_, i) => {
+      const id = await create(['sh', '-c', 'sleep 1; echo late']);
+      const started = engine.containers.start(id);
+      await systemClock.sleep(i * 15);
+      const attached = await attach(id);
+      await started;
+      return (await readAll(attached)).stdout;
+    });
+    expect(await Promise.all(rounds)).toEqual(rounds.map(() => 'late\n'));
+  });
+
   it('ends standard input with the client when it is held for one, and output goes on', async () => {
     const id = await create(['sh', '-c', 'cat; echo done'], { openStdin: true, stdinOnce: true });
     const attached = await attach(id);
@@ -321,6 +333,24 @@ describe('exec', () => {
     await attached.write(Buffer.from('exit 5\n'));
     await expect(output.until(/never/)).rejects.toThrow('ended');
     expect(engine.terminals.inspectExec(execId).exitCode).toBe(5);
+  });
+
+  it('takes a long paste on a terminal, echoed or not', async () => {
+    const raw = ['sh', '-c', 'busybox stty raw -echo; echo go; head -c 200000 | wc -c'];
+    const echoed = ['sh', '-c', 'echo go; head -n 3000 | wc -l'];
+    const line = Buffer.from(`${'x'.repeat(60)}\n`);
+    for (const [command, paste, want] of [
+      [raw, Buffer.alloc(200_000, 'y'), /200000\s/],
+      [echoed, Buffer.concat(Array.from({ length: 3000 }, () => line)), /\n3000\r\n/],
+    ] as const) {
+      const { attached } = await exec(id, command, { tty: true, attachStdin: true });
+      const output = reader(attached);
+      await output.until(/go/);
+      const pasted = attached.write(paste);
+      await output.until(want);
+      await pasted;
+      await expect(output.until(/never/)).rejects.toThrow('ended');
+    }
   });
 
   it('tells why a command cannot be started, with 127 and 126', async () => {
