@@ -321,5 +321,9 @@ export function checkHost(view: HostView, found: Found): Record<string, number> 
   checkRuntimeState(view, owners, found);
   checkNetworks(view, owners, found);
   checkDirectories(view, found);
-  return { containers: view.containers.size, mounts, monitors: monitors.length };
+  return {
+    containers: view.containers.size,
+    mounts,
+    monitors: monitors.filter(({ bundle }) => isOurs(view, bundle)).length,
+  };
 }

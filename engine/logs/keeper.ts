@@ -21,6 +21,8 @@ const CONMON_SIZE_MIN_BYTES = 32 * 1024 * 1024;
  */
 const REOPEN_MARGIN_BYTES = 8 * 1024 * 1024;
 const SLOW_BYTES_PER_MS = 1000;
+/** A writer that has not done as it was told for this long has not heard it. */
+const ASK_AGAIN_MS = 10_000;
 /** Between two looks at a log whose size the daemon must mind. */
 const POLL_MAX_MS = 1000;
 const POLL_MIN_MS = 20;
@@ -46,8 +48,8 @@ interface Kept {
   inode: number;
   /** What conmon has counted before the present file; undefined when it ran before we looked. */
   counted: number | undefined;
-  /** The writer was told to begin a new file. */
-  asked: boolean;
+  /** When the writer was told to begin a new file, and has not yet; told twice, it would begin two in a row. */
+  askedMs: number | undefined;
   timer: Timer | undefined;
   seen: { sizeBytes: number; atMs: number };
   unwatch: () => void;
@@ -90,7 +92,7 @@ export class LogKeeper {
       reopen,
       inode: 0,
       counted: undefined,
-      asked: false,
+      askedMs: undefined,
       timer: undefined,
       seen: { sizeBytes: 0, atMs: this.#options.clock.monotonic() },
       unwatch: () => undefined,
@@ -167,9 +169,9 @@ export class LogKeeper {
     if (inode === undefined || inode === kept.inode) return;
     const files = logFiles(path);
     const before = files.find((file) => file.inode === kept.inode);
-    if (!kept.asked) kept.counted = 0;
+    if (kept.askedMs === undefined) kept.counted = 0;
     else if (kept.counted !== undefined) kept.counted += before?.sizeBytes ?? 0;
-    kept.asked = false;
+    kept.askedMs = undefined;
     const present = files.at(-1);
     if (present?.path === path) linkSync(path, numbered(path, present.number));
     kept.inode = present?.inode ?? 0;
@@ -222,9 +224,11 @@ export class LogKeeper {
     const rate = Math.max(0, size - kept.seen.sizeBytes) / Math.max(1, now - kept.seen.atMs);
     kept.seen = { sizeBytes: size, atMs: now };
     const full = size >= maxSizeBytes;
+    const asked = kept.askedMs !== undefined && now - kept.askedMs < ASK_AGAIN_MS;
     const left = conmonSizeLimit(kept.policy) - size - (kept.counted ?? Infinity);
     try {
-      if (full && (left >= REOPEN_MARGIN_BYTES || rate < SLOW_BYTES_PER_MS)) kept.asked = kept.reopen();
+      const safe = left >= REOPEN_MARGIN_BYTES || rate < SLOW_BYTES_PER_MS;
+      if (full && !asked && safe && kept.reopen()) kept.askedMs = now;
     } catch (error) {
       this.#options.log.warn('a log cannot be rotated', { path: kept.path, error: errorMessage(error) });
     }
