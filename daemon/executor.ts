@@ -203,9 +203,7 @@ class ContainerController implements TaskController {
       const { exitCode, error } = await engine.containers.wait(this.#name, 'not-running', signal);
       const container = this.#container();
       const text = error ?? (container?.health === 'unhealthy' ? 'unhealthy container' : undefined);
-      // A child that was killed for lack of memory does not make an end in order a failure.
-      const failed = exitCode !== 0 && container?.oomKilled === true;
-      if (failed) return { exitCode, error: `task: non-zero exit (${exitCode}): out of memory` };
+      if (container?.oomKilled === true) return { exitCode, error: `task: non-zero exit (${exitCode}): out of memory` };
       return { exitCode, ...(text === undefined ? {} : { error: text }) };
     } finally {
       unhealthy.abort(new Error('the container has ended'));
@@ -294,6 +292,6 @@ class ContainerController implements TaskController {
 }
 
 function exitOf(container: Container): TaskExit {
-  const error = container.error || (container.oomKilled && container.exitCode !== 0 ? 'out of memory' : '');
+  const error = container.error || (container.oomKilled ? 'out of memory' : '');
   return { exitCode: container.exitCode, ...(error === '' ? {} : { error }) };
 }

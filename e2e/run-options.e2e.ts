@@ -1,4 +1,5 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Bed, until, type Outcome } from './kit/index.ts';
 
@@ -28,7 +29,12 @@ beforeAll(async () => {
   await bed.client.run('run', '-d', '--name', 'donor', '--hostname', 'donor', ...flags, IMAGE, 'sh', '-c', keep);
   await until('the donor has its files', 10_000, () => bed.client.run('exec', 'donor', 'cat', '/dev/shm/f'));
 });
-afterAll(() => bed.down());
+afterAll(async () => {
+  await bed.down();
+  // A group that containers name as their parent stays, as in Docker.
+  const trees = ['/sys/fs/cgroup', ...readdirSync('/sys/fs/cgroup').map((name) => join('/sys/fs/cgroup', name))];
+  for (const group of trees.map((tree) => join(tree, 'options-e2e'))) if (existsSync(group)) rmdirSync(group);
+});
 
 /** Runs a script with these options; `@` stands for the directory of this bed. */
 function run(flags: string, script: string): Promise<Outcome> {

@@ -21,6 +21,8 @@ interface Ledger {
   state: 'asked' | 'created' | 'started' | 'stopped' | 'removed';
   /** Asked of it, and the daemon was killed before it answered. */
   unanswered: Set<'start' | 'stop' | 'remove'>;
+  /** A removal by force that was cut off has killed it; until its next start. */
+  killed: boolean;
   /** Process and start time, as told after an acknowledged start. */
   process: string;
 }
@@ -133,7 +135,7 @@ export class EngineLoad {
   async #create(number: number, own: Ledger[]): Promise<void> {
     const name = `c${number}-${++this.#number}`;
     const kind = this.#random.int(3) === 0 ? 'short' : 'long';
-    const entry: Ledger = { name, kind, id: '', state: 'asked', unanswered: new Set(), process: '' };
+    const entry: Ledger = { name, kind, id: '', state: 'asked', unanswered: new Set(), killed: false, process: '' };
     this.#ledger.set(name, entry);
     own.push(entry);
     const command = kind === 'short' ? `exit ${SHORT_EXIT}` : `trap "exit ${TERM_EXIT}" TERM; sleep 100000 & wait`;
@@ -154,6 +156,7 @@ export class EngineLoad {
 
   async #start(entry: Ledger): Promise<void> {
     entry.unanswered.add('start');
+    entry.killed = false;
     const text = await this.#ask('start', `/containers/${entry.id}/start`);
     if (text === undefined) return;
     entry.unanswered.delete('start');
@@ -246,7 +249,8 @@ export class EngineLoad {
     if (entry.kind === 'short') {
       entry.state = 'stopped';
       // A removal by force that was cut off may have killed it before.
-      const fine = ExitCode === SHORT_EXIT || (maybe.has('remove') && ExitCode === KILLED_EXIT);
+      entry.killed ||= maybe.has('remove');
+      const fine = ExitCode === SHORT_EXIT || (entry.killed && ExitCode === KILLED_EXIT);
       return fine ? undefined : `ended as ${seen}`;
     }
     const mayEnd = entry.state === 'stopped' || ending || (entry.state === 'created' && maybe.has('start'));

@@ -253,3 +253,13 @@ test('a writer that is slow to begin a new file is told once', async () => {
   expect(told).toBe(1);
   await keeper.close();
 });
+
+test('the last lines of a log that grows fast are as many as were asked for', async () => {
+  writeFileSync(path, at(1, 'stdout', 'F', 'y').repeat(1000));
+  const grow = setInterval(() => appendFileSync(path, at(1, 'stdout', 'F', 'y').repeat(500)), 0);
+  try {
+    for (let i = 0; i < 10; i++) expect(await read({ tail: 3 })).toHaveLength(3);
+  } finally {
+    clearInterval(grow);
+  }
+});

@@ -58,7 +58,7 @@ export async function* readLogBlocks(
     const begin = await beginning(files, query, since, wanted);
     if (begin === undefined && !query.follow) return;
     const joiner = new LineJoiner();
-    const reading = new LogReading(source, begin, query.follow, clock, stop.signal, hold);
+    const reading = new LogReading(source, begin, query.follow, clock, stop.signal, hold, files.at(-1));
     for await (const entries of reading.entries()) {
       const last = entries.at(-1);
       const lines = entries.map((entry) => joiner.push(entry)).filter((line) => line !== undefined && wanted(line));
@@ -119,6 +119,7 @@ export class LogReading {
     clock: Clock,
     signal: AbortSignal,
     hold: LogHold | undefined,
+    last = logFiles(source.path).at(-1),
   ) {
     this.#source = source;
     this.#place = begin;
@@ -126,7 +127,6 @@ export class LogReading {
     this.#clock = clock;
     this.#signal = signal;
     this.#hold = hold;
-    const last = logFiles(source.path).at(-1);
     this.#end = { number: last?.number ?? 0, sizeBytes: last?.sizeBytes ?? 0 };
   }
 
