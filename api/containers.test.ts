@@ -97,6 +97,13 @@ describe('logs', () => {
     expect((await readText(got.body)).slice(8)).toBe(`2026-01-01T00:00:00.000000001Z a=b out${rest}`);
   });
 
+  it('come whole for a tail that is no number, as with dockerd', async () => {
+    lines = new BoundedQueue(10);
+    lines.close();
+    expect((await call('GET', '/containers/web/logs?stdout=1&tail=some')).status).toBe(200);
+    expect(seen.at(-1)?.options).not.toHaveProperty('tail');
+  });
+
   it('need a stream, and a container', async () => {
     expect((await call('GET', '/containers/web/logs')).status).toBe(400);
     expect((await call('GET', '/containers/none/logs?stdout=1')).status).toBe(404);

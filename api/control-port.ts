@@ -83,6 +83,8 @@ export interface ControlPort {
   statsOnce(reference: string): StatsSampleFacts;
   stats(reference: string, signal: AbortSignal): AsyncIterable<StatsSampleFacts>;
   removeLink(path: string): Promise<void>;
+  /** Networks that nobody uses have been removed: told by an event. */
+  networksPruned(): void;
   prune(request: {
     untilMs?: number;
     wanted: (labels: Readonly<Record<string, string>>) => boolean;

@@ -32,6 +32,21 @@ export interface FilesPort {
   ): Promise<void>;
   changes(reference: string, signal?: AbortSignal): Promise<{ path: string; kind: number }[]>;
   export(reference: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
+  commit(
+    reference: string,
+    options: {
+      repository: string;
+      tag: string;
+      author: string;
+      comment: string;
+      changes: readonly string[];
+      pause: boolean;
+      /** Settings under Docker's names. */
+      config?: Readonly<Record<string, unknown>>;
+    },
+  ): Promise<{ id: string }>;
+  /** Directories of an image's layers, as the storage driver names them; undefined where it has no such. */
+  imageGraph(imageId: string): Readonly<Record<string, string>> | undefined;
   /** By full id. */
   sizes(references: readonly string[], signal?: AbortSignal): Promise<ReadonlyMap<string, SizeFacts>>;
   /** Bytes of the files below directories of the host. */

@@ -175,6 +175,20 @@ export interface ImageFacts {
   history: { created?: string; created_by?: string; comment?: string; empty_layer?: boolean }[];
   author: string;
   comment: string;
+  layers?: { chainId: string; sizeBytes: number }[];
+  /** The image it was committed from here. */
+  parentId?: string;
+  /** When it got its last name; absent: never. */
+  taggedMs?: number;
+}
+
+/** What a registry found. */
+export interface FoundImageFacts {
+  name: string;
+  description: string;
+  stars: number;
+  official: boolean;
+  automated: boolean;
 }
 
 export interface AuthFacts {
@@ -201,7 +215,16 @@ export interface ImagesPort {
     options: { repository: string; tag: string; message: string; changes: readonly string[] },
   ): Promise<ImageFacts>;
   tag(reference: string, repository: string, tag: string): Promise<void>;
-  remove(reference: string, options: { force: boolean }): Promise<{ untagged: string[]; deleted: string[] }>;
+  remove(
+    reference: string,
+    options: { force: boolean; keepParents?: boolean },
+  ): Promise<{ untagged: string[]; deleted: string[] }>;
+  /** Removes images that no container uses. */
+  prune(request: {
+    danglingOnly: boolean;
+    passes: (image: ImageFacts) => boolean;
+  }): Promise<{ untagged: string[]; deleted: string[]; reclaimedBytes: number }>;
+  search(term: string, limit: number, auth: AuthFacts | undefined, signal: AbortSignal): Promise<FoundImageFacts[]>;
   push(
     reference: string,
     options: { auth?: AuthFacts; report: (p: ProgressFacts) => void; signal: AbortSignal },

@@ -55,6 +55,7 @@ const ports = {
   },
   engine: {
     containers: { list: () => [] },
+    control: { networksPruned: () => undefined },
     images: { list: () => [], save },
     networks: { localNetworks: () => [], overlayNetworks: () => [] },
   },

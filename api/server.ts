@@ -18,6 +18,8 @@ import { diskUsageRoutes } from './routes/disk-usage.ts';
 import { doctorRoutes } from './routes/doctor.ts';
 import { eventRoutes } from './routes/events.ts';
 import { execRoutes } from './routes/exec.ts';
+import { commitRoutes } from './routes/commit.ts';
+import { imageListRoutes } from './routes/image-list.ts';
 import { imageRoutes } from './routes/images.ts';
 import { metricsRoutes } from './routes/metrics.ts';
 import { networkCheckRoutes } from './routes/network-check.ts';
@@ -56,7 +58,9 @@ const ROUTES: readonly Route[] = [
   ...dataRoutes,
   ...networkRoutes,
   ...networkCheckRoutes,
+  ...imageListRoutes,
   ...imageRoutes,
+  ...commitRoutes,
   ...archiveRoutes,
   ...containerControlRoutes,
   ...containerListRoutes,

@@ -1,12 +1,16 @@
 /** Files, programs, system calls: on the real machine, as root. */
 import {
+  closeSync,
+  constants,
   existsSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
   statSync,
+  writeSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -20,6 +24,7 @@ import {
   inNetworkNamespace,
   openReadOnly,
   closeFd,
+  makeFifo,
   SOCK_DGRAM,
   SOCK_SEQPACKET,
   socketAddress4,
@@ -104,6 +109,25 @@ function behavesAsSpawner(spawner: () => Spawner): void {
     expect([failed.code, String(failed.stdout)]).toEqual([3, '']);
     const silent = await spawner().run({ file: 'sleep', args: ['30'], statusLine, timeoutMs: 50 });
     expect([silent.timedOut, silent.signal]).toEqual([true, 'SIGKILL']);
+  });
+
+  it('gives a background program files as descriptors 4 and 5, a named pipe too', async () => {
+    const own = mkdtempSync(join(dir, 'files-'));
+    const [gate, out] = [join(own, 'gate'), join(own, 'out')];
+    makeFifo(gate);
+    const writer = openSync(gate, constants.O_RDWR | constants.O_NONBLOCK);
+    const files = [
+      { path: gate, flags: 'r' },
+      { path: out, flags: 'w' },
+    ] as const;
+    const statusLine = { stderrFile: join(dir, 'stderr'), files };
+    const running = spawner().run({ ...sh('read word <&4; echo "got $word" >&5; echo up >&3'), statusLine });
+    writeSync(writer, 'it\n');
+    const result = await running;
+    closeSync(writer);
+    expect([String(result.stdout), readFileSync(out, 'utf8')]).toEqual(['up', 'got it\n']);
+    const missing = { ...statusLine, files: [{ path: '/no/such/file', flags: 'r' as const }] };
+    await expect(spawner().run({ ...sh('true'), statusLine: missing })).rejects.toThrow('/no/such/file');
   });
 
   it('names a program that does not exist, and the words of one that fails', async () => {

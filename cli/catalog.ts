@@ -28,6 +28,7 @@ const containerCopy = (): Promise<CommandGroup> =>
   import('./container-copy.ts').then((file) => file.containerCopyCommands);
 const prune = (): Promise<CommandGroup> => import('./prune.ts').then((file) => file.pruneCommands);
 const systemDf = (): Promise<CommandGroup> => import('./system-df.ts').then((file) => file.systemDfCommands);
+const completion = (): Promise<CommandGroup> => import('./completion.ts').then((file) => file.completionCommands);
 const login = (): Promise<CommandGroup> => import('./login.ts').then((file) => file.loginCommands);
 const logs = (): Promise<CommandGroup> => import('./container-logs.ts').then((file) => file.containerLogCommands);
 const image = (): Promise<CommandGroup> => import('./image.ts').then((file) => file.imageCommands);
@@ -233,6 +234,7 @@ const from = (group: Group, name: string): Entry => group.commands[name] as Entr
 export const TOP: Readonly<Record<string, Entry>> = {
   attach: from(CONTAINER, 'attach'),
   commit: from(CONTAINER, 'commit'),
+  completion: entry('completion', completion, 'Print a script that completes command lines in a shell'),
   cp: from(CONTAINER, 'cp'),
   create: from(CONTAINER, 'create'),
   diff: from(CONTAINER, 'diff'),

@@ -28,7 +28,8 @@ export function isNotFound(error: unknown): boolean {
   return error instanceof DaemonError && error.code === 'NotFound';
 }
 
-function older(left: string, right: string): boolean {
+/** Whether an API version is older than another. */
+export function olderVersion(left: string, right: string): boolean {
   const [a = 0, b = 0] = left.split('.').map(Number);
   const [c = 0, d = 0] = right.split('.').map(Number);
   return a < c || (a === c && b < d);
@@ -84,7 +85,7 @@ export class Client {
     answer.body.resume();
     const offered = answer.headers['api-version'];
     if (typeof offered !== 'string' || offered === '') return '1.24';
-    return older(offered, API_VERSION) ? offered : API_VERSION;
+    return olderVersion(offered, API_VERSION) ? offered : API_VERSION;
   }
 
   async #send(call: Call): Promise<HttpAnswer> {

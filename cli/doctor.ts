@@ -1,3 +1,4 @@
+import { DaemonError } from './client.ts';
 import { exactly, ExitError, option, type CommandGroup } from './command.ts';
 import { say, type Context } from './context.ts';
 import type { Flags } from './options.ts';
@@ -9,11 +10,16 @@ interface DoctorAnswer {
   Lines: readonly string[];
 }
 
+const WITHOUT_DAEMON = 'A data root whose daemon does not run is checked with: shoal doctor --data-root DIR';
+
 async function doctor(context: Context, flags: Flags): Promise<void> {
   const format = flags.string('format');
   if (format !== '' && format !== 'json') throw new Error(`invalid format "${format}": only json can be asked for`);
   const body = { Deep: flags.bool('deep'), Repair: flags.bool('repair') };
-  const answer = await context.client.post<DoctorAnswer>('/shoal/doctor', body);
+  const answer = await context.client.post<DoctorAnswer>('/shoal/doctor', body).catch((error: unknown) => {
+    if (error instanceof DaemonError || !(error instanceof Error)) throw error;
+    throw new Error(`${error.message}\n${WITHOUT_DAEMON}`, { cause: error });
+  });
   if (format === 'json') say(context.out, JSON.stringify(answer));
   else say(context.out, answer.Lines.join('\n'));
   if (!answer.OK) throw new ExitError('', 1);

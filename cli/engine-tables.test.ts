@@ -1,4 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { GROUPS, TOP } from './catalog.ts';
+import { complete } from './completion.ts';
+import type { Client } from './client.ts';
+import type { Context } from './context.ts';
 import { updateBody, containerManageCommands } from './container-manage.ts';
 import { statsRow, type StatsSample } from './container-stats.ts';
 import { readOptions } from './options.ts';
@@ -80,4 +84,36 @@ describe('update', () => {
       RestartPolicy: { Name: 'on-failure', MaximumRetryCount: 2 },
     });
   });
+});
+
+describe('completion', () => {
+  const TREE = { groups: GROUPS, top: TOP, programs: [] };
+  const client = {
+    get: (path: string, query: { all?: boolean } = {}) => {
+      const box = [{ Names: ['/web'] }, ...(query.all === true ? [{ Names: ['/stopped'] }] : [])];
+      return Promise.resolve(path === '/containers/json' ? box : path === '/networks' ? [{ Name: 'app' }] : []);
+    },
+  } as unknown as Client;
+  const of = (...words: string[]) => complete({ client } as Context, TREE, words);
+
+  it.each([
+    [['sta'], ['start', 'stats']],
+    [['container', 'un'], ['unpause']],
+    [['stop', ''], ['web']],
+    [
+      ['rm', '-f', ''],
+      ['stopped', 'web'],
+    ],
+    [['container', 'rm', 's'], ['stopped']],
+    [
+      ['run', '--health-s'],
+      ['--health-start-interval', '--health-start-period'],
+    ],
+    [['run', '--rm', '--network', ''], ['app']],
+    [['run', '--restart', 'on'], ['on-failure']],
+    [['exec', '-u', 'root', ''], ['web']],
+    [['exec', 'web', ''], []],
+    [['-H', 'unix:///x', 'volume', 'pr'], ['prune']],
+    [['nosuch', ''], []],
+  ])('of %j', async (words, found) => expect(await of(...words)).toEqual(found));
 });

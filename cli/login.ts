@@ -21,7 +21,7 @@ function writeConfig(context: Context, config: ConfigFile): void {
   const path = join(context.configDir, 'config.json');
   mkdirSync(context.configDir, { recursive: true, mode: 0o700 });
   const fresh = `${path}.${process.pid}`;
-  writeFileSync(fresh, `${JSON.stringify(config, undefined, '\t')}\n`, { mode: 0o600 });
+  writeFileSync(fresh, JSON.stringify(config, undefined, '\t'), { mode: 0o600 });
   chmodSync(fresh, 0o600);
   renameSync(fresh, path);
 }
@@ -51,7 +51,10 @@ function store(context: Context, key: string, { username, password, identitytoke
   }
   const auth = Buffer.from(`${username}:${token === '' ? password : ''}`).toString('base64');
   const entry = token === '' ? { auth } : { auth, identitytoken: token };
-  writeConfig(context, { ...config, auths: { ...config.auths, [key]: entry } });
+  const isKnown = config.auths?.[key]?.auth === auth;
+  const entries = Object.entries({ ...config.auths, [key]: entry }).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  writeConfig(context, { ...config, auths: Object.fromEntries(entries) });
+  if (isKnown || token !== '') return;
   const lines = [
     '',
     `WARNING! Your credentials are stored unencrypted in '${join(context.configDir, 'config.json')}'.`,

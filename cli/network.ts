@@ -1,5 +1,5 @@
 import { BlockList, isIP } from 'node:net';
-import { segment } from './client.ts';
+import { olderVersion, segment } from './client.ts';
 import {
   atLeast,
   exactly,
@@ -145,6 +145,8 @@ async function create(context: Context, flags: Flags, words: readonly string[]):
   const configFrom = flags.string('config-from');
   const body = {
     Name: words[0] ?? '',
+    // Newer daemons always look for a network of the same name; older ones must be told.
+    ...(olderVersion(await context.client.version(), '1.44') ? { CheckDuplicate: true } : {}),
     Driver: flags.string('driver'),
     Scope: flags.string('scope'),
     ...(flags.changed('ipv4') ? { EnableIPv4: flags.bool('ipv4') } : {}),

@@ -8,6 +8,8 @@ import { commandHelp, optionTable, usageLine, wordTable } from './help.ts';
 import { checkArguments, readOptions, type Flags } from './options.ts';
 
 const NAME = 'shoal';
+/** What shells ask with: the words of a line, the last of them not whole yet. */
+const COMPLETE = '__complete';
 const HOST_DEFAULT = 'unix:///var/run/docker.sock';
 
 const GLOBAL_OPTIONS = [
@@ -140,8 +142,9 @@ async function dispatch(argv: readonly string[], world: World): Promise<number> 
     world.out.write(`${overview(world.out.columns)}\n`);
     return 0;
   }
-  const found = find(words);
-  if ('group' in found) {
+  const asked = words[0] === COMPLETE;
+  const found = asked ? undefined : find(words);
+  if (found !== undefined && 'group' in found) {
     world.out.write(groupHelp(found.group, GROUPS[found.group] as Group));
     return 0;
   }
@@ -152,6 +155,12 @@ async function dispatch(argv: readonly string[], world: World): Promise<number> 
     client: new Client(hostOf(flags, world.env)),
     configDir: flags.changed('config') ? flags.string('config') : home,
   };
+  if (found === undefined) {
+    const { complete } = await import('./completion.ts');
+    const tree = { groups: GROUPS, top: TOP, programs: PROGRAMS.map(([name]) => name) };
+    world.out.write((await complete(context, tree, words.slice(1))).map((word) => `${word}\n`).join(''));
+    return 0;
+  }
   const group = await found.entry.load();
   return runCommand(found, group[found.entry.key] as Command, context);
 }

@@ -4,7 +4,7 @@ import type { Context } from './context.ts';
 import type { Flags } from './options.ts';
 import { headers, renderListing } from './table.ts';
 import { Row } from './template-values.ts';
-import { humanDuration, humanSize, shortId } from './units.ts';
+import { humanDuration, humanSize, localTime, shortId } from './units.ts';
 import { imageName } from './words.ts';
 
 interface ImageUse {
@@ -139,15 +139,20 @@ const CACHE_HEADERS = headers(
   'Shared',
 );
 
-function imageRow(image: ImageUse, nowMs: number): Row {
+function imageRow(image: ImageUse, nowMs: number, truncate = true): Row {
   const [first = '<none>:<none>'] = image.RepoTags ?? [];
   const { name, tag = '<none>' } = imageName(first);
   const known = (bytes: number): string => (bytes === -1 ? 'N/A' : humanSize(bytes));
   return new Row('*formatter.imageContext', {
     Repository: name,
     Tag: tag,
-    ID: shortId(image.Id),
+    ID: truncate ? shortId(image.Id) : image.Id,
     CreatedSince: `${humanDuration(nowMs - image.Created * 1000)} ago`,
+    get CreatedAt() {
+      return localTime(image.Created * 1000);
+    },
+    Digest: '',
+    VirtualSize: humanSize(image.Size),
     Size: humanSize(image.Size, 3),
     SharedSize: known(image.SharedSize),
     UniqueSize: image.Size === -1 || image.SharedSize === -1 ? 'N/A' : humanSize(image.Size - image.SharedSize),
@@ -197,11 +202,26 @@ function details(use: DiskUse, nowMs: number): string {
   ].join('\n');
 }
 
+/** All that is known, for a template of `-v --format`. */
+function detailed(use: DiskUse, nowMs: number): Row {
+  return new Row('*formatter.diskUsageContext', {
+    Images: (use.Images ?? []).map((one) => imageRow(one, nowMs, false)),
+    Containers: (use.Containers ?? []).map((one) => containerRow({ ...one, SizeRootFs: 0 }, nowMs, false)),
+    Volumes: (use.Volumes ?? []).map(volumeRow),
+    BuildCache: (use.BuildCache ?? []).map((one) => cacheRow(one, nowMs)),
+  });
+}
+
 async function diskUse(context: Context, flags: Flags): Promise<void> {
   const use = await context.client.get<DiskUse>('/system/df');
   const format = flags.string('format');
   if (flags.bool('verbose') && (format === '' || format === 'table')) {
     context.out.write(details(use, context.clock.now()));
+    return;
+  }
+  if (flags.bool('verbose')) {
+    const rows = [detailed(use, context.clock.now())];
+    context.out.write(renderListing({ rows, columns: '', headers: {}, format }));
     return;
   }
   context.out.write(renderListing({ rows: summary(use), columns: SUMMARY_COLUMNS, headers: SUMMARY_HEADERS, format }));

@@ -7,6 +7,7 @@ import { inspect } from './inspect.ts';
 import { jsonMessages } from './json-stream.ts';
 import type { Flags } from './options.ts';
 import { alignColumns } from './table.ts';
+import { LooseMap } from './template-values.ts';
 import { Template } from './template.ts';
 import { timestamp } from './timestamp.ts';
 import { VERSION } from './version.ts';
@@ -153,6 +154,12 @@ function eventTime(text: string): string {
   return `${local}.${nanos.slice(-9).padStart(9, '0')}${zone}`;
 }
 
+/** An event for a template: attributes differ from event to event, so that none of them is missed. */
+function loose(event: Event): object {
+  const { Actor } = event;
+  return { ...event, Actor: { ...Actor, Attributes: new LooseMap(Actor.Attributes ?? {}) } };
+}
+
 async function events(context: Context, flags: Flags): Promise<void> {
   const template = formatOf(flags);
   const moment = (name: string): string | undefined =>
@@ -168,7 +175,7 @@ async function events(context: Context, flags: Flags): Promise<void> {
   }))) {
     const { raw = '', ...plain } = event;
     if (template !== undefined) {
-      say(context.out, flags.string('format') === 'json' ? raw.trim() : template.run(plain));
+      say(context.out, flags.string('format') === 'json' ? raw.trim() : template.run(loose(plain)));
       continue;
     }
     const attributes = Object.entries(event.Actor.Attributes ?? {}).toSorted(([a], [b]) => (a < b ? -1 : 1));

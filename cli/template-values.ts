@@ -17,6 +17,19 @@ export class Row {
   }
 }
 
+/** A map whose missing keys are no error: `<no value>` stands for them. */
+export class LooseMap {
+  readonly entries: Readonly<Record<string, unknown>>;
+
+  constructor(entries: Readonly<Record<string, unknown>>) {
+    this.entries = entries;
+  }
+
+  toJSON(): Readonly<Record<string, unknown>> {
+    return this.entries;
+  }
+}
+
 /** Fields that the API leaves out when they are empty, with the value that stands for them in a format. */
 const LEFT_OUT: Readonly<Record<string, unknown>> = {
   UpdateStatus: null,
@@ -77,6 +90,7 @@ export function fieldOf(value: unknown, name: string, text: string, given: reado
     const field = value.fields[name];
     return typeof field === 'function' ? (field as (...values: unknown[]) => unknown)(...given) : field;
   }
+  if (value instanceof LooseMap) return value.entries[name];
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     if (Object.hasOwn(value, name)) return (value as Record<string, unknown>)[name];
     if (Object.hasOwn(LEFT_OUT, name)) return LEFT_OUT[name];
@@ -105,7 +119,7 @@ export function isTruthy(value: unknown): boolean {
 function inner(value: unknown): string {
   if (value === null || value === undefined) return '<nil>';
   if (Array.isArray(value)) return `[${value.map(inner).join(' ')}]`;
-  if (value instanceof Row) return inner(value.toJSON());
+  if (value instanceof Row || value instanceof LooseMap) return inner(value.toJSON());
   if (typeof value === 'object') {
     const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
     return `map[${entries.map(([key, item]) => `${key}:${inner(item)}`).join(' ')}]`;

@@ -66,8 +66,8 @@ async function create(context: Context, flags: Flags, words: readonly string[]):
   const body = {
     Name: name,
     Driver: flags.string('driver'),
-    DriverOpts: keyValues(flags.list('opt')),
-    Labels: keyValues(flags.list('label')),
+    ...(flags.changed('opt') ? { DriverOpts: keyValues(flags.list('opt')) } : {}),
+    ...(flags.changed('label') ? { Labels: keyValues(flags.list('label')) } : {}),
   };
   const volume = await context.client.post<Volume>('/volumes/create', body);
   say(context.out, volume.Name);

@@ -95,7 +95,9 @@ export function imageName(text: string): ImageName {
 /** Registry of an image name; Docker Hub's when it names none. */
 export function imageRegistry(text: string): string {
   const first = text.split('/')[0] ?? '';
-  return text.includes('/') && (/[.:]/.test(first) || first === 'localhost') ? first : 'docker.io';
+  // Paths are in lower case: what is not can only be a host.
+  const isHost = /[.:]/.test(first) || first === 'localhost' || first !== first.toLowerCase();
+  return text.includes('/') && isHost ? first : 'docker.io';
 }
 
 /** An image name in full: registry and, on Docker Hub, `library/`. */

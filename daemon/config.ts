@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { errorMessage, invalidArgument, readFileIfExists, type LogLevel } from '../base/index.ts';
 import type { PressurePolicy } from '../engine/index.ts';
 import { diskPressure } from './disk-pressure-flags.ts';
+import { containerSettings, type ContainerSettings } from './container-defaults.ts';
 import { fileKey, FLAGS, isIgnoredKey, refusalOf, type FlagName, type FlagValues } from './flags.ts';
 
 /** The daemon's settings: validated, complete. */
@@ -35,6 +36,8 @@ export interface DaemonConfig {
   diskPressure: PressurePolicy | undefined;
   /** Log driver of containers that name none, with its options. */
   logDriver: { type: string; config: Record<string, string> };
+  /** What containers get that say nothing themselves. */
+  containers: ContainerSettings;
   configFile: string;
   warnings: string[];
 }
@@ -79,6 +82,11 @@ function fromFile(name: FlagName, value: unknown, path: string): string | boolea
   }
   if (name === 'log-opt' && typeof value === 'object' && value !== null && !Array.isArray(value)) {
     return Object.entries(value).map(([key, option]) => `${key}=${String(option)}`);
+  }
+  if (name === 'add-runtime' && typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    return Object.entries(value as Record<string, { path?: string } | null>).map(
+      ([key, runtime]) => `${key}=${runtime?.path ?? ''}`,
+    );
   }
   if (!Array.isArray(value)) throw bad('a list');
   return value.map((item: unknown) => {
@@ -200,6 +208,7 @@ export function loadConfig(flags: FlagValues, flagWarnings: readonly string[]): 
       type: text('log-driver', 'json-file'),
       config: Object.fromEntries(list('log-opt').map((option) => keyValue('log-opt', option))),
     },
+    containers: containerSettings(values),
     configFile,
     warnings,
   };

@@ -14,7 +14,15 @@ import {
   type Spawner,
 } from '../base/index.ts';
 import { ApiServer, metricsRoutes } from '../api/index.ts';
-import { Engine, openImages, openVolumes, probeEngineHost, volumeUsers, type EngineEvent } from '../engine/index.ts';
+import {
+  Engine,
+  openImages,
+  openVolumes,
+  probeEngineHost,
+  volumeUsers,
+  type EngineEvent,
+  type EngineOptions,
+} from '../engine/index.ts';
 import type { Manager } from '../manager/index.ts';
 import { HostNetwork } from '../overlay-net/index.ts';
 import { Attachments, type Membership } from './attachments.ts';
@@ -169,12 +177,8 @@ export class Daemon {
     if (restart.length > 0) log.warn('settings have changed that need a restart of the daemon', { settings: restart });
   }
 
-  async #openEngine(
-    onEvent: (event: EngineEvent) => void,
-    swarm: () => ClusterNode | undefined,
-  ): Promise<OpenedEngine> {
+  async #openNetworks(onEvent: (event: EngineEvent) => void): Promise<HostNetwork> {
     const { config, log, spawner } = this.#options;
-    const common = { dataRoot: config.dataRoot, spawner, clock: systemClock, random: systemRandom };
     const networks = new HostNetwork({
       execRoot: config.execRoot,
       stateDir: join(config.dataRoot, 'network'),
@@ -196,6 +200,16 @@ export class Daemon {
     });
     await networks.start();
     this.#onStop('networks', () => networks.stop());
+    return networks;
+  }
+
+  async #openEngine(
+    onEvent: (event: EngineEvent) => void,
+    swarm: () => ClusterNode | undefined,
+  ): Promise<OpenedEngine> {
+    const { config, log, spawner } = this.#options;
+    const common = { dataRoot: config.dataRoot, spawner, clock: systemClock, random: systemRandom };
+    const networks = await this.#openNetworks(onEvent);
     const users: { engine?: Engine } = {};
     const images = await openImages({
       ...common,
@@ -231,11 +245,7 @@ export class Daemon {
       images,
       volumes,
       ...(config.diskPressure === undefined ? {} : { pressure: config.diskPressure }),
-      cgroupParent: config.cgroupParent,
-      defaultUlimits: config.defaultUlimits,
-      dns: config.dns,
-      initDefault: config.init,
-      logDriver: config.logDriver,
+      ...containerOptions(config),
     });
     users.engine = engine;
     this.#onStop('engine', () => engine.shutdown());
@@ -287,6 +297,21 @@ export class Daemon {
 
 function membershipOf(node: ClusterNode | undefined): Membership | undefined {
   return node === undefined ? undefined : { state: node.state, agent: node.member?.agent };
+}
+
+/** What the configuration says of containers; the usual OCI runtime by its path. */
+function containerOptions(config: DaemonConfig): Partial<EngineOptions> {
+  const { runtime, runtimes, defaults } = config.containers;
+  const usual = Object.hasOwn(runtimes, runtime) ? runtimes[runtime] : runtime;
+  return {
+    cgroupParent: config.cgroupParent,
+    defaultUlimits: config.defaultUlimits,
+    dns: config.dns,
+    initDefault: config.init,
+    logDriver: config.logDriver,
+    ...{ runtimes, containerDefaults: defaults },
+    ...(usual ? { runtime: usual } : {}),
+  };
 }
 
 function storageDriver(name: string): { storageDriver?: 'overlay2' | 'vfs' } {

@@ -97,6 +97,7 @@ describe('configuration', () => {
       mtu: undefined,
       storageDriver: '',
       logDriver: { type: 'json-file', config: {} },
+      containers: { runtime: '', runtimes: {}, defaults: {} },
       configFile: none,
       warnings: [],
     });
@@ -115,7 +116,11 @@ describe('configuration', () => {
       mtu: 1400,
       'log-driver': 'local',
       'log-opts': { 'max-size': '1m' },
-      runtimes: {},
+      runtimes: { special: { path: '/opt/special' } },
+      'default-shm-size': '1M',
+      'seccomp-profile': 'unconfined',
+      'exec-opts': ['native.cgroupdriver=cgroupfs'],
+      builder: {},
     });
     expect(read).toMatchObject({
       dataRoot: '/d',
@@ -131,9 +136,10 @@ describe('configuration', () => {
       genericResources: ['gpu=U1'],
       mtu: 1400,
       logDriver: { type: 'local', config: { 'max-size': '1m' } },
+      containers: { runtimes: { special: '/opt/special' }, defaults: { shmBytes: 1 << 20, seccomp: 'unconfined' } },
     });
     expect(read.warnings.map((text) => text.replace(/^.*json: /, ''))).toEqual([
-      'runtimes has no meaning for shoal and is ignored',
+      'builder has no meaning for shoal and is ignored',
     ]);
   });
 
@@ -178,6 +184,10 @@ describe('configuration', () => {
     ['a label', ['--label=x'], {}, 'key=value is expected'],
     ['a pool', ['--default-address-pool=base=x,size=24'], {}, 'base=CIDR,size=N is expected'],
     ['a place without a port', ['--metrics-addr=localhost'], {}, 'host:port is expected'],
+    ['systemd for groups', ['--exec-opt=native.cgroupdriver=systemd'], {}, 'say native.cgroupdriver=cgroupfs'],
+    ['an IPC mode', ['--default-ipc-mode=host'], {}, 'private or shareable is expected'],
+    ['a profile', ['--seccomp-profile=/nosuch'], {}, 'opening seccomp profile failed'],
+    ['a runtime', ['--add-runtime=x'], {}, 'name=path is expected'],
     ['an MTU', ['--mtu=10'], {}, '576 to 65535 is expected'],
     ['a ulimit', ['--default-ulimit=nofile=x'], {}, 'name=soft[:hard] is expected'],
   ])('refuses %s', (_what, argv, content, words) => expect(() => config(argv, content)).toThrow(words));

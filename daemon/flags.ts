@@ -30,11 +30,18 @@ export const FLAGS = {
   },
   'disk-image-age': { kind: 'string', help: 'Hours for which unused images are then kept (default 24)' },
   'disk-low-mark': { kind: 'string', help: 'Use of the disk, %, at which that ends (default: the high mark less 10)' },
+  'add-runtime': { kind: 'list', key: 'runtimes', help: 'OCI runtime that containers may name: name=path' },
+  'default-cgroupns-mode': { kind: 'string', help: 'Cgroup namespace of containers: host or private' },
+  'default-ipc-mode': { kind: 'string', help: 'IPC of containers: private or shareable (default "private")' },
+  'default-runtime': { kind: 'string', help: 'OCI runtime of containers (default: the first that works)' },
+  'default-shm-size': { kind: 'string', help: 'Size of /dev/shm of containers (default 64MiB)' },
   dns: { kind: 'list', help: 'DNS server of containers' },
   'exec-root': { kind: 'string', help: 'Directory of run-time state (default "/run/shoal")' },
   'fixed-cidr-v6': { kind: 'string', help: 'IPv6 subnet of the default bridge (default: a unique local one)' },
   host: { kind: 'list', short: 'H', key: 'hosts', help: 'Socket to listen on: unix:///path or tcp://address:port' },
+  'exec-opt': { kind: 'list', key: 'exec-opts', help: 'Option of the runtime: native.cgroupdriver=cgroupfs' },
   init: { kind: 'bool', help: 'Run an init in every container' },
+  'init-path': { kind: 'string', help: 'Program of the init (default: docker-init, then tini)' },
   'insecure-registry': {
     kind: 'list',
     key: 'insecure-registries',
@@ -49,9 +56,11 @@ export const FLAGS = {
   'log-opt': { kind: 'list', key: 'log-opts', help: 'Option of the default log driver: key=value' },
   'metrics-addr': { kind: 'string', help: 'Address and port that serve /metrics to all, such as 127.0.0.1:9323' },
   mtu: { kind: 'string', help: 'MTU of container networks (default: from the underlay)' },
+  'no-new-privileges': { kind: 'bool', help: 'No process of a container gains privileges by default' },
   'node-generic-resource': { kind: 'list', key: 'node-generic-resources', help: 'Resource of this node: kind=value' },
   pidfile: { kind: 'string', short: 'p', help: 'File that receives the process id (default "/run/shoal.pid")' },
   'registry-mirror': { kind: 'list', key: 'registry-mirrors', help: 'Mirror of docker.io' },
+  'seccomp-profile': { kind: 'string', help: 'File of the default seccomp profile, unconfined, or builtin' },
   'storage-driver': { kind: 'string', short: 's', help: 'overlay2 or vfs (default: chosen by probing)' },
   'swarm-default-advertise-addr': { kind: 'string', help: 'Address or interface that a swarm advertises by default' },
 } as const satisfies Record<string, Flag>;
@@ -60,7 +69,6 @@ export type FlagName = keyof typeof FLAGS;
 
 /** dockerd's flags that have no meaning here; taken with a warning so that scripts go on working. */
 const IGNORED: Readonly<Record<string, FlagKind>> = {
-  'add-runtime': 'list',
   'allow-nondistributable-artifacts': 'list',
   'api-cors-header': 'string',
   'authorization-plugin': 'list',
@@ -73,15 +81,10 @@ const IGNORED: Readonly<Record<string, FlagKind>> = {
   'cpu-rt-runtime': 'string',
   'cri-containerd': 'bool',
   'data-path-addr': 'string',
-  'default-cgroupns-mode': 'string',
   'default-gateway': 'string',
   'default-gateway-v6': 'string',
-  'default-ipc-mode': 'string',
-  'default-runtime': 'string',
-  'default-shm-size': 'string',
   'dns-opt': 'list',
   'dns-search': 'list',
-  'exec-opt': 'list',
   experimental: 'bool',
   'fixed-cidr': 'string',
   group: 'string',
@@ -89,7 +92,6 @@ const IGNORED: Readonly<Record<string, FlagKind>> = {
   'http-proxy': 'string',
   'https-proxy': 'string',
   icc: 'bool',
-  'init-path': 'string',
   ip: 'string',
   'ip-forward': 'bool',
   'ip-masq': 'bool',
@@ -99,12 +101,10 @@ const IGNORED: Readonly<Record<string, FlagKind>> = {
   'max-concurrent-uploads': 'string',
   'max-download-attempts': 'string',
   'network-control-plane-mtu': 'string',
-  'no-new-privileges': 'bool',
   'no-proxy': 'string',
   'oom-score-adjust': 'string',
   'raw-logs': 'bool',
   rootless: 'bool',
-  'seccomp-profile': 'string',
   'selinux-enabled': 'bool',
   'shutdown-timeout': 'string',
   'storage-opt': 'list',
@@ -221,7 +221,7 @@ export function fileKey(name: FlagName): string {
 }
 
 /** Keys of dockerd's daemon.json that are no flags. */
-const FILE_ONLY: readonly string[] = ['runtimes', 'features', 'builder'];
+const FILE_ONLY: readonly string[] = ['features', 'builder'];
 
 /** Whether a daemon.json key is one of dockerd's that has no meaning here. */
 export function isIgnoredKey(key: string): boolean {

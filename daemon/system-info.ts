@@ -67,7 +67,8 @@ function securityOptions(engine: Engine): string[] {
   return [
     ...(engine.sysInfo.appArmor ? ['name=apparmor'] : []),
     ...(seccomp ? ['name=seccomp,profile=builtin'] : []),
-    ...(engine.sysInfo.cgroupNamespaces ? ['name=cgroupns'] : []),
+    // Where containers get one of their own by default.
+    ...(engine.sysInfo.cgroupNamespaces && engine.sysInfo.unified ? ['name=cgroupns'] : []),
   ];
 }
 

@@ -76,10 +76,6 @@ function mountRequest(mount: Mount, expand: (text: string) => string): MountRequ
   const type = MOUNT_TYPES[mount.type];
   if (type === undefined) throw invalidArgument(`mount type of ${mount.target} is not supported on Linux without CSI`);
   const { bind_options: bind, volume_options: volume, tmpfs_options: tmpfs } = mount;
-  // The whole volume instead of a part of it would show the container more than was asked for.
-  if (volume !== null && volume.subpath !== '') {
-    throw invalidArgument(`mount ${mount.target}: volume-subpath is not supported yet; mount the whole volume`);
-  }
   return {
     type,
     source: expand(mount.source),
@@ -90,6 +86,7 @@ function mountRequest(mount: Mount, expand: (text: string) => string): MountRequ
       ? {}
       : {
           noCopy: volume.nocopy,
+          ...(volume.subpath === '' ? {} : { volumeSubpath: volume.subpath }),
           volumeLabels: volume.labels,
           volumeDriver: volume.driver_config?.name || 'local',
           volumeOptions: volume.driver_config?.options ?? {},

@@ -172,7 +172,11 @@ describe('exec', () => {
     expect(exec).toMatchObject({ Running: false, ExitCode: 0 });
     expect(await bed.status('/exec/zz/json')).toBe(404);
     const since = ['events', '--since', '1m', '--until', '0s', '--filter', 'container=host'];
-    const actions = await client.lines(...since, '--format', '{{.Action}} {{.Actor.Attributes.exitCode}}');
+    const lines = await client.lines(...since, '--format', '{{json .}}');
+    const actions = lines.map((line) => {
+      const event = JSON.parse(line) as { Action: string; Actor: { Attributes: { exitCode?: string } } };
+      return `${event.Action} ${event.Actor.Attributes.exitCode ?? ''}`;
+    });
     expect(actions).toEqual(
       expect.arrayContaining([
         expect.stringMatching(/^exec_create: sh -c echo out/),

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { SeededRandom, systemClock, systemRandom } from '../base/index.ts';
+import { SeededRandom, systemClock, systemRandom, type Random } from '../base/index.ts';
 import { cgroupRoots } from '../lab/index.ts';
-import { Bed, EngineLoad, kernelTruth, until } from './kit/index.ts';
+import { Bed, EngineLoad, SHOAL, kernelTruth, until } from './kit/index.ts';
 
 /** SHOAL_CRASH_KILLS=200 is the long run. */
 const KILLS = Number(process.env['SHOAL_CRASH_KILLS'] ?? 12);
@@ -12,6 +12,8 @@ const CLIENTS = 4;
 const ANSWERS_MAX = 24;
 const ANSWERS_TIMEOUT_MS = 4_000;
 const MOMENT_MS = 60;
+/** About what a start of the daemon takes, ms. */
+const START_MS = 1_500;
 
 const bed = new Bed('crash-engine');
 let image = '';
@@ -31,13 +33,48 @@ async function nothingOrphaned(load: EngineLoad): Promise<void> {
   const groups = cgroupRoots().map((root) => `${root}/${bed.lab.names.hostCgroup('m1')}/containers`);
   await until('mounts, monitors and control groups are those of running containers', 10_000, async () => {
     const running = await load.running();
-    const truth = kernelTruth(bed.host('m1').pid, `${bed.lab.names.hostRunDir('m1')}/exec`, groups);
+    const { names } = bed.lab;
+    const place = { pid: bed.host('m1').pid, dataDir: names.hostDataDir('m1'), cgroups: groups };
+    const truth = kernelTruth({ ...place, execRoot: `${names.hostRunDir('m1')}/exec` });
     for (const [what, ids] of Object.entries(truth)) {
       if (JSON.stringify(ids) === JSON.stringify(running)) continue;
       throw new Error(`${what}: ${ids.join(' ')}; running: ${running.join(' ')}`);
     }
     return true;
   });
+}
+
+/** Starts the daemon; one time in four it is killed once more on its way. */
+async function restart(random: Random): Promise<void> {
+  if (random.int(4) === 0) {
+    const starting = bed.lab.start('m1').catch(() => undefined);
+    await systemClock.sleep(random.int(START_MS));
+    // It may not run yet.
+    await bed.lab.kill('m1').catch(() => undefined);
+    await starting;
+  }
+  await bed.lab.start('m1');
+  bed.hosts = bed.lab.list();
+}
+
+/** The doctor without a daemon: what a kill has left is mended, what runs goes on. */
+async function mendedWhileDown(load: EngineLoad): Promise<void> {
+  load.begin(CLIENTS);
+  await load.answers(ANSWERS_MAX, ANSWERS_TIMEOUT_MS);
+  await bed.lab.kill('m1');
+  await load.end();
+  const { names } = bed.lab;
+  const where = ['--data-root', `${names.hostDataDir('m1')}/shoal`, '--exec-root', `${names.hostRunDir('m1')}/exec`];
+  const words = [...SHOAL, 'doctor', ...where, '--cgroup-parent', `/${names.hostCgroup('m1')}/containers`];
+  verbose((await bed.lab.capture('m1', [...words, '--repair'], {})).stdout.toString());
+  const again = (await bed.lab.capture('m1', words, {})).stdout.toString();
+  // What ended without a daemon is recorded when one starts.
+  const left = again.split('\n').filter((line) => line.startsWith('FAULT') && !line.includes('container-lost'));
+  expect(left).toEqual([]);
+  await bed.lab.start('m1');
+  bed.hosts = bed.lab.list();
+  expect(await load.settle()).toEqual([]);
+  expect((await bed.on('m1', 'shoal').try(['doctor'])).stdout).toContain('OK: nothing is wrong');
 }
 
 it(
@@ -53,8 +90,7 @@ it(
       await systemClock.sleep(random.int(MOMENT_MS));
       await bed.lab.kill('m1');
       await load.end();
-      await bed.lab.start('m1');
-      bed.hosts = bed.lab.list();
+      await restart(random);
       expect(await load.settle(), `after kill ${kill}`).toEqual([]);
       expect(load.broken, `before kill ${kill}`).toEqual([]);
       const report = await bed.on('m1', 'shoal').try(['doctor']);
@@ -65,6 +101,7 @@ it(
     }
     expect(load.answered['create'] ?? 0).toBeGreaterThan(KILLS);
     expect((await bed.on('m1', 'shoal').try(['doctor', '--deep'])).stdout).toContain('OK: nothing is wrong');
+    await mendedWhileDown(load);
   },
   60_000 + KILLS * 8_000,
 );

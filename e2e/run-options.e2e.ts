@@ -1,6 +1,7 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Bed, type Outcome } from './kit/index.ts';
+import { Bed, until, type Outcome } from './kit/index.ts';
 
 /**
  * Every option of `docker run`, through the stock client, looked at from inside the container. All share one daemon and
@@ -23,11 +24,17 @@ beforeAll(async () => {
       syscalls: [{ names: ['mkdir', 'mkdirat'], action: 'SCMP_ACT_ERRNO' }],
     }),
   );
-  const keep = 'echo kept >/vol/f; echo shared >/dev/shm/f; exec sleep 1000';
+  const keep = 'mkdir /vol/part; touch /vol/part/inside; echo kept >/vol/f; echo shared >/dev/shm/f; exec sleep 1000';
   const flags = ['-v', 'data:/vol', '-v', `${bed.file('dir')}:/host:ro`, '--ipc', 'shareable'];
   await bed.client.run('run', '-d', '--name', 'donor', '--hostname', 'donor', ...flags, IMAGE, 'sh', '-c', keep);
+  await until('the donor has its files', 10_000, () => bed.client.run('exec', 'donor', 'cat', '/dev/shm/f'));
 });
-afterAll(() => bed.down());
+afterAll(async () => {
+  await bed.down();
+  // A group that containers name as their parent stays, as in Docker.
+  const trees = ['/sys/fs/cgroup', ...readdirSync('/sys/fs/cgroup').map((name) => join('/sys/fs/cgroup', name))];
+  for (const group of trees.map((tree) => join(tree, 'options-e2e'))) if (existsSync(group)) rmdirSync(group);
+});
 
 /** Runs a script with these options; `@` stands for the directory of this bed. */
 function run(flags: string, script: string): Promise<Outcome> {
@@ -51,6 +58,7 @@ const PRINTS: readonly (readonly [string, string, string | RegExp])[] = [
   ['--mount type=bind,src=@dir,dst=/x,readonly', 'cat /x/file; touch /x/y 2>&1 || true', /host\n.*Read-only/],
   ['-v data:/v', 'cat /v/f', 'kept\n'],
   ['--mount type=volume,src=data,dst=/v,readonly', 'cat /v/f; touch /v/g 2>&1 || true', /kept\n.*Read-only/],
+  ['--mount type=volume,src=data,dst=/p,volume-subpath=part', 'ls /p', 'inside\n'],
   ['-v /anonymous', 'grep -c " /anonymous " /proc/mounts', '1\n'],
   ['--tmpfs /t:size=1m,mode=700', 'df -k /t | tail -n1; ls -ld /t', /1024 .*\/t\ndrwx------/],
   [

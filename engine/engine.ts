@@ -20,6 +20,7 @@ import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
 import type { HostView } from './doctor/host-checks.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
+import { conmonArguments } from './runtime/conmon-version.ts';
 import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
 import { findPrograms, type HostPrograms } from './runtime/programs.ts';
 import { readSysInfo, type SysInfo } from './runtime/sysinfo.ts';
@@ -30,6 +31,7 @@ import { ContainerStreams } from './streams/streams.ts';
 import { EngineTerminals } from './streams/terminals.ts';
 import type {
   ContainerControl,
+  ContainerDefaults,
   Containers,
   EngineEvent,
   Images,
@@ -78,6 +80,10 @@ export interface EngineOptions {
   journalSocket?: string;
   /** Name or path of the OCI runtime; default: the first that works. */
   runtime?: string;
+  /** More OCI runtimes that containers may name: name → path. */
+  runtimes?: Readonly<Record<string, string>>;
+  /** What containers get that say nothing themselves. */
+  containerDefaults?: ContainerDefaults;
 }
 
 /** Facts about this engine for `docker info`. */
@@ -122,7 +128,6 @@ export class Engine {
   readonly #set: ContainerSet;
   readonly #past: EngineEvent[] = [];
   readonly #cgroups: Cgroups;
-
   readonly #parts: Parts;
   readonly #programs: HostPrograms;
 
@@ -155,19 +160,14 @@ export class Engine {
       streams: new ContainerStreams({ clock: options.clock, log, runtime }),
       store: new ContainerStore(join(options.dataRoot, 'containers'), options.log),
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
-      logs: new LogKeeper({ clock: options.clock, log: options.log.with({ component: 'logs' }) }),
-      shippers: new LogShippers({
-        clock: options.clock,
-        log: options.log.with({ component: 'logs' }),
-        ...(options.journalSocket === undefined ? {} : { journalSocket: options.journalSocket }),
-      }),
-      logDefaults: options.logDriver ?? { type: 'json-file', config: {} },
+      ...logParts(options),
       filesRoot: join(options.execRoot, 'files'),
       cgroupParent: `/${parentOf(options)}`,
       defaultUlimits: options.defaultUlimits ?? [],
       swapAccounting: facts.swapAccounting,
       x32: facts.x32,
       initDefault: options.initDefault ?? false,
+      defaults: options.containerDefaults ?? {},
       dns: options.dns ?? [],
       counters: this.counters,
       publish: (event) => this.publish(event),
@@ -179,11 +179,7 @@ export class Engine {
     this.containers = this.#set;
     this.terminals = new EngineTerminals(parts, this.#set);
     this.files = new ContainerFiles({ ...options, roots, unit: (reference) => this.#set.unit(reference) });
-    this.control = new Control({
-      set: this.#set,
-      parts,
-      sizeOf: async (id) => (await this.files.sizes([id])).get(id)?.rw ?? 0,
-    });
+    this.control = new Control({ set: this.#set, parts, files: this.files });
     this.pressure = diskPressure(options, this.#set, (event) => this.publish(event));
     this.doctor = this.#makeDoctor();
   }
@@ -200,7 +196,7 @@ export class Engine {
     const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
     const facts = await probeRuntime(probe, options.runtime);
     const recursiveReadOnly = await knowsRecursiveReadOnly(probe, facts.path);
-    const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe);
+    const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe, options.runtimes);
     guardProcesses(cgroups, `/${parentOf(options)}`, options.log);
     const engine = new Engine(options, facts, cgroups, runtimes, await findPrograms(facts));
     await engine.#set.open(() => engine.doctor.endStrays());
@@ -298,6 +294,17 @@ function isExamined(images: Images & Partial<ExaminedStore>): images is Images &
   return images.examine !== undefined;
 }
 
+/** What keeps and sends the logs of containers. */
+function logParts(options: EngineOptions): Pick<Parts, 'logs' | 'shippers' | 'logDefaults'> {
+  const common = { clock: options.clock, log: options.log.with({ component: 'logs' }) };
+  const { journalSocket } = options;
+  return {
+    logs: new LogKeeper(common),
+    shippers: new LogShippers({ ...common, ...(journalSocket === undefined ? {} : { journalSocket }) }),
+    logDefaults: options.logDriver ?? { type: 'json-file', config: {} },
+  };
+}
+
 /** What the engine is given and its containers need as it is. */
 function given({
   clock,
@@ -325,6 +332,7 @@ function runtimePaths(options: EngineOptions, facts: RuntimeFacts): Runtime['pat
     bundleRoot: join(execRoot, 'bundles'),
     attachDir: join(execRoot, 'attach'),
     execDir: join(execRoot, 'execs'),
+    conmonArgs: conmonArguments(facts.conmonVersion),
   };
 }
 

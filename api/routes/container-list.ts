@@ -3,7 +3,7 @@ import { queryBool, queryInt } from '../body.ts';
 import { Filters } from '../filters.ts';
 import type { ContainerFacts, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
-import { containerSummary } from '../shapes/container.ts';
+import { containerSummary, sizesToJson } from '../shapes/container.ts';
 import { sendJson } from '../stream.ts';
 
 const LIST_FILTERS =
@@ -132,15 +132,12 @@ export function listContainers(ports: Ports, query: URLSearchParams): ContainerF
 async function list({ response, ports, query, signal }: RequestContext): Promise<void> {
   const now = Date.now();
   const found = listContainers(ports, query);
+  const asked = queryBool(query, 'size');
   const ids = found.map(({ id }) => id);
-  const sizes = queryBool(query, 'size') ? await ports.engine.files.sizes(ids, signal) : undefined;
+  const sizes = asked ? await ports.engine.files.sizes(ids, signal) : undefined;
   sendJson(
     response,
-    found.map((container) => {
-      const size = sizes?.get(container.id);
-      const bytes = size === undefined ? {} : { SizeRw: size.rw || undefined, SizeRootFs: size.rootFs };
-      return { ...containerSummary(container, now), ...bytes };
-    }),
+    found.map((container) => ({ ...containerSummary(container, now), ...sizesToJson(sizes?.get(container.id), true) })),
   );
 }
 

@@ -17,7 +17,8 @@ async function logs(context: RequestContext): Promise<void> {
   const container = ports.engine.containers.inspect(must(params['id'], 'id'));
   const [stdout, stderr] = [queryBool(query, 'stdout'), queryBool(query, 'stderr')];
   if (!stdout && !stderr) throw invalidArgument('Bad parameters: you must choose at least one stream');
-  const tail = tailCount(query);
+  // As dockerd: what is no number asks for all.
+  const tail = /^-?\d+$/.test(query.get('tail') ?? '') ? tailCount(query) : undefined;
   const since = queryTime(query, 'since');
   const until = queryTime(query, 'until');
   const blocks = ports.engine.containers.logBlocks(

@@ -3,7 +3,7 @@ import { queryBool, readJson } from '../body.ts';
 import type { ContainerRequestFacts, JsonObject, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
 import { containerFromJson } from '../shapes/container-create.ts';
-import { containerToJson } from '../shapes/container.ts';
+import { containerToJson, sizesToJson } from '../shapes/container.ts';
 import { Fields } from '../shapes/fields.ts';
 import { sendEmpty, sendJson } from '../stream.ts';
 import { stopOptions } from './container-control.ts';
@@ -51,6 +51,11 @@ async function remove(context: RequestContext): Promise<void> {
     await ports.engine.containers.remove(name(context), options);
   }
   sendEmpty(response, 204);
+}
+
+/** What a container's files take, when that was asked for. */
+async function sizesOf({ ports, query, signal }: RequestContext, id: string): Promise<JsonObject> {
+  return queryBool(query, 'size') ? sizesToJson((await ports.engine.files.sizes([id], signal)).get(id), false) : {};
 }
 
 /** Networks are kept by name, however they were told. One that is not found is judged when the container starts. */
@@ -104,6 +109,7 @@ export const containerRoutes: readonly Route[] = [
         ...containerToJson(container, system.storageDriver),
         GraphDriver: { Name: system.storageDriver, Data: graphData(context.ports, container.id) },
         ...(execIds.length > 0 ? { ExecIDs: execIds } : {}),
+        ...(await sizesOf(context, container.id)),
       });
     },
   },

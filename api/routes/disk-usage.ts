@@ -2,7 +2,8 @@ import { existsSync } from 'node:fs';
 import { invalidArgument } from '../../base/index.ts';
 import type { ContainerFacts, JsonObject, Ports } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
-import { containerSummary, imageSummary } from '../shapes/container.ts';
+import { containerSummary } from '../shapes/container.ts';
+import { imageSummary } from '../shapes/image.ts';
 import { sendJson } from '../stream.ts';
 import { volumeToJson } from './volumes.ts';
 
@@ -21,13 +22,14 @@ async function containers(ports: Ports, all: readonly ContainerFacts[], signal: 
   });
 }
 
-function images(ports: Ports, all: readonly ContainerFacts[]): JsonObject[] {
+function images({ ports, version }: RequestContext, all: readonly ContainerFacts[]): JsonObject[] {
   const { sharedBytes } = ports.engine.images.diskUse();
-  return ports.engine.images.list().map((image) => ({
-    ...imageSummary(image),
-    Containers: all.filter(({ imageId }) => imageId === image.id).length,
-    SharedSize: sharedBytes.get(image.id) ?? 0,
-  }));
+  return ports.engine.images.list().map((image) =>
+    imageSummary(image, version, {
+      containers: all.filter(({ imageId }) => imageId === image.id).length,
+      sharedBytes: sharedBytes.get(image.id) ?? 0,
+    }),
+  );
 }
 
 async function volumes(ports: Ports, all: readonly ContainerFacts[], signal: AbortSignal): Promise<JsonObject[]> {
@@ -46,7 +48,8 @@ async function volumes(ports: Ports, all: readonly ContainerFacts[], signal: Abo
 }
 
 /** GET /system/df: what takes space, of the types asked for. */
-async function diskUsage({ ports, query, response, signal }: RequestContext): Promise<void> {
+async function diskUsage(context: RequestContext): Promise<void> {
+  const { ports, query, response, signal } = context;
   const types = query.getAll('type');
   const unknown = types.find((type) => !TYPES.includes(type));
   if (unknown !== undefined) throw invalidArgument(`unknown object type: ${unknown}`);
@@ -54,7 +57,7 @@ async function diskUsage({ ports, query, response, signal }: RequestContext): Pr
   const all = ports.engine.containers.list();
   sendJson(response, {
     ...(wants('image')
-      ? { LayersSize: ports.engine.images.diskUse().layersBytes, Images: images(ports, all) }
+      ? { LayersSize: ports.engine.images.diskUse().layersBytes, Images: images(context, all) }
       : { LayersSize: 0, Images: null }),
     Containers: wants('container') ? await containers(ports, all, signal) : null,
     Volumes: wants('volume') ? await volumes(ports, all, signal) : null,
@@ -62,4 +65,12 @@ async function diskUsage({ ports, query, response, signal }: RequestContext): Pr
   });
 }
 
-export const diskUsageRoutes: readonly Route[] = [{ method: 'GET', path: '/system/df', handler: diskUsage }];
+export const diskUsageRoutes: readonly Route[] = [
+  { method: 'GET', path: '/system/df', handler: diskUsage },
+  {
+    method: 'POST',
+    path: '/build/prune',
+    // Nothing is built here, so no cache is ever there; `docker system prune` asks for it all the same.
+    handler: async ({ response }) => sendJson(response, { CachesDeleted: null, SpaceReclaimed: 0 }),
+  },
+];

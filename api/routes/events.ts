@@ -61,7 +61,7 @@ async function events({ response, ports, query, signal }: RequestContext): Promi
   const filters = Filters.parse(query, EVENT_FILTERS);
   const time = (name: string): number | undefined => {
     const text = query.get(name) ?? '';
-    return text === '' || text === '0' ? undefined : pointInTimeMs(name, text, Date.now());
+    return text === '' ? undefined : pointInTimeMs(name, text, Date.now());
   };
   const [sinceMs, untilMs] = [time('since'), time('until')];
   response.writeHead(200, { 'Content-Type': 'application/json' });

@@ -2,10 +2,8 @@ import { createReadStream, rmSync } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { invalidArgument, must } from '../../base/index.ts';
 import { queryBool, saveBody } from '../body.ts';
-import { Filters } from '../filters.ts';
-import type { AuthFacts, ImageFacts } from '../ports.ts';
+import type { AuthFacts } from '../ports.ts';
 import type { RequestContext, Route } from '../router.ts';
-import { imageSummary, imageToJson } from '../shapes/container.ts';
 import { progressStream, sendJson } from '../stream.ts';
 
 /** Credentials of X-Registry-Auth: base64url of a JSON object. @throws ShoalError InvalidArgument */
@@ -79,7 +77,7 @@ async function create(context: RequestContext): Promise<void> {
       const image = await ports.engine.images.importArchive(path, {
         repository: query.get('repo') ?? '',
         tag: query.get('tag') ?? '',
-        message: query.get('message') ?? '',
+        message: query.get('message') || 'Imported from -',
         changes: query.getAll('changes'),
       });
       report({ status: image.id });
@@ -89,49 +87,22 @@ async function create(context: RequestContext): Promise<void> {
 
 async function load(context: RequestContext): Promise<void> {
   await withUpload(context, async (path) => {
-    await progressStream(context, (report) => context.ports.engine.images.load(path, report));
+    await progressStream(context, async (report) => {
+      // A quiet client wants to know what came, not how.
+      const quiet = queryBool(context.query, 'quiet');
+      await context.ports.engine.images.load(path, (line) => {
+        if (!quiet || line.stream !== undefined) report(line);
+      });
+    });
   });
-}
-
-/** Whether one of an image's names fits a pattern of --filter reference (`*` within a path part). */
-function nameFits(image: ImageFacts, pattern: string): boolean {
-  const escaped = pattern.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replaceAll('*', '[^/]*');
-  const whole = new RegExp(`^${escaped}$`);
-  return image.repoTags.some((name) => whole.test(name) || whole.test(name.replace(/:[^:/]+$/, '')));
-}
-
-async function list({ response, ports, query }: RequestContext): Promise<void> {
-  const filters = Filters.parse(query, ['dangling', 'label', 'before', 'since', 'reference', 'until']);
-  const images = ports.engine.images.list().filter((image) => {
-    const dangling = image.repoTags.length === 0;
-    const labels = (image.config as { Labels?: Record<string, string> | null }).Labels ?? {};
-    return (
-      filters.some('dangling', (wanted) => (wanted === 'true' || wanted === '1') === dangling) &&
-      filters.some('reference', (pattern) => nameFits(image, pattern)) &&
-      filters.matchesLabels(labels)
-    );
-  });
-  sendJson(response, images.sort((a, b) => b.createdMs - a.createdMs).map(imageSummary));
-}
-
-async function history({ response, ports, params }: RequestContext): Promise<void> {
-  const image = ports.engine.images.get(must(params['name'], 'name'));
-  const lines = image.history.map((entry) => ({
-    Id: '<missing>',
-    Created: Math.floor(Date.parse(entry.created ?? '') / 1000) || 0,
-    CreatedBy: entry.created_by ?? '',
-    Tags: null as string[] | null,
-    Size: 0,
-    Comment: entry.comment ?? '',
-  }));
-  const newest = lines.at(-1);
-  if (newest !== undefined) Object.assign(newest, { Id: image.id, Tags: image.repoTags });
-  sendJson(response, lines.reverse());
 }
 
 async function remove({ response, ports, params, query }: RequestContext): Promise<void> {
   const force = queryBool(query, 'force');
-  const { untagged, deleted } = await ports.engine.images.remove(must(params['name'], 'name'), { force });
+  const { untagged, deleted } = await ports.engine.images.remove(must(params['name'], 'name'), {
+    force,
+    keepParents: queryBool(query, 'noprune'),
+  });
   sendJson(response, [...untagged.map((Untagged) => ({ Untagged })), ...deleted.map((Deleted) => ({ Deleted }))]);
 }
 
@@ -168,7 +139,6 @@ async function distribution(context: RequestContext): Promise<void> {
 }
 
 export const imageRoutes: readonly Route[] = [
-  { method: 'GET', path: '/images/json', handler: list },
   {
     method: 'GET',
     path: '/images/get',
@@ -185,16 +155,6 @@ export const imageRoutes: readonly Route[] = [
   },
   { method: 'POST', path: '/images/create', handler: create },
   { method: 'POST', path: '/images/load', handler: load },
-  {
-    method: 'GET',
-    path: '/images/{name*}/json',
-    handler: async ({ response, ports, params }) =>
-      sendJson(
-        response,
-        imageToJson(ports.engine.images.get(must(params['name'], 'name')), ports.system.storageDriver),
-      ),
-  },
-  { method: 'GET', path: '/images/{name*}/history', handler: history },
   {
     method: 'POST',
     path: '/images/{name*}/tag',

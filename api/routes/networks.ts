@@ -193,6 +193,7 @@ async function prune({ response, ports, query }: RequestContext): Promise<void> 
       if (!isShoalError(error, 'PermissionDenied', 'Conflict', 'FailedPrecondition')) throw error;
     }
   }
+  ports.engine.control.networksPruned();
   sendJson(response, { NetworksDeleted: removed });
 }
 

@@ -1,4 +1,4 @@
-import { invalidArgument, must, notFound, ShoalError } from '../../base/index.ts';
+import { invalidArgument, isShoalError, must, notFound, ShoalError } from '../../base/index.ts';
 import { queryBool, queryVersion, readJson } from '../body.ts';
 import { Filters } from '../filters.ts';
 import type { JsonObject, VolumeFacts } from '../ports.ts';
@@ -7,15 +7,18 @@ import { Fields } from '../shapes/fields.ts';
 import { sendEmpty, sendJson } from '../stream.ts';
 import { olderThan } from '../versions.ts';
 
+/** Docker has null where nobody gave any. */
+const orNull = (map: Readonly<Record<string, string>>): object | null => (Object.keys(map).length === 0 ? null : map);
+
 /** A volume as clients read it. */
 export function volumeToJson(volume: VolumeFacts): JsonObject {
   return {
     CreatedAt: new Date(volume.createdMs).toISOString().replace(/\.\d+Z$/, 'Z'),
     Driver: volume.driver,
-    Labels: volume.labels,
+    Labels: orNull(volume.labels),
     Mountpoint: volume.mountpoint,
     Name: volume.name,
-    Options: volume.options,
+    Options: orNull(volume.options),
     Scope: volume.scope ?? 'local',
     ...(volume.status === undefined ? {} : { Status: volume.status }),
   };
@@ -49,11 +52,13 @@ async function create(context: RequestContext): Promise<void> {
       'cluster volumes (CSI) are not supported: use a volume plugin with scope global',
     );
   }
-  const volume = await context.ports.engine.volumes.create({
-    name: json.string('Name'),
-    driver: json.string('Driver'),
-    labels: json.stringMap('Labels'),
-    options: json.stringMap('DriverOpts'),
+  const name = json.string('Name');
+  const wanted = { name, driver: json.string('Driver'), labels: json.stringMap('Labels') };
+  const options = json.stringMap('DriverOpts');
+  const volume = await context.ports.engine.volumes.create({ ...wanted, options }).catch((error: unknown) => {
+    // Docker's words for what is wrong with the request tell which volume was asked for.
+    if (!isShoalError(error, 'InvalidArgument', 'NotFound')) throw error;
+    throw new ShoalError(error.code, `create ${name}: ${error.message}`);
   });
   sendJson(context.response, volumeToJson(volume), 201);
 }

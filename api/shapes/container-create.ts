@@ -103,7 +103,12 @@ function networkFromJson(
   const main = idOf(networks, mode);
   const byName = new Map((own?.keys() ?? []).map((key) => [idOf(networks, key), own?.object(key)]));
   const names = [main, ...[...byName.keys()].filter((name) => name !== main)];
-  const endpoints = names.map((name) => endpointFromJson(name, byName.get(name)));
+  // Clients before API 1.44 give one address for the container.
+  const mac = json.string('MacAddress');
+  const endpoints = names.map((name) => {
+    const endpoint = endpointFromJson(name, byName.get(name));
+    return name === main && endpoint.mac === '' ? { ...endpoint, mac } : endpoint;
+  });
   const legacy = main === 'bridge' && links.length > 0 ? { links } : {};
   return { network: { mode: 'sandbox', endpoints, ports, ...legacy, userMode: mode }, warnings: [] };
 }

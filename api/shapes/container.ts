@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { ZERO_TIME } from '../../proto/index.ts';
-import type { ContainerFacts, ImageFacts, JsonObject, PortFacts } from '../ports.ts';
+import type { ContainerFacts, JsonObject, PortFacts, SizeFacts } from '../ports.ts';
 import { configToJson } from './container-config.ts';
 import { hostConfigToJson } from './host-config.ts';
 
@@ -135,6 +135,8 @@ function bindingsToJson(container: ContainerFacts): JsonObject {
   const out: Record<string, { HostIp: string; HostPort: string }[]> = {};
   for (const { targetPort, protocol, hostIp, publishedPort, publishedPortEnd } of container.config.network.ports ??
     []) {
+    // Those that `-P` adds are told of by PublishAllPorts.
+    if (container.config.publishAll === true && publishedPort === 0 && hostIp === '') continue;
     const first = publishedPort === 0 ? '' : String(publishedPort);
     const text = publishedPortEnd === undefined ? first : `${first}-${publishedPortEnd}`;
     (out[`${targetPort}/${protocol}`] ??= []).push({ HostIp: hostIp, HostPort: text });
@@ -224,7 +226,8 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
     Args: container.args,
     State: {
       Status: state,
-      Running: state === 'running' || state === 'paused',
+      // What waits to be started again counts as running, in Docker too.
+      Running: ['running', 'paused', 'restarting'].includes(state),
       Paused: state === 'paused',
       Restarting: state === 'restarting',
       OOMKilled: container.oomKilled,
@@ -258,6 +261,12 @@ export function containerToJson(container: ContainerFacts, storageDriver: string
   };
 }
 
+/** What a container's files take, for those who asked. Lists leave a size of 0 out. */
+export function sizesToJson(sizes: SizeFacts | undefined, isList: boolean): JsonObject {
+  if (sizes === undefined) return {};
+  return { SizeRw: isList ? sizes.rw || undefined : sizes.rw, SizeRootFs: sizes.rootFs };
+}
+
 /** The older members tell of the default bridge only, as in Docker. */
 function networkSettings(container: ContainerFacts): JsonObject {
   const first = container.endpoints.find(({ networkName }) => networkName === 'bridge');
@@ -279,42 +288,5 @@ function networkSettings(container: ContainerFacts): JsonObject {
     Gateway: first?.gateway ?? '',
     IPv6Gateway: first?.gateway6 ?? '',
     MacAddress: first?.mac ?? '',
-  };
-}
-
-/** One line of GET /images/json. */
-export function imageSummary(image: ImageFacts): JsonObject {
-  return {
-    Containers: -1,
-    Created: Math.floor(image.createdMs / 1000),
-    Id: image.id,
-    Labels: (image.config as { Labels?: object | null }).Labels ?? null,
-    ParentId: '',
-    RepoDigests: image.repoDigests,
-    RepoTags: image.repoTags,
-    SharedSize: -1,
-    Size: image.sizeBytes,
-  };
-}
-
-/** GET /images/{name}/json. */
-export function imageToJson(image: ImageFacts, storageDriver: string): JsonObject {
-  return {
-    Id: image.id,
-    RepoTags: image.repoTags,
-    RepoDigests: image.repoDigests,
-    Parent: '',
-    Comment: image.comment,
-    Created: iso(image.createdMs),
-    DockerVersion: '',
-    Author: image.author,
-    Config: image.config,
-    Architecture: image.architecture,
-    Variant: image.variant || undefined,
-    Os: image.os,
-    Size: image.sizeBytes,
-    GraphDriver: { Name: storageDriver, Data: null },
-    RootFS: { Type: 'layers', Layers: image.diffIds },
-    Metadata: { LastTagTime: ZERO_TIME },
   };
 }

@@ -75,10 +75,10 @@ export class Fields {
     return value as string[][];
   }
 
-  /** Words of a command line: a list, or one text that a shell runs. */
+  /** Words of a command line: a list, or a program's name alone. */
   words(name: string): string[] {
     const value = this.#get(name);
-    return typeof value === 'string' ? ['/bin/sh', '-c', value] : this.strings(name);
+    return typeof value === 'string' ? [value] : this.strings(name);
   }
 
   /** Names of the members. */

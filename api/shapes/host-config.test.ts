@@ -162,6 +162,12 @@ describe('what is refused', () => {
     expect(() => asked({ HostConfig: host })).toThrow(words);
   });
 
+  it('takes what older clients send', () => {
+    const { network, cmd } = asked({ MacAddress: '02:42:ac:11:00:09', Cmd: 'date' });
+    expect(network.endpoints?.[0]?.mac).toBe('02:42:ac:11:00:09');
+    expect(cmd).toEqual(['date']);
+  });
+
   it('takes members that it does not know', () => {
     expect(asked({ HostConfig: { Hypothetical: { a: 1 } }, Also: [] }).image).toBe('i');
   });

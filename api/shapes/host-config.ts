@@ -63,7 +63,7 @@ function readSecurityOption(facts: SecurityFacts, option: string): void {
       facts.appArmorProfile = value;
       return;
     case 'seccomp':
-      facts.seccomp = value === 'builtin' ? 'default' : value;
+      facts.seccomp = value;
       return;
     case 'no-new-privileges':
       facts.noNewPrivileges = flag(option, value);

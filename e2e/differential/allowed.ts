@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import type { Difference } from './compare.ts';
 
 /** An entry of allowed.json: which differences it lets pass, and why. `*` stands for any text in all but the reason. */
@@ -10,6 +10,8 @@ export interface Allowed {
   docker?: string;
   /** What Shoal has there; anything when absent. */
   shoal?: string;
+  /** Differs only on hosts that have this. */
+  host?: 'ipv6';
   reason: string;
 }
 
@@ -53,7 +55,8 @@ export class Allowances {
 
   /** Entries that nothing needed: what they allow does not differ any more. */
   unused(): Allowed[] {
-    return this.#entries.filter((entry) => !this.#used.has(entry));
+    const hasIp6 = existsSync('/proc/net/if_inet6');
+    return this.#entries.filter((entry) => !this.#used.has(entry) && (entry.host === undefined || hasIp6));
   }
 
   /** Entries that do not say why. */

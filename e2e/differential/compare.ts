@@ -55,7 +55,7 @@ const UNORDERED = /\.Mounts$/;
 
 /** Lists that are sets of words: each word is a place of its own, whatever stands before it. */
 const SETS =
-  /\.(MaskedPaths|ReadonlyPaths|SecurityOpt|SecurityOptions|RepoTags|DNSNames|Aliases|Links|Log|Network|Env)$/;
+  /\.(MaskedPaths|ReadonlyPaths|SecurityOpt|SecurityOptions|RepoTags|DNSNames|Aliases|Links|Log|Network|Env|Binds)$/;
 
 /** Replaces what differs from run to run by words that say what it was. */
 export function normalised(text: string, places: Places): string {

@@ -21,6 +21,8 @@ interface Ledger {
   state: 'asked' | 'created' | 'started' | 'stopped' | 'removed';
   /** Asked of it, and the daemon was killed before it answered. */
   unanswered: Set<'start' | 'stop' | 'remove'>;
+  /** A removal by force that was cut off has killed it; until its next start. */
+  killed: boolean;
   /** Process and start time, as told after an acknowledged start. */
   process: string;
 }
@@ -133,7 +135,7 @@ export class EngineLoad {
   async #create(number: number, own: Ledger[]): Promise<void> {
     const name = `c${number}-${++this.#number}`;
     const kind = this.#random.int(3) === 0 ? 'short' : 'long';
-    const entry: Ledger = { name, kind, id: '', state: 'asked', unanswered: new Set(), process: '' };
+    const entry: Ledger = { name, kind, id: '', state: 'asked', unanswered: new Set(), killed: false, process: '' };
     this.#ledger.set(name, entry);
     own.push(entry);
     const command = kind === 'short' ? `exit ${SHORT_EXIT}` : `trap "exit ${TERM_EXIT}" TERM; sleep 100000 & wait`;
@@ -154,6 +156,7 @@ export class EngineLoad {
 
   async #start(entry: Ledger): Promise<void> {
     entry.unanswered.add('start');
+    entry.killed = false;
     const text = await this.#ask('start', `/containers/${entry.id}/start`);
     if (text === undefined) return;
     entry.unanswered.delete('start');
@@ -245,7 +248,10 @@ export class EngineLoad {
     if (Status !== 'exited') return `is ${seen}`;
     if (entry.kind === 'short') {
       entry.state = 'stopped';
-      return ExitCode === SHORT_EXIT ? undefined : `ended as ${seen}`;
+      // A removal by force that was cut off may have killed it before.
+      entry.killed ||= maybe.has('remove');
+      const fine = ExitCode === SHORT_EXIT || (entry.killed && ExitCode === KILLED_EXIT);
+      return fine ? undefined : `ended as ${seen}`;
     }
     const mayEnd = entry.state === 'stopped' || ending || (entry.state === 'created' && maybe.has('start'));
     if (!mayEnd) return `is ${seen}, but was acknowledged as ${entry.state}`;
@@ -296,13 +302,27 @@ export class EngineLoad {
   }
 }
 
+/** A daemon, and where it keeps what. */
+export interface DaemonPlace {
+  pid: number;
+  dataDir: string;
+  execRoot: string;
+  /** Directories of its containers' control groups, one in each tree. */
+  cgroups: readonly string[];
+}
+
 /** Container ids, by what the kernel itself tells of a daemon's mounts, monitors and control groups. */
-export function kernelTruth(daemonPid: number, execRoot: string, cgroups: readonly string[]): Record<string, string[]> {
-  const mounts = readFileSync(`/proc/${daemonPid}/mountinfo`, 'utf8').matchAll(/\/([0-9a-f]{64})\/merged /g);
+export function kernelTruth({ pid, dataDir, execRoot, cgroups }: DaemonPlace): Record<string, string[]> {
+  const points = readFileSync(`/proc/${pid}/mountinfo`, 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '');
+  // Others make containers on this machine too, and hosts began with a copy of its mounts.
+  const own = points.filter((point) => point.startsWith(`${dataDir}/`));
+  const mounts = own.map((point) => /\/([0-9a-f]{64})\/merged$/.exec(point)?.[1] ?? '').filter((id) => id !== '');
   const monitors: string[] = [];
-  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+  for (const process of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     try {
-      const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+      const words = readFileSync(`/proc/${process}/cmdline`, 'utf8').split('\0');
       const bundle = words[words.indexOf('-b') + 1] ?? '';
       if ((words[0] ?? '').endsWith('conmon') && bundle.startsWith(`${execRoot}/`)) monitors.push(bundle.slice(-64));
     } catch {
@@ -318,7 +338,7 @@ export function kernelTruth(daemonPid: number, execRoot: string, cgroups: readon
   });
   const sorted = (ids: Iterable<string>): string[] => [...new Set(ids)].sort();
   return {
-    mounts: sorted([...mounts].map((match) => match[1] ?? '')),
+    mounts: sorted(mounts),
     monitors: sorted(monitors),
     cgroups: sorted(groups),
   };

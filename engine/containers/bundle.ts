@@ -66,7 +66,7 @@ export async function prepareBundle(
   const [rootPath, sandbox, initPath] = await Promise.all([
     parts.roots.mount(id, container.imageId),
     makeSandbox(parts, id, config),
-    config.init ? findInit() : undefined,
+    config.init ? findInit(parts.defaults.initPath) : undefined,
   ]);
   if (container.startedMs === 0) placeFirstFiles(rootPath);
   if (filesLost) await requireFiles(parts.filesRoot, id, config.files);
@@ -94,6 +94,7 @@ export async function prepareBundle(
     defaultUlimits: parts.defaultUlimits,
     swapAccounting: parts.swapAccounting,
     appArmor: parts.sysInfo.appArmor,
+    defaultSeccomp: parts.defaults.seccomp ?? 'default',
     x32: parts.x32,
   });
   await writeFile(join(bundle, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
@@ -114,7 +115,8 @@ function monitorRequest(logPath: string, id: string, config: ContainerConfig): M
   };
 }
 
-async function findInit(): Promise<string> {
+async function findInit(named: string | undefined): Promise<string> {
+  if (named !== undefined) return named;
   const path = (await findProgram('docker-init')) ?? (await findProgram('tini'));
   if (path === undefined) {
     throw failedPrecondition(
@@ -162,8 +164,7 @@ async function volumeSource(
   rootPath: string,
   number: number,
 ): Promise<string> {
-  const use = { destination: mount.target, readOnly: mount.readOnly, propagation: mount.propagation ?? '' };
-  const path = await parts.volumes.acquire(mount.source, id, use);
+  const path = await parts.volumes.acquire(mount.source, id);
   if (mount.volumeSubpath) return bindSubpath(path, mount.volumeSubpath, subpathPlace(parts, id), number);
   if (mount.noCopy === true) return path;
   const from = resolveInRoot(rootPath, mount.target);

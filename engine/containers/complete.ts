@@ -3,7 +3,7 @@ import { maskedPaths, READONLY_PATHS } from '../runtime/hidden-paths.ts';
 import { SHM_BYTES } from '../runtime/mounts.ts';
 import { sharedContainer } from '../runtime/namespaces.ts';
 import type { SysInfo } from '../runtime/sysinfo.ts';
-import type { Container, ContainerConfig, HealthCheckRequest, ImageConfig } from '../types.ts';
+import type { Container, ContainerConfig, ContainerDefaults, HealthCheckRequest, ImageConfig } from '../types.ts';
 
 const NS_PER_MS = 1e6;
 
@@ -67,6 +67,7 @@ export interface HostDefaults {
   sysInfo: SysInfo;
   runtimeName: string;
   initDefault: boolean;
+  defaults: ContainerDefaults;
   find: (reference: string) => Container | undefined;
 }
 
@@ -86,15 +87,17 @@ export function withHostDefaults(config: ContainerConfig, host: HostDefaults): C
   const open = config.privileged || config.pidMode === 'host' || config.ipcMode === 'host';
   const labelled = security.some((option) => option.startsWith('label='));
   const securityOptions = open && !labelled ? [...security, 'label=disable'] : security;
-  const cgroups = host.sysInfo.unified ? 'private' : 'host';
+  const { defaults } = host;
+  const nnp = security.some((option) => option.startsWith('no-new-privileges'));
   const netOwner = network.mode === 'container' ? host.find(network.container)?.id : undefined;
   return {
     ...config,
     init: config.initAsked ?? (config.init || host.initDefault),
     ...(pidMode === undefined ? {} : { pidMode }),
-    ipcMode: byId(config.ipcMode, host.find) ?? 'private',
-    cgroupnsMode: config.cgroupnsMode ?? cgroups,
-    shmBytes: config.shmBytes ?? SHM_BYTES,
+    noNewPrivileges: config.noNewPrivileges || (defaults.noNewPrivileges === true && !nnp),
+    ipcMode: byId(config.ipcMode, host.find) ?? defaults.ipcMode ?? 'private',
+    cgroupnsMode: config.cgroupnsMode ?? cgroupNamespace(config, host),
+    shmBytes: config.shmBytes ?? defaults.shmBytes ?? SHM_BYTES,
     runtime: config.runtime ?? host.runtimeName,
     ...(netOwner === undefined ? {} : { network: { mode: 'container' as const, container: netOwner } }),
     ...(securityOptions.length === 0 ? {} : { securityOptions }),
@@ -105,6 +108,12 @@ export function withHostDefaults(config: ContainerConfig, host: HostDefaults): C
       ...(host.sysInfo.oomKillDisable ? { oomKillDisable: resources.oomKillDisable ?? false } : {}),
     },
   };
+}
+
+function cgroupNamespace({ privileged }: ContainerConfig, { sysInfo, defaults }: HostDefaults): string {
+  // On v1 a privileged container sees the host's groups, whatever others do.
+  if (privileged && !sysInfo.unified) return 'host';
+  return defaults.cgroupnsMode ?? (sysInfo.unified ? 'private' : 'host');
 }
 
 function hiddenPaths(config: ContainerConfig): Pick<ContainerConfig, 'maskedPaths' | 'readonlyPaths'> {

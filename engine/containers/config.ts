@@ -94,7 +94,7 @@ export async function checkConfig(config: ContainerConfig, defaultUlimits: reado
   containerCapabilities(config);
   logPolicy(config.logDriver);
   if (config.stopSignal) signalNumber(config.stopSignal);
-  if (!['', 'default', 'unconfined'].includes(config.seccomp)) parseSeccompProfile(config.seccomp);
+  if (!['', 'default', 'builtin', 'unconfined'].includes(config.seccomp)) parseSeccompProfile(config.seccomp);
   if (config.autoRemove && config.restart.name !== 'no') {
     throw invalidArgument("can't create 'AutoRemove' container with restart policy");
   }

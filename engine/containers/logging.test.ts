@@ -124,3 +124,13 @@ test('nothing is lost while the event loop is held up for a tenth of a second', 
   expect([held, next]).toEqual([3, 500_001]);
   await engine.containers.remove(id, { force: true, volumes: true });
 }, 30_000);
+
+test('a follower of a container that is removed gets its last words and ends in order', async () => {
+  const overrides = { cmd: ['sh', '-c', 'echo first; sleep 0.3; echo last'], autoRemove: true };
+  const { id } = await engine.containers.create(config(overrides));
+  await engine.containers.start(id);
+  let text = '';
+  for await (const lines of blocks(id, true)) text += lines.map((line) => Buffer.from(line.data).toString()).join('');
+  expect(text).toBe('first\nlast\n');
+  await until(() => engine.containers.list().every((container) => container.id !== id), 'it is removed');
+});

@@ -5,9 +5,9 @@ import type { ContainerRecord } from './record.ts';
  * Notes that the kernel has killed processes of a container for lack of memory, its first or any other, since it was
  * last looked: in the record, and told by an event.
  */
-export async function noteOutOfMemory(record: ContainerRecord): Promise<void> {
+export function noteOutOfMemory(record: ContainerRecord): void {
   const { parts, stored, container } = record;
-  const kills = await parts.cgroups.oomKills(cgroupPathOf(parts, container.id));
+  const kills = parts.cgroups.oomKills(cgroupPathOf(parts, container.id));
   if (kills <= (stored.oomKills ?? 0)) return;
   stored.oomKills = kills;
   container.oomKilled = true;

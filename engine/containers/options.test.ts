@@ -8,6 +8,7 @@ import type { OciSpec } from '../runtime/oci.ts';
 import { readSysInfo } from '../runtime/sysinfo.ts';
 import { readCgroupLayout } from '../runtime/cgroups.ts';
 import type { ContainerConfig } from '../types.ts';
+import { withHostDefaults } from './complete.ts';
 import { config, makeFixture, runToEnd, until, type Fixture } from './fixture.ts';
 
 /** What each option makes of a container: looked at from inside it, or in the configuration that the runtime got. */
@@ -85,6 +86,24 @@ describe('namespaces', () => {
       ...{ pidMode: 'host', ipcMode: 'host', utsMode: 'host' },
     });
     for (const kind of ['pid', 'ipc', 'uts']) expect(own).toContain(host(kind));
+  });
+
+  test('what a container shares and where its groups stand is taken over by a new daemon, and taken down', async () => {
+    const parent = `/${fixture.cgroupParent}/deep`;
+    const { id } = await running({ ipcMode: 'shareable', cgroupParent: parent });
+    const shm = join(fixture.base, 'run/bundles', id, 'shm');
+    await engine.shutdown();
+    engine = await fixture.open();
+    expect(engine.containers.inspect(id)).toMatchObject({
+      state: 'running',
+      etc: { hosts: expect.any(String) as string },
+    });
+    expect(engine.containers.usage(id)?.cpuNs).toBeGreaterThan(0);
+    expect(await prints('ls /dev/shm >/dev/null && echo joined', { ipcMode: `container:${id}` })).toBe('joined\n');
+    await remove(id);
+    expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(shm);
+    const { controllers, unified = '' } = readCgroupLayout();
+    expect(existsSync(join(controllers.get('pids') ?? unified, parent, id))).toBe(false);
   });
 
   test('one that does not run cannot be joined; modes that are none', async () => {
@@ -384,6 +403,20 @@ describe('what a container is', () => {
       [{ capDrop: ['FOO'] }, 'invalid CapDrop: unknown capability: "CAP_FOO"'],
     ];
     for (const [options, words] of bad) await expect(create(options), words).rejects.toThrow(words);
+  });
+
+  test('settings of the daemon stand in for what was not said', () => {
+    const defaults = { noNewPrivileges: true, shmBytes: 9, ipcMode: 'shareable', cgroupnsMode: 'private' } as const;
+    const host = { sysInfo: { ...info, unified: false }, runtimeName: 'crun', initDefault: true, defaults };
+    const made = (options: Partial<ContainerConfig>): ContainerConfig =>
+      withHostDefaults(config({ noNewPrivileges: false, ...options }), { ...host, find: () => undefined });
+    expect(made({})).toMatchObject({ ...defaults, runtime: 'crun', init: true });
+    const own = { ipcMode: 'none', shmBytes: 5, cgroupnsMode: 'host', runtime: 'runc', initAsked: false } as const;
+    expect(made({ ...own, securityOptions: ['no-new-privileges=false'] })).toMatchObject({
+      ...own,
+      ...{ noNewPrivileges: false, init: false },
+    });
+    expect(made({ privileged: true }).cgroupnsMode).toBe('host');
   });
 
   test('a start that fails is no exit: who waits for the next one goes on waiting', async () => {

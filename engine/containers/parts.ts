@@ -9,7 +9,15 @@ import type { Runtime } from '../runtime/conmon.ts';
 import type { ContainerStreams } from '../streams/streams.ts';
 import type { Runtimes } from '../runtime/runtimes.ts';
 import type { SysInfo } from '../runtime/sysinfo.ts';
-import type { Container, EngineEvent, Images, SwarmNetworks, UlimitRequest, Volumes } from '../types.ts';
+import type {
+  ContainerDefaults,
+  Container,
+  EngineEvent,
+  Images,
+  SwarmNetworks,
+  UlimitRequest,
+  Volumes,
+} from '../types.ts';
 import type { Counters } from './counters.ts';
 import type { Limiter } from './limiter.ts';
 import type { ContainerStore } from './store.ts';
@@ -51,6 +59,8 @@ export interface Parts {
   x32: boolean;
   /** Every container gets an init process, asked for or not. */
   initDefault: boolean;
+  /** What containers get that say nothing themselves. */
+  defaults: ContainerDefaults;
   /** Resolvers of containers that name none. */
   dns: readonly string[];
   counters: Counters;

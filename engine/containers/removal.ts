@@ -12,7 +12,8 @@ export async function takeAway(record: ContainerRecord, volumes: boolean): Promi
   // All of it once more: an earlier release may have failed half-way.
   await releaseBundle(parts, stored);
   await record.end();
-  await parts.store.retire(id, volumes);
+  // What removes itself is removed again after a power cut.
+  await parts.store.retire(id, volumes, !record.container.config.autoRemove);
   await parts.roots.remove(id);
   await removeFiles(parts.filesRoot, id);
   if (volumes) await removeVolumes(parts, stored);

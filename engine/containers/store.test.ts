@@ -67,6 +67,23 @@ test('a crash at any step of the first write leaves no container, at any later s
   expect(await stateOf(root)).toBe('exited');
 });
 
+test('a file whose bytes never came to the disk is no container, and one that is damaged is not touched', async () => {
+  const root = fresh();
+  await new ContainerStore(root, silentLogger).load();
+  for (const [text, kept] of [
+    ['', false],
+    ['\0'.repeat(4096), false],
+    ['{"version":1', true],
+  ] as const) {
+    mkdirSync(join(root, ID));
+    writeFileSync(join(root, ID, 'container.json'), text);
+    const next = new ContainerStore(root, silentLogger);
+    expect(await next.load()).toEqual([]);
+    expect(existsSync(join(root, ID))).toBe(kept);
+    expect(next.unreadable.has(ID)).toBe(kept);
+  }
+});
+
 test('what is being removed is no container any more, and can be ended', async () => {
   const root = fresh();
   const store = new ContainerStore(root, silentLogger);

@@ -78,6 +78,7 @@ export class ContainerStore {
     const text = await readFile(join(this.#root, directory, FILE_NAME), 'utf8');
     const state = await readFile(join(this.#root, directory, STATE_NAME), 'utf8').then(parseRecord, () => undefined);
     const record = parseRecord(text) ?? state;
+    if (record === undefined && isBlank(text)) throw new NeverWritten();
     if (record === undefined) throw new Error('its file is damaged');
     const newest = state !== undefined && state.sequence > record.sequence ? state : record;
     if (newest.version !== VERSION) throw new Error(`its file has the unknown version ${newest.version}`);
@@ -114,17 +115,17 @@ export class ContainerStore {
   }
 
   /**
-   * Takes a container off the list, durably, before anything of it is deleted: a crash after this leaves no container
-   * without its files. Idempotent.
+   * Takes a container off the list before anything of it is deleted: a crash after this leaves no container without its
+   * files. Idempotent. @param durably wait for the disk: after a power cut it must not be there again
    */
-  async retire(id: string, volumes: boolean): Promise<void> {
+  async retire(id: string, volumes: boolean, durably = true): Promise<void> {
     const to = `${this.directory(id)}${volumes ? RETIRED_WITH_VOLUMES : RETIRED}`;
     try {
       await rename(this.directory(id), to);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }
-    await syncDirectory(this.#root);
+    if (durably) await syncDirectory(this.#root);
   }
 
   /** Deletes what `retire` took off the list. */
@@ -138,10 +139,15 @@ export class ContainerStore {
     await mkdir(this.directory(id), { mode: 0o710 });
   }
 
-  /** Replaces the container's file durably. @param first also makes the new directory itself durable. */
+  /**
+   * Replaces the container's file durably. A container that removes itself would not outlive a power cut in any case: its
+   * first record does not wait for the disk. @param first also makes the new directory itself durable.
+   */
   async write(stored: StoredContainer, first: boolean): Promise<void> {
     const directory = this.directory(stored.container.id);
-    await this.#replace(directory, FILE_NAME, stored, true);
+    const passing = first && stored.container.config.autoRemove;
+    await this.#replace(directory, FILE_NAME, stored, !passing);
+    if (passing) return;
     if (first) {
       await syncDirectory(directory);
       await syncDirectory(this.#root);
@@ -185,6 +191,14 @@ interface StoredRecord {
   sequence: number;
   stored: StoredContainer;
 }
+
+/** A record that a power cut kept from the disk: its creation was never acknowledged as lasting. */
+class NeverWritten extends Error {
+  readonly code = 'ENOENT';
+}
+
+/** What a file system shows of a file whose bytes never came to the disk. */
+const isBlank = (text: string): boolean => /^\0*$/.test(text);
 
 /** Undefined for what is torn. */
 function parseRecord(text: string): StoredRecord | undefined {

@@ -167,7 +167,10 @@ export class ContainerUnit {
     const { monitored } = stored;
     const monitorAlive = isAlive(monitored?.conmon);
     if (this.record.exitFile() !== undefined) return this.ended();
-    if (monitorAlive) return noteOutOfMemory(this.record);
+    if (monitorAlive) {
+      noteOutOfMemory(this.record);
+      return;
+    }
     await this.lock.run(async () => {
       if (!this.running || this.#closed || stored.monitored !== monitored) return;
       const exitCode = this.record.exitFile();
@@ -184,7 +187,7 @@ export class ContainerUnit {
   async #finish(exitCode: number, error: string): Promise<void> {
     const { container, stored, parts } = this.record;
     this.health.stop();
-    await noteOutOfMemory(this.record);
+    noteOutOfMemory(this.record);
     const ranMs = parts.clock.now() - container.startedMs;
     const restart = this.restarts.wanted(exitCode);
     if (restart) container.restartCount += 1;
@@ -243,8 +246,9 @@ export class ContainerUnit {
       if (!options.force) throw runningConflict(config.name, state);
       await endForRemoval(this);
     }
-    await this.lock.run(async () => {
-      if (this.#removed) return;
+    const done = await this.lock.run(async () => {
+      // Another has done it meanwhile, and told of it.
+      if (this.#removed) return false;
       if (this.running) throw runningConflict(config.name, this.container.state);
       this.restarts.cancel();
       const before = this.container.state;
@@ -256,7 +260,9 @@ export class ContainerUnit {
         throw error;
       }
       this.#removed = true;
+      return true;
     });
+    if (!done) return;
     this.record.event('destroy');
     this.#notify('next-exit', 'not-running');
     // Who waits for the removal is not told of a start that failed before: who asked for it was.
@@ -282,7 +288,9 @@ export class ContainerUnit {
     }
     // The end of one that ended meanwhile has just been looked at.
     if (this.restarts.scheduled) return;
-    if (container.state === 'exited' && container.config.autoRemove) return this.#onAutoRemove(this);
+    // As Docker: what removes itself does not outlive the daemon, unless it runs or is to run again.
+    const { autoRemove } = container.config;
+    if (autoRemove && ['created', 'exited'].includes(container.state)) return this.#onAutoRemove(this);
     const { config, exitCode } = container;
     const ended = container.state === 'exited' && container.startedMs > 0;
     const wanted = ended && shouldStartWithDaemon(config.restart, exitCode, stored.manuallyStopped);

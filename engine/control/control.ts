@@ -20,27 +20,30 @@ import { top } from './top.ts';
 import { update } from './update.ts';
 
 const STATS_INTERVAL_MS = 1000;
+/** The host's own time is read at most this often: it is the same for all containers. */
+const SYSTEM_FRESH_MS = 10;
 /** States of containers that prune removes. */
 const PRUNABLE = ['created', 'exited', 'dead'];
 
 export interface ControlOptions {
   set: ContainerSet;
   parts: Parts;
-  /** Bytes that a container has written into its root file system. */
-  sizeOf: (id: string) => Promise<number>;
+  /** Tells what a container has written into its root file system. */
+  files: { sizes(ids: readonly string[]): Promise<ReadonlyMap<string, { rw: number }>> };
 }
 
 /** What is done to the containers of one host, beside start, stop and removal. */
 export class Control implements ContainerControl {
   readonly #set: ContainerSet;
   readonly #parts: Parts;
-  readonly #sizeOf: (id: string) => Promise<number>;
+  readonly #files: ControlOptions['files'];
   #pruning = false;
+  #system = { atMs: -Infinity, ns: 0 };
 
-  constructor({ set, parts, sizeOf }: ControlOptions) {
+  constructor({ set, parts, files }: ControlOptions) {
     this.#set = set;
     this.#parts = parts;
-    this.#sizeOf = sizeOf;
+    this.#files = files;
   }
 
   async pause(reference: string): Promise<void> {
@@ -87,8 +90,19 @@ export class Control implements ContainerControl {
     if (!running) return undefined;
     const { cgroups, clock } = this.#parts;
     const pid = container.config.network.mode === 'host' ? undefined : container.pid;
-    const now = { readMs: clock.now(), systemNs: systemNs() };
+    const atMs = clock.monotonic();
+    if (atMs - this.#system.atMs > SYSTEM_FRESH_MS) this.#system = { atMs, ns: systemNs() };
+    const now = { readMs: clock.now(), systemNs: this.#system.ns };
     return readStats(cgroups.layout, cgroupPathOf(this.#parts, container.id), pid, now);
+  }
+
+  networksPruned(): void {
+    this.#pruned('network', 0);
+  }
+
+  #pruned(type: 'container' | 'network', reclaimedBytes: number): void {
+    const attributes = { reclaimed: String(reclaimedBytes) };
+    this.#parts.publish({ type, action: 'prune', actorId: '', attributes, timeMs: this.#parts.clock.now() });
   }
 
   async removeLink(path: string): Promise<void> {
@@ -107,7 +121,7 @@ export class Control implements ContainerControl {
       for (const { container } of this.#set.units()) {
         const { id, state, createdMs, config } = container;
         if (!PRUNABLE.includes(state) || createdMs > untilMs || !wanted(config.labels)) continue;
-        const size = await this.#sizeOf(id).catch(() => 0);
+        const size = (await this.#files.sizes([id]).catch(() => undefined))?.get(id)?.rw ?? 0;
         try {
           await this.#set.remove(id, { force: false, volumes: false });
         } catch (error) {
@@ -123,9 +137,7 @@ export class Control implements ContainerControl {
     } finally {
       this.#pruning = false;
     }
-    const attributes = { reclaimed: String(reclaimedBytes) };
-    const timeMs = this.#parts.clock.now();
-    this.#parts.publish({ type: 'container', action: 'prune', actorId: '', attributes, timeMs });
+    this.#pruned('container', reclaimedBytes);
     return { removed, reclaimedBytes };
   }
 }

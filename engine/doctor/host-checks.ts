@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { basename, dirname, join, posix } from 'node:path';
 import type { Cgroups } from '../runtime/cgroups.ts';
@@ -145,6 +145,8 @@ function checkLost(view: HostView, found: Found): void {
   for (const container of view.containers.values()) {
     if (!container.running || container.busy || container.init === undefined) continue;
     if (isAlive(container.init) || isAlive(container.conmon)) continue;
+    // Its exit code waits for the daemon.
+    if (view.recheck === undefined && existsSync(join(view.execRoot, 'exits', container.id))) continue;
     const recheck = view.recheck;
     found({
       kind: 'container-lost',
@@ -319,5 +321,9 @@ export function checkHost(view: HostView, found: Found): Record<string, number> 
   checkRuntimeState(view, owners, found);
   checkNetworks(view, owners, found);
   checkDirectories(view, found);
-  return { containers: view.containers.size, mounts, monitors: monitors.length };
+  return {
+    containers: view.containers.size,
+    mounts,
+    monitors: monitors.filter(({ bundle }) => isOurs(view, bundle)).length,
+  };
 }

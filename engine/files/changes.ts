@@ -163,21 +163,33 @@ export function archiveChanges(writer: TarWriter, merged: string, changes: reado
   }
 }
 
-/** Bytes of files below a directory; a file with several names counts once. */
-export function treeSize(path: string, seen = new Set<string>()): number {
+/** Bytes of a file that were not counted under another name of it. */
+function ownBytes(stats: BigIntStats, seen: Set<string>): number {
+  const key = `${stats.dev}:${stats.ino}`;
+  if (stats.isDirectory() || (stats.nlink > 1n && seen.has(key))) return 0;
+  if (stats.nlink > 1n) seen.add(key);
+  return Number(stats.size);
+}
+
+/** Bytes of files that are new or changed; a file with several names counts once. */
+export function changesSize(merged: string, changes: readonly FileChange[]): number {
+  const seen = new Set<string>();
+  let sum = 0;
+  for (const { path, kind } of changes) {
+    const stats = kind === DELETED ? undefined : look(joined(merged, path.slice(1)));
+    if (stats !== undefined) sum += ownBytes(stats, seen);
+  }
+  return sum;
+}
+
+/** Bytes of files below a directory; a file with several names counts once, a link at an ignored path not. */
+export function treeSize(path: string, ignored: ReadonlySet<string>, seen = new Set<string>()): number {
   let sum = 0;
   for (const name of namesIn(path)) {
     const at = joined(path, name);
     const stats = look(at);
-    if (stats === undefined) continue;
-    if (stats.isDirectory()) {
-      sum += treeSize(at, seen);
-      continue;
-    }
-    const key = `${stats.dev}:${stats.ino}`;
-    if (stats.nlink > 1n && seen.has(key)) continue;
-    if (stats.nlink > 1n) seen.add(key);
-    sum += Number(stats.size);
+    if (stats?.isDirectory() === true) sum += treeSize(at, ignored, seen);
+    else if (stats !== undefined && !(stats.isSymbolicLink() && ignored.has(at))) sum += ownBytes(stats, seen);
   }
   return sum;
 }

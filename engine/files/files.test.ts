@@ -17,32 +17,27 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
-import { build, type BuildOptions } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Engine } from '../engine.ts';
 import { config, makeFixture, runToEnd, type Fixture } from '../containers/fixture.ts';
 import { isMountPoint } from '../storage/index.ts';
+import { buildHelper, removeHelper } from './testing.ts';
 
 const here = mkdtempSync(join(tmpdir(), 'shoal-files-'));
 let fixture: Fixture;
 let engine: Engine;
 let count = 0;
 
-/** Below the folder with node_modules: the helper loads the add-on for system calls from there. */
-const built = join(import.meta.dirname, `../../dist.files-test-${process.pid}`);
-
 beforeAll(async () => {
-  const fileHelper = join(built, 'file-helper.mjs');
-  const entryPoints = [join(import.meta.dirname, 'helper.ts')];
-  const options: BuildOptions = { bundle: true, platform: 'node', format: 'esm', external: ['koffi'] };
-  await build({ ...options, entryPoints, outfile: fileHelper, logLevel: 'error' });
+  const fileHelper = await buildHelper();
   fixture = makeFixture(undefined, {}, { fileHelper });
   engine = await fixture.open();
 });
 afterAll(async () => {
   await engine.shutdown();
   await fixture.destroy();
-  for (const path of [here, built]) rmSync(path, { recursive: true, force: true });
+  removeHelper();
+  rmSync(here, { recursive: true, force: true });
 });
 
 /** A tree made by `make`, as an archive of GNU tar. */
@@ -304,20 +299,22 @@ describe('hostile archives and containers', () => {
   it('a link that is swapped while copies run leads nowhere but into the container', async () => {
     writeFileSync(secret, 'of the host');
     const id = await running();
-    await shell(id, 'mkdir /swap; echo inside >/swap/secret');
+    await shell(id, 'mkdir /inside; echo inside >/inside/secret; busybox ln -s /inside /swap');
     // As fast as it can be: by a process of the host, in the root that the container writes too.
     const root = join(fixture.base, 'roots', id, 'merged');
     const script = `const fs = require('node:fs'); process.chdir(${JSON.stringify(root)});
       const rest = new Int32Array(new SharedArrayBuffer(4));
-      for (let i = 1; ; i++) { if (i % 100 === 0) Atomics.wait(rest, 0, 0, 5); fs.renameSync('swap', 'aside'); fs.symlinkSync(${JSON.stringify(here)}, 'swap');
-        fs.unlinkSync('swap'); fs.renameSync('aside', 'swap'); }`;
+      for (let i = 1; ; i++) { if (i % 50 === 0) Atomics.wait(rest, 0, 0, 5);
+        for (const to of ['/inside', ${JSON.stringify(here)}]) {
+          fs.symlinkSync(to, 'next'); fs.renameSync('next', 'swap'); } }`;
     const swapping = spawn(process.execPath, ['-e', script], { stdio: 'ignore' });
+    const ended = once(swapping, 'exit');
     const file = tree((at) => {
-      for (let i = 0; i < 60; i++) writeFileSync(join(at, `planted-${i}`), 'x');
+      for (let i = 0; i < 12; i++) writeFileSync(join(at, `planted-${i}`), 'x');
     });
     let done = 0;
     try {
-      for (let i = 0; i < 4; i++) {
+      for (let i = 0; i < 6; i++) {
         const read = get(id, '/swap/secret').then((archive) => archive.toString('latin1'));
         const told = engine.files.stat(id, '/swap/secret').then((stat) => stat.name);
         for (const result of await Promise.allSettled([read, told, put(id, '/swap', file).then(() => '')])) {
@@ -326,7 +323,6 @@ describe('hostile archives and containers', () => {
         }
       }
     } finally {
-      const ended = once(swapping, 'exit');
       swapping.kill('SIGKILL');
       await ended;
     }
@@ -357,7 +353,8 @@ describe('differences', () => {
     const { id } = await runToEnd(engine, [
       'sh',
       '-c',
-      'echo new >/tmp/new; echo more >>/data/seed; busybox rm /bin/yes; busybox rm -r /root; mkdir /root; busybox chmod 700 /etc/passwd',
+      'echo new >/tmp/new; echo more >>/data/seed; busybox rm /bin/yes; ' +
+        'busybox rm -r /root; mkdir /root; busybox chmod 700 /etc/passwd',
     ]);
     expect(await engine.files.changes(id)).toEqual([
       { path: '/bin', kind: 0 },

@@ -1,59 +1,20 @@
-import { existsSync, mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
 import type { Readable } from 'node:stream';
-import {
-  closeFd,
-  conflict,
-  invalidArgument,
-  isShoalError,
-  newHexId,
-  notFound,
-  openReadOnly,
-  unavailable,
-  type Clock,
-  type Random,
-  type Spawner,
-} from '../../base/index.ts';
-import { Limiter } from '../containers/limiter.ts';
+import { invalidArgument, isShoalError, must, notFound } from '../../base/index.ts';
 import type { ContainerUnit } from '../containers/unit.ts';
-import { isAlive } from '../runtime/process.ts';
-import type { Images, MountRequest, Volumes } from '../types.ts';
-import type { Roots } from './roots.ts';
-import { answerStream, firstLine, openSession, wholeAnswer, type Session } from './session.ts';
+import type { Image } from '../types.ts';
+import { commitContainer, type CommitOptions } from './commit.ts';
+import { imageGraphData } from './graph.ts';
+import { Jobs, orNone, RUNTIME_PLACES, type FilesOptions } from './jobs.ts';
+import { answerStream, firstLine, wholeAnswer } from './session.ts';
 import { sendArchive } from './upload.ts';
-import type { ChangesJob, FileChange, PathStat, Task, View, ViewMount } from './words.ts';
+import type { FileChange, PathStat, Task } from './words.ts';
 
-/** Helper processes at once; each takes about 50 MB. Others wait in order. */
-const JOBS_MAX = 12;
 /** Longest list of changes that is given, bytes. */
 const CHANGES_MAX_BYTES = 256 * 1024 * 1024;
 /** Containers measured by one process. */
 const SIZES_PER_JOB = 200;
 const SIZES_MAX_BYTES = 1024 * 1024;
-
-/** Places that Docker keeps out of a container's own files: they are made for the runtime (moby daemon/initlayer). */
-const RUNTIME_PLACES = [
-  ...['/dev', '/dev/pts', '/dev/shm', '/dev/mqueue', '/dev/console', '/proc', '/sys', '/sys/fs', '/sys/fs/cgroup'],
-  ...['/etc', '/etc/hostname', '/etc/hosts', '/etc/resolv.conf', '/etc/mtab', '/.dockerenv'],
-  ...['/sbin/docker-init'],
-];
-/** Generated files: name beside the container's record, and place in the container. */
-const GENERATED = { hostname: '/etc/hostname', hosts: '/etc/hosts', 'resolv.conf': '/etc/resolv.conf' };
-
-export interface FilesOptions {
-  /** State of this boot only. */
-  execRoot: string;
-  spawner: Spawner;
-  clock: Clock;
-  random: Random;
-  images: Images;
-  volumes: Volumes;
-  roots: Roots;
-  /** The built file helper; default: beside the daemon's program. */
-  fileHelper?: string | undefined;
-  /** @throws ShoalError NotFound */
-  unit: (reference: string) => ContainerUnit;
-}
 
 export interface WriteOptions {
   noOverwriteDirNonDir: boolean;
@@ -69,12 +30,6 @@ export interface ContainerSizes {
   rootFs: number;
 }
 
-/** Something taken for the length of a job. */
-interface Held<T> {
-  value: T;
-  release: () => Promise<void>;
-}
-
 /**
  * The file systems of containers: copies both ways, differences, archives, sizes. Every job runs in a process of its
  * own that is confined to what the container sees, so a container cannot lead it to files of the host, whatever it
@@ -82,20 +37,17 @@ interface Held<T> {
  */
 export class ContainerFiles {
   readonly #options: FilesOptions;
-  readonly #directory: string;
-  readonly #scratch: string;
-  readonly #jobs = new Limiter(JOBS_MAX);
+  readonly #jobs: Jobs;
 
   constructor(options: FilesOptions) {
     this.#options = options;
-    this.#directory = join(options.execRoot, 'copy');
-    this.#scratch = join(this.#directory, 'view');
+    this.#jobs = new Jobs(options);
   }
 
   /** @throws ShoalError NotFound "Could not find the file …" */
   async stat(reference: string, path: string, signal?: AbortSignal): Promise<PathStat> {
     const unit = this.#options.unit(reference);
-    return await this.#with(unit, { kind: 'stat', path }, signal, async (session) => {
+    return await this.#jobs.with(unit, { kind: 'stat', path }, signal, async (session) => {
       const line = await inWords(reference, path, firstLine(session));
       await session.finished;
       return JSON.parse(line) as PathStat;
@@ -109,7 +61,7 @@ export class ContainerFiles {
     signal?: AbortSignal,
   ): Promise<{ stat: PathStat; archive: AsyncIterable<Uint8Array> }> {
     const unit = this.#options.unit(reference);
-    const { value: session, release } = await this.#begin(unit, { kind: 'read', path }, signal);
+    const { value: session, release } = await this.#jobs.begin(unit, { kind: 'read', path }, signal);
     try {
       const stat = JSON.parse(await inWords(reference, path, firstLine(session))) as PathStat;
       unit.record.event('archive-path');
@@ -140,8 +92,8 @@ export class ContainerFiles {
       readOnlyRoot: config.readOnlyRootfs,
       mounts: unit.record.stored.mounts.map(({ target, readOnly }) => ({ target, readOnly })),
     };
-    await this.#with(unit, task, signal, async (session) => {
-      const spare = join(this.#directory, `${newHexId(this.#options.random).slice(0, 16)}.upload`);
+    await this.#jobs.with(unit, task, signal, async (session) => {
+      const spare = this.#jobs.spareFile();
       try {
         await sendArchive(this.#options.spawner, archive, session.socket, spare);
       } finally {
@@ -155,11 +107,22 @@ export class ContainerFiles {
   /** What differs from the image, a directory before what is in it. */
   async changes(reference: string, signal?: AbortSignal): Promise<FileChange[]> {
     const unit = this.#options.unit(reference);
-    return await this.#compare(unit, 'changes', signal, async (session) => {
+    return await this.#jobs.compare(unit, 'changes', signal, async (session) => {
       const text = (await wholeAnswer(session, CHANGES_MAX_BYTES)).toString('utf8');
       const lines = text.split('\n').filter((line) => line !== '');
       return lines.flatMap((line) => JSON.parse(line) as FileChange[]);
     });
+  }
+
+  /** Makes an image of a container's changes. @throws ShoalError NotFound, InvalidArgument */
+  async commit(reference: string, options: CommitOptions): Promise<Image> {
+    return await commitContainer(this, this.#options.images, this.#options.unit(reference), options);
+  }
+
+  /** The directories that a storage driver shows of an image. @throws ShoalError NotFound */
+  imageGraph(imageId: string): Readonly<Record<string, string>> | undefined {
+    const { images } = this.#options;
+    return images.storageDriver === 'overlay2' ? imageGraphData(images.layerPaths(imageId)) : undefined;
   }
 
   /** Archives the changes as an image layer, into `use`. */
@@ -168,7 +131,7 @@ export class ContainerFiles {
     signal: AbortSignal | undefined,
     use: (archive: AsyncIterable<Uint8Array>) => Promise<T>,
   ): Promise<T> {
-    return await this.#compare(unit, 'layer', signal, async (session) => {
+    return await this.#jobs.compare(unit, 'layer', signal, async (session) => {
       const done = await use(answerStream(session, () => Promise.resolve()));
       await session.finished;
       return done;
@@ -178,10 +141,10 @@ export class ContainerFiles {
   /** An archive of all files of the container, its volumes left out. */
   async export(reference: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
     const unit = this.#options.unit(reference);
-    const held = await this.#hold(unit);
+    const held = await this.#jobs.hold(unit);
     try {
-      const view = this.#tree(held.value, []);
-      const session = await this.#session(view, { kind: 'export' }, signal);
+      const view = this.#jobs.tree(held.value, []);
+      const session = await this.#jobs.session(view, { kind: 'export' }, signal);
       unit.record.event('export');
       return answerStream(session.value, async () => {
         await session.release();
@@ -196,36 +159,41 @@ export class ContainerFiles {
   /** What the files of containers take, by id. Containers that are gone meanwhile are left out. */
   async sizes(references: readonly string[], signal?: AbortSignal): Promise<Map<string, ContainerSizes>> {
     const sizes = new Map<string, ContainerSizes>();
-    const found: { id: string; imageBytes: number; path: string; whole: boolean }[] = [];
+    const uppers: { id: string; path: string }[] = [];
+    const tell = (id: string, imageId: string, rw: number): void => {
+      sizes.set(id, { rw, rootFs: rw + (orNone(() => this.#options.images.get(imageId).sizeBytes) ?? 0) });
+    };
     for (const reference of references) {
-      const { container } = this.#options.unit(reference);
-      const { id, imageId } = container;
-      const imageBytes = orNone(() => this.#options.images.get(imageId).sizeBytes) ?? 0;
-      sizes.set(id, { rw: 0, rootFs: imageBytes });
+      const unit = orNone(() => this.#options.unit(reference));
+      if (unit === undefined) continue;
+      const { id, imageId } = unit.container;
+      tell(id, imageId, 0);
       const parts = orNone(() => this.#options.images.rootParts(id));
-      const path = parts === undefined ? '' : parts.upper || parts.merged;
-      if (path !== '' && existsSync(path)) found.push({ id, imageBytes, path, whole: parts?.upper === '' });
+      if (parts === undefined) continue;
+      // Where image and container are kept together, only a comparison tells.
+      if (parts.upper === '') tell(id, imageId, await this.#comparedSize(unit, signal));
+      else if (existsSync(parts.upper)) uppers.push({ id, path: parts.upper });
     }
     const bytes = await this.treeSizes(
-      found.map(({ path }) => path),
+      uppers.map(({ path }) => path),
       signal,
+      RUNTIME_PLACES,
     );
-    found.forEach(({ id, imageBytes, whole }, i) => {
-      // Where image and container are kept together, what is more than the image is the container's.
-      const rw = Math.max(0, (bytes[i] ?? 0) - (whole ? imageBytes : 0));
-      sizes.set(id, { rw, rootFs: imageBytes + rw });
-    });
+    for (const [i, { id }] of uppers.entries()) {
+      const { rootFs } = must(sizes.get(id), 'what is known of a container');
+      sizes.set(id, { rw: bytes[i] ?? 0, rootFs: rootFs + (bytes[i] ?? 0) });
+    }
     return sizes;
   }
 
   /** What the files below directories of the host take, bytes each. */
-  async treeSizes(paths: readonly string[], signal?: AbortSignal): Promise<number[]> {
+  async treeSizes(paths: readonly string[], signal?: AbortSignal, ignored: readonly string[] = []): Promise<number[]> {
     const sizes: number[] = [];
     for (let at = 0; at < paths.length; at += SIZES_PER_JOB) {
       const some = paths.slice(at, at + SIZES_PER_JOB);
       const mounts = some.map((source, i) => ({ source, target: `/${i}`, readOnly: true }));
-      const task: Task = { kind: 'sizes', paths: mounts.map(({ target }) => target) };
-      const session = await this.#session(this.#only(mounts), task, signal);
+      const task: Task = { kind: 'sizes', paths: mounts.map(({ target }) => target), ignored: [...ignored] };
+      const session = await this.#jobs.session(this.#jobs.only(mounts), task, signal);
       try {
         sizes.push(...(JSON.parse((await wholeAnswer(session.value, SIZES_MAX_BYTES)).toString('utf8')) as number[]));
       } finally {
@@ -235,159 +203,10 @@ export class ContainerFiles {
     return sizes;
   }
 
-  #tree(root: string, mounts: ViewMount[], readOnly = true): View {
-    return { kind: 'tree', scratch: this.#scratch, root, readOnly, mounts };
-  }
-
-  #only(mounts: ViewMount[]): View {
-    return this.#tree('', mounts);
-  }
-
-  /** Mounts the root of a container for a job. @throws ShoalError Conflict while it is being removed */
-  async #hold(unit: ContainerUnit): Promise<Held<string>> {
-    return await unit.lock.run(async () => {
-      const { id, imageId, state } = unit.container;
-      if (unit.removed) throw notFound(`No such container: ${id}`);
-      if (state === 'removing' || state === 'dead')
-        throw conflict('container is marked for removal and cannot be used');
-      const { path, release } = await this.#options.roots.hold(id, imageId, unit.running);
-      return { value: path, release };
-    });
-  }
-
-  async #compare<T>(
-    unit: ContainerUnit,
-    kind: 'changes' | 'layer',
-    signal: AbortSignal | undefined,
-    use: (session: Session) => Promise<T>,
-  ): Promise<T> {
-    const held = await this.#hold(unit);
-    try {
-      const { id, config } = unit.container;
-      const parts = this.#options.images.rootParts(id);
-      const shown = (source: string, target: string): ViewMount => ({ source, target, readOnly: true });
-      const view = this.#only([
-        shown(held.value, '/merged'),
-        ...(parts.upper === '' ? [] : [shown(parts.upper, '/upper')]),
-        ...parts.layers.map(({ path }, i) => shown(path, `/layers/${i}`)),
-      ]);
-      const job: ChangesJob = {
-        merged: '/merged',
-        upper: parts.upper === '' ? '' : '/upper',
-        layers: parts.layers.map(({ removed, opaque }, i) => ({ path: `/layers/${i}`, removed, opaque })),
-        ignored: [...RUNTIME_PLACES, ...config.files.map(({ target }) => target)],
-      };
-      const session = await this.#session(view, { kind, ...job }, signal);
-      try {
-        return await use(session.value);
-      } finally {
-        await session.release();
-      }
-    } finally {
-      await held.release();
-    }
-  }
-
-  async #with<T>(
-    unit: ContainerUnit,
-    task: Task,
-    signal: AbortSignal | undefined,
-    use: (session: Session) => Promise<T>,
-  ): Promise<T> {
-    const { value, release } = await this.#begin(unit, task, signal);
-    try {
-      return await use(value);
-    } finally {
-      value.socket.destroy();
-      await release();
-    }
-  }
-
-  /** Begins a job that sees what the container sees. */
-  async #begin(unit: ContainerUnit, task: Task, signal: AbortSignal | undefined): Promise<Held<Session>> {
-    const held = await this.#hold(unit);
-    const releases = [held.release];
-    const release = async (): Promise<void> => {
-      for (const one of releases.splice(0).reverse()) await one();
-    };
-    try {
-      const view = await this.#viewOf(unit, held.value, task, releases);
-      const session = await this.#session(view, task, signal);
-      releases.push(session.release);
-      return { value: session.value, release };
-    } catch (error) {
-      await release();
-      throw error;
-    }
-  }
-
-  /** A running container's own mounts, or the root of a stopped one with its volumes at their places. */
-  async #viewOf(unit: ContainerUnit, root: string, task: Task, releases: (() => Promise<void>)[]): Promise<View> {
-    const init = unit.record.stored.monitored?.init;
-    if (unit.running && isAlive(init) && init !== undefined) {
-      // Held open: the namespace is this container's, also when its process number is taken by another one.
-      const fd = orNone(() => openReadOnly(`/proc/${init.pid}/ns/mnt`));
-      if (fd !== undefined) {
-        releases.push(() => Promise.resolve(closeFd(fd)));
-        if (isAlive(init)) return { kind: 'namespace', path: `/proc/${process.pid}/fd/${fd}` };
-      }
-      throw unavailable(`container ${unit.container.id} ends just now; try again`);
-    }
-    const { id, config } = unit.container;
-    const mounts: ViewMount[] = [];
-    for (const [name, target] of Object.entries(GENERATED)) {
-      const source = join(unit.record.parts.store.directory(id), name);
-      if (existsSync(source)) mounts.push({ source, target, readOnly: false });
-    }
-    for (const mount of unit.record.stored.mounts) {
-      const source = await this.#sourceOf(mount, id, releases);
-      if (source !== undefined) mounts.push({ source, target: mount.target, readOnly: mount.readOnly });
-    }
-    const byDepth = (a: ViewMount, b: ViewMount): number => a.target.split('/').length - b.target.split('/').length;
-    return this.#tree(root, mounts.sort(byDepth), task.kind === 'write' && config.readOnlyRootfs);
-  }
-
-  async #sourceOf(mount: MountRequest, id: string, releases: (() => Promise<void>)[]): Promise<string | undefined> {
-    if (mount.type === 'bind') return existsSync(mount.source) ? mount.source : undefined;
-    if (mount.type !== 'volume') return undefined;
-    const user = `${id}-files`;
-    const source = await this.#options.volumes.acquire(mount.source, user);
-    releases.push(() => this.#options.volumes.release(mount.source, user));
-    return source;
-  }
-
-  /** Begins a job when there is a place for one; the place is free again after `release`. */
-  async #session(view: View, task: Task, signal: AbortSignal | undefined): Promise<Held<Session>> {
-    mkdirSync(this.#scratch, { recursive: true, mode: 0o700 });
-    const { spawner, random, fileHelper: helper } = this.#options;
-    return await new Promise<Held<Session>>((resolve, reject) => {
-      void this.#jobs.run(async () => {
-        try {
-          const value = await openSession({ spawner, random, helper, directory: this.#directory, view, task, signal });
-          await new Promise<void>((done) => {
-            const release = async (): Promise<void> => {
-              value.socket.destroy();
-              // The view must be gone before what it shows is taken down.
-              await value.finished.catch(() => undefined);
-              done();
-            };
-            resolve({ value, release });
-          });
-        } catch (error) {
-          reject(error);
-        }
-      });
-    });
-  }
-}
-
-/** The value, or undefined when it cannot be had. */
-function orNone<T>(get: () => T): T | undefined {
-  try {
-    return get();
-  } catch (error) {
-    if (isShoalError(error)) return undefined;
-    throw error;
+  async #comparedSize(unit: ContainerUnit, signal: AbortSignal | undefined): Promise<number> {
+    return await this.#jobs.compare(unit, 'changes-size', signal, async (session) =>
+      Number(await wholeAnswer(session, SIZES_MAX_BYTES)),
+    );
   }
 }
 

@@ -3,7 +3,7 @@ import { AF_UNIX, errorMessage, invalidArgument, isShoalError } from '../../base
 import { closeFd, SOCK_STREAM, socketAddressUnix, sockets, unreachable } from '../../base/index.ts';
 import { resolveUser } from '../runtime/users.ts';
 import { errnoOf, Input, Output, pathOfText, pathText } from './bytes.ts';
-import { archiveChanges, ChangeWalk, treeSize } from './changes.ts';
+import { archiveChanges, changesSize, ChangeWalk, treeSize } from './changes.ts';
 import { Extractor } from './extract.ts';
 import { absolutePath, pathStat, realPath } from './stat.ts';
 import { TarWriter } from './tar-write.ts';
@@ -79,10 +79,13 @@ function perform(task: Task, socket: number): void {
       writer.finish();
       break;
     }
+    case 'changes-size':
+      line(out, changesSize(task.merged, new ChangeWalk(task).run()));
+      break;
     case 'sizes':
       line(
         out,
-        task.paths.map((path) => treeSize(path)),
+        task.paths.map((path) => treeSize(path, new Set(task.ignored.map((place) => path + place)))),
       );
       break;
     default:

@@ -60,8 +60,10 @@ export type Task =
   | { kind: 'export' }
   | ({ kind: 'changes' } & ChangesJob)
   | ({ kind: 'layer' } & ChangesJob)
-  /** Bytes of content below each of these paths of the view; hard links count once. */
-  | { kind: 'sizes'; paths: string[] };
+  /** Bytes of what a layer would hold. */
+  | ({ kind: 'changes-size' } & ChangesJob)
+  /** Bytes of content below each of these paths of the view; hard links count once, links at `ignored` places not. */
+  | { kind: 'sizes'; paths: string[]; ignored: string[] };
 
 export interface Job {
   /** Unix socket that carries the archive. */

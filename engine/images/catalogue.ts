@@ -7,7 +7,7 @@ import type { EngineEvent, Image } from '../types.ts';
 import { ContentStore, sha256 } from './content.ts';
 import { Lease } from './lease.ts';
 import { parseImageConfig, type ImageFacts } from './image-config.ts';
-import { Metadata, type MetadataChange } from './metadata.ts';
+import { Metadata, type ImageRecord, type MetadataChange } from './metadata.ts';
 import { checkStore } from './store-check.ts';
 import {
   familiarName,
@@ -18,12 +18,19 @@ import {
   withDefaultTag,
 } from './reference.ts';
 
-interface Entry {
-  id: string;
-  addedMs: number;
+interface Entry extends ImageRecord {
   facts: ImageFacts;
   layers: string[];
   sizeBytes: number;
+}
+
+/** What is stored of an entry; the rest comes from its configuration. */
+function recordOf({ id, addedMs, parentId, taggedMs }: Entry): ImageRecord {
+  return {
+    ...{ id, addedMs },
+    ...(parentId === undefined ? {} : { parentId }),
+    ...(taggedMs === undefined ? {} : { taggedMs }),
+  };
 }
 
 /** The key of a reference in the list: `registry/path@digest`, else `registry/path:tag`. */
@@ -88,7 +95,7 @@ export class Catalogue {
       const catalogue = new Catalogue(options, metadata, stored.layers);
       const broken: MetadataChange[] = [];
       for (const record of stored.images) {
-        if (!catalogue.#restore(record.id, record.addedMs)) broken.push({ delete: 'image', key: record.id });
+        if (!catalogue.#restore(record)) broken.push({ delete: 'image', key: record.id });
       }
       for (const [key, imageId] of stored.references) {
         if (catalogue.#images.has(imageId)) catalogue.#references.set(key, imageId);
@@ -107,11 +114,12 @@ export class Catalogue {
     }
   }
 
-  #restore(id: string, addedMs: number): boolean {
+  #restore(record: ImageRecord): boolean {
+    const { id } = record;
     try {
       const bytes = this.content.read(id);
       if (sha256(bytes) !== id) throw new Error('the configuration does not match its digest');
-      this.#images.set(id, this.#entry(id, parseImageConfig(bytes), addedMs));
+      this.#images.set(id, this.#entry(record, parseImageConfig(bytes)));
       return true;
     } catch (error) {
       this.#options.log.error('an image is damaged and is dropped; pull or load it again', { id, error });
@@ -119,7 +127,7 @@ export class Catalogue {
     }
   }
 
-  #entry(id: string, facts: ImageFacts, addedMs: number): Entry {
+  #entry(record: ImageRecord, facts: ImageFacts): Entry {
     const layers = chainIds(facts.diffIds);
     let sizeBytes = 0;
     for (const chain of layers) {
@@ -127,7 +135,7 @@ export class Catalogue {
       if (layer === undefined) throw new Error(`layer ${chain} is missing`);
       sizeBytes += layer.sizeBytes;
     }
-    return { id, addedMs, facts, layers, sizeBytes };
+    return { ...record, facts, layers, sizeBytes };
   }
 
   #image(entry: Entry): Image {
@@ -138,6 +146,9 @@ export class Catalogue {
       repoTags: names.filter((name) => !name.includes('@')).sort(),
       repoDigests: names.filter((name) => name.includes('@')).sort(),
       sizeBytes: entry.sizeBytes,
+      layers: this.layersOf(entry.id).map(({ chainId, sizeBytes }) => ({ chainId, sizeBytes })),
+      ...(this.#images.has(entry.parentId ?? '') ? { parentId: entry.parentId as string } : {}),
+      ...(entry.taggedMs === undefined ? {} : { taggedMs: entry.taggedMs }),
     };
   }
 
@@ -165,6 +176,16 @@ export class Catalogue {
   list(): Image[] {
     const order = (entry: Entry): number => entry.facts.createdMs || entry.addedMs;
     return [...this.#images.values()].sort((a, b) => order(b) - order(a)).map((entry) => this.#image(entry));
+  }
+
+  /** Images that were made from one here. */
+  childrenOf(id: string): string[] {
+    return [...this.#images.values()].filter((entry) => entry.parentId === id).map((entry) => entry.id);
+  }
+
+  /** Keys of all references to images of a repository, `registry/path`. */
+  keysIn(repository: string): string[] {
+    return [...this.#references.keys()].filter((key) => repositoryOfKey(key) === repository).sort();
   }
 
   /** When each image arrived on this host, ms since the epoch. */
@@ -214,9 +235,9 @@ export class Catalogue {
     return [...found];
   }
 
-  event(action: string, actorId: string, name: string): void {
+  event(action: string, actorId: string, name: string, attributes: Readonly<Record<string, string>> = { name }): void {
     const timeMs = this.#options.clock.now();
-    this.#options.onEvent({ type: 'image', action, actorId, attributes: { name }, timeMs });
+    this.#options.onEvent({ type: 'image', action, actorId, attributes, timeMs });
   }
 
   /** What is named in it stays until it is released, or ends by itself. */
@@ -242,29 +263,33 @@ export class Catalogue {
   }
 
   /** Records an image whose configuration and layers are in the stores, with its names, in one write. */
-  async register(id: string, keys: readonly string[]): Promise<Image> {
+  async register(id: string, keys: readonly string[], parentId?: string): Promise<Image> {
     const bytes = this.content.read(id);
     if (!this.#images.has(id)) await this.layers.flush();
     const known = this.#images.get(id);
-    const before = keys.map((key) => [key, this.#references.get(key)] as const);
-    const entry = known ?? this.#entry(id, parseImageConfig(bytes), this.#options.clock.now());
+    const former = keys.map((key) => [key, this.#references.get(key)] as const);
+    const now = this.#options.clock.now();
+    const made = { id, addedMs: now, ...(parentId === undefined ? {} : { parentId }) };
+    const before = known ?? this.#entry(made, parseImageConfig(bytes));
+    const entry = keys.length === 0 ? before : { ...before, taggedMs: now };
     const changes: MetadataChange[] = keys.map((name) => ({ put: 'reference', name, imageId: id }));
     if (known === undefined) {
       for (const chain of entry.layers) {
         const layer = this.layers.get(chain);
         if (layer !== undefined) changes.push({ put: 'layer', record: layer });
       }
-      changes.push({ put: 'image', record: { id, addedMs: entry.addedMs } });
     }
+    if (entry !== known) changes.push({ put: 'image', record: recordOf(entry) });
     this.#images.set(id, entry);
     for (const key of keys) this.#references.set(key, id);
     try {
       await this.#metadata.apply(changes);
     } catch (error) {
       if (known === undefined) this.#images.delete(id);
-      for (const [key, former] of before) {
-        if (former === undefined) this.#references.delete(key);
-        else this.#references.set(key, former);
+      else this.#images.set(id, known);
+      for (const [key, imageId] of former) {
+        if (imageId === undefined) this.#references.delete(key);
+        else this.#references.set(key, imageId);
       }
       throw error;
     }

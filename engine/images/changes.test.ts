@@ -31,7 +31,7 @@ test('every instruction', () => {
 });
 
 test.each([
-  ['RUN x', 'RUN is not a valid change command'],
+  ['RUN x', 'run is not a valid change command'],
   ['CMD', 'CMD requires at least one argument'],
   ['EXPOSE http', 'invalid containerPort: http'],
   ['ENV A', 'ENV must have two arguments'],

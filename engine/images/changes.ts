@@ -86,6 +86,7 @@ function health(rest: string): NonNullable<ImageConfig['Healthcheck']> {
     if (m[1] === 'interval') out.Interval = nanoseconds(value);
     else if (m[1] === 'timeout') out.Timeout = nanoseconds(value);
     else if (m[1] === 'start-period') out.StartPeriod = nanoseconds(value);
+    else if (m[1] === 'start-interval') out.StartInterval = nanoseconds(value);
     else if (m[1] === 'retries' && /^\d+$/.test(value)) out.Retries = Number(value);
     else throw invalidArgument(`Unknown flag: ${m[1]}`);
   }
@@ -127,6 +128,9 @@ function applyOne(config: ImageConfig, name: string, rest: string): void {
     case 'LABEL':
       config.Labels = { ...config.Labels, ...Object.fromEntries(pairs('LABEL', rest)) };
       return;
+    case 'ONBUILD':
+      config.OnBuild = [...(config.OnBuild ?? []), rest];
+      return;
     case 'STOPSIGNAL':
       config.StopSignal = rest;
       return;
@@ -143,12 +147,12 @@ function applyOne(config: ImageConfig, name: string, rest: string): void {
       config.WorkingDir = rest.startsWith('/') ? rest : `${(config.WorkingDir ?? '').replace(/\/$/, '')}/${rest}`;
       return;
     default:
-      throw invalidArgument(`${name} is not a valid change command`);
+      throw invalidArgument(`${name.toLowerCase()} is not a valid change command`);
   }
 }
 
 /**
- * Applies Dockerfile instructions of `docker import --change` to a configuration and returns the new one.
+ * Applies Dockerfile instructions of `docker import --change` and `docker commit --change` to a configuration and returns the new one.
  * @throws ShoalError InvalidArgument for what is no such instruction.
  */
 export function applyChanges(start: ImageConfig, changes: readonly string[]): ImageConfig {

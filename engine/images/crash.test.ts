@@ -82,4 +82,4 @@ test('the disk as it is at any step of import, mount and remove opens as a usabl
     await store.close();
   }
   expect(seen).toEqual(new Set([0, 1]));
-});
+}, 120_000);

@@ -190,7 +190,7 @@ describe('what is larger than the disk', () => {
     // The store is as good as before.
     await store.importArchive(file(tarArchive({ name: 'f', content: 'x' })), request);
     expect(store.list()).toHaveLength(1);
-  });
+  }, 120_000);
 
   test('a layer whose files do not fit', async () => {
     const { store, dataRoot } = await open(smallDisk(16 * 1024 * 1024));
@@ -201,7 +201,7 @@ describe('what is larger than the disk', () => {
     nothingLeft(dataRoot, store);
     await expect(store.load(file(zeros), () => undefined)).rejects.toThrow('no space left on device');
     nothingLeft(dataRoot, store);
-  });
+  }, 120_000);
 
   test('growth beyond all reason is refused on large disks too', () => {
     const limit = unpackLimit('/', 1000, 'the archive');
@@ -235,5 +235,5 @@ describe('what Docker keeps is kept', () => {
     const root = await store.mountRoot('many', id);
     expect(readdirSync(join(root, 'd7'))).toHaveLength(1000);
     await store.removeRoot('many');
-  }, 60_000);
+  }, 180_000);
 });

@@ -50,19 +50,24 @@ function healthcheck(value: unknown): ImageConfig['Healthcheck'] {
   const out: NonNullable<ImageConfig['Healthcheck']> = {};
   const test = textList(value['Test']);
   if (test !== undefined) out.Test = test;
-  for (const key of ['Interval', 'Timeout', 'StartPeriod', 'Retries'] as const) {
+  for (const key of ['Interval', 'Timeout', 'StartPeriod', 'StartInterval', 'Retries'] as const) {
     const number = value[key];
     if (typeof number === 'number') out[key] = number;
   }
   return out;
 }
 
-function runConfig(value: unknown): ImageConfig {
+/** Reads settings under Docker's names; unknown or ill-typed ones are left out. */
+export function parseRunConfig(value: unknown): ImageConfig {
   if (!isObject(value)) return {};
   const config: ImageConfig = {};
   const env = textList(value['Env']);
   if (env !== undefined) config.Env = env;
   for (const key of ['Cmd', 'Entrypoint'] as const) {
+    const list = textList(value[key]);
+    if (list !== undefined) config[key] = list;
+  }
+  for (const key of ['OnBuild', 'Shell'] as const) {
     const list = textList(value[key]);
     if (list !== undefined) config[key] = list;
   }
@@ -117,7 +122,7 @@ export function parseImageConfig(bytes: Uint8Array): ImageFacts {
     os,
     variant: textOf(json['variant']),
     diffIds,
-    config: runConfig(json['config']),
+    config: parseRunConfig(json['config']),
     history: historyOf(json['history']),
     author: textOf(json['author']),
     comment: textOf(json['comment']),

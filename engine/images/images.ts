@@ -8,6 +8,8 @@ import { diskUse } from './disk-use.ts';
 import { familiarName, repositoryOf, taggedReference } from './reference.ts';
 import { openRegistry, type RegistryRules } from './registry/index.ts';
 import { saveArchive } from './save.ts';
+import { commitLayer } from './commit.ts';
+import { pruneImages } from './prune.ts';
 import { removeImage, type ImageUsers } from './removal.ts';
 
 export interface ImagesOptions {
@@ -50,7 +52,7 @@ export interface ImageStore extends Images {
 
 function unusedImages(catalogue: Catalogue, users: ImageUsers): UnusedImage[] {
   return [...catalogue.arrivals()]
-    .filter(([id]) => users.usedBy(id).length === 0)
+    .filter(([id]) => users.usedBy(id).length === 0 && catalogue.childrenOf(id).length === 0)
     .sort(([, a], [, b]) => a - b)
     .map(([id, addedMs]) => ({ id, addedMs, names: catalogue.keysOf(id) }));
 }
@@ -83,7 +85,15 @@ export async function openImages(options: ImagesOptions): Promise<ImageStore> {
       await catalogue.register(id, [`${repositoryOf(target)}:${target.tag}`]);
       catalogue.event('tag', id, familiarName(target));
     },
-    remove: (reference, { force }) => removeImage(catalogue, users, reference, force),
+    remove: (reference, request) => removeImage(catalogue, users, reference, request),
+    prune: (request) => pruneImages(catalogue, users, request),
+    commit: (layer, request) => commitLayer(archives, layer, request),
+    layerPaths: (imageId) =>
+      catalogue
+        .layersOf(catalogue.byId(imageId).id)
+        .map(({ chainId }) => catalogue.layers.diffPath(chainId))
+        .reverse(),
+    search: (term, limit, auth, signal) => registry.search(term, limit, auth, signal),
     mountRoot: (containerId, imageId) =>
       catalogue.layers.mountRoot(containerId, imageId, () => {
         const id = catalogue.has(imageId) ? imageId : catalogue.resolve(imageId).id;
@@ -101,7 +111,7 @@ export async function openImages(options: ImagesOptions): Promise<ImageStore> {
     unused: () => unusedImages(catalogue, users),
     async removeUnused(id) {
       if (users.usedBy(id).length > 0) throw conflict(`a container uses image ${id}`);
-      await removeImage(catalogue, users, id, true);
+      await removeImage(catalogue, users, id, { force: true });
     },
     async close() {
       registry.close();

@@ -9,6 +9,10 @@ export interface ImageRecord {
   id: string;
   /** When it arrived on this host, ms since the epoch; orders images without a date. */
   addedMs: number;
+  /** The image it was committed or built from here, sha256:…; absent: it came whole. */
+  parentId?: string;
+  /** When a name was last given to it, ms since the epoch; absent: never. */
+  taggedMs?: number;
 }
 
 export type MetadataChange =

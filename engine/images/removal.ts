@@ -22,7 +22,10 @@ function singleReference(keys: readonly string[]): boolean {
   return tags.length <= 1 && new Set(keys.map(repositoryOfKey)).size <= 1;
 }
 
-function refuseDeletion(id: string, users: ImageUsers, force: boolean): void {
+function refuseDeletion(catalogue: Catalogue, id: string, users: ImageUsers, force: boolean): void {
+  if (catalogue.childrenOf(id).length > 0) {
+    throw conflict(`conflict: unable to delete ${short(id)} (cannot be forced) - image has dependent child images`);
+  }
   const containers = users.usedBy(id);
   const running = containers.find(users.isRunning);
   if (running !== undefined) {
@@ -47,6 +50,25 @@ async function removeKeys(catalogue: Catalogue, id: string, keys: readonly strin
   return { untagged: keys.map(familiarKey), deleted: whole ? [id, ...layers.reverse()] : [] };
 }
 
+/** Takes an image away, and its parents as far as nothing names or needs them. */
+async function removeWhole(
+  catalogue: Catalogue,
+  users: ImageUsers,
+  id: string,
+  keys: readonly string[],
+  keepParents: boolean,
+): Promise<Removed> {
+  let parent = catalogue.byId(id).parentId;
+  const removed = await removeKeys(catalogue, id, keys, true);
+  while (!keepParents && parent !== undefined && catalogue.has(parent)) {
+    const [at, names, children] = [parent, catalogue.keysOf(parent), catalogue.childrenOf(parent)];
+    if (names.length > 0 || children.length > 0 || users.usedBy(at).length > 0) break;
+    parent = catalogue.byId(at).parentId;
+    removed.deleted.push(...(await removeKeys(catalogue, at, [], true)).deleted);
+  }
+  return removed;
+}
+
 /**
  * `docker rmi`: a name takes this name away, and the image with its last name; an id takes the image with all names.
  * @throws ShoalError Conflict in Docker's words while containers use it. Containers keep their layers in any case.
@@ -55,7 +77,7 @@ export async function removeImage(
   catalogue: Catalogue,
   users: ImageUsers,
   text: string,
-  force: boolean,
+  { force, keepParents = false }: { force: boolean; keepParents?: boolean },
 ): Promise<Removed> {
   const { id, key } = catalogue.resolve(text);
   const keys = catalogue.keysOf(id);
@@ -65,8 +87,8 @@ export async function removeImage(
         `conflict: unable to delete ${short(id)} (must be forced) - image is referenced in multiple repositories`,
       );
     }
-    refuseDeletion(id, users, force);
-    return await removeKeys(catalogue, id, keys, true);
+    refuseDeletion(catalogue, id, users, force);
+    return await removeWhole(catalogue, users, id, keys, keepParents);
   }
   const repository = repositoryOfKey(key);
   const others = keys.filter((other) => other !== key);
@@ -81,6 +103,9 @@ export async function removeImage(
         `is using its referenced image ${short(id)}`,
     );
   }
-  // Forced while in use: only the names go.
-  return await removeKeys(catalogue, id, leaving, user === undefined);
+  // Forced while in use, or with images that stand on it: only the names go.
+  if (user !== undefined || catalogue.childrenOf(id).length > 0) {
+    return await removeKeys(catalogue, id, leaving, false);
+  }
+  return await removeWhole(catalogue, users, id, leaving, keepParents);
 }

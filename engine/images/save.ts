@@ -5,6 +5,7 @@ import { detectCompression } from '../storage/index.ts';
 import type { ArchiveContext } from './archives.ts';
 import { familiarKey, type Catalogue } from './catalogue.ts';
 import { sha256 } from './content.ts';
+import { isDigest, parseReference, repositoryOf } from './reference.ts';
 import { buildManifest, MEDIA, type BuiltLayer } from './manifest.ts';
 
 const PACK_TIMEOUT_MS = 30 * 60_000;
@@ -15,10 +16,33 @@ interface SavedImage {
   keys: string[];
 }
 
+/** A name without a tag means all tags of the repository. */
+function withAllTags(catalogue: Catalogue, text: string): string[] {
+  if (/^[a-f0-9]{64}$/.test(text) || isDigest(text)) return [text];
+  const reference = parseReference(text);
+  if (reference.tag !== undefined || reference.digest !== undefined) return [text];
+  const keys = catalogue.keysIn(repositoryOf(reference)).filter((key) => !key.includes('@'));
+  return keys.length === 0 ? [text] : keys.map(familiarKey);
+}
+
+/** The file `repositories` of older clients: repository → tag → id of the top layer. */
+function repositories(catalogue: Catalogue, images: readonly SavedImage[]): object {
+  const found: Record<string, Record<string, string>> = {};
+  for (const { id, keys } of images) {
+    const top = catalogue.layersOf(id).at(-1)?.blob.digest ?? id;
+    for (const key of keys) {
+      const name = familiarKey(key);
+      const colon = name.lastIndexOf(':');
+      (found[name.slice(0, colon)] ??= {})[name.slice(colon + 1)] = top.slice('sha256:'.length);
+    }
+  }
+  return found;
+}
+
 /** What to save: a name is saved under that name, an id without names. */
 function chosen(catalogue: Catalogue, references: readonly string[]): SavedImage[] {
   const images = new Map<string, SavedImage>();
-  for (const text of references) {
+  for (const text of references.flatMap((one) => withAllTags(catalogue, one))) {
     const { id, key } = catalogue.resolve(text);
     const image = images.get(id) ?? { id, keys: [] };
     if (key !== undefined && !key.includes('@') && !image.keys.includes(key)) image.keys.push(key);
@@ -86,6 +110,8 @@ export async function saveArchive(
     const staged = [];
     for (const image of images) staged.push(await stage(catalogue, root, image));
     writeFileSync(join(root, 'manifest.json'), JSON.stringify(staged.map(({ docker }) => docker)));
+    const named = images.some(({ keys }) => keys.length > 0);
+    if (named) writeFileSync(join(root, 'repositories'), JSON.stringify(repositories(catalogue, images)));
     const index = { schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests: staged.flatMap(({ oci }) => oci) };
     writeFileSync(join(root, 'index.json'), JSON.stringify(index));
     writeFileSync(join(root, 'oci-layout'), JSON.stringify({ imageLayoutVersion: '1.0.0' }));
@@ -102,6 +128,7 @@ export async function saveArchive(
         'oci-layout',
         'index.json',
         'manifest.json',
+        ...(named ? ['repositories'] : []),
         'blobs',
       ],
       stdoutFile: destinationPath,

@@ -22,12 +22,12 @@ export interface LogFile {
 
 export const numbered = (path: string, number: number): string => `${path}.${number}`;
 
-/** All files of a log, oldest first. One at `path` that has no number yet counts as the next. */
+/** All files of a log, oldest first; none when it was removed with its container. One at `path` that has no number yet counts as the next. */
 export function logFiles(path: string): LogFile[] {
   const prefix = `${basename(path)}.`;
   const found = new Map<number, LogFile>();
   const present = fileAt(path, 0, true);
-  for (const name of readdirSync(dirname(path))) {
+  for (const name of entriesOf(dirname(path))) {
     if (!name.startsWith(prefix)) continue;
     const form = /^(\d+)(\.gz)?$/.exec(name.slice(prefix.length));
     const file = form === null ? undefined : fileAt(join(dirname(path), name), Number(form[1]), false);
@@ -40,6 +40,15 @@ export function logFiles(path: string): LogFile[] {
   if (named !== undefined) named.present = true;
   else files.push({ ...present, number: (files.at(-1)?.number ?? 0) + 1 });
   return files;
+}
+
+function entriesOf(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
 }
 
 function fileAt(path: string, number: number, present: boolean): LogFile | undefined {

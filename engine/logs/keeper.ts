@@ -14,6 +14,15 @@ import type { LogPolicy } from './policy.ts';
  * exceed their size by at most this while a container writes faster than that comes.
  */
 const CONMON_SIZE_MIN_BYTES = 32 * 1024 * 1024;
+/**
+ * conmon counts what it writes since it last began a file by itself; the daemon's word does not reset that. A file begun
+ * at that word must not be replaced again before the daemon has seen it, so this much must be left of conmon's count,
+ * or the container must write slowly.
+ */
+const REOPEN_MARGIN_BYTES = 8 * 1024 * 1024;
+const SLOW_BYTES_PER_MS = 1000;
+/** A writer that has not done as it was told for this long has not heard it. */
+const ASK_AGAIN_MS = 10_000;
 /** Between two looks at a log whose size the daemon must mind. */
 const POLL_MAX_MS = 1000;
 const POLL_MIN_MS = 20;
@@ -37,6 +46,10 @@ interface Kept {
   /** Makes the writer begin a new file; false when there is no writer. */
   reopen: () => boolean;
   inode: number;
+  /** What conmon has counted before the present file; undefined when it ran before we looked. */
+  counted: number | undefined;
+  /** When the writer was told to begin a new file, and has not yet; told twice, it would begin two in a row. */
+  askedMs: number | undefined;
   timer: Timer | undefined;
   seen: { sizeBytes: number; atMs: number };
   unwatch: () => void;
@@ -78,6 +91,8 @@ export class LogKeeper {
       policy,
       reopen,
       inode: 0,
+      counted: undefined,
+      askedMs: undefined,
       timer: undefined,
       seen: { sizeBytes: 0, atMs: this.#options.clock.monotonic() },
       unwatch: () => undefined,
@@ -90,6 +105,8 @@ export class LogKeeper {
       closeSync(openSync(path, 'a', 0o640));
       this.#settle(kept);
     }
+    // conmon counts what is in the file that it opens.
+    kept.counted = fresh ? 0 : undefined;
     this.#watcher ??= new MoveWatcher();
     kept.unwatch = this.#watcher.watch(dirname(path), (name) => {
       if (name === basename(path) || name === '') this.#settleSafely(kept);
@@ -150,7 +167,12 @@ export class LogKeeper {
     const { path, policy } = kept;
     const inode = statSync(path, { throwIfNoEntry: false })?.ino;
     if (inode === undefined || inode === kept.inode) return;
-    const present = logFiles(path).at(-1);
+    const files = logFiles(path);
+    const before = files.find((file) => file.inode === kept.inode);
+    if (kept.askedMs === undefined) kept.counted = 0;
+    else if (kept.counted !== undefined) kept.counted += before?.sizeBytes ?? 0;
+    kept.askedMs = undefined;
+    const present = files.at(-1);
     if (present?.path === path) linkSync(path, numbered(path, present.number));
     kept.inode = present?.inode ?? 0;
     kept.seen.sizeBytes = 0;
@@ -202,13 +224,16 @@ export class LogKeeper {
     const rate = Math.max(0, size - kept.seen.sizeBytes) / Math.max(1, now - kept.seen.atMs);
     kept.seen = { sizeBytes: size, atMs: now };
     const full = size >= maxSizeBytes;
+    const asked = kept.askedMs !== undefined && now - kept.askedMs < ASK_AGAIN_MS;
+    const left = conmonSizeLimit(kept.policy) - size - (kept.counted ?? Infinity);
     try {
-      if (full) kept.reopen();
+      const safe = left >= REOPEN_MARGIN_BYTES || rate < SLOW_BYTES_PER_MS;
+      if (full && !asked && safe && kept.reopen()) kept.askedMs = now;
     } catch (error) {
       this.#options.log.warn('a log cannot be rotated', { path: kept.path, error: errorMessage(error) });
     }
-    const left = full ? maxSizeBytes : maxSizeBytes - size;
-    const waitMs = Math.min(POLL_MAX_MS, Math.max(POLL_MIN_MS, rate === 0 ? POLL_MAX_MS : left / rate / 2));
+    const room = full ? maxSizeBytes : maxSizeBytes - size;
+    const waitMs = Math.min(POLL_MAX_MS, Math.max(POLL_MIN_MS, rate === 0 ? POLL_MAX_MS : room / rate / 2));
     kept.timer = clock.after(waitMs, () => this.#poll(kept));
   }
 }

@@ -240,3 +240,26 @@ test('details and tags', () => {
   expect(attributeText(attributes)).toBe('A=1,B=2%3D3,com.x=y+z,tag=web%2Faaaaaaaaaaaa');
   expect(logTag('{{.ImageName}}-{{ .ImageID }}', subject)).toBe('nginx:1-bbbbbbbbbbbb');
 });
+
+test('a writer that is slow to begin a new file is told once', async () => {
+  const keeper = new LogKeeper({ clock: systemClock, log: silentLogger });
+  const policy = logPolicy({ type: 'json-file', config: { 'max-size': '10b', 'max-file': '2' } });
+  let told = 0;
+  keeper.begin(path, policy, true, () => (told++, true));
+  for (let i = 0; i < 15; i++) {
+    appendFileSync(path, at(1, 'stdout', 'F', 'x'.repeat(100_000)));
+    await systemClock.sleep(100);
+  }
+  expect(told).toBe(1);
+  await keeper.close();
+});
+
+test('the last lines of a log that grows fast are as many as were asked for', async () => {
+  writeFileSync(path, at(1, 'stdout', 'F', 'y').repeat(1000));
+  const grow = setInterval(() => appendFileSync(path, at(1, 'stdout', 'F', 'y').repeat(500)), 0);
+  try {
+    for (let i = 0; i < 10; i++) expect(await read({ tail: 3 })).toHaveLength(3);
+  } finally {
+    clearInterval(grow);
+  }
+});

@@ -12,7 +12,9 @@ const BLOCK_BYTES = 64 * 1024;
 /** A follower looks again after this time even when no change was told. */
 const FOLLOW_POLL_MS = 1000;
 /** A follower of a busy log lets this pass between two looks, so that it reads more at once. */
-const FOLLOW_PAUSE_MS = 25;
+const FOLLOW_PAUSE_MS = 40;
+/** A log that has not grown for this long is not busy: its follower is told of changes, and looks no more by itself. */
+const QUIET_AFTER_MS = 400;
 /** A file's time may be this much before that of its last entry. */
 const FILE_TIME_SLACK_MS = 2000;
 
@@ -56,7 +58,7 @@ export async function* readLogBlocks(
     const begin = await beginning(files, query, since, wanted);
     if (begin === undefined && !query.follow) return;
     const joiner = new LineJoiner();
-    const reading = new LogReading(source, begin, query.follow, clock, stop.signal, hold);
+    const reading = new LogReading(source, begin, query.follow, clock, stop.signal, hold, files.at(-1));
     for await (const entries of reading.entries()) {
       const last = entries.at(-1);
       const lines = entries.map((entry) => joiner.push(entry)).filter((line) => line !== undefined && wanted(line));
@@ -117,6 +119,7 @@ export class LogReading {
     clock: Clock,
     signal: AbortSignal,
     hold: LogHold | undefined,
+    last = logFiles(source.path).at(-1),
   ) {
     this.#source = source;
     this.#place = begin;
@@ -124,7 +127,6 @@ export class LogReading {
     this.#clock = clock;
     this.#signal = signal;
     this.#hold = hold;
-    const last = logFiles(source.path).at(-1);
     this.#end = { number: last?.number ?? 0, sizeBytes: last?.sizeBytes ?? 0 };
   }
 
@@ -211,9 +213,11 @@ export class LogReading {
         const block = await readBlock(handle, place.offset, limit);
         place.offset += block.length;
         if (block.length > 0) {
-          waiter?.disarm();
+          waiter?.grown();
           await turns.next();
           yield this.#parser.push(block);
+          // Short: that was all for now.
+          if (waiter !== undefined && present && live && block.length < BLOCK_BYTES) await waiter.pause();
         } else if (waiter === undefined || !present || !live) return;
         else await waiter.next(this.#source.path);
       }
@@ -244,7 +248,8 @@ class ChangeWaiter {
   #told = false;
   #wake: () => void = () => undefined;
   #waitsForEnd = false;
-  #lastMs = 0;
+  /** When the log was last seen to grow; long ago at first, so that the first change is told at once. */
+  #grownMs = -Infinity;
 
   constructor(source: LogSource, clock: Clock, signal: AbortSignal) {
     this.#source = source;
@@ -262,20 +267,26 @@ class ChangeWaiter {
   async next(path: string): Promise<void> {
     if (this.#signal.aborted) return;
     this.#watchEnd();
+    if (!this.#told && this.#clock.monotonic() - this.#grownMs < QUIET_AFTER_MS) return this.pause();
     if (this.#watcher === undefined && !this.#told) {
       this.#watchFile(path);
       if (this.#watcher !== undefined) return;
     }
     if (!this.#told) await this.#sleep(FOLLOW_POLL_MS);
-    const sinceMs = this.#clock.monotonic() - this.#lastMs;
-    if (sinceMs < FOLLOW_PAUSE_MS && !this.#signal.aborted) await this.#clock.sleep(FOLLOW_PAUSE_MS - sinceMs);
-    this.#lastMs = this.#clock.monotonic();
     this.#told = false;
   }
 
   /** Something was read: one who writes all the time need not be watched. */
-  disarm(): void {
+  grown(): void {
+    this.#grownMs = this.#clock.monotonic();
     this.#unwatch();
+  }
+
+  /** Lets a busy log grow. The end of the container, and of the reader, cut it short. */
+  async pause(): Promise<void> {
+    this.#watchEnd();
+    if (!this.#told && !this.#signal.aborted) await this.#sleep(FOLLOW_PAUSE_MS);
+    this.#told = false;
   }
 
   #sleep(ms: number): Promise<void> {

@@ -85,7 +85,8 @@ test('journald gets every line once with its fields, also over a restart of the 
 });
 
 test('where there is no journald, or nobody listens, the start fails in docker words', async () => {
-  const none = 'failed to initialize logging driver: journald is not enabled on this host';
+  const none =
+    'failed to create task for container: failed to initialize logging driver: journald is not enabled on this host';
   await expect(shippers().begin(request('journald', {}), true)).rejects.toThrow(none);
   const refused = request('syslog', { 'syslog-address': 'tcp://127.0.0.1:1' });
   await expect(shippers().begin(refused, true)).rejects.toThrow('failed to initialize logging driver: connect ECONN');

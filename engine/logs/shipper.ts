@@ -68,7 +68,10 @@ export class LogShippers {
       sink = this.#sink(request.driver);
       if (fresh) await sink.open();
     } catch (error) {
-      if (fresh) throw failedPrecondition(`failed to initialize logging driver: ${errorMessage(error)}`);
+      if (fresh)
+        throw failedPrecondition(
+          `failed to create task for container: failed to initialize logging driver: ${errorMessage(error)}`,
+        );
       this.#options.log.warn('a log cannot be sent', { path: request.path, error: errorMessage(error) });
       return;
     }

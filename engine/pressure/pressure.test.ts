@@ -73,6 +73,19 @@ test('what is missed least goes first, and only down to the low mark', async () 
   expect(pressure.counts().cleanups).toBe(1);
 });
 
+test('what stays too full is told once', async () => {
+  const { disk, pressure, events } = make(0.1);
+  for (const what of ['dangling', 'old', 'temporaries', 'log of first', 'log of second']) disk.refused.add(what);
+  await pressure.check();
+  await pressure.check();
+  expect(events).toHaveLength(1);
+  disk.used = 50;
+  await pressure.check();
+  disk.used = 95;
+  await pressure.check();
+  expect(events).toHaveLength(2);
+});
+
 test('then half-made files and logs; young images stay whatever happens', async () => {
   const { disk, pressure } = make(0.1);
   disk.refused.add('old');

@@ -77,6 +77,8 @@ export class DiskPressure {
   readonly #options: PressureOptions;
   readonly #removed = new Map<PressureKind, number>();
   #cleanups = 0;
+  /** It was told that the disk is too full; once is enough until something changes. */
+  #told = false;
   #timer: Timer | undefined;
   #running: Promise<void> | undefined;
   #closed = false;
@@ -118,7 +120,10 @@ export class DiskPressure {
   async #check(): Promise<void> {
     const { policy, log } = this.#options;
     const before = this.usage();
-    if (before.share <= policy.high) return;
+    if (before.share <= policy.high) {
+      this.#told = false;
+      return;
+    }
     this.#cleanups++;
     const done = new Map<PressureKind, number>();
     for (const step of this.#steps()) {
@@ -132,7 +137,8 @@ export class DiskPressure {
       }
     }
     for (const [kind, count] of done) this.#removed.set(kind, (this.#removed.get(kind) ?? 0) + count);
-    this.#tell(before, done);
+    if (done.size > 0 || !this.#told) this.#tell(before, done);
+    this.#told = true;
   }
 
   /** All that may go, what is missed least in front. */

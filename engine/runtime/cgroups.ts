@@ -52,14 +52,14 @@ export class Cgroups {
   }
 
   /** How often the kernel killed a process of this group for lack of memory; 0 when unknown. */
-  async oomKills(path: string): Promise<number> {
+  oomKills(path: string): number {
     const memory = this.layout.controllers.get('memory');
     const file =
       memory === undefined
         ? join(this.layout.unified ?? '/sys/fs/cgroup', path, 'memory.events')
         : join(memory, path, 'memory.oom_control');
     try {
-      return Number(/^oom_kill (\d+)$/m.exec(await readFile(file, 'utf8'))?.[1] ?? 0);
+      return Number(/^oom_kill (\d+)$/m.exec(readFileSync(file, 'latin1'))?.[1] ?? 0);
     } catch {
       return 0;
     }

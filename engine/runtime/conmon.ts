@@ -27,6 +27,8 @@ export interface RuntimePaths {
   attachDir: string;
   /** Files of exec sessions, one directory each. */
   execDir: string;
+  /** Arguments that this version of conmon knows. */
+  conmonArgs: readonly string[];
 }
 
 export interface MonitorRequest {
@@ -149,7 +151,7 @@ export class Runtime {
     for (const argument of this.runtimeArgs(join(bundle, 'runtime.log'))) args.push('--runtime-arg', argument);
     args.push('-b', bundle, '-p', join(bundle, 'pid'), '-P', join(bundle, 'conmon.pid'));
     args.push('-l', request.log, '--exit-dir', this.paths.exitDir, '--socket-dir-path', this.paths.attachDir);
-    args.push('--log-level', 'error');
+    args.push('--log-level', 'error', ...this.paths.conmonArgs);
     if (request.logSizeMax > 0) args.push('--log-size-max', String(request.logSizeMax));
     if (request.tty) args.push('-t');
     if (request.openStdin) args.push('-i', ...(request.stdinOnce ? [] : ['--leave-stdin-open']));
@@ -210,11 +212,13 @@ export class Runtime {
     try {
       const byte = Buffer.alloc(1);
       for (let poll = 0; poll < FIFO_POLLS_MAX; poll++) {
+        const ended = !isAlive(init);
+        // Looked at after its life: a short command may have been taken up and be over by now.
         if (readByte(fd, byte)) {
           await unlink(path);
           return;
         }
-        if (!isAlive(init)) throw startFailure('the container process ended before it could be started');
+        if (ended) throw startFailure('the container process ended before it could be started');
         await this.#clock.sleep(FIFO_POLL_MS);
       }
     } finally {

@@ -20,9 +20,17 @@ export class Runtimes {
   readonly defaultName: string;
   readonly #default: RuntimeChoice;
   readonly #options: ProbeOptions;
+  /** Those of the configuration: name → path. */
+  readonly #named: Readonly<Record<string, string>>;
   readonly #others = new Map<string, Promise<RuntimeChoice>>();
 
-  constructor(name: string, choice: RuntimeChoice, options: ProbeOptions) {
+  constructor(
+    name: string,
+    choice: RuntimeChoice,
+    options: ProbeOptions,
+    named: Readonly<Record<string, string>> = {},
+  ) {
+    this.#named = named;
     this.defaultName = name;
     this.#default = choice;
     this.#options = options;
@@ -44,9 +52,11 @@ export class Runtimes {
 
   async #find(name: string): Promise<RuntimeChoice> {
     const unknown = `unknown or invalid runtime name: ${name}`;
-    if (!RUNTIMES.includes(name)) throw invalidArgument(`${unknown}; known here are ${RUNTIMES.join(', ')}`);
-    const path = await findProgram(name);
-    if (path === undefined) throw invalidArgument(`${unknown}: it is not installed; install the package ${name}`);
+    const names = [...RUNTIMES, ...Object.keys(this.#named)];
+    if (!names.includes(name)) throw invalidArgument(`${unknown}; known here are ${names.join(', ')}`);
+    const program = Object.hasOwn(this.#named, name) ? (this.#named[name] ?? name) : name;
+    const path = program.startsWith('/') ? program : await findProgram(program);
+    if (path === undefined) throw invalidArgument(`${unknown}: it is not installed; install the package ${program}`);
     const complaint = await tryRuntime(path, this.#options).catch(errorMessage);
     if (complaint !== undefined) throw invalidArgument(`${unknown}: it does not work here: ${complaint}`);
     return { path, recursiveReadOnly: await knowsRecursiveReadOnly(this.#options, path) };

@@ -49,7 +49,7 @@ export function parseSeccompProfile(text: string): SeccompProfile {
 
 /**
  * The profile that applies to a container, or undefined for none. Conditions are decided here, as the runtime knows
- * none. @param profile 'default', 'unconfined' or the text of a profile.
+ * none. @param profile 'default' or 'builtin', 'unconfined', or the text of a profile.
  */
 export function seccompFor(
   profile: string,
@@ -57,7 +57,7 @@ export function seccompFor(
   host: SeccompHost,
 ): OciSeccomp | undefined {
   if (profile === 'unconfined') return undefined;
-  const chosen = profile === '' || profile === 'default' ? DEFAULT_SECCOMP : parseSeccompProfile(profile);
+  const chosen = ['', 'default', 'builtin'].includes(profile) ? DEFAULT_SECCOMP : parseSeccompProfile(profile);
   const architecture = ARCHITECTURES[host.arch];
   if (architecture === undefined) throw invalidArgument(`no seccomp architecture is known for ${host.arch}`);
   const holds = (condition: Condition): boolean =>

@@ -43,6 +43,8 @@ export interface SpecInput {
   defaultUlimits: readonly UlimitRequest[];
   swapAccounting: boolean;
   appArmor: boolean;
+  /** Seccomp profile of containers that name none. */
+  defaultSeccomp: string;
   /** Whether the kernel runs x32 programs. */
   x32: boolean;
 }
@@ -128,14 +130,13 @@ function hiddenPaths(config: ContainerConfig): Pick<OciSpec['linux'], 'maskedPat
   };
 }
 
-function seccompPart(
-  config: ContainerConfig,
-  capabilities: readonly string[],
-  x32: boolean,
-): Partial<OciSpec['linux']> {
+function seccompPart(input: SpecInput, capabilities: readonly string[]): Partial<OciSpec['linux']> {
+  const { config, x32 } = input;
+  const own = !['', 'default'].includes(config.seccomp);
   // A privileged container has no profile unless it names one.
-  if (config.privileged && ['', 'default'].includes(config.seccomp)) return {};
-  const seccomp = seccompFor(config.seccomp, capabilities, { arch: arch(), kernel: release(), x32 });
+  if (config.privileged && !own) return {};
+  const profile = own ? config.seccomp : input.defaultSeccomp;
+  const seccomp = seccompFor(profile, capabilities, { arch: arch(), kernel: release(), x32 });
   return seccomp === undefined ? {} : { seccomp };
 }
 
@@ -173,7 +174,7 @@ export function containerSpec(input: SpecInput): OciSpec {
       resources,
       cgroupsPath: input.cgroupPath,
       ...(devices.nodes.length === 0 ? {} : { devices: devices.nodes }),
-      ...seccompPart(config, process.capabilities?.bounding ?? [], input.x32),
+      ...seccompPart(input, process.capabilities?.bounding ?? []),
       ...hiddenPaths(config),
       sysctl: sysctls(input),
       ...(propagation === undefined ? {} : { rootfsPropagation: propagation }),

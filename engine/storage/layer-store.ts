@@ -16,27 +16,22 @@ import {
   must,
   newHexId,
   notFound,
-  readFileIfExists,
   runChecked,
   type Logger,
   type Random,
   type Spawner,
 } from '../../base/index.ts';
 import type { RootParts } from '../types.ts';
+import { partsOfRoot } from './root-parts.ts';
 import { chainId, layerLink, linkTarget, shortId, type Layer, type LayerBlob } from './layers.ts';
 import { applyLayer, type Whiteouts } from './apply.ts';
 import type { LayerDirectory, OnStep, StorageDriver } from './driver.ts';
+import { checkDriver, markLayer, readRoot, type RootRecord } from './root-record.ts';
 import { OverlayDriver, overlayProblem, unmountAll } from './overlay-driver.ts';
 import { CopyDriver } from './vfs-driver.ts';
 
 const TEMPORARY = 'tmp-';
-const CONTAINER_ID = /^[0-9a-f]{64}$/;
 const ROOT_ID = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/;
-
-interface RootRecord {
-  imageId: string;
-  layers: string[];
-}
 
 /** A layer to be unpacked. */
 export interface AddRequest {
@@ -74,6 +69,8 @@ export class LayerStore {
   readonly #options: LayerStoreOptions;
   readonly #layers = new Map<string, Layer>();
   readonly #roots = new Map<string, RootRecord>();
+  /** Layers that are known to say what they hide. */
+  readonly #marked = new Set<string>();
   readonly #adding = new Map<string, Promise<Layer>>();
   #nextLink = 1;
   /** Layers being unpacked and directories being deleted. */
@@ -129,29 +126,13 @@ export class LayerStore {
     const links = new Set([...this.#layers.values()].map((layer) => layer.link)).add('empty');
     for (const name of readdirSync(this.#directory)) {
       if (name === 'l' || known.has(name)) continue;
-      const lower = name.startsWith(TEMPORARY) ? undefined : this.#readRoot(name);
+      const lower = name.startsWith(TEMPORARY) ? undefined : readRoot(this.#directory, name, this.#options.log);
       if (lower !== undefined) this.#roots.set(name, lower);
       else this.#discardNow(join(this.#directory, name));
     }
     for (const name of readdirSync(join(this.#directory, 'l'))) {
       if (!links.has(name)) rmSync(join(this.#directory, 'l', name), { recursive: true, force: true });
     }
-  }
-
-  /**
-   * A root that a power cut left without a readable list of layers keeps what the container has written: the list is
-   * made again from its image at the next mount.
-   */
-  #readRoot(name: string): RootRecord | undefined {
-    const path = join(this.#directory, name);
-    const stored = readFileIfExists(join(path, 'lower'));
-    try {
-      if (stored !== undefined) return JSON.parse(stored) as RootRecord;
-    } catch {
-      this.#options.log.warn('the layers of a root are not readable and are taken from its image again', { id: name });
-    }
-    const written = existsSync(join(path, 'diff')) || existsSync(join(path, 'complete'));
-    return CONTAINER_ID.test(name) && written ? { imageId: '', layers: [] } : undefined;
   }
 
   #discardNow(path: string): void {
@@ -238,7 +219,10 @@ export class LayerStore {
         ...(request.diffId === undefined ? {} : { expectedDiffId: request.diffId }),
       });
       this.#step('layer unpacked');
-      writeFileSync(join(temporary, 'whiteouts.json'), JSON.stringify(applied.whiteouts));
+      writeFileSync(
+        join(temporary, 'whiteouts.json'),
+        JSON.stringify({ ...applied.whiteouts, marked: this.driver.name === 'overlay2' }),
+      );
       this.#step('whiteouts of layer written');
       const id = chainId(request.parent, applied.diffId);
       request.claim?.(id);
@@ -281,6 +265,7 @@ export class LayerStore {
       const layer = this.#layers.get(id);
       if (layer === undefined) continue;
       this.#layers.delete(id);
+      this.#marked.delete(id);
       rmSync(join(this.#directory, 'l', layer.link), { force: true });
       const path = join(this.#directory, shortId(id));
       if (!existsSync(path)) continue;
@@ -333,7 +318,7 @@ export class LayerStore {
     const path = this.rootPath(containerId);
     let root = this.#roots.get(containerId);
     if (root === undefined || root.imageId === '') {
-      root = { imageId, layers: [...layers()] };
+      root = { imageId, layers: [...layers()], driver: this.driver.name };
       mkdirSync(path, { recursive: true, mode: 0o710 });
       this.#step('root made');
       const beside = join(path, 'lower.new');
@@ -343,31 +328,35 @@ export class LayerStore {
       this.#step('layers of root renamed');
       this.#roots.set(containerId, root);
     }
+    checkDriver(containerId, root, this.driver.name, this.fallback);
     const missing = root.layers.find((id) => !this.#layers.has(id));
     if (missing !== undefined) {
       throw failedPrecondition(`the root of container ${containerId} needs layer ${missing}, which is gone; remove it`);
     }
+    for (const id of root.layers) this.#mark(id);
     return await this.driver.mount(
       path,
       root.layers.map((id) => this.#directoryOf(id)),
     );
   }
 
+  /** Directory of an unpacked layer. */
+  diffPath(id: string): string {
+    return join(this.#directoryOf(id).path, 'diff');
+  }
+
   /** The directories behind a root, layers highest first. @throws ShoalError NotFound for a root that is not here. */
   rootParts(containerId: string): RootParts {
-    const path = this.rootPath(containerId);
     const root = this.#roots.get(containerId);
     if (root === undefined) throw notFound(`container ${containerId} has no files yet`);
-    const overlay = this.driver.name === 'overlay2';
-    return {
-      merged: join(path, 'merged'),
-      upper: overlay ? join(path, 'diff') : '',
-      work: overlay ? join(path, 'work') : '',
-      layers: root.layers.toReversed().map((id) => {
-        const directory = this.#directoryOf(id);
-        return { path: join(directory.path, 'diff'), ...directory.whiteouts() };
-      }),
-    };
+    const layers = root.layers.map((id) => this.#directoryOf(id));
+    return partsOfRoot(this.rootPath(containerId), this.driver.name, layers);
+  }
+
+  #mark(id: string): void {
+    if (this.#marked.has(id) || this.driver.name !== 'overlay2') return;
+    markLayer(join(this.#directory, shortId(id)));
+    this.#marked.add(id);
   }
 
   async unmountRoot(containerId: string): Promise<void> {

@@ -81,6 +81,12 @@ export class CopyDriver implements StorageDriver {
       args: ['-a', '--remove-destination', `${from}/.`, merged],
       timeoutMs: COPY_TIMEOUT_MS,
     });
+    // Marks of a layer that was unpacked for overlayfs.
+    for (const path of removed) {
+      const at = join(merged, path);
+      const mark = reachable(merged, path) ? lstatSync(at, { throwIfNoEntry: false }) : undefined;
+      if (mark?.isCharacterDevice() === true && mark.rdev === 0) rmSync(at);
+    }
   }
 
   unmount(): Promise<void> {

@@ -210,8 +210,10 @@ export class ExecSet {
     this.#publish(session.containerId, 'exec_die', { execID: session.id, exitCode: String(session.exitCode) });
   }
 
-  resize(id: string, size: TerminalSize): void {
-    const { session } = this.#get(id);
+  async resize(id: string, size: TerminalSize): Promise<void> {
+    const { session, starting } = this.#get(id);
+    // Clients tell the size while the command is being started.
+    await starting;
     if (!session.running) throw conflict(`exec ${id} is not running`);
     this.#parts.runtime.resize(this.#parts.runtime.execDirectory(id), size.height, size.width);
   }

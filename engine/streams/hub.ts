@@ -11,6 +11,11 @@ import { PacketSocket, type OutputStream } from './packet-socket.ts';
 export const STUCK_CLIENT_MS = 60_000;
 /** While clients are too slow it is looked this often whether the process has ended or a client is stuck. */
 const SLOW_CHECK_MS = 250;
+/**
+ * What an ended process leaves in its pipes is taken for slow clients too, so that its end waits for nobody: two pipes of
+ * at most 1 MiB (pipe(7)). More comes only from processes that it left behind; clients too slow for that are cut off.
+ */
+export const LEFT_BEHIND_MAX_BYTES = 4 * 1024 * 1024;
 /** Clients of one container at once. */
 export const CLIENTS_MAX = 1000;
 
@@ -47,6 +52,8 @@ export class StreamHub {
   #onConnected: () => void = () => undefined;
   #paused = false;
   #inputEnded = false;
+  /** Bytes taken beyond clients' bounds after the end of the process. */
+  #leftBehind = 0;
   #slowTimer: Timer | undefined;
 
   constructor(options: HubOptions) {
@@ -78,6 +85,7 @@ export class StreamHub {
     this.#socket = socket;
     this.#process = process;
     this.#inputEnded = false;
+    this.#leftBehind = 0;
     this.#onConnected();
   }
 
@@ -134,8 +142,11 @@ export class StreamHub {
       full ||= client.full;
     }
     if (!full) return true;
-    // What an ended process left in its pipes is little and all that still comes.
-    if (this.#process?.alive() === false) return true;
+    if (this.#process?.alive() === false) {
+      this.#leftBehind += data.length;
+      if (this.#leftBehind > LEFT_BEHIND_MAX_BYTES) this.#cutOff((client) => client.full);
+      return true;
+    }
     this.#paused = true;
     this.#watchSlow();
     return false;
@@ -166,11 +177,16 @@ export class StreamHub {
   }
 
   #cutStuck(): void {
-    const { clock, log, stuckClientMs = STUCK_CLIENT_MS } = this.#options;
-    for (const client of [...this.#clients]) {
-      if (client.first && this.#clients.size === 1) continue;
-      if (client.size <= CLIENT_BUFFER_MAX_BYTES / 2 || clock.monotonic() - client.takenMs < stuckClientMs) continue;
-      log.warn('an attached client is cut off: it takes no output and holds up the container', { stuckClientMs });
+    const { clock, stuckClientMs = STUCK_CLIENT_MS } = this.#options;
+    this.#cutOff((client) => {
+      if (client.first && this.#clients.size === 1) return false;
+      return client.size > CLIENT_BUFFER_MAX_BYTES / 2 && clock.monotonic() - client.takenMs >= stuckClientMs;
+    });
+  }
+
+  #cutOff(whom: (client: ClientQueue) => boolean): void {
+    for (const client of [...this.#clients].filter(whom)) {
+      this.#options.log.warn('an attached client is cut off: it takes no output and holds up the container');
       client.end('stuck');
       this.#clients.delete(client);
     }

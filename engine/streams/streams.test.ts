@@ -53,6 +53,18 @@ function reader(attached: Attached): { until: (pattern: RegExp) => Promise<strin
   };
 }
 
+/** A process that writes stands still when all buffers are full. */
+async function standsStill(id: string): Promise<void> {
+  let before = -1;
+  await until(async () => {
+    const now = engine.containers.usage(id)?.cpuNs ?? 0;
+    const still = now === before && now > 0;
+    before = now;
+    await systemClock.sleep(300);
+    return still;
+  }, 'a process that waits');
+}
+
 const attach = (id: string, more: Partial<AttachRequest> = {}): Promise<Attached> =>
   engine.terminals.attach(id, { ...ALL, ...more }, never);
 
@@ -79,6 +91,18 @@ describe('attach', () => {
     await engine.containers.start(id);
     expect(await readAll(both)).toEqual({ stdout: 'out\n', stderr: 'err\n' });
     expect(await readAll(errors)).toEqual({ stdout: '', stderr: 'err\n' });
+  });
+
+  it('joins at any moment of a start', async () => {
+    const rounds = Array.from({ length: 12 }, async (_, i) => {
+      const id = await create(['sh', '-c', 'sleep 1; echo late']);
+      const started = engine.containers.start(id);
+      await systemClock.sleep(i * 15);
+      const attached = await attach(id);
+      await started;
+      return (await readAll(attached)).stdout;
+    });
+    expect(await Promise.all(rounds)).toEqual(rounds.map(() => 'late\n'));
   });
 
   it('ends standard input with the client when it is held for one, and output goes on', async () => {
@@ -128,22 +152,25 @@ describe('attach', () => {
     const id = await create(['yes'], { logDriver: { type: 'none', config: {} } });
     const attached = await attach(id);
     await engine.containers.start(id);
-    // The process stands still when all buffers are full.
-    const cpu = (): number => engine.containers.usage(id)?.cpuNs ?? 0;
-    let before = -1;
-    await until(async () => {
-      const now = cpu();
-      const still = now === before && now > 0;
-      before = now;
-      await systemClock.sleep(100);
-      return still;
-    }, 'a process that waits');
+    await standsStill(id);
     await engine.containers.stop(id, { graceMs: 0 });
     expect(engine.containers.inspect(id).exitCode).toBe(137);
     const { stdout } = await readAll(attached);
     expect(stdout.length).toBeGreaterThan(CLIENT_BUFFER_MAX_BYTES);
     expect(stdout.length).toBeLessThan(3 * CLIENT_BUFFER_MAX_BYTES);
     expect(/^(y\n)+y?$/.test(stdout)).toBe(true);
+  });
+
+  it('takes only so much of what an ended process left behind', async () => {
+    const id = await create(['yes'], { logDriver: { type: 'none', config: {} } });
+    await engine.containers.start(id);
+    const hub = new StreamHub({ clock: systemClock, log: silentLogger });
+    hub.connect(join(fixture.base, 'run/bundles', id), { tty: false, stdinOnce: false, alive: () => false });
+    const attached = hub.attach({ stdin: false, stdout: true, stderr: true }, false, new Uint8Array());
+    await until(() => attached.ended === 'stuck', 'the bound');
+    // Nobody is waited for.
+    await engine.containers.remove(id, { force: true, volumes: true });
+    hub.end();
   });
 
   it('cuts off a guest that takes nothing, for the others', async () => {
@@ -306,6 +333,24 @@ describe('exec', () => {
     await attached.write(Buffer.from('exit 5\n'));
     await expect(output.until(/never/)).rejects.toThrow('ended');
     expect(engine.terminals.inspectExec(execId).exitCode).toBe(5);
+  });
+
+  it('takes a long paste on a terminal, echoed or not', async () => {
+    const raw = ['sh', '-c', 'busybox stty raw -echo; echo go; head -c 200000 | wc -c'];
+    const echoed = ['sh', '-c', 'echo go; head -n 3000 | wc -l'];
+    const line = Buffer.from(`${'x'.repeat(60)}\n`);
+    for (const [command, paste, want] of [
+      [raw, Buffer.alloc(200_000, 'y'), /200000\s/],
+      [echoed, Buffer.concat(Array.from({ length: 3000 }, () => line)), /\n3000\r\n/],
+    ] as const) {
+      const { attached } = await exec(id, command, { tty: true, attachStdin: true });
+      const output = reader(attached);
+      await output.until(/go/);
+      const pasted = attached.write(paste);
+      await output.until(want);
+      await pasted;
+      await expect(output.until(/never/)).rejects.toThrow('ended');
+    }
   });
 
   it('tells why a command cannot be started, with 127 and 126', async () => {

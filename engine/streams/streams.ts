@@ -1,4 +1,5 @@
-import { ShoalError, SystemCallError, type Clock, type Logger } from '../../base/index.ts';
+import { constants } from 'node:os';
+import { errorMessage, ShoalError, SystemCallError, unavailable, type Clock, type Logger } from '../../base/index.ts';
 import type { Runtime } from '../runtime/conmon.ts';
 import { isAlive, type ProcessIdentity } from '../runtime/process.ts';
 import type { Attached, Container } from '../types.ts';
@@ -22,7 +23,7 @@ export class ContainerStreams {
 
   /**
    * Joins a client, before or after the start of the container.
-   * @param init of a running container.
+   * @param init of a container that has a process, also one that waits to be let go.
    */
   attach(
     container: Container,
@@ -68,10 +69,8 @@ export class ContainerStreams {
       hub.connect(this.#options.runtime.bundle(container.id), process);
       return true;
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (!(error instanceof SystemCallError) && code !== 'ENOENT') throw error;
-      this.#options.log.debug('a container cannot be attached to', { id: container.id, error });
-      return false;
+      if (isGone(error)) return false;
+      throw unavailable(`container ${container.id} cannot be attached to: ${errorMessage(error)}; try again`);
     }
   }
 
@@ -84,7 +83,13 @@ export class ContainerStreams {
       this.#hubs.delete(container.id);
       return;
     }
-    if (!this.#connect(hub, container, init)) hub.end();
+    try {
+      if (!this.#connect(hub, container, init)) hub.end();
+    } catch (error) {
+      // The container runs without its clients rather than not at all.
+      this.#options.log.warn('clients that waited for a container miss its output', { id: container.id, error });
+      hub.end();
+    }
   }
 
   /** The container could not be started, or is removed: nobody waits for it any longer. */
@@ -96,4 +101,11 @@ export class ContainerStreams {
   close(): void {
     for (const hub of [...this.#hubs.values()]) hub.end();
   }
+}
+
+/** Nobody listens any more, or the bundle is taken down: the process has ended. */
+function isGone(error: unknown): boolean {
+  if (error instanceof SystemCallError)
+    return [constants.errno.ENOENT, constants.errno.ECONNREFUSED].includes(error.errno);
+  return (error as NodeJS.ErrnoException).code === 'ENOENT';
 }

@@ -39,7 +39,8 @@ export class EngineTerminals implements Terminals {
     }
     const keys = parseDetachKeys(request.detachKeys);
     const wants = { ...request, stdin: request.stdin && container.config.openStdin };
-    const init = unit.running ? unit.record.stored.monitored?.init : undefined;
+    // Also while it is being started: its process stands, and clients that come now are not in `begin`.
+    const init = unit.record.stored.monitored?.init;
     unit.record.event('attach');
     const live = request.stream
       ? this.#parts.streams.attach(container, init, wants, keys, () => unit.record.event('detach'))
@@ -80,7 +81,7 @@ export class EngineTerminals implements Terminals {
   }
 
   async resizeExec(id: string, size: TerminalSize): Promise<void> {
-    this.#execs.resize(id, size);
+    await this.#execs.resize(id, size);
   }
 
   inspectExec(id: string): ExecSession {

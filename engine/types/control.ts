@@ -114,6 +114,8 @@ export interface ContainerControl {
   stats(reference: string, signal: AbortSignal): AsyncIterable<StatsSample>;
   /** Takes away a legacy link: `/parent/alias`. @throws ShoalError NotFound, Conflict. */
   removeLink(path: string): Promise<void>;
+  /** Tells by an event that unused networks have been removed: the networks themselves know of no such command. */
+  networksPruned(): void;
   /** Removes containers that do not run. @throws ShoalError Conflict while another prune is under way. */
   prune(request: PruneRequest): Promise<{ removed: string[]; reclaimedBytes: number }>;
 }

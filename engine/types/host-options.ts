@@ -74,3 +74,17 @@ export interface HostOptions {
   /** `os/architecture[/variant]` that the image must be for. */
   platform?: string;
 }
+
+/** What containers get that say nothing themselves: settings of the daemon. Left out: Docker's own defaults. */
+export interface ContainerDefaults {
+  /** No process gains privileges by executing a program. */
+  noNewPrivileges?: boolean;
+  /** `unconfined`, or the text of a seccomp profile. */
+  seccomp?: string;
+  /** Size of /dev/shm, bytes. */
+  shmBytes?: number;
+  ipcMode?: 'private' | 'shareable';
+  cgroupnsMode?: 'host' | 'private';
+  /** Program of the init process. */
+  initPath?: string;
+}

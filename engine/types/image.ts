@@ -33,6 +33,42 @@ export interface Image {
   history: { created?: string; created_by?: string; comment?: string; empty_layer?: boolean }[];
   author: string;
   comment: string;
+  /** Layers with what each adds, lowest first. */
+  layers?: { chainId: string; sizeBytes: number }[];
+  /** The image it was committed from on this host. */
+  parentId?: string;
+  /** When it got its last name, ms since the epoch; absent: never. */
+  taggedMs?: number;
+}
+
+/** What a container becomes when it is committed. */
+export interface CommitRequest {
+  /** The image it was made from. */
+  parentId: string;
+  config: ImageConfig;
+  author: string;
+  comment: string;
+  /** What history shows as the command that made the layer. */
+  createdBy: string;
+  /** Name for it; empty: none. */
+  repository: string;
+  tag: string;
+}
+
+export interface PruneImagesRequest {
+  /** Only images without a name. */
+  danglingOnly: boolean;
+  /** Whether an image that is in no use may go. */
+  passes: (image: Image) => boolean;
+}
+
+/** An image that a registry found for a word. */
+export interface FoundImage {
+  name: string;
+  description: string;
+  stars: number;
+  official: boolean;
+  automated: boolean;
 }
 
 /** The `config` object of an OCI image configuration, with Docker's extensions. */
@@ -54,10 +90,13 @@ export interface ImageConfig {
     StartInterval?: number;
     Retries?: number;
   };
+  OnBuild?: string[];
+  Shell?: string[];
 }
 
 /** The images of one host. */
 export interface Images {
+  readonly storageDriver: 'overlay2' | 'vfs';
   /** @throws ShoalError NotFound "No such image: …". */
   get(reference: string): Image;
   list(): Image[];
@@ -76,7 +115,19 @@ export interface Images {
     options: { repository: string; tag: string; message: string; changes: readonly string[] },
   ): Promise<Image>;
   tag(reference: string, repository: string, tag: string): Promise<void>;
-  remove(reference: string, options: { force: boolean }): Promise<{ untagged: string[]; deleted: string[] }>;
+  /** @throws ShoalError Conflict in Docker's words */
+  remove(
+    reference: string,
+    options: { force: boolean; keepParents?: boolean },
+  ): Promise<{ untagged: string[]; deleted: string[] }>;
+  /** Removes images that no container uses. */
+  prune(request: PruneImagesRequest): Promise<{ untagged: string[]; deleted: string[]; reclaimedBytes: number }>;
+  /** A layer archive over an image becomes an image. @throws ShoalError NotFound, InvalidArgument */
+  commit(layer: AsyncIterable<Uint8Array>, request: CommitRequest): Promise<Image>;
+  /** Directories of an image's unpacked layers, highest first. @throws ShoalError NotFound */
+  layerPaths(imageId: string): string[];
+  /** Asks a registry (or the default one) for images. @throws ShoalError when it does not answer such questions */
+  search(term: string, limit: number, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<FoundImage[]>;
   /** Pushes the image of a reference to its registry. */
   push(
     reference: string,

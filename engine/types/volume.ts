@@ -13,13 +13,6 @@ export interface Volume {
   status?: Readonly<Record<string, unknown>>;
 }
 
-/** How a container mounts a volume, told in the event of it. */
-export interface VolumeUse {
-  destination: string;
-  readOnly: boolean;
-  propagation: string;
-}
-
 export interface VolumePruneOptions {
   /** Also volumes that were given a name. */
   all: boolean;
@@ -41,7 +34,7 @@ export interface Volumes {
   /** @throws ShoalError Conflict while a container has it. */
   remove(name: string, force: boolean): Promise<void>;
   /** Mounts it for a user (container id) and returns the host path; `release` undoes it. */
-  acquire(name: string, user: string, use?: VolumeUse): Promise<string>;
+  acquire(name: string, user: string): Promise<string>;
   /** Undoes one `acquire`; nothing when there was none. */
   release(name: string, user: string): Promise<void>;
   /** Tells that a user has it since before the daemon was started. */

@@ -82,7 +82,12 @@ export function bindSubpath(volumePath: string, subpath: string, place: string, 
       }
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      const changed = error instanceof ChangedError || code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP';
+      const changed =
+        error instanceof ChangedError ||
+        code === 'ENOENT' ||
+        code === 'ENOTDIR' ||
+        code === 'ELOOP' ||
+        code === 'EINVAL';
       if (!changed || tries >= TRIES_MAX) {
         if (changed) throw invalidArgument(`cannot access subpath ${subpath}: it changes while it is mounted`);
         throw error;

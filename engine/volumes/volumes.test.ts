@@ -60,8 +60,7 @@ test('create, use, refuse removal, release, remove', async () => {
   const volume = await volumes.create({ ...request('vA'), labels: { a: 'b' } });
   expect(volume).toMatchObject({ name: 'vA', driver: 'local', labels: { a: 'b' }, anonymous: false });
   expect(await volumes.create(request('vA'))).toBe(volume);
-  const use = { destination: '/d', readOnly: true, propagation: '' };
-  expect(await volumes.acquire('vA', 'c1', use)).toBe(volume.mountpoint);
+  expect(await volumes.acquire('vA', 'c1')).toBe(volume.mountpoint);
   await volumes.acquire('vA', 'c1');
   await volumes.release('vA', 'c1');
   await expect(volumes.remove('vA', false)).rejects.toThrow('remove vA: volume is in use - [c1]');
@@ -78,9 +77,6 @@ test('create, use, refuse removal, release, remove', async () => {
   await volumes.remove('vA', true);
   expect(events.map(({ action, actorId, attributes }) => [action, actorId, attributes])).toEqual([
     ['create', 'vA', { driver: 'local' }],
-    ['mount', 'vA', { container: 'c1', destination: '/d', driver: 'local', propagation: '', 'read/write': 'false' }],
-    ['unmount', 'vA', { container: 'c1', driver: 'local' }],
-    ['unmount', 'vA', { container: 'c1', driver: 'local' }],
     ['destroy', 'vA', { driver: 'local' }],
   ]);
 });

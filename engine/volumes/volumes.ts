@@ -1,6 +1,6 @@
 import { conflict, errorMessage, newHexId, notFound, type Clock, type Logger, type Random } from '../../base/index.ts';
 import type { Spawner } from '../../base/index.ts';
-import type { Container, EngineEvent, Volume, VolumePruneOptions, Volumes, VolumeUse } from '../types.ts';
+import type { Container, EngineEvent, Volume, VolumePruneOptions, Volumes } from '../types.ts';
 import { LocalDriver, type StoredVolume } from './local-driver.ts';
 import { PluginStore, type PluginVolumes } from './plugin-volumes.ts';
 import { treeSize } from './size.ts';
@@ -157,7 +157,7 @@ class VolumeSet implements Volumes {
     });
   }
 
-  acquire(name: string, user: string, use?: VolumeUse): Promise<string> {
+  acquire(name: string, user: string): Promise<string> {
     return this.#inTurn(name, async () => {
       const entry = this.#entry(name);
       const { volume, users } = entry;
@@ -171,11 +171,6 @@ class VolumeSet implements Volumes {
           : await this.#plugins.mount(volume, user);
       if (!local) entry.volume = { ...volume, mountpoint: path };
       users.set(user, count + 1);
-      if (use !== undefined) {
-        const { destination, readOnly, propagation } = use;
-        const facts = { container: user, destination, driver: volume.driver, propagation };
-        this.#event('mount', name, { ...facts, 'read/write': String(!readOnly) });
-      }
       return path;
     });
   }
@@ -199,7 +194,6 @@ class VolumeSet implements Volumes {
         if (users.size === 0) entry.volume = { ...volume, mountpoint: '' };
         await this.#plugins.unmount(volume, user);
       }
-      if (count > 0) this.#event('unmount', name, { container: user, driver: volume.driver });
     });
   }
 

@@ -160,6 +160,12 @@ export class RepositoryClient {
     return { mediaType, digest, bytes };
   }
 
+  /** Asks the old API of indexes for images with a word. Any status is an answer. */
+  async search(term: string, limit: number): Promise<HttpResponse> {
+    const query = new URLSearchParams({ q: term, n: String(limit) });
+    return await this.#send(`/v1/search?${query.toString()}`, '', { method: 'GET', headers: {} });
+  }
+
   /** Opens a blob from an offset. The status is 200 (from the start) or 206 (from the offset). */
   async blob(digest: string, offset: number): Promise<HttpResponse> {
     const headers = offset > 0 ? { Range: `bytes=${offset}-` } : {};

@@ -7,6 +7,7 @@ import { describeRemote } from './distribution.ts';
 import { login } from './login.ts';
 import { pullImage, type RegistryContext } from './pull.ts';
 import { pushImage } from './push.ts';
+import { searchRegistry } from './search.ts';
 import { Limiter, SharedWork } from './shared.ts';
 import { Transport } from './transport.ts';
 
@@ -16,7 +17,7 @@ export interface RegistryRules {
   mirrors: readonly string[];
 }
 
-export type Registry = Pick<Images, 'pull' | 'push' | 'distribution' | 'login'> & {
+export type Registry = Pick<Images, 'pull' | 'push' | 'distribution' | 'search' | 'login'> & {
   /** Others from now on. */
   setRules(rules: RegistryRules): void;
   close(): void;
@@ -58,6 +59,7 @@ export function openRegistry(options: {
     async distribution(text, auth, signal) {
       return await describeRemote(context, withDefaultTag(parseReference(text)), auth, signal);
     },
+    search: (term, limit, auth, signal) => searchRegistry(context, { term, limit, auth, signal }),
     login: (serverAddress, auth, signal) => login(context, serverAddress, auth, signal),
     setRules({ insecure, mirrors }) {
       transport.setInsecure(insecure);

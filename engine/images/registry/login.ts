@@ -2,6 +2,7 @@ import { ShoalError } from '../../../base/index.ts';
 import type { RegistryAuth } from '../../types.ts';
 import { RepositoryClient } from './client.ts';
 import { DOCKER_HUB, type RegistryContext } from './pull.ts';
+import { RegistryRefusal } from './words.ts';
 
 /** A registry that does not answer in this time is told as such, ms. */
 const LOGIN_TIMEOUT_MS = 15_000;
@@ -32,6 +33,10 @@ export async function login(
     const both = AbortSignal.any([signal, limit.signal]);
     const endpoint = { address, auth };
     await new RepositoryClient({ transport, clock, endpoint, path: '', bases, signal: both }).ping();
+  } catch (error) {
+    if (!(error instanceof RegistryRefusal) || error.status !== 401) throw error;
+    const url = `${bases.get(address)?.base.origin ?? address}/v2/`;
+    throw new ShoalError('Unauthenticated', `login attempt to ${url} failed with status: 401 Unauthorized`);
   } finally {
     timer.cancel();
   }

@@ -411,6 +411,33 @@ test('basic credentials, and none where they are needed', async () => {
   await pull(images, `${it.host}/r`, { username: 'u', password: 'p' });
 });
 
+test('a login asks the registry whether credentials are good', async () => {
+  const it = await fake((request, response) => {
+    const good = request.headers.authorization === `Basic ${Buffer.from('u:p').toString('base64')}`;
+    if (request.url !== '/v2/') return false;
+    response.writeHead(good ? 200 : 401, good ? {} : { 'WWW-Authenticate': 'Basic realm="x"' }).end('{}');
+    return true;
+  });
+  const images = await open();
+  const signal = new AbortController().signal;
+  await images.login(it.host, { username: 'u', password: 'p' }, signal);
+  await images.login(`http://${it.host}/v1/`, { username: 'u', password: 'p' }, signal);
+  await expect(images.login(it.host, { username: 'u', password: 'no' }, signal)).rejects.toMatchObject({
+    code: 'Unauthenticated',
+    message: `login attempt to http://${it.host}/v2/ failed with status: 401 Unauthorized`,
+  });
+});
+
+test('other rules for registries take effect at once', async () => {
+  const it = await fake((request) => {
+    request.url = request.url!.replace('/v2/library/r/', '/v2/r/');
+    return false;
+  });
+  const images = await open();
+  images.setRegistries({ insecure: ['10.0.0.0/8'], mirrors: [`http://${it.host}`] });
+  expect((await pull(images, 'r'))[0].repoTags).toEqual(['r:latest']);
+});
+
 test('a mirror serves docker.io; one that fails is passed over', async () => {
   const dead = `http://127.0.0.1:${await freePort()}`;
   const it = await fake((request) => {
