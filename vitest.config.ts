@@ -5,7 +5,7 @@ export default defineConfig({
   test: {
     include: ['**/*.test.ts'],
     exclude: ['node_modules/**', 'dist/**', 'e2e/**'],
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     pool: 'forks',
     // Many tests wait for the kernel or for processes: with one file at a time a small machine would idle.
     maxWorkers: Math.max(2, availableParallelism() - 1),

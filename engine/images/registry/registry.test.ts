@@ -198,7 +198,7 @@ test('refusals in the words of Docker', async () => {
   await expect(images.distribution('no-such-host.invalid/x', undefined, signal)).rejects.toThrow(
     /lookup no-such-host.invalid: /,
   );
-  expect(performance.now() - before).toBeLessThan(2500);
+  expect(performance.now() - before).toBeLessThan(10_000);
   await expect(images.push('absent', { report: () => undefined, signal })).rejects.toThrow(
     'An image does not exist locally with the tag: absent',
   );
