@@ -243,6 +243,8 @@ export class Reconciler {
     if (!isNamespace(namespace) || (await names.answers(place.id))) return;
     await locked(place.id, async () => {
       if (!sandboxes.has(place.id) || !isNamespace(namespace)) return;
+      // While it was asked first, its container may still have been in the making.
+      if (await names.answers(place.id)) return;
       try {
         await names.repair(place.id);
         repairs.done(place, [RESOLVER_DRIFT]);
