@@ -63,8 +63,8 @@ describe('volumes', () => {
 
   it('are inspected with their status, and made without a name when none is given', async () => {
     expect(await httpJson({ host, method: 'GET', path: '/volumes/one' })).toEqual({
-      ...{ CreatedAt: '1970-01-01T00:00:01Z', Driver: 'local', Labels: {}, Mountpoint: '/v/one', Name: 'one' },
-      ...{ Options: {}, Scope: 'local', Status: { replicas: 3 } },
+      ...{ CreatedAt: '1970-01-01T00:00:01Z', Driver: 'local', Labels: null, Mountpoint: '/v/one', Name: 'one' },
+      ...{ Options: null, Scope: 'local', Status: { replicas: 3 } },
     });
     await httpJson({ host, method: 'POST', path: '/volumes/create', body: {} });
     expect(seen.at(-1)).toEqual({ name: '', driver: '', labels: {}, options: {} });
