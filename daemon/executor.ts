@@ -25,7 +25,8 @@ import { drainMsOf } from '../manager/index.ts';
 import type { Attachments } from './attachments.ts';
 import { drained } from './drain.ts';
 import { TaskImages } from './images.ts';
-import { containerConfig, overlayNetworks, taskName } from './task-container.ts';
+import { untilServing } from './listening.ts';
+import { containerConfig, overlayNetworks, servicePorts, taskName } from './task-container.ts';
 
 /** Longest wait for the table of a network that a task needs, ms. */
 const NETWORK_WAIT_MS = 30_000;
@@ -149,11 +150,21 @@ class ContainerController implements TaskController {
         if (!isShoalError(error, 'NotModified')) throw error;
       }
     }
-    if (this.#container()?.health === 'starting') await this.#untilHealthy(signal);
+    const health = this.#container()?.health;
+    if (health === 'starting') await this.#untilHealthy(signal);
+    else if (health === undefined) await this.#untilServing(signal);
     if (this.#container()?.health === 'unhealthy') {
       await engine.containers.stop(this.#name, {});
       throw new ShoalError('FailedPrecondition', 'task: unhealthy container');
     }
+  }
+
+  /** A task without a health check is Running once it serves its ports, or was given the time to. */
+  #untilServing(signal: AbortSignal): Promise<void> {
+    const exposed = this.#container()?.config.exposedPorts ?? [];
+    const ports = [...new Set([...exposed, ...servicePorts(this.#task)])];
+    const pid = (): number => this.#container()?.pid ?? 0;
+    return untilServing(ports, pid, this.#options.clock, signal);
   }
 
   /** A task with a health check is Running only once it is healthy. */

@@ -13,6 +13,7 @@ import {
   Mount_Type,
   PROTOCOL_NAMES,
   PortConfig_PublishMode,
+  type PortConfig,
   type ContainerSpec,
   type FileTarget,
   type Mount,
@@ -128,10 +129,18 @@ function files(spec: ContainerSpec, dependencies: TaskDependencies): InjectedFil
   return [...secrets, ...configs];
 }
 
+function portsOf(task: Task): readonly PortConfig[] {
+  return task.endpoint?.ports.length ? task.endpoint.ports : (task.endpoint?.spec?.ports ?? []);
+}
+
+/** Ports of the container that its service publishes, `80/tcp`. */
+export function servicePorts(task: Task): string[] {
+  return portsOf(task).map((port) => `${port.target_port}/${PROTOCOL_NAMES[port.protocol]}`);
+}
+
 /** Ports that only the task's own host publishes. */
 export function hostPorts(task: Task): PublishedPort[] {
-  const ports = task.endpoint?.ports.length ? task.endpoint.ports : (task.endpoint?.spec?.ports ?? []);
-  return ports
+  return portsOf(task)
     .filter((port) => port.publish_mode === PortConfig_PublishMode.HOST)
     .map((port) => ({
       protocol: PROTOCOL_NAMES[port.protocol],
