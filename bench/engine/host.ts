@@ -62,6 +62,6 @@ export async function many<T>(width: number, items: readonly T[], work: (item: T
   await Promise.all(Array.from({ length: width }, loop));
 }
 
-export function memoryOf({ side }: EngineHost): MemoryNow {
+export function memoryOf({ side }: Pick<EngineHost, 'side'>): MemoryNow {
   return memoryNow(side.lab, must(side.hosts[0], 'host').name);
 }

@@ -42,7 +42,8 @@ export function printPart(result: Result): void {
     case 'memory': {
       const { idleKb, shoal, docker } = result;
       const idle = idleKb / 1024;
-      console.log(`daemon, idle: ${idle.toFixed(1)} MB resident (target: ${IDLE_MB}, ${verdict(idle < IDLE_MB)})`);
+      console.log(`daemon, idle: ${idle.toFixed(1)} MB resident (target: ${IDLE_MB}, ${verdict(idle < IDLE_MB)});`);
+      console.log(`  after its first containers ${mb(shoal.before.daemons)}`);
       printCrowd('Shoal', shoal);
       if (docker !== undefined) printCrowd('Docker', docker);
       break;

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { loadavg, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { invalidArgument, unreachable } from '../../base/index.ts';
+import { invalidArgument, systemClock, unreachable } from '../../base/index.ts';
 import { Lab, leftovers } from '../../lab/index.ts';
 import { findDockerd, makeMountPoints, removeMountPoints, startDocker } from '../docker-side.ts';
 import type { Side } from '../hosts.ts';
@@ -20,6 +20,8 @@ const BURST = 100;
 const CROWD = 100;
 const CHATTY = 50;
 const CHATTY_SECONDS = 20;
+/** After its start a daemon is looked at when this time has passed, ms. */
+const SETTLE_MS = 10_000;
 
 export const PARTS = ['run', 'burst', 'memory', 'many', 'logs', 'chatty'] as const;
 export type EnginePart = (typeof PARTS)[number];
@@ -52,8 +54,10 @@ export async function engineBench(options: EngineBenchOptions): Promise<void> {
     const archive = join(scratch, 'image.tar');
     await writeImage(archive);
     const [own, peer] = labs as [Lab, Lab];
-    const shoal = await ready(await startShoal(own, 1, 0, false), archive);
-    const idle = memoryOf(shoal).daemons;
+    const started = await startShoal(own, 1, 0, false);
+    await systemClock.sleep(SETTLE_MS);
+    const idle = memoryOf({ side: started }).daemons;
+    const shoal = await ready(started, archive);
     const docker =
       dockerd === undefined ? undefined : await ready(await startDocker(peer, dockerd, 1, 0, false), archive);
     if (docker === undefined) {
