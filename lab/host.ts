@@ -48,11 +48,11 @@ function shoalProgram(): string {
   return join(dir, 'bin', 'shoal');
 }
 
-/** The words that start the program with the running node, and with the flags that it gives node for a daemon. */
+/** The words that start the program with the running node, and with the flags and variables that it gives a daemon. */
 function shoalWords(): string[] {
   const program = shoalProgram();
-  const flags = /^':'.* daemon\) exec node (.*?) "\$0"/m.exec(readFileSync(program, 'utf8'))?.[1] ?? '';
-  return [process.execPath, ...flags.split(' ').filter(Boolean), program];
+  const words = /^':'.* daemon\) exec (.*?) "\$0"/m.exec(readFileSync(program, 'utf8'))?.[1]?.split(' ') ?? ['node'];
+  return [...words.map((word) => (word === 'node' ? process.execPath : word)), program];
 }
 
 export class Host {
