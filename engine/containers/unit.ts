@@ -40,6 +40,7 @@ export class ContainerUnit {
   /** A user restarts it: its end is not the end. */
   beingRestarted = false;
   #removed = false;
+  #ending = false;
   #closed = false;
 
   /** @param filesLost the record comes from disk, where injected files have no bytes. */
@@ -201,12 +202,17 @@ export class ContainerUnit {
       ports: [],
     });
     delete stored.monitored;
-    // Recorded first: taking down removes the exit file.
-    await this.record.note();
-    await releaseBundle(parts, stored);
-    volumeEvents(this.record, 'unmount');
-    this.record.event('die', { exitCode: String(exitCode), execDuration: String(Math.round(ranMs / 1000)) });
-    this.#notify('next-exit', 'not-running');
+    this.#ending = true;
+    try {
+      // Recorded first: taking down removes the exit file.
+      await this.record.note();
+      await releaseBundle(parts, stored);
+      volumeEvents(this.record, 'unmount');
+      this.record.event('die', { exitCode: String(exitCode), execDuration: String(Math.round(ranMs / 1000)) });
+    } finally {
+      this.#ending = false;
+      this.#notify('next-exit', 'not-running');
+    }
     if (restart) this.restarts.after(ranMs);
     else if (container.config.autoRemove && !this.beingRestarted) this.#onAutoRemove(this);
   }
@@ -222,7 +228,8 @@ export class ContainerUnit {
   /** Resolves by Docker's conditions. Rejects with the reason when `signal` aborts. */
   wait(condition: WaitCondition, signal: AbortSignal): Promise<ExitStatus> {
     if (signal.aborted) return Promise.reject(abortReason(signal));
-    const idle = !this.running && this.container.state !== 'restarting';
+    // An end that is being dealt with is told when all of it is taken down.
+    const idle = !this.running && this.container.state !== 'restarting' && !this.#ending;
     if (condition === 'not-running' && idle) return Promise.resolve(this.record.status());
     if (this.#removed) return Promise.resolve(this.record.status());
     return this.waiters.wait(condition, signal);
