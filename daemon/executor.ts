@@ -2,7 +2,7 @@ import { isShoalError, ShoalError, type Clock, type Logger } from '../base/index
 import type { Container, Engine } from '../engine/index.ts';
 import type { HostNetworks } from '../overlay-net/index.ts';
 import {
-  PortConfig_Protocol,
+  PROTOCOLS_BY_NAME,
   PortConfig_PublishMode,
   type NetworkCheckOrder,
   type NetworkCheckReport,
@@ -267,13 +267,12 @@ class ContainerController implements TaskController {
   async runtimeStatus(): Promise<Pick<TaskStatus, 'container' | 'port_status'>> {
     const container = this.#container();
     if (container === undefined) return { port_status: null };
-    const protocols = { tcp: PortConfig_Protocol.TCP, udp: PortConfig_Protocol.UDP, sctp: PortConfig_Protocol.SCTP };
     return {
       container: { container_id: container.id, pid: container.pid, exit_code: container.exitCode },
       port_status: {
         ports: container.ports.map((port) => ({
           name: '',
-          protocol: protocols[port.protocol],
+          protocol: PROTOCOLS_BY_NAME[port.protocol],
           target_port: port.targetPort,
           published_port: port.publishedPort,
           publish_mode: PortConfig_PublishMode.HOST,

@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { afterAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../base/index.ts';
-import { servedPorts, untilServing } from './listening.ts';
+import { servedPorts } from '../overlay-net/index.ts';
+import { untilServing } from './listening.ts';
 
 const tcp = createServer();
 const udp = createSocket('udp6');
@@ -11,6 +12,8 @@ afterAll(() => {
   tcp.close();
   udp.close();
 });
+
+const here = (): Set<string> => servedPorts('/proc/self/ns/net', ['tcp', 'udp']);
 
 describe('ports of a container', () => {
   const signal = AbortSignal.timeout(10_000);
@@ -20,7 +23,7 @@ describe('ports of a container', () => {
     await once(probe, 'listening');
     const { port } = probe.address() as AddressInfo;
     await new Promise((resolve) => probe.close(resolve));
-    expect(servedPorts(process.pid)).not.toContain(`${port}/tcp`);
+    expect(here()).not.toContain(`${port}/tcp`);
     let asked = 0;
     const pid = (): number => {
       asked += 1;
@@ -33,7 +36,7 @@ describe('ports of a container', () => {
     const wanted = [`${port}/tcp`, `${udp.address().port}/udp`, '9/sctp'];
     await untilServing(wanted, pid, systemClock, signal);
     expect(asked).toBeGreaterThanOrEqual(3);
-    expect([...servedPorts(process.pid)]).toEqual(expect.arrayContaining(wanted.slice(0, 2)));
+    expect([...here()]).toEqual(expect.arrayContaining(wanted.slice(0, 2)));
   });
 
   it('that nobody serves are given up, and those of a process that has ended at once', async () => {

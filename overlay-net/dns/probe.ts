@@ -1,21 +1,9 @@
 import { createSocket } from 'node:dgram';
-import {
-  AF_INET,
-  inNetworkNamespace,
-  SOCK_DGRAM,
-  SOCK_NONBLOCK,
-  sockets,
-  type Clock,
-  type Timer,
-} from '../../base/index.ts';
+import { AF_INET, inNetworkNamespace, SOCK_DGRAM, SOCK_NONBLOCK, sockets, type Clock } from '../../base/index.ts';
 import { RESOLVER_ADDRESS } from './server.ts';
 
 /** Time an answer may take, ms. */
 const PROBE_MS = 1000;
-/** A timer that is later than this tells of a loop that was held up, ms. */
-const LATE_MS = 100;
-/** Whole probes at the most, when the loop is held up again and again. */
-const ASKED_MAX = 5;
 const PROBES = 2;
 const DNS_PORT = 53;
 /** `tasks.` names are answered (with "no such name") by the resolver itself, never by others. */
@@ -39,30 +27,17 @@ export async function probeResolver(namespace: string, clock: Clock): Promise<bo
   }
   return new Promise((resolve) => {
     const socket = createSocket('udp4').bind({ fd });
-    const timers: Timer[] = [];
-    let over = false;
+    const send = (): void => socket.send(probeQuery(), DNS_PORT, RESOLVER_ADDRESS, () => undefined);
     const finish = (answered: boolean): void => {
-      if (over) return;
-      over = true;
-      for (const timer of timers) timer.cancel();
+      again.cancel();
+      end.cancel();
       socket.close();
       resolve(answered);
     };
-    const send = (): void => socket.send(probeQuery(), DNS_PORT, RESOLVER_ADDRESS, () => undefined);
-    const ask = (asked: number): void => {
-      const beganMs = clock.monotonic();
-      const end = (): void => {
-        if (over) return;
-        // An event loop that was held up has neither sent nor read in time: that says nothing of the resolver.
-        const late = clock.monotonic() - beganMs > PROBE_MS + LATE_MS;
-        if (late && asked < ASKED_MAX) ask(asked + 1);
-        else finish(false);
-      };
-      timers.push(clock.after(PROBE_MS / PROBES, send), clock.after(PROBE_MS, end));
-      send();
-    };
+    const again = clock.after(PROBE_MS / PROBES, send);
+    const end = clock.after(PROBE_MS, () => finish(false));
     socket.on('error', () => finish(false));
     socket.on('message', () => finish(true));
-    ask(1);
+    send();
   });
 }
