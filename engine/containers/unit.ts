@@ -78,6 +78,7 @@ export class ContainerUnit {
       this.#checkPresent();
       this.restarts.cancel();
       stored.manuallyStopped = false;
+      delete stored.policyEnded;
       container.restartCount = 0;
       await parts.starts.run(() => this.#launch());
     });
@@ -300,11 +301,12 @@ export class ContainerUnit {
     if (autoRemove && ['created', 'exited'].includes(container.state)) return this.#onAutoRemove(this);
     const { config, exitCode } = container;
     const ended = container.state === 'exited' && container.startedMs > 0;
-    const wanted = ended && shouldStartWithDaemon(config.restart, exitCode, stored.manuallyStopped);
+    const wanted = ended && shouldStartWithDaemon(config.restart, exitCode, stored);
     if (!wanted && container.state !== 'restarting') return;
     // A start of the daemon begins anew, as a start by hand does.
     Object.assign(container, { state: 'restarting', restartCount: 0 });
     stored.manuallyStopped = false;
+    delete stored.policyEnded;
     this.restarts.schedule(0);
   }
 
