@@ -38,11 +38,7 @@ export function shouldRestart(
  * Whether a container found not running when the daemon starts is to be started: `always` forgets that a user stopped
  * it, and the count of `on-failure` begins anew.
  */
-export function shouldStartWithDaemon(
-  policy: ContainerConfig['restart'],
-  exitCode: number,
-  acts: UserActs,
-): boolean {
+export function shouldStartWithDaemon(policy: ContainerConfig['restart'], exitCode: number, acts: UserActs): boolean {
   if (policy.name === 'always') return true;
   return !acts.manuallyStopped && shouldRestart(policy, exitCode, 0, acts);
 }
