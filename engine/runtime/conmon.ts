@@ -43,6 +43,8 @@ export interface MonitorRequest {
   stdinOnce: boolean;
   /** Program of the OCI runtime; left out: the daemon's own. */
   runtime?: string;
+  /** Its control group is made by systemd. */
+  systemdGroup: boolean;
 }
 
 export interface ExecMonitorRequest {
@@ -53,6 +55,8 @@ export interface ExecMonitorRequest {
   openStdin: boolean;
   /** Program of the container's OCI runtime; left out: the daemon's own. */
   runtime?: string;
+  /** The container's control group was made by systemd. */
+  systemdGroup: boolean;
 }
 
 export interface Monitored {
@@ -138,9 +142,17 @@ export class Runtime {
     return join(this.paths.exitDir, id);
   }
 
-  /** Arguments of the runtime itself, before its verb. */
-  runtimeArgs(logFile: string): string[] {
-    return ['--root', this.paths.stateRoot, '--log', logFile, '--log-format', 'json'];
+  /**
+   * Arguments of the runtime itself, before its verb. runc, crun and youki have the same.
+   * @param systemdGroup the container's control group is made by systemd
+   */
+  runtimeArgs(logFile: string, systemdGroup: boolean): string[] {
+    const args = ['--root', this.paths.stateRoot, '--log', logFile, '--log-format', 'json'];
+    return systemdGroup ? ['--systemd-cgroup', ...args] : args;
+  }
+
+  #runtimeWords(logFile: string, systemdGroup: boolean): string[] {
+    return this.runtimeArgs(logFile, systemdGroup).flatMap((argument) => ['--runtime-arg', argument]);
   }
 
   #conmonArgs(request: MonitorRequest): string[] {
@@ -148,7 +160,7 @@ export class Runtime {
     const bundle = this.bundle(id);
     const args = ['--api-version', '1', '-c', id, '-n', id, '-u', id.slice(0, SOCKET_NAME_DIGITS)];
     args.push('-r', request.runtime ?? this.paths.runtime);
-    for (const argument of this.runtimeArgs(join(bundle, 'runtime.log'))) args.push('--runtime-arg', argument);
+    args.push(...this.#runtimeWords(join(bundle, 'runtime.log'), request.systemdGroup));
     args.push('-b', bundle, '-p', join(bundle, 'pid'), '-P', join(bundle, 'conmon.pid'));
     args.push('-l', request.log, '--exit-dir', this.paths.exitDir, '--socket-dir-path', this.paths.attachDir);
     args.push('--log-level', 'error', ...this.paths.conmonArgs);
@@ -231,7 +243,8 @@ export class Runtime {
     const log = join(this.bundle(id), 'runtime.log');
     const result = await this.#spawner.run({
       file: runtime,
-      args: [...this.runtimeArgs(log), 'start', id],
+      // It only lets go: whoever made the control group.
+      args: [...this.runtimeArgs(log, false), 'start', id],
     });
     if (result.code === 0) return;
     const words = lastRuntimeError(await readFile(log, 'utf8').catch(() => '')) ?? result.stderr.toString('utf8');
@@ -320,7 +333,7 @@ export class Runtime {
     const id = request.containerId;
     const args = ['--api-version', '1', '-c', id, '-n', id, '-u', request.sessionId.slice(0, SOCKET_NAME_DIGITS)];
     args.push('-r', request.runtime ?? this.paths.runtime);
-    for (const argument of this.runtimeArgs(join(directory, 'runtime.log'))) args.push('--runtime-arg', argument);
+    args.push(...this.#runtimeWords(join(directory, 'runtime.log'), request.systemdGroup));
     args.push('-b', directory, '-p', join(directory, 'pid'), '--full-attach', '-l', 'null');
     args.push('--exit-dir', join(directory, 'exit'), '--log-level', 'error');
     args.push('--exec', '--exec-attach', '--exec-process-spec', join(directory, 'process.json'));
