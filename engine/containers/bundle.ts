@@ -110,11 +110,7 @@ export async function prepareBundle(
   return { sandbox, mounts: user.shown, monitor, etc };
 }
 
-function monitorRequest(
-  logPath: string,
-  id: string,
-  config: ContainerConfig,
-): Omit<MonitorRequest, 'systemdGroup'> {
+function monitorRequest(logPath: string, id: string, config: ContainerConfig): Omit<MonitorRequest, 'systemdGroup'> {
   const policy = logPolicy(config.logDriver);
   return {
     id,

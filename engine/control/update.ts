@@ -92,7 +92,13 @@ async function applyLimits(unit: ContainerUnit, document: object): Promise<void>
   const files = { json: `${base}.json`, log: `${base}.log` };
   await writeFile(files.json, JSON.stringify(document), { mode: 0o600 });
   try {
-    const args = [...runtime.runtimeArgs(files.log, inScope(container)), 'update', '--resources', files.json, container.id];
+    const args = [
+      ...runtime.runtimeArgs(files.log, inScope(container)),
+      'update',
+      '--resources',
+      files.json,
+      container.id,
+    ];
     const result = await parts.spawner.run({
       file: (await parts.runtimes.get(container.config.runtime)).path,
       args,

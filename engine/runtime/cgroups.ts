@@ -56,8 +56,8 @@ export class Cgroups {
     return [...trees];
   }
 
-  /** How often the kernel killed a process of this group for lack of memory; 0 when unknown. */
-  oomKills(path: string): number {
+  /** How often the kernel killed a process of this group for lack of memory; undefined when the group is gone. */
+  oomKills(path: string): number | undefined {
     const memory = this.layout.controllers.get('memory');
     const file =
       memory === undefined
@@ -66,7 +66,7 @@ export class Cgroups {
     try {
       return Number(/^oom_kill (\d+)$/m.exec(readFileSync(file, 'latin1'))?.[1] ?? 0);
     } catch {
-      return 0;
+      return undefined;
     }
   }
 

@@ -1,9 +1,12 @@
-import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readSync, writeSync } from 'node:fs';
 import { readFile, unlink, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeFifo, ShoalError, unavailable, type Clock, type Spawner } from '../../base/index.ts';
+import { makeFifo, unavailable, type Clock, type Spawner } from '../../base/index.ts';
+import { execFailure, lastRuntimeError, startFailure } from './runtime-words.ts';
 import type { OciProcess } from './oci.ts';
 import { identify, isAlive, type ProcessIdentity } from './process.ts';
+
+export { ExecFailed, execFailure, lastRuntimeError, StartFailed, startFailure } from './runtime-words.ts';
 
 /** Digits of the id that name the attach socket's directory: a unix socket path has at most 107 bytes. */
 const SOCKET_NAME_DIGITS = 32;
@@ -64,58 +67,6 @@ export interface Monitored {
   conmon: ProcessIdentity | undefined;
 }
 
-/** A start that the runtime refused: `exitCode` as docker run reports it (127 not found, 126 not executable, else 128). */
-export class StartFailed extends ShoalError {
-  readonly exitCode: number;
-  constructor(message: string, exitCode: number) {
-    super('InvalidArgument', message);
-    this.exitCode = exitCode;
-  }
-}
-
-/** Turns the runtime's words into Docker's message and exit code. */
-export function startFailure(runtimeWords: string): StartFailed {
-  const words = runtimeWords.trim();
-  const exitCode = /executable file not found|no such file or directory/i.test(words)
-    ? 127
-    : /permission denied|is a directory/i.test(words)
-      ? 126
-      : 128;
-  return new StartFailed(
-    `failed to create task for container: failed to create shim task: OCI runtime create failed: ${words}: unknown`,
-    exitCode,
-  );
-}
-
-/** An exec that the runtime refused: `exitCode` as docker exec reports it (127 not found, 126 else). */
-export class ExecFailed extends ShoalError {
-  readonly exitCode: number;
-  constructor(message: string, exitCode: number) {
-    super('InvalidArgument', message);
-    this.exitCode = exitCode;
-  }
-}
-
-/** Turns the runtime's words about an exec into Docker's message and exit code. */
-export function execFailure(runtimeWords: string): ExecFailed {
-  const words = runtimeWords.trim();
-  const exitCode = /executable file not found|no such file or directory/i.test(words) ? 127 : 126;
-  return new ExecFailed(`OCI runtime exec failed: ${words}: unknown`, exitCode);
-}
-
-/** The last error in a runtime's log of JSON lines. */
-export function lastRuntimeError(log: string): string | undefined {
-  for (const line of log.split('\n').reverse()) {
-    try {
-      const entry = JSON.parse(line) as { level?: string; msg?: string };
-      if ((entry.level === 'error' || entry.level === 'fatal') && entry.msg !== undefined) return entry.msg;
-    } catch {
-      // Not a log line (the file ends with a line end).
-    }
-  }
-  return undefined;
-}
-
 /** Starts containers: the OCI runtime under conmon. */
 export class Runtime {
   readonly paths: RuntimePaths;
@@ -136,6 +87,11 @@ export class Runtime {
 
   bundle(id: string): string {
     return join(this.paths.bundleRoot, id);
+  }
+
+  /** Whether conmon saw processes of the container's present run killed for lack of memory. */
+  sawOutOfMemory(id: string): boolean {
+    return existsSync(join(this.bundle(id), 'oom'));
   }
 
   exitFile(id: string): string {

@@ -117,7 +117,12 @@ export function encodeCall(call: DbusCall, serial: number): Buffer {
   field(MEMBER as number, 's', call.member);
   field(DESTINATION as number, 's', call.destination);
   const signature = call.arguments.map(signatureOf).join('');
-  if (signature !== '') fields.align(8).byte(SIGNATURE as number).signature('g').signature(signature);
+  if (signature !== '')
+    fields
+      .align(8)
+      .byte(SIGNATURE as number)
+      .signature('g')
+      .signature(signature);
   return new Writer()
     .raw([0x6c, METHOD_CALL as number, 0, VERSION])
     .u32(body.length)
@@ -224,7 +229,13 @@ export class DbusConnection {
     if (!line.text.startsWith('OK ')) throw unavailable(`the bus refuses this user: ${line.text}`);
     this.#socket.write('BEGIN\r\n');
     const name = 'org.freedesktop.DBus';
-    await this.call({ destination: name, path: '/org/freedesktop/DBus', interface: name, member: 'Hello', arguments: [] });
+    await this.call({
+      destination: name,
+      path: '/org/freedesktop/DBus',
+      interface: name,
+      member: 'Hello',
+      arguments: [],
+    });
   }
 
   /** Waits for something at the beginning of what came, and takes it away. */
