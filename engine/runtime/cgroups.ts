@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { readFile, rmdir, readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Clock } from '../../base/index.ts';
-import { isScope } from './cgroup-driver.ts';
+import { isScope, systemdFacts } from './cgroup-driver.ts';
 import type { CgroupLayout } from './cgroup-layout.ts';
 import { thawForKill } from './freezer.ts';
 import { SystemdUnits } from './systemd-units.ts';
@@ -87,7 +87,7 @@ export class Cgroups {
   async destroy(path: string): Promise<void> {
     await this.#remove(path);
     // It knows of an end by itself only when it sees the group empty before it is gone.
-    if (isScope(path)) await this.units.forget(basename(path));
+    if (isScope(path) && systemdFacts().running) await this.units.forget(basename(path));
   }
 
   async #remove(path: string): Promise<void> {

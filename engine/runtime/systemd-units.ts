@@ -1,4 +1,5 @@
 import { unavailable, type Clock } from '../../base/index.ts';
+import { Limiter } from '../containers/limiter.ts';
 import { SYSTEM_BUS } from './cgroup-driver.ts';
 import { DbusConnection, DbusError, type DbusArgument } from './dbus.ts';
 
@@ -7,11 +8,14 @@ const NO_SUCH_UNIT = `${SYSTEMD}.NoSuchUnit`;
 const POLL_MS = 2;
 /** Together 10 s. */
 const POLLS_MAX = 5000;
+/** dbus-daemon takes 256 connections of one user (dbus-daemon(1), max_connections_per_user). */
+const CONNECTIONS_MAX = 16;
 
 /** Units of systemd, asked for over the system's bus (org.freedesktop.systemd1(5)). */
 export class SystemdUnits {
   readonly #clock: Clock;
   readonly #bus: string;
+  readonly #turns = new Limiter(CONNECTIONS_MAX);
 
   constructor(clock: Clock, bus = SYSTEM_BUS) {
     this.#clock = clock;
@@ -19,12 +23,10 @@ export class SystemdUnits {
   }
 
   #with<T>(work: (call: (member: string, ...words: DbusArgument[]) => Promise<string>) => Promise<T>): Promise<T> {
-    return DbusConnection.use(this.#bus, this.#clock, (bus) =>
-      work((member, ...words) =>
-        bus.call({
-          ...{ destination: SYSTEMD, path: '/org/freedesktop/systemd1', interface: `${SYSTEMD}.Manager` },
-          ...{ member, arguments: words },
-        }),
+    const manager = { destination: SYSTEMD, path: '/org/freedesktop/systemd1', interface: `${SYSTEMD}.Manager` };
+    return this.#turns.run(() =>
+      DbusConnection.use(this.#bus, this.#clock, (bus) =>
+        work((member, ...words) => bus.call({ ...manager, member, arguments: words })),
       ),
     );
   }
