@@ -112,19 +112,14 @@ export function encodeCall(call: DbusCall, serial: number): Buffer {
   const fields = new Writer();
   const field = (code: number, type: 'o' | 's', text: string): void =>
     void fields.align(8).byte(code).signature(type).string(text);
-  field(PATH as number, 'o', call.path);
-  field(INTERFACE as number, 's', call.interface);
-  field(MEMBER as number, 's', call.member);
-  field(DESTINATION as number, 's', call.destination);
+  field(PATH, 'o', call.path);
+  field(INTERFACE, 's', call.interface);
+  field(MEMBER, 's', call.member);
+  field(DESTINATION, 's', call.destination);
   const signature = call.arguments.map(signatureOf).join('');
-  if (signature !== '')
-    fields
-      .align(8)
-      .byte(SIGNATURE as number)
-      .signature('g')
-      .signature(signature);
+  if (signature !== '') fields.align(8).byte(SIGNATURE).signature('g').signature(signature);
   return new Writer()
-    .raw([0x6c, METHOD_CALL as number, 0, VERSION])
+    .raw([0x6c, METHOD_CALL, 0, VERSION])
     .u32(body.length)
     .u32(serial)
     .u32(fields.length)
