@@ -1,4 +1,5 @@
 import { invalidArgument } from '../../base/index.ts';
+import { checkCgroupParent } from '../runtime/cgroup-driver.ts';
 import { verifyLimits } from '../runtime/limits.ts';
 import type { Container, ContainerConfig } from '../types.ts';
 import { checkPlatform } from './check-options.ts';
@@ -32,6 +33,7 @@ export async function planContainer(
   const command = commandLine(merged, {});
   const { limits, warnings: lost } = verifyLimits(asked.resources, parts.sysInfo);
   await parts.runtimes.get(asked.runtime);
+  checkCgroupParent(parts.groups, asked.cgroupParent);
   await checkConfig(asked, parts.defaultUlimits);
   checkNetwork(asked, parts);
   const host = { ...parts, runtimeName: parts.runtimes.defaultName };
