@@ -138,6 +138,8 @@ export class Jobs {
       } finally {
         await session.release();
       }
+    } catch (error) {
+      throw orGone(unit, error);
     } finally {
       await held.release();
     }
@@ -152,6 +154,8 @@ export class Jobs {
     const { value, release } = await this.begin(unit, task, signal);
     try {
       return await use(value);
+    } catch (error) {
+      throw orGone(unit, error);
     } finally {
       value.socket.destroy();
       await release();
@@ -172,7 +176,7 @@ export class Jobs {
       return { value: session.value, release };
     } catch (error) {
       await release();
-      throw error;
+      throw orGone(unit, error);
     }
   }
 
@@ -253,6 +257,12 @@ export class Jobs {
       });
     });
   }
+}
+
+/** What goes wrong with the files of a container that is being removed has that reason. */
+export function orGone(unit: ContainerUnit, error: unknown): unknown {
+  const { id, state } = unit.container;
+  return unit.removed || unit.removing || state === 'removing' ? notFound(`No such container: ${id}`) : error;
 }
 
 /** The value, or undefined when it cannot be had. */
