@@ -16,6 +16,7 @@ import {
 import { ApiServer, metricsRoutes } from '../api/index.ts';
 import {
   Engine,
+  imageUsers,
   openImages,
   openVolumes,
   probeEngineHost,
@@ -141,6 +142,7 @@ export class Daemon {
       clock: systemClock,
       random: systemRandom,
       cgroupParent: config.cgroupParent,
+      ...driverOption(config),
     });
     if (faults.length > 0) {
       throw new ShoalError('FailedPrecondition', `this host cannot run containers:\n  ${faults.join('\n  ')}`);
@@ -216,8 +218,7 @@ export class Daemon {
       log: log.with({ component: 'images' }),
       registries: { insecure: config.insecureRegistries, mirrors: config.registryMirrors },
       onEvent,
-      usedBy: (imageId) =>
-        (users.engine?.containers.list() ?? []).filter((c) => c.imageId === imageId).map((c) => c.id),
+      usedBy: (imageId) => imageUsers(users.engine?.containers.list() ?? [], imageId),
       isRunning: (id) => (users.engine?.containers.list() ?? []).some((c) => c.id === id && c.state === 'running'),
       ...storageDriver(config.storageDriver),
     });
@@ -305,6 +306,7 @@ function containerOptions(config: DaemonConfig): Partial<EngineOptions> {
   const usual = Object.hasOwn(runtimes, runtime) ? runtimes[runtime] : runtime;
   return {
     cgroupParent: config.cgroupParent,
+    ...driverOption(config),
     defaultUlimits: config.defaultUlimits,
     dns: config.dns,
     initDefault: config.init,
@@ -312,6 +314,10 @@ function containerOptions(config: DaemonConfig): Partial<EngineOptions> {
     ...{ runtimes, containerDefaults: defaults },
     ...(usual ? { runtime: usual } : {}),
   };
+}
+
+function driverOption({ containers }: DaemonConfig): Pick<EngineOptions, 'cgroupDriver'> {
+  return containers.cgroupDriver === undefined ? {} : { cgroupDriver: containers.cgroupDriver };
 }
 
 function storageDriver(name: string): { storageDriver?: 'overlay2' | 'vfs' } {

@@ -192,9 +192,20 @@ it('the WireGuard process hangs, then dies: nothing goes another way meanwhile, 
   // A kernel with WireGuard needs no process.
   if (pid === undefined) return;
   await bed.inside('w1', ['kill', '-STOP', pid]);
-  expect(await bed.failing()).toEqual(['vault4 from client']);
-  const since = systemClock.now();
-  await bed.inside('w1', ['kill', '-KILL', pid]);
+  const asked: string[][] = [];
+  let since = 0;
+  try {
+    // A question has 1.5 s, which other work of this machine may use up: what does hold is asked for again.
+    await until(
+      'all but the encrypted',
+      HEALED_WITHIN_MS,
+      async () => asked[asked.push(await bed.failing()) - 1]?.length === 1,
+    );
+  } finally {
+    since = systemClock.now();
+    await bed.inside('w1', ['kill', '-KILL', pid]);
+  }
+  for (const failing of asked) expect(failing).toContain('vault4 from client');
   await healed(since, systemClock.monotonic(), /link sh\S+ of encrypted networks was missing/);
   await bed.connectionsLive();
 });

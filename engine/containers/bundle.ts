@@ -1,9 +1,10 @@
 import { mkdir, stat, writeFile } from 'node:fs/promises';
-import { dirname, join, posix } from 'node:path';
-import { errorMessage, failedPrecondition, invalidArgument } from '../../base/index.ts';
+import { join } from 'node:path';
+import { errorMessage, failedPrecondition } from '../../base/index.ts';
 import type { SandboxResult } from '../../overlay-net/index.ts';
 import { conmonSizeLimit } from '../logs/keeper.ts';
 import { logPolicy } from '../logs/policy.ts';
+import { groupFor, isScope, recordedGroup } from '../runtime/cgroup-driver.ts';
 import type { MonitorRequest } from '../runtime/conmon.ts';
 import { writeEtcFiles, type EtcFiles } from '../runtime/etc-files.ts';
 import { resolveInRoot } from '../runtime/in-root.ts';
@@ -11,9 +12,10 @@ import { prepareBindSource, userMount } from '../runtime/mounts.ts';
 import type { OciMount } from '../runtime/oci.ts';
 import { findProgram } from '../runtime/probe.ts';
 import { containerSpec } from '../runtime/spec.ts';
-import type { ContainerConfig, ContainerMount, Image, MountRequest } from '../types.ts';
+import type { Container, ContainerConfig, ContainerMount, Image, MountRequest } from '../types.ts';
 import { bindSubpath, releaseSubpaths } from '../volumes/index.ts';
 import { placeFirstFiles } from './first-files.ts';
+import { imageSource, releaseImages, subpathPlace } from './image-mounts.ts';
 import { placeFiles, requireFiles } from './injected-files.ts';
 import { linkFacts } from './links.ts';
 import { beginLog, endLog } from './logging.ts';
@@ -31,11 +33,14 @@ export interface Prepared {
   etc: EtcFiles;
 }
 
-/** Cgroup of a container in every tree. */
+/** Control group of a container in every tree. */
 export function cgroupPathOf(parts: Parts, id: string): string {
-  const parent = parts.find(id)?.config.cgroupParent || parts.cgroupParent;
-  // Cleaned, so that it stays below the root of the tree.
-  return posix.join('/', parent, id);
+  const container = parts.find(id);
+  return container === undefined ? groupFor(parts.groups, undefined, id).path : groupOf(parts, container);
+}
+
+function groupOf(parts: Parts, { id, cgroupPath, config }: Container): string {
+  return recordedGroup(parts.groups, { id, cgroupPath, cgroupParent: config.cgroupParent });
 }
 
 /**
@@ -57,6 +62,8 @@ export async function prepareBundle(
       : undefined;
   const joined = joinNamespaces(parts, container.config);
   const runtime = await parts.runtimes.get(container.config.runtime);
+  const group = groupFor(parts.groups, container.config.cgroupParent, id);
+  container.cgroupPath = group.path;
   const links = linkFacts(parts, container.config);
   const config = {
     ...container.config,
@@ -85,7 +92,7 @@ export async function prepareBundle(
     image: image.config,
     args: [container.path, ...container.args],
     rootPath,
-    cgroupPath: cgroupPathOf(parts, id),
+    cgroupPath: group.runtimePath,
     joined: { ...joined, network: sandbox?.namespacePath ?? shared?.namespacePath },
     shm,
     etc,
@@ -99,11 +106,12 @@ export async function prepareBundle(
   });
   await writeFile(join(bundle, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
   await beginLog(parts, container, true);
-  const monitor = { ...monitorRequest(container.logPath, id, config), runtime: runtime.path };
+  const made = { runtime: runtime.path, systemdGroup: isScope(group.path) };
+  const monitor = { ...monitorRequest(container.logPath, id, config), ...made };
   return { sandbox, mounts: user.shown, monitor, etc };
 }
 
-function monitorRequest(logPath: string, id: string, config: ContainerConfig): MonitorRequest {
+function monitorRequest(logPath: string, id: string, config: ContainerConfig): Omit<MonitorRequest, 'systemdGroup'> {
   const policy = logPolicy(config.logDriver);
   return {
     id,
@@ -147,8 +155,8 @@ async function prepareMounts(
         source = await volumeSource(parts, stored.container.id, mount, rootPath, oci.length);
         break;
       case 'image':
-        // Refused when the container is made.
-        throw invalidArgument(`mount at ${mount.target}: mounts of images are not supported`);
+        source = await imageSource(parts, stored.container.id, mount, oci.length);
+        break;
     }
     oci.push(userMount(mount, source, recursive));
     shown.push(...shownMount(mount, source));
@@ -173,9 +181,6 @@ async function volumeSource(
   return path;
 }
 
-/** Where the parts of volumes are bound that a container mounts. */
-const subpathPlace = (parts: Parts, id: string): string => join(dirname(parts.filesRoot), 'subpaths', id);
-
 /**
  * Takes down what `prepareBundle` made and what the runtime left: processes, cgroups, state, network, mounts. Goes
  * through every step whatever fails, and is repeated when the container is removed. Idempotent.
@@ -192,7 +197,7 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
     });
   };
   // Processes first: what they hold open cannot be unmounted.
-  await quietly('cgroups', parts.cgroups.destroy(cgroupPathOf(parts, id)));
+  await quietly('cgroups', parts.cgroups.destroy(groupOf(parts, stored.container)));
   await Promise.all([
     config.network.mode === 'sandbox' ? quietly('network', parts.networks.removeSandbox(id)) : undefined,
     quietly('root file system', parts.roots.unmount(id)),
@@ -206,12 +211,14 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
 
 async function releaseVolumes(
   parts: Parts,
-  { container, mounts }: StoredContainer,
+  stored: StoredContainer,
   quietly: (what: string, work: Promise<void>) => Promise<void>,
 ): Promise<void> {
+  const { container, mounts } = stored;
   const { id } = container;
   // A binding of a part keeps its volume from being unmounted.
   await quietly('parts of volumes', (async () => releaseSubpaths(subpathPlace(parts, id)))());
+  await quietly('mounts of images', releaseImages(parts, stored));
   const volumes = mounts.filter((mount) => mount.type === 'volume');
   await Promise.all(volumes.map((mount) => quietly('volume', parts.volumes.release(mount.source, id))));
 }

@@ -11,6 +11,8 @@ export interface Container {
   createdMs: number;
   state: ContainerState;
   pid: number;
+  /** Its control group below every tree, since its last start. */
+  cgroupPath?: string;
   exitCode: number;
   oomKilled: boolean;
   error: string;
@@ -59,6 +61,8 @@ export interface ContainerMount {
   propagation: string;
   /** Words that the user gave with it. */
   mode?: string;
+  /** Of a mounted image. */
+  imageId?: string;
 }
 
 export interface LogLine {
