@@ -8,6 +8,7 @@ export * from './http.ts';
 export * from './ids.ts';
 export * from './inotify.ts';
 export * from './libc.ts';
+export * from './libc-mounts.ts';
 export * from './libc-tree.ts';
 export * from './log.ts';
 export * from './made-up-name.ts';

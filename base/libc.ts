@@ -4,8 +4,8 @@ import { assert } from './assert.ts';
 import { ShoalError } from './errors.ts';
 
 /**
- * The system calls that Node has no name for. All FFI of the C library stands in this file, in libc-tree.ts and in
- * posix-spawn.ts. Calls are
+ * The system calls that Node has no name for. All FFI of the C library stands in this file, in libc-mounts.ts,
+ * libc-tree.ts and posix-spawn.ts. Calls are
  * synchronous and run on the thread that makes them; what `setns` does, it does to that thread alone.
  */
 type Koffi = typeof koffi;

@@ -27,6 +27,9 @@ import { readSysInfo, type SysInfo } from './runtime/sysinfo.ts';
 import { CDI_DIRECTORIES } from './runtime/cdi.ts';
 import { guardProcesses } from './runtime/process-guard.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
+import { checkRemap } from './userns/host-check.ts';
+import { ContainerUsers } from './userns/container-users.ts';
+import { UserNamespaces } from './userns/namespaces.ts';
 import { ContainerStreams } from './streams/streams.ts';
 import { EngineTerminals } from './streams/terminals.ts';
 import type {
@@ -34,6 +37,7 @@ import type {
   ContainerDefaults,
   Containers,
   EngineEvent,
+  IdMapping,
   Images,
   SwarmNetworks,
   Terminals,
@@ -82,6 +86,8 @@ export interface EngineOptions {
   runtime?: string;
   /** More OCI runtimes that containers may name: name → path. */
   runtimes?: Readonly<Record<string, string>>;
+  /** Ids that users of new containers have on the host; default: the same. The volumes should have the same. */
+  remap?: IdMapping;
   /** What containers get that say nothing themselves. */
   containerDefaults?: ContainerDefaults;
 }
@@ -106,6 +112,8 @@ export interface EngineInfo {
   /** Name of the init program that containers get; empty when none is installed. */
   initBinary: string;
   cdiDirectories: readonly string[];
+  /** New containers have other ids on the host. */
+  remapped: boolean;
 }
 
 /** The container engine of one host. Closing it leaves every container as it is; opening takes them over again. */
@@ -148,11 +156,13 @@ export class Engine {
     this.events = new Watch<EngineEvent>();
     const log = options.log.with({ component: 'engine' });
     const runtime = new Runtime(runtimePaths(options, facts), options.spawner, options.clock);
-    const roots = new Roots(options.images);
+    const users = new ContainerUsers(new UserNamespaces(options.spawner), options.remap);
+    const roots = new Roots(options.images, users.namespaces);
     const parts: Parts = {
       ...given(options),
       log,
       roots,
+      users,
       cgroups,
       runtimes,
       sysInfo: readSysInfo(cgroups.layout),
@@ -199,6 +209,8 @@ export class Engine {
     const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe, options.runtimes);
     guardProcesses(cgroups, `/${parentOf(options)}`, options.log);
     const engine = new Engine(options, facts, cgroups, runtimes, await findPrograms(facts));
+    const { remap, dataRoot, images } = options;
+    if (remap !== undefined) await checkRemap(dataRoot, remap, images, engine.#parts.users.namespaces);
     await engine.#set.open(() => engine.doctor.endStrays());
     await engine.doctor.repairAtStart();
     engine.pressure?.start();
@@ -237,6 +249,7 @@ export class Engine {
       runtimes: this.#programs.runtimes,
       initBinary: this.#programs.init,
       cdiDirectories: CDI_DIRECTORIES,
+      remapped: this.#options.remap !== undefined,
     };
   }
 
@@ -286,6 +299,7 @@ export class Engine {
     await this.pressure?.close();
     await this.#set.close();
     this.#parts.streams.close();
+    this.#parts.users.close();
     this.events.close();
   }
 }

@@ -12,6 +12,7 @@ import type { OciMount } from '../runtime/oci.ts';
 import { findProgram } from '../runtime/probe.ts';
 import { containerSpec } from '../runtime/spec.ts';
 import type { ContainerConfig, ContainerMount, Image, MountRequest } from '../types.ts';
+import { hostRoot } from '../userns/ids.ts';
 import { bindSubpath, releaseSubpaths } from '../volumes/index.ts';
 import { placeFirstFiles } from './first-files.ts';
 import { placeFiles, requireFiles } from './injected-files.ts';
@@ -63,18 +64,24 @@ export async function prepareBundle(
     env: [...links.env, ...container.config.env],
     ...(shared === undefined ? {} : { hostname: shared.hostname }),
   };
+  const { idMapping } = config;
+  const users = await parts.users.begin(id, config, parts.find);
   const [rootPath, sandbox, initPath] = await Promise.all([
-    parts.roots.mount(id, container.imageId),
-    makeSandbox(parts, id, config),
+    parts.roots.mount(id, container.imageId, idMapping),
+    makeSandbox(parts, id, config, [], users.network),
     config.init ? findInit(parts.defaults.initPath) : undefined,
   ]);
-  if (container.startedMs === 0) placeFirstFiles(rootPath);
+  if (container.startedMs === 0) placeFirstFiles(rootPath, hostRoot(idMapping));
   if (filesLost) await requireFiles(parts.filesRoot, id, config.files);
   const [user, files, etc] = await Promise.all([
     prepareMounts(parts, stored, rootPath, runtime.recursiveReadOnly),
-    placeFiles(parts.filesRoot, id, config.files),
+    placeFiles(parts.filesRoot, id, config.files, idMapping),
     shared?.etc ??
-      writeEtcFiles(parts.store.directory(id), etcRequest(parts, container, sandbox?.endpoints ?? [], links.lines)),
+      writeEtcFiles(
+        parts.store.directory(id),
+        etcRequest(parts, container, sandbox?.endpoints ?? [], links.lines),
+        idMapping === undefined ? undefined : hostRoot(idMapping),
+      ),
   ]);
   const bundle = parts.runtime.bundle(id);
   await mkdir(bundle, { recursive: true, mode: 0o700 });
@@ -86,7 +93,7 @@ export async function prepareBundle(
     args: [container.path, ...container.args],
     rootPath,
     cgroupPath: cgroupPathOf(parts, id),
-    joined: { ...joined, network: sandbox?.namespacePath ?? shared?.namespacePath },
+    joined: { ...joined, user: users.user, network: sandbox?.namespacePath ?? shared?.namespacePath },
     shm,
     etc,
     mounts: [...user.oci, ...files],
@@ -141,7 +148,7 @@ async function prepareMounts(
         source = '';
         break;
       case 'bind':
-        await prepareBindSource(mount);
+        await prepareBindSource(mount, hostRoot(stored.container.config.idMapping));
         break;
       case 'volume':
         source = await volumeSource(parts, stored.container.id, mount, rootPath, oci.length);
@@ -191,6 +198,7 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
       });
     });
   };
+  parts.users.end(id);
   // Processes first: what they hold open cannot be unmounted.
   await quietly('cgroups', parts.cgroups.destroy(cgroupPathOf(parts, id)));
   await Promise.all([

@@ -71,12 +71,16 @@ function isDefault(networks: HostNetworks, key: string): boolean {
   return key === DEFAULT_NETWORK || localNetwork(networks, key)?.name === DEFAULT_NETWORK;
 }
 
-/** @param keep addresses of an earlier life, to be taken over. */
+/**
+ * @param keep addresses of an earlier life, to be taken over
+ * @param namespace path of the network namespace that becomes the sandbox', where it belongs to a user namespace
+ */
 export async function makeSandbox(
   parts: Parts,
   id: string,
   config: ContainerConfig,
   keep: Container['endpoints'] = [],
+  namespace?: string,
 ): Promise<SandboxResult | undefined> {
   const { network } = config;
   if (network.mode !== 'sandbox') return undefined;
@@ -89,7 +93,7 @@ export async function makeSandbox(
         : { ...endpoint, networkId: former.networkId, address: former.address, mac: former.mac },
     );
   }
-  return parts.networks.createSandbox({
+  const spec = {
     id,
     ...(network.taskId === undefined ? {} : { taskId: network.taskId }),
     names: [config.name, id.slice(0, 12), ...(config.hostname ? [config.hostname] : [])],
@@ -97,7 +101,10 @@ export async function makeSandbox(
     ports: network.ports,
     dns: config.dns,
     dnsOptions: config.dnsOptions,
-  });
+  };
+  // What an earlier start left belongs to a user namespace that is gone.
+  if (namespace !== undefined) await parts.networks.removeSandbox(id);
+  return parts.networks.createSandbox(spec, namespace);
 }
 
 /** The network of a container that shares another's: its namespace, name and files. @throws ShoalError Conflict */

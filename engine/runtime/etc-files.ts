@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { chown, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ContainerConfig } from '../types.ts';
 
@@ -92,8 +92,15 @@ async function hostFile(path: string): Promise<string> {
   return readFile(path, 'utf8').catch(() => '');
 }
 
-/** Writes hostname, hosts and resolv.conf of a container into `directory`; returns their paths. */
-export async function writeEtcFiles(directory: string, request: EtcFilesRequest): Promise<EtcFiles> {
+/**
+ * Writes hostname, hosts and resolv.conf of a container into `directory`; returns their paths.
+ * @param owner root of the container on the host, when that is another
+ */
+export async function writeEtcFiles(
+  directory: string,
+  request: EtcFilesRequest,
+  owner?: { uid: number; gid: number },
+): Promise<EtcFiles> {
   const paths: EtcFiles = {
     hostname: join(directory, 'hostname'),
     hosts: join(directory, 'hosts'),
@@ -108,5 +115,8 @@ export async function writeEtcFiles(directory: string, request: EtcFilesRequest)
     writeFile(paths.hosts, hosts, { mode: 0o644 }),
     writeFile(paths.resolvConf, resolvConfText(request, await hostResolvConf()), { mode: 0o644 }),
   ]);
+  if (owner !== undefined) {
+    await Promise.all(Object.values(paths).map((path) => chown(path as string, owner.uid, owner.gid)));
+  }
   return paths;
 }

@@ -1,5 +1,5 @@
 import { readFileSync, realpathSync } from 'node:fs';
-import { mkdir, stat } from 'node:fs/promises';
+import { chown, mkdir, stat } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { failedPrecondition, invalidArgument } from '../../base/index.ts';
 import type { ContainerConfig, MountRequest } from '../types.ts';
@@ -108,8 +108,12 @@ function checkSubpath(subpath: string | undefined, anonymous: boolean, wrong: (w
   }
 }
 
-/** Makes sure that the source of a bind exists. @throws ShoalError InvalidArgument in Docker's words. */
-export async function prepareBindSource(mount: MountRequest): Promise<void> {
+/**
+ * Makes sure that the source of a bind exists.
+ * @param owner root of the container on the host, to whom directories belong that are made
+ * @throws ShoalError InvalidArgument in Docker's words.
+ */
+export async function prepareBindSource(mount: MountRequest, owner: { uid: number; gid: number }): Promise<void> {
   try {
     await stat(mount.source);
   } catch (error) {
@@ -117,7 +121,11 @@ export async function prepareBindSource(mount: MountRequest): Promise<void> {
     if (mount.createMountpoint !== true) {
       throw invalidArgument(`invalid mount config for type "bind": bind source path does not exist: ${mount.source}`);
     }
-    await mkdir(mount.source, { recursive: true, mode: 0o755 });
+    const first = await mkdir(mount.source, { recursive: true, mode: 0o755 });
+    if (owner.uid === 0 || first === undefined) return;
+    for (let path = posix.normalize(mount.source); path.startsWith(first); path = posix.dirname(path)) {
+      await chown(path, owner.uid, owner.gid);
+    }
   }
 }
 
