@@ -17,10 +17,13 @@ const KEEP_ALIVE_MS = 30_000;
 const LINGER_MS = 5000;
 
 /** Calls after which the connection carries the streams of a process. */
-const HIJACK_PATH = /^(?:\/v\d+\.\d+)?\/(?:containers\/[^/?]+\/attach|exec\/[^/?]+\/start)(?:\?|$)/;
+const HIJACK_PATHS: Readonly<Record<string, RegExp>> = {
+  POST: /^(?:\/v\d+\.\d+)?\/(?:containers\/[^/?]+\/attach|exec\/[^/?]+\/start)(?:\?|$)/,
+  GET: /^(?:\/v\d+\.\d+)?\/containers\/[^/?]+\/attach\/ws(?:\?|$)/,
+};
 
-function hijackable(request: IncomingMessage): boolean {
-  return request.method === 'POST' && HIJACK_PATH.test(request.url ?? '');
+function hijackable({ method, url }: IncomingMessage): boolean {
+  return HIJACK_PATHS[method ?? '']?.test(url ?? '') === true;
 }
 
 /** Node's parser of one connection; `onIncoming` is called with each request's head, before its body is read. */
@@ -133,6 +136,18 @@ export class Hijack implements Takeover {
     // What the client still sends is read and dropped: closing on unread input would cut off output on its way.
     socket.end(() => socket.setTimeout(LINGER_MS, () => socket.destroy()));
     await input;
+  }
+
+  async carryWebSocket(attach: () => Promise<AttachedFacts>, binary: boolean): Promise<void> {
+    const { acceptWebSocket, carryWebSocket, checkHandshake } = await import('./websocket.ts');
+    const socket = this.#socket;
+    checkHandshake(this.#request);
+    const attached = await attach();
+    this.#taken = true;
+    this.#response.detachSocket(socket);
+    const client = acceptWebSocket(this.#request, socket, this.#head);
+    if (client === undefined) attached.close();
+    else await carryWebSocket(client, socket, attached, binary);
   }
 
   async #carryInput(attached: AttachedFacts): Promise<void> {

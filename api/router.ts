@@ -25,6 +25,11 @@ export interface Takeover {
   body(): Promise<Buffer>;
   /** Carries a process' streams until its output has ended or the client has gone. */
   carry(attached: AttachedFacts, contentType: string): Promise<void>;
+  /**
+   * The same as the messages of a WebSocket, all output in one stream. @param attach once the request is one for it
+   * @param binary else messages of output are called text @throws ShoalError InvalidArgument, PermissionDenied
+   */
+  carryWebSocket(attach: () => Promise<AttachedFacts>, binary: boolean): Promise<void>;
 }
 
 export type Handler = (context: RequestContext) => Promise<void>;

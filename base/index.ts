@@ -7,6 +7,7 @@ export * from './files.ts';
 export * from './http.ts';
 export * from './ids.ts';
 export * from './inotify.ts';
+export { ffi } from './ffi.ts';
 export * from './libc.ts';
 export * from './libc-mounts.ts';
 export * from './libc-tree.ts';

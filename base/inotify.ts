@@ -1,7 +1,6 @@
-import { createRequire } from 'node:module';
 import { Socket } from 'node:net';
-import { assert } from './assert.ts';
 import { ShoalError } from './errors.ts';
+import { errnoOf, loadLibc } from './ffi.ts';
 
 /* inotify(7) with a mask of our own: node's fs.watch asks for every write, which floods beside a busy log. */
 
@@ -9,7 +8,6 @@ interface InotifyCalls {
   inotify_init1(flags: number): number;
   inotify_add_watch(fd: number, path: string, mask: number): number;
   inotify_rm_watch(fd: number, watch: number): number;
-  errno(): number;
 }
 
 /** What node gives no public way to: a stream over a descriptor that epoll can wait for. */
@@ -30,17 +28,11 @@ let loaded: InotifyCalls | undefined;
 
 function calls(): InotifyCalls {
   if (loaded !== undefined) return loaded;
-  assert(process.platform === 'linux', 'inotify is a Linux facility');
-  const koffi = createRequire(import.meta.url)('koffi') as {
-    load(name: string): { func(signature: string): never };
-    errno(): number;
-  };
-  const lib = koffi.load('libc.so.6');
+  const lib = loadLibc();
   loaded = {
     inotify_init1: lib.func('int inotify_init1(int flags)'),
     inotify_add_watch: lib.func('int inotify_add_watch(int fd, const char *path, uint32_t mask)'),
     inotify_rm_watch: lib.func('int inotify_rm_watch(int fd, int wd)'),
-    errno: () => koffi.errno(),
   };
   return loaded;
 }
@@ -57,7 +49,7 @@ export class MoveWatcher {
     if (this.#fd < 0) {
       throw new ShoalError(
         'Unavailable',
-        `inotify_init1 failed (errno ${calls().errno()}): raise the sysctl fs.inotify.max_user_instances`,
+        `inotify_init1 failed (${errnoOf().code}): raise the sysctl fs.inotify.max_user_instances`,
       );
     }
     const { Pipe } = (process as unknown as { binding(name: string): PipeBinding }).binding('pipe_wrap');
@@ -75,7 +67,7 @@ export class MoveWatcher {
     if (watch < 0) {
       throw new ShoalError(
         'Unavailable',
-        `${directory} cannot be watched (errno ${calls().errno()}): raise the sysctl fs.inotify.max_user_watches`,
+        `${directory} cannot be watched (${errnoOf().code}): raise the sysctl fs.inotify.max_user_watches`,
       );
     }
     const listeners = this.#listeners.get(watch) ?? new Set();

@@ -1,16 +1,11 @@
-import { createRequire } from 'node:module';
-import type koffi from 'koffi';
-import { assert } from './assert.ts';
-import { closeFd, SystemCallError } from './libc.ts';
+import { loadLibc } from './ffi.ts';
+import { checked, closeFd } from './libc.ts';
 
 /**
  * The newer calls on mounts (open_tree, move_mount: Linux 5.2; mount_setattr: 5.12). C libraries before glibc 2.36 have
  * no names for them, so they are made by number; these numbers are the same on every architecture.
  */
-type Koffi = typeof koffi;
-
 interface MountCalls {
-  koffi: Koffi;
   openTree: (call: number, directory: number, path: string, flags: number) => number;
   moveMount: (call: number, from: number, fromPath: string, to: number, toPath: string, flags: number) => number;
   setAttributes: (
@@ -42,11 +37,8 @@ let loaded: MountCalls | undefined;
 
 function calls(): MountCalls {
   if (loaded !== undefined) return loaded;
-  assert(process.platform === 'linux', 'these system calls are Linux ones');
-  const ffi = createRequire(import.meta.url)('koffi') as Koffi;
-  const lib = ffi.load('libc.so.6');
+  const lib = loadLibc();
   loaded = {
-    koffi: ffi,
     openTree: lib.func('long syscall(long number, long directory, const char *path, unsigned long flags)'),
     moveMount: lib.func(
       'long syscall(long number, long from, const char *fromPath, long to, const char *toPath, unsigned long flags)',
@@ -56,15 +48,6 @@ function calls(): MountCalls {
     ),
   };
   return loaded;
-}
-
-function check(call: string, result: number, detail: string): number {
-  if (result >= 0) return result;
-  const { koffi: ffi } = calls();
-  const errno = ffi.errno();
-  const names = ffi.os.errno;
-  const name = Object.keys(names).find((key) => names[key] === errno) ?? `errno ${errno}`;
-  throw new SystemCallError(call, errno, name, detail);
 }
 
 export interface IdmappedBind {
@@ -82,15 +65,15 @@ export interface IdmappedBind {
 export function bindIdmapped({ source, target, namespace }: IdmappedBind): void {
   const { openTree, moveMount, setAttributes } = calls();
   const clone = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
-  const tree = check('open_tree', openTree(OPEN_TREE, AT_FDCWD, source, clone), source);
+  const tree = checked('open_tree', openTree(OPEN_TREE, AT_FDCWD, source, clone), source);
   try {
     const attributes = Buffer.alloc(ATTRIBUTES_BYTES);
     attributes.writeBigUInt64LE(BigInt(MOUNT_ATTR_RDONLY | MOUNT_ATTR_IDMAP), 0);
     attributes.writeBigUInt64LE(BigInt(namespace), 24);
     const set = setAttributes(MOUNT_SETATTR, tree, '', AT_EMPTY_PATH, attributes, attributes.length);
-    check('mount_setattr', set, `other owners for ${source}`);
+    checked('mount_setattr', set, `other owners for ${source}`);
     const moved = moveMount(MOVE_MOUNT, tree, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
-    check('move_mount', moved, `${source} at ${target}`);
+    checked('move_mount', moved, `${source} at ${target}`);
   } finally {
     closeFd(tree);
   }

@@ -1,16 +1,12 @@
-import { createRequire } from 'node:module';
-import type koffi from 'koffi';
-import { assert } from './assert.ts';
-import { SystemCallError } from './libc.ts';
+import { loadLibc } from './ffi.ts';
+import { checked } from './libc.ts';
 
-/**
+/*
  * System calls on file trees that Node has no name for: extended attributes, device nodes, times of links, and what
  * confines a thread to a tree. Paths are bytes: file names need not be UTF-8.
  */
-type Koffi = typeof koffi;
 
 interface TreeCalls {
-  koffi: Koffi;
   llistxattr: (path: Uint8Array, list: Uint8Array, size: number) => number;
   lgetxattr: (path: Uint8Array, name: Uint8Array, value: Uint8Array, size: number) => number;
   lsetxattr: (path: Uint8Array, name: Uint8Array, value: Uint8Array, size: number, flags: number) => number;
@@ -26,11 +22,8 @@ let loaded: TreeCalls | undefined;
 
 function calls(): TreeCalls {
   if (loaded !== undefined) return loaded;
-  assert(process.platform === 'linux', 'these system calls are Linux ones');
-  const ffi = createRequire(import.meta.url)('koffi') as Koffi;
-  const lib = ffi.load('libc.so.6');
+  const lib = loadLibc();
   loaded = {
-    koffi: ffi,
     llistxattr: lib.func('intptr_t llistxattr(const uint8_t *path, _Out_ uint8_t *list, size_t size)'),
     lgetxattr: lib.func(
       'intptr_t lgetxattr(const uint8_t *path, const uint8_t *name, _Out_ uint8_t *value, size_t size)',
@@ -46,15 +39,6 @@ function calls(): TreeCalls {
     fchdir: lib.func('int fchdir(int fd)'),
   };
   return loaded;
-}
-
-function check(call: string, result: number, detail: string): number {
-  if (result >= 0) return result;
-  const { koffi: ffi } = calls();
-  const errno = ffi.errno();
-  const names = ffi.os.errno;
-  const name = Object.keys(names).find((key) => names[key] === errno) ?? `errno ${errno}`;
-  throw new SystemCallError(call, errno, name, detail);
 }
 
 const terminated = (bytes: Uint8Array): Buffer => Buffer.concat([bytes, Buffer.alloc(1)]);
@@ -81,7 +65,7 @@ export function setExtendedAttributeBytes(path: Uint8Array, name: string, value:
   const key = terminated(Buffer.from(name, 'latin1'));
   // An empty value still needs an address.
   const bytes = value.length === 0 ? Buffer.alloc(1) : value;
-  check('lsetxattr', calls().lsetxattr(terminated(path), key, bytes, value.length, 0), name);
+  checked('lsetxattr', calls().lsetxattr(terminated(path), key, bytes, value.length, 0), name);
 }
 
 /** Number of a device as glibc composes it (sys/sysmacros.h). */
@@ -100,7 +84,7 @@ export function deviceParts(rdev: bigint): { major: number; minor: number } {
 
 /** mknod(2): `mode` holds the kind (S_IFCHR, S_IFBLK, S_IFIFO) and the permission bits. @throws SystemCallError */
 export function makeNode(path: Uint8Array, mode: number, major: number, minor: number): void {
-  check('mknod', calls().mknod(terminated(path), mode, deviceNumber(major, minor)), 'of a node');
+  checked('mknod', calls().mknod(terminated(path), mode, deviceNumber(major, minor)), 'of a node');
 }
 
 const AT_FDCWD = -100;
@@ -115,7 +99,7 @@ export function setTimesNs(path: Uint8Array, ns: bigint): void {
     times.writeBigInt64LE(seconds, at);
     times.writeBigInt64LE(rest, at + 8);
   }
-  check('utimensat', calls().utimensat(AT_FDCWD, terminated(path), times, AT_SYMLINK_NOFOLLOW), 'of a file');
+  checked('utimensat', calls().utimensat(AT_FDCWD, terminated(path), times, AT_SYMLINK_NOFOLLOW), 'of a file');
 }
 
 const CLONE_FS = 0x200;
@@ -123,22 +107,22 @@ const CLONE_NEWNS = 0x20000;
 
 /** Gives this thread a root, a working directory and mounts of its own. @throws SystemCallError */
 export function unshareMounts(): void {
-  check('unshare', calls().unshare(CLONE_FS | CLONE_NEWNS), 'mount namespace');
+  checked('unshare', calls().unshare(CLONE_FS | CLONE_NEWNS), 'mount namespace');
 }
 
 /** Moves this thread into the mount namespace of a descriptor; its root is then the root there. @throws SystemCallError */
 export function enterMountNamespace(fd: number): void {
-  check('unshare', calls().unshare(CLONE_FS), 'root and working directory');
-  check('setns', calls().setns(fd, CLONE_NEWNS), 'mount namespace');
+  checked('unshare', calls().unshare(CLONE_FS), 'root and working directory');
+  checked('setns', calls().setns(fd, CLONE_NEWNS), 'mount namespace');
 }
 
 /** chroot(2) of this thread, which must have unshared; its working directory becomes the new root. */
 export function changeRoot(path: string): void {
-  check('chroot', calls().chroot(path), path);
+  checked('chroot', calls().chroot(path), path);
   process.chdir('/');
 }
 
 /** fchdir(2). @throws SystemCallError */
 export function changeDirectoryTo(fd: number): void {
-  check('fchdir', calls().fchdir(fd), `fd ${fd}`);
+  checked('fchdir', calls().fchdir(fd), `fd ${fd}`);
 }

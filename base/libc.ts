@@ -1,14 +1,12 @@
-import { createRequire } from 'node:module';
-import type koffi from 'koffi';
 import { assert } from './assert.ts';
 import { ShoalError } from './errors.ts';
+import { errnoOf, ffi, loadLibc } from './ffi.ts';
 
-/**
- * The system calls that Node has no name for. All FFI of the C library stands in this file, in libc-mounts.ts,
- * libc-tree.ts and posix-spawn.ts. Calls are
- * synchronous and run on the thread that makes them; what `setns` does, it does to that thread alone.
+/*
+ * The system calls that Node has no name for. All FFI of the C library stands in this file, in libc-tree.ts, in
+ * libc-mounts.ts and in posix-spawn.ts. Calls are synchronous and run on the thread that makes them; what `setns` does,
+ * it does to that thread alone.
  */
-type Koffi = typeof koffi;
 
 /** A call that may also run on a thread of the pool. */
 interface Aside {
@@ -22,7 +20,6 @@ interface Aside {
 }
 
 interface Libc {
-  koffi: Koffi;
   setns: (fd: number, kind: number) => number;
   unshare: (flags: number) => number;
   mount: (source: string | null, target: string, type: string | null, flags: number, data: string | null) => number;
@@ -58,15 +55,10 @@ interface Libc {
 
 let loaded: Libc | undefined;
 
-/** Loads the library at first use, so that a client start never pays for it. */
 function libc(): Libc {
   if (loaded !== undefined) return loaded;
-  assert(process.platform === 'linux', 'these system calls are Linux ones');
-  const require = createRequire(import.meta.url);
-  const ffi = require('koffi') as Koffi;
-  const lib = ffi.load('libc.so.6');
+  const lib = loadLibc();
   loaded = {
-    koffi: ffi,
     setns: lib.func('int setns(int fd, int nstype)'),
     unshare: lib.func('int unshare(int flags)'),
     mount: lib.func(
@@ -108,13 +100,11 @@ export class SystemCallError extends ShoalError {
   }
 }
 
-function check(call: string, result: number, detail: string): number {
+/** The result of a call. @throws SystemCallError when it is negative */
+export function checked(call: string, result: number, detail: string): number {
   if (result >= 0) return result;
-  const { koffi: ffi } = libc();
-  const errno = ffi.errno();
-  const names = ffi.os.errno;
-  const name = Object.keys(names).find((key) => names[key] === errno) ?? `errno ${errno}`;
-  throw new SystemCallError(call, errno, name, detail);
+  const { errno, code } = errnoOf();
+  throw new SystemCallError(call, errno, code, detail);
 }
 
 export const CLONE_NEWNET = 0x40000000;
@@ -133,18 +123,18 @@ const O_RDONLY = 0;
 const O_CLOEXEC = 0o2000000;
 
 export function openReadOnly(path: string): number {
-  return check('open', libc().open(path, O_RDONLY | O_CLOEXEC, 0), path);
+  return checked('open', libc().open(path, O_RDONLY | O_CLOEXEC, 0), path);
 }
 
 export function closeFd(fd: number): void {
-  check('close', libc().close(fd), String(fd));
+  checked('close', libc().close(fd), String(fd));
 }
 
 const F_DUPFD_CLOEXEC = 1030;
 
 /** Another descriptor of the same open file. @throws SystemCallError */
 export function duplicateFd(fd: number): number {
-  return check('fcntl', libc().fcntl(fd, F_DUPFD_CLOEXEC, 0), String(fd));
+  return checked('fcntl', libc().fcntl(fd, F_DUPFD_CLOEXEC, 0), String(fd));
 }
 
 /** Mount flags of mount(2). */
@@ -169,34 +159,34 @@ export function mount(
   flags: number,
   data: string | null,
 ): void {
-  check('mount', libc().mount(source, target, type, flags, data), `${type ?? 'bind'} at ${target}`);
+  checked('mount', libc().mount(source, target, type, flags, data), `${type ?? 'bind'} at ${target}`);
 }
 
 export const MNT_DETACH = 2;
 
 /** umount2(2). @throws SystemCallError */
 export function unmount(target: string, flags: number = MNT_DETACH): void {
-  check('umount2', libc().umount2(target, flags), target);
+  checked('umount2', libc().umount2(target, flags), target);
 }
 
 /** lsetxattr(2): sets an extended attribute, not following a symbolic link. @throws SystemCallError */
 export function setExtendedAttribute(path: string, name: string, value: string): void {
   const bytes = Buffer.from(value);
-  check('lsetxattr', libc().lsetxattr(path, name, bytes, bytes.length, 0), `${name} of ${path}`);
+  checked('lsetxattr', libc().lsetxattr(path, name, bytes, bytes.length, 0), `${name} of ${path}`);
 }
 
 const S_IFCHR = 0o020000;
 
 /** mknod(2) of the character device 0/0, which overlayfs reads as "removed in this layer". @throws SystemCallError */
 export function makeWhiteoutDevice(path: string): void {
-  check('mknod', libc().mknod(path, S_IFCHR, 0), path);
+  checked('mknod', libc().mknod(path, S_IFCHR, 0), path);
 }
 
 const S_IFIFO = 0o010000;
 
 /** A named pipe (mkfifo(3)), readable and writable by its owner. @throws SystemCallError */
 export function makeFifo(path: string): void {
-  check('mknod', libc().mknod(path, S_IFIFO | 0o600, 0), path);
+  checked('mknod', libc().mknod(path, S_IFIFO | 0o600, 0), path);
 }
 
 /**
@@ -209,7 +199,7 @@ export function inNetworkNamespace<T>(path: string, inside: () => T): T {
   try {
     const there = openReadOnly(path);
     try {
-      check('setns', libc().setns(there, CLONE_NEWNET), path);
+      checked('setns', libc().setns(there, CLONE_NEWNET), path);
     } finally {
       closeFd(there);
     }
@@ -217,7 +207,7 @@ export function inNetworkNamespace<T>(path: string, inside: () => T): T {
       return inside();
     } finally {
       // Being left in a foreign namespace would misdirect everything that follows.
-      check('setns', libc().setns(back, CLONE_NEWNET), 'back to the own namespace');
+      checked('setns', libc().setns(back, CLONE_NEWNET), 'back to the own namespace');
     }
   } finally {
     closeFd(back);
@@ -232,11 +222,11 @@ export function inNetworkNamespace<T>(path: string, inside: () => T): T {
 export function createNetworkNamespace(path: string): void {
   const back = openReadOnly('/proc/thread-self/ns/net');
   try {
-    check('unshare', libc().unshare(CLONE_NEWNET), 'network namespace');
+    checked('unshare', libc().unshare(CLONE_NEWNET), 'network namespace');
     try {
       mount('/proc/thread-self/ns/net', path, null, MS.BIND, null);
     } finally {
-      check('setns', libc().setns(back, CLONE_NEWNET), 'back to the own namespace');
+      checked('setns', libc().setns(back, CLONE_NEWNET), 'back to the own namespace');
     }
   } finally {
     closeFd(back);
@@ -248,7 +238,7 @@ const SIOCGSKNS = 0x894c;
 
 /** Binds the network namespace that a socket lives in to `path` (an existing file). @throws SystemCallError */
 export function bindNamespaceOfSocket(socket: number, path: string): void {
-  const namespace = check('ioctl', libc().ioctl(socket, SIOCGSKNS, 0), 'namespace of a socket');
+  const namespace = checked('ioctl', libc().ioctl(socket, SIOCGSKNS, 0), 'namespace of a socket');
   try {
     mount(`/proc/thread-self/fd/${namespace}`, path, null, MS.BIND, null);
   } finally {
@@ -278,37 +268,37 @@ export function closeFdAside(fd: number): Promise<void> {
 /** socket(2), bind(2), connect(2), listen(2), send(2), recv(2) on raw descriptors; the caller closes them. */
 export const sockets = {
   open: (domain: number, type: number, protocol = 0): number =>
-    check('socket', libc().socket(domain, type | SOCK_CLOEXEC, protocol), `domain ${domain}`),
+    checked('socket', libc().socket(domain, type | SOCK_CLOEXEC, protocol), `domain ${domain}`),
   bind: (fd: number, address: Uint8Array): void => {
-    check('bind', libc().bind(fd, address, address.length), `fd ${fd}`);
+    checked('bind', libc().bind(fd, address, address.length), `fd ${fd}`);
   },
   connect: (fd: number, address: Uint8Array): void => {
-    check('connect', libc().connect(fd, address, address.length), `fd ${fd}`);
+    checked('connect', libc().connect(fd, address, address.length), `fd ${fd}`);
   },
   listen: (fd: number, backlog: number): void => {
-    check('listen', libc().listen(fd, backlog), `fd ${fd}`);
+    checked('listen', libc().listen(fd, backlog), `fd ${fd}`);
   },
   setOption: (fd: number, level: number, name: number, value: Uint8Array): void => {
-    check('setsockopt', libc().setsockopt(fd, level, name, value, value.length), `fd ${fd}`);
+    checked('setsockopt', libc().setsockopt(fd, level, name, value, value.length), `fd ${fd}`);
   },
   /** An option whose value is a number. */
   numberOption: (fd: number, level: number, name: number): number => {
     const value = Buffer.alloc(4);
-    check('getsockopt', libc().getsockopt(fd, level, name, value, [value.length]), `fd ${fd}`);
+    checked('getsockopt', libc().getsockopt(fd, level, name, value, [value.length]), `fd ${fd}`);
     return value.readInt32LE(0);
   },
   send: (fd: number, data: Uint8Array, flags = 0): number =>
-    check('send', libc().send(fd, data, data.length, flags), `fd ${fd}`),
+    checked('send', libc().send(fd, data, data.length, flags), `fd ${fd}`),
   sendTo: (fd: number, data: Uint8Array, address: Uint8Array, flags = 0): number =>
-    check('sendto', libc().sendto(fd, data, data.length, flags, address, address.length), `fd ${fd}`),
+    checked('sendto', libc().sendto(fd, data, data.length, flags, address, address.length), `fd ${fd}`),
   /** Reads one datagram into `into`; returns its length. */
   receive: (fd: number, into: Uint8Array, flags = 0): number =>
-    check('recv', libc().recv(fd, into, into.length, flags), `fd ${fd}`),
+    checked('recv', libc().recv(fd, into, into.length, flags), `fd ${fd}`),
   /** As `receive`, without waiting; undefined when nothing has come. */
   tryReceive: (fd: number, into: Uint8Array): number | undefined => {
     const length = libc().recv(fd, into, into.length, MSG_DONTWAIT);
-    if (length < 0 && libc().koffi.errno() === EAGAIN) return undefined;
-    return check('recv', length, `fd ${fd}`);
+    if (length < 0 && ffi().errno() === EAGAIN) return undefined;
+    return checked('recv', length, `fd ${fd}`);
   },
   /** As `send`, on a thread of the pool: for requests that the kernel works on for milliseconds inside the call. */
   sendAside: (fd: number, data: Uint8Array, flags = 0): Promise<number> => aside('send', fd, data, flags),
@@ -325,11 +315,10 @@ export interface NativeMemory {
 }
 
 export function nativeMemory(length: number): NativeMemory {
-  const { koffi: ffi } = libc();
-  const pointer: unknown = ffi.alloc('uint8_t', length);
-  const bytes = Buffer.from(ffi.view(pointer, length));
+  const pointer: unknown = ffi().alloc('uint8_t', length);
+  const bytes = Buffer.from(ffi().view(pointer, length));
   bytes.fill(0);
-  return { pointer, address: ffi.address(pointer), bytes };
+  return { pointer, address: ffi().address(pointer), bytes };
 }
 
 /** recvmmsg(2) and sendmmsg(2) on a vector of `struct mmsghdr` in native memory: messages done; 0 when none could be. */

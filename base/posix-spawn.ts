@@ -1,16 +1,12 @@
-import { createRequire } from 'node:module';
-import type koffi from 'koffi';
+import { errnoOf, ffi, loadLibc, type Errno } from './ffi.ts';
 
-/**
+/*
  * posix_spawn(3) of the C library: a child that shares the caller's memory until its program is loaded, so its cost does
  * not grow with the daemon's memory. The call waits for the load, on a thread of the pool.
  */
-type Koffi = typeof koffi;
-
 type Done = (failure: unknown, result: number) => void;
 
 interface Spawn {
-  koffi: Koffi;
   spawn: {
     async: (
       pid: [number],
@@ -42,12 +38,11 @@ const WNOHANG = 1;
 
 let loaded: Spawn | undefined;
 
+const struct = (): unknown => ffi().alloc('uint8_t', STRUCT_BYTES);
+
 function library(): Spawn {
   if (loaded !== undefined) return loaded;
-  const require = createRequire(import.meta.url);
-  const ffi = require('koffi') as Koffi;
-  const lib = ffi.load('libc.so.6');
-  const struct = (): unknown => ffi.alloc('uint8_t', STRUCT_BYTES);
+  const lib = loadLibc();
   const [attributes, all, none] = [struct(), struct(), struct()];
   lib.func('int sigfillset(void *set)')(all);
   lib.func('int sigemptyset(void *set)')(none);
@@ -57,7 +52,6 @@ function library(): Spawn {
   const flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
   lib.func('int posix_spawnattr_setflags(void *attr, short flags)')(attributes, flags);
   loaded = {
-    koffi: ffi,
     attributes,
     spawn: lib.func(
       'int posix_spawnp(_Out_ int *pid, const char *file, void *actions, void *attr, const char **argv, const char **envp)',
@@ -72,21 +66,10 @@ function library(): Spawn {
   return loaded;
 }
 
-/** Number and name of an error that a call gave. */
-export interface Errno {
-  errno: number;
-  code: string;
-}
-
-function errnoOf(errno: number): Errno {
-  const names = library().koffi.os.errno;
-  return { errno, code: Object.keys(names).find((key) => names[key] === errno) ?? `errno ${errno}` };
-}
-
 /** A pipe whose ends no other child inherits. @throws Error when no descriptor is left */
 export function makePipe(): { read: number; write: number } {
   const fds: [number, number] = [-1, -1];
-  if (library().pipe2(fds, O_CLOEXEC) < 0) throw new Error(`pipe2: ${errnoOf(library().koffi.errno()).code}`);
+  if (library().pipe2(fds, O_CLOEXEC) < 0) throw new Error(`pipe2: ${errnoOf().code}`);
   return { read: fds[0], write: fds[1] };
 }
 
@@ -102,8 +85,8 @@ export interface SpawnCall {
 
 /** Starts a child and resolves with its process id, or with the error of posix_spawn. */
 export function posixSpawn(call: SpawnCall): Promise<{ pid: number } | Errno> {
-  const { koffi: ffi, spawn, initActions, destroyActions, addDup2, addChdir, attributes } = library();
-  const actions: unknown = ffi.alloc('uint8_t', STRUCT_BYTES);
+  const { spawn, initActions, destroyActions, addDup2, addChdir, attributes } = library();
+  const actions = struct();
   initActions(actions);
   call.descriptors.forEach((fd, index) => addDup2(actions, fd, index));
   if (call.cwd !== undefined) addChdir(actions, call.cwd);
@@ -112,7 +95,7 @@ export function posixSpawn(call: SpawnCall): Promise<{ pid: number } | Errno> {
     const argv = [call.file, ...call.args, null];
     spawn.async(pid, call.file, actions, attributes, argv, [...call.env, null], (failure, result) => {
       destroyActions(actions);
-      ffi.free(actions);
+      ffi().free(actions);
       if (failure !== null && failure !== undefined)
         reject(new Error('posix_spawn could not be called', { cause: failure }));
       else if (result !== 0) resolve(errnoOf(result));

@@ -34,21 +34,29 @@ function startError({ file, cwd }: SpawnRequest, error: NodeJS.ErrnoException): 
   return new ShoalError('Internal', `cannot start ${file}: ${error.message}`);
 }
 
+/** Keeps the files that `work` opens until it has ended. */
+async function withFiles<T>(work: (open: typeof openSync) => Promise<T>): Promise<T> {
+  const opened: number[] = [];
+  try {
+    return await work((path, flags, mode) => {
+      const fd = openSync(path, flags, mode);
+      opened.push(fd);
+      return fd;
+    });
+  } finally {
+    for (const fd of opened) closeSync(fd);
+  }
+}
+
 /** Runs a program up to its status line. See `SpawnRequest.statusLine`. */
 async function runForStatus(
   request: SpawnRequest,
   start: StartChild,
   { stderrFile, files = [] }: NonNullable<SpawnRequest['statusLine']>,
+  open: typeof openSync,
 ): Promise<SpawnResult> {
-  const opened: number[] = [];
-  try {
-    opened.push(openSync(stderrFile, 'w', 0o600));
-    for (const { path, flags } of files) opened.push(openSync(path, flags));
-  } catch (error) {
-    for (const fd of opened) closeSync(fd);
-    throw error;
-  }
-  const [errors = -1, ...more] = opened;
+  const errors = open(stderrFile, 'w', 0o600);
+  const more = files.map(({ path, flags }) => open(path, flags));
   return new Promise<SpawnResult>((resolve, reject) => {
     const child = startChild(start, request, ['ignore', 'ignore', errors, 'pipe', ...more]);
     const status = child.stdio[3] as Readable;
@@ -88,8 +96,6 @@ async function runForStatus(
       exit = { code, signal };
       settle();
     });
-  }).finally(() => {
-    for (const fd of opened) closeSync(fd);
   });
 }
 
@@ -103,13 +109,14 @@ const startForked: StartChild = (file, args, options) => spawn(file, args, optio
 
 /** Runs one program as a child of this process. See `Spawner.run`. */
 export function runProgram(request: SpawnRequest, start: StartChild = startForked): Promise<SpawnResult> {
-  if (request.statusLine !== undefined) return runForStatus(request, start, request.statusLine);
-  const opened: number[] = [];
-  const open = (path: string, flags: string): number => {
-    const fd = openSync(path, flags);
-    opened.push(fd);
-    return fd;
-  };
+  const { statusLine } = request;
+  return withFiles((open) =>
+    statusLine === undefined ? runToEnd(request, start, open) : runForStatus(request, start, statusLine, open),
+  );
+}
+
+/** Runs a program until it and its output have ended. */
+async function runToEnd(request: SpawnRequest, start: StartChild, open: typeof openSync): Promise<SpawnResult> {
   return new Promise<SpawnResult>((resolve, reject) => {
     const given = request.stdin === undefined ? 'ignore' : 'pipe';
     const child = startChild(start, request, [
@@ -150,7 +157,5 @@ export function runProgram(request: SpawnRequest, start: StartChild = startForke
     // A program may end before it has read its input.
     child.stdin?.on('error', () => undefined);
     if (request.stdin !== undefined) child.stdin?.end(request.stdin);
-  }).finally(() => {
-    for (const fd of opened) closeSync(fd);
   });
 }

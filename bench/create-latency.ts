@@ -1,7 +1,6 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { httpJson, must, ShoalError, systemClock } from '../base/index.ts';
 import { Lab, leftovers } from '../lab/index.ts';
 import { quantile } from './cluster/api-probe.ts';
@@ -10,6 +9,7 @@ import { writeImage } from './image.ts';
 import { median, placeImage } from './measure.ts';
 import { startShoal } from './shoal-side.ts';
 import { machineFacts } from './machine.ts';
+import { resultsFile, storeResult } from './results.ts';
 
 const MANAGERS = 3;
 const WORKERS = 2;
@@ -20,7 +20,6 @@ const TIMEOUT_MS = 30_000;
 const QUIET_MS = 1500;
 const TARGET_MS = 300;
 const COMMAND = ['/bin/sh', '-c', 'trap "exit 0" TERM; sleep 1000000 & wait'];
-const RESULTS = join(dirname(fileURLToPath(import.meta.url)), 'results', 'create-latency.json');
 
 export interface CreateLatencyOptions {
   runs: number;
@@ -111,8 +110,7 @@ function store(runs: readonly CreateRun[], loadBefore: number): void {
       `Running; ${MANAGERS} managers and ${WORKERS} workers in namespaces of this machine, quiet before each run`,
     ...{ loadBefore, targetMs: TARGET_MS, medianMs: median(all), p99Ms: quantile(all, 0.99), runs },
   };
-  mkdirSync(dirname(RESULTS), { recursive: true });
-  writeFileSync(RESULTS, `${JSON.stringify(result, undefined, 2)}\n`);
+  storeResult('create-latency', result);
 }
 
 function print(runs: readonly CreateRun[]): void {
@@ -121,5 +119,5 @@ function print(runs: readonly CreateRun[]): void {
   console.log(`\n${runs.length} services of one task, from the request to Running (target: ${TARGET_MS} ms):`);
   const [fast, middle, slow] = [Math.min(...all), median(all), quantile(all, 0.99)].map((ms) => ms.toFixed(0));
   console.log(`  fastest ${fast} ms, median ${middle} ms, p99 ${slow} ms; the request alone ${request.toFixed(0)} ms`);
-  console.log(`Stored in ${RESULTS}`);
+  console.log(`Stored in ${resultsFile('create-latency')}`);
 }

@@ -2,8 +2,6 @@ import { httpJson, must } from '../base/index.ts';
 import { dockerdAnswers, formSwarm, launchDockerd, type Lab } from '../lab/index.ts';
 import type { Side } from './hosts.ts';
 
-export { findDockerd, makeMountPoints, removeMountPoints } from '../lab/index.ts';
-
 interface Version {
   Version: string;
   Components?: { Name: string; Version: string }[];

@@ -1,7 +1,6 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { httpJson, must, ShoalError, systemClock } from '../base/index.ts';
 import { Lab, leftovers } from '../lab/index.ts';
 import type { Side } from './hosts.ts';
@@ -9,6 +8,7 @@ import { writeImage } from './image.ts';
 import { median, placeImage } from './measure.ts';
 import { machineFacts } from './machine.ts';
 import { startShoal } from './shoal-side.ts';
+import { resultsFile, storeResult } from './results.ts';
 
 const MANAGERS = 1;
 const WORKERS = 3;
@@ -21,7 +21,6 @@ const BLIP_WATCH_MS = 5_000;
 /** Cuts that lose the worker, one after the other, ms: pauses between an agent's tries have grown in the longer ones. */
 const CUTS_MS = [8_000, 25_000];
 const COMMAND = ['/bin/sh', '-c', 'trap "exit 0" TERM; sleep 1000000 & wait'];
-const RESULTS = join(dirname(fileURLToPath(import.meta.url)), 'results', 'failover.json');
 
 export interface FailoverOptions {
   runs: number;
@@ -202,12 +201,11 @@ function store(side: Side, loadBefore: number, losses: readonly LossRun[], blips
     losses,
     blips,
   };
-  mkdirSync(dirname(RESULTS), { recursive: true });
-  writeFileSync(RESULTS, `${JSON.stringify(result, undefined, 2)}\n`);
+  storeResult('failover', result);
   const line = ({ median: middle, max }: { median: number; max: number }): string =>
     `median ${middle.toFixed(2)} s, longest ${max.toFixed(2)} s`;
   console.log(`\nlost worker, replacements Running: ${line(result.replacedSeconds)}`);
   console.log(`worker back, old containers gone:  ${line(result.stoppedSeconds)}`);
   console.log(`tasks replaced by ${blips.length} cuts of ${BLIP_MS / 1000} s: ${result.replacedByShortCuts}`);
-  console.log(`Stored in ${RESULTS}`);
+  console.log(`Stored in ${resultsFile('failover')}`);
 }

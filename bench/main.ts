@@ -2,10 +2,10 @@ import { parseArgs } from 'node:util';
 import { errorMessage, invalidArgument } from '../base/index.ts';
 import { clusterBench } from './cluster/run.ts';
 import { createLatency } from './create-latency.ts';
-import { engineBench, engineParts, PARTS as ENGINE_PARTS } from './engine/run.ts';
+import { engineBench, PARTS as ENGINE_PARTS } from './engine/run.ts';
 import { failover } from './failover.ts';
-import { netBench, netParts, PARTS as NET_PARTS } from './net/run.ts';
-import { PARTS, raftBench, type Part } from './raft/run.ts';
+import { netBench, PARTS as NET_PARTS } from './net/run.ts';
+import { PARTS, raftBench } from './raft/run.ts';
 import { schedulerBench, SIZES, type Size } from './scheduler.ts';
 import { startRate } from './start-rate.ts';
 
@@ -60,18 +60,11 @@ function positive(text: string, flag: string, most = 5000, least = 1): number {
   return value;
 }
 
-function parts(names: readonly string[] | undefined): readonly Part[] {
-  if (names === undefined) return PARTS;
-  const known = PARTS.filter((part) => names.includes(part));
-  if (known.length !== new Set(names).size) throw invalidArgument(`--only must be one of ${PARTS.join(', ')}`);
-  return known;
-}
-
-function sizes(names: readonly string[] | undefined): readonly Size[] {
-  const all = Object.keys(SIZES) as Size[];
+/** Those of `all` that a flag names; all without it. */
+function chosen<T extends string>(flag: string, all: readonly T[], names: readonly string[] | undefined): readonly T[] {
   if (names === undefined) return all;
-  const known = all.filter((size) => names.includes(size));
-  if (known.length !== new Set(names).size) throw invalidArgument(`--size must be one of ${all.join(', ')}`);
+  const known = all.filter((one) => names.includes(one));
+  if (known.length !== new Set(names).size) throw invalidArgument(`--${flag} must be one of ${all.join(', ')}`);
   return known;
 }
 
@@ -111,7 +104,7 @@ async function main(): Promise<void> {
   process.stdout.on('error', () => interrupted.abort(new Error('nobody reads the output')));
   if (positionals[0] === 'raft') {
     await raftBench({
-      parts: parts(values.only),
+      parts: chosen('only', PARTS, values.only),
       runs: positive(values.runs ?? '3', 'runs'),
       seconds: positive(values.seconds, 'seconds'),
       kills: positive(values.kills, 'kills'),
@@ -131,14 +124,14 @@ async function main(): Promise<void> {
   if (positionals[0] === 'net') {
     const runs = positive(values.runs ?? '15', 'runs');
     const shoalOnly = values['shoal-only'];
-    await netBench({ runs, parts: netParts(values.only), shoalOnly, signal: interrupted.signal });
+    await netBench({ runs, parts: chosen('only', NET_PARTS, values.only), shoalOnly, signal: interrupted.signal });
     return;
   }
   if (positionals[0] === 'engine') {
     await engineBench({
       runs: positive(values.runs ?? '15', 'runs'),
       many: positive(values.many, 'many'),
-      parts: engineParts(values.only),
+      parts: chosen('only', ENGINE_PARTS, values.only),
       shoalOnly: values['shoal-only'],
       signal: interrupted.signal,
     });
@@ -159,7 +152,11 @@ async function main(): Promise<void> {
   }
   if (positionals[0] === 'scheduler') {
     const runs = positive(values.runs ?? '5', 'runs');
-    await schedulerBench({ runs, sizes: sizes(values.size), signal: interrupted.signal });
+    await schedulerBench({
+      runs,
+      sizes: chosen('size', Object.keys(SIZES) as Size[], values.size),
+      signal: interrupted.signal,
+    });
     return;
   }
   await startRate({

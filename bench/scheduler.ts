@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,9 +7,9 @@ import { promisify } from 'node:util';
 import { build } from 'esbuild';
 import { median } from './measure.ts';
 import type { LoadResult, LoadRun, LoadSettings } from './scheduler-load.ts';
+import { resultsFile, storedResult, storeResult } from './results.ts';
 
 const BENCH = dirname(fileURLToPath(import.meta.url));
-const RESULTS = join(BENCH, 'results', 'scheduler.json');
 /** Heap of the measured process, MiB: the promise is less than 4 GB of memory in all. */
 const HEAP_MIB = 3800;
 const OUTPUT_MAX_BYTES = 16 * 1024 * 1024;
@@ -87,12 +87,8 @@ async function measure(program: string, settings: LoadSettings, signal: AbortSig
 
 /** What an earlier run stored; a size that is not asked for keeps its figures. */
 function kept(sizes: readonly Size[]): Cell[] {
-  try {
-    const { cells } = JSON.parse(readFileSync(RESULTS, 'utf8')) as Stored;
-    return cells.filter((cell) => !sizes.some((size) => SIZES[size].nodes === cell.nodes));
-  } catch {
-    return [];
-  }
+  const cells = (storedResult('scheduler') as Stored | undefined)?.cells ?? [];
+  return cells.filter((cell) => !sizes.some((size) => SIZES[size].nodes === cell.nodes));
 }
 
 function print(cells: readonly Cell[]): void {
@@ -149,11 +145,10 @@ export async function schedulerBench({ runs, sizes, signal }: SchedulerBenchOpti
       node: process.version,
     };
     const stored: Stored = { benchmark: 'scheduler', machine, what: WHAT, remark: REMARK, cells };
-    mkdirSync(dirname(RESULTS), { recursive: true });
-    writeFileSync(RESULTS, `${JSON.stringify(stored, undefined, 2)}\n`);
+    storeResult('scheduler', stored);
     console.log('');
     print(cells);
-    console.log(`\n${REMARK}\nStored in ${RESULTS}`);
+    console.log(`\n${REMARK}\nStored in ${resultsFile('scheduler')}`);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }

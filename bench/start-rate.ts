@@ -1,18 +1,17 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { Lab, leftovers } from '../lab/index.ts';
-import { findDockerd, makeMountPoints, removeMountPoints, startDocker } from './docker-side.ts';
+import { join } from 'node:path';
+import { findDockerd, Lab, leftovers, makeMountPoints, removeMountPoints } from '../lab/index.ts';
+import { startDocker } from './docker-side.ts';
 import { writeImage } from './image.ts';
 import type { HostMemory, Side } from './hosts.ts';
 import { measureStart, median, placeImage, type StartRun } from './measure.ts';
 import { machineFacts } from './machine.ts';
 import { startShoal } from './shoal-side.ts';
+import { resultsFile, storeResult } from './results.ts';
 
 const MANAGERS = 1;
 const WORKERS = 3;
-const RESULTS = join(dirname(fileURLToPath(import.meta.url)), 'results', 'start-rate.json');
 
 export interface StartRateOptions {
   replicas: number;
@@ -126,8 +125,7 @@ function store(options: StartRateOptions, shoal: SideResult, docker: SideResult 
     shoal,
     docker: docker ?? null,
   };
-  mkdirSync(dirname(RESULTS), { recursive: true });
-  writeFileSync(RESULTS, `${JSON.stringify(result, undefined, 2)}\n`);
+  storeResult('start-rate', result);
 }
 
 function print(options: StartRateOptions, shoal: SideResult, docker: SideResult | undefined): void {
@@ -155,5 +153,5 @@ function print(options: StartRateOptions, shoal: SideResult, docker: SideResult 
   if (docker !== undefined) {
     console.log(`\nShoal is ${(docker.medianSeconds / shoal.medianSeconds).toFixed(1)} times as fast as Docker.`);
   }
-  console.log(`Stored in ${RESULTS}`);
+  console.log(`Stored in ${resultsFile('start-rate')}`);
 }

@@ -43,7 +43,29 @@ async function attach(context: RequestContext): Promise<void> {
   await hijack.carry(attached, streamType(attached, version));
 }
 
+/** From API 1.42 on a client says which streams it wants; before, it has all three. */
+async function attachWebSocket(context: RequestContext): Promise<void> {
+  const { ports, query, params, signal, version } = context;
+  const hijack = must(context.hijack, 'a connection to take over');
+  const wants = (name: string): boolean => olderThan(version, '1.42') || queryBool(query, name);
+  const attach = (): ReturnType<typeof ports.engine.terminals.attach> =>
+    ports.engine.terminals.attach(
+      must(params['id'], 'id'),
+      {
+        stdin: wants('stdin'),
+        stdout: wants('stdout'),
+        stderr: wants('stderr'),
+        logs: queryBool(query, 'logs'),
+        stream: queryBool(query, 'stream'),
+        detachKeys: query.get('detachKeys') ?? '',
+      },
+      signal,
+    );
+  await hijack.carryWebSocket(attach, !olderThan(version, '1.28'));
+}
+
 export const attachRoutes: readonly Route[] = [
+  { method: 'GET', path: '/containers/{id}/attach/ws', handler: attachWebSocket },
   { method: 'POST', path: '/containers/{id}/attach', handler: attach },
   {
     method: 'POST',

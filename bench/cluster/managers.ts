@@ -1,9 +1,9 @@
 import { httpJson, must, retry, ShoalError, systemClock, systemRandom } from '../../base/index.ts';
 import type { HostFacts } from '../../lab/index.ts';
 
-/** Port of managers. */
 /** Never pulled: no container is made of it. */
 export const NO_IMAGE = `registry.invalid/bench@sha256:${'0'.repeat(64)}`;
+/** Port of managers. */
 export const PORT = 2377;
 
 /** Managers take no tasks: their own agents would make real containers. */

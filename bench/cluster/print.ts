@@ -1,10 +1,6 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { machineFacts } from '../machine.ts';
 import type { ClusterResult, LoadResult, LoadUse } from './result.ts';
-
-const RESULTS = join(dirname(fileURLToPath(import.meta.url)), '..', 'results', 'cluster.json');
+import { resultsFile, storedResult, storeResult } from '../results.ts';
 
 interface Stored {
   benchmark: 'cluster';
@@ -15,11 +11,7 @@ interface Stored {
 }
 
 function stored(): Stored['results'] {
-  try {
-    return (JSON.parse(readFileSync(RESULTS, 'utf8')) as Stored).results;
-  } catch {
-    return [];
-  }
+  return (storedResult('cluster') as Stored | undefined)?.results ?? [];
 }
 
 const keyOf = (result: ClusterResult): string => `${result.agents}/${result.spread}/${result.startMs}/${result.atOnce}`;
@@ -36,8 +28,7 @@ export function storeCluster(result: ClusterResult): void {
       'acknowledged (committed) the last RUNNING; GET requests at 10/s each against the leader meanwhile',
     results: [...others, { date: new Date().toISOString(), ...result }].sort((a, b) => a.agents - b.agents),
   };
-  mkdirSync(dirname(RESULTS), { recursive: true });
-  writeFileSync(RESULTS, `${JSON.stringify(all, undefined, 2)}\n`);
+  storeResult('cluster', all);
 }
 
 function useLine({ process, cpuSeconds, cpuShare, rssBytes, peakRssBytes }: LoadUse): string {
@@ -69,5 +60,5 @@ export function printCluster(result: ClusterResult): void {
   console.log(`Nodes not ready at the end: ${nodesNotReady}. Idle, heartbeats only:`);
   for (const use of idle) console.log(useLine(use));
   for (const load of loads) printLoad(load, agents);
-  console.log(`\nStored in ${RESULTS}`);
+  console.log(`\nStored in ${resultsFile('cluster')}`);
 }

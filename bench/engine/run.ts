@@ -1,22 +1,21 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { invalidArgument, systemClock, unreachable } from '../../base/index.ts';
-import { Lab, leftovers } from '../../lab/index.ts';
-import { findDockerd, makeMountPoints, removeMountPoints, startDocker } from '../docker-side.ts';
+import { join } from 'node:path';
+import { systemClock, unreachable } from '../../base/index.ts';
+import { findDockerd, Lab, leftovers, makeMountPoints, removeMountPoints } from '../../lab/index.ts';
+import { startDocker } from '../docker-side.ts';
 import type { Side } from '../hosts.ts';
 import { writeImage } from '../image.ts';
-import { machineFacts } from '../machine.ts';
 import { median, placeImage } from '../measure.ts';
+import { storePart } from '../results.ts';
 import { startShoal } from '../shoal-side.ts';
 import { engineHost, memoryOf, removeAll, type EngineHost } from './host.ts';
 import { burst, chatty, crowd, runOnce, writeSpeed } from './parts.ts';
 import { printPart, type Ends, type Result } from './print.ts';
 
-const RESULTS = join(dirname(fileURLToPath(import.meta.url)), '..', 'results', 'engine.json');
 const CLIENTS = 8;
 const BURST = 100;
+const BURST_PAUSE_MS = 3_000;
 const CROWD = 100;
 const CHATTY = 50;
 const CHATTY_SECONDS = 20;
@@ -34,14 +33,6 @@ export interface EngineBenchOptions {
   /** Measure Shoal only, even where dockerd is installed. */
   shoalOnly: boolean;
   signal: AbortSignal;
-}
-
-/** @returns the parts of a `--only` list. @throws ShoalError InvalidArgument */
-export function engineParts(names: readonly string[] | undefined): readonly EnginePart[] {
-  if (names === undefined) return PARTS;
-  const known = PARTS.filter((part) => names.includes(part));
-  if (known.length !== new Set(names).size) throw invalidArgument(`--only must be one of ${PARTS.join(', ')}`);
-  return known;
 }
 
 /** Measures one host's engine beside Docker's in the same run, in turns; prints and stores the figures. */
@@ -67,7 +58,7 @@ export async function engineBench(options: EngineBenchOptions): Promise<void> {
       options.signal.throwIfAborted();
       const [loadBefore = 0] = loadavg();
       const result = await measure(part, { shoal, docker, idle }, options);
-      store(part, { loadBefore, docker: docker?.side.version ?? null, ...result });
+      storePart('engine', part, { loadBefore, docker: docker?.side.version ?? null, ...result });
       printPart(result);
     }
   } finally {
@@ -113,7 +104,11 @@ async function measure(part: EnginePart, sides: Sides, options: EngineBenchOptio
     case 'run':
       return { part, clientMs: await inTurns(sides, runs, runOnce) };
     case 'burst': {
-      const rates = (host: EngineHost): Promise<number> => burst(host, BURST, CLIENTS).then((one) => one.perSecond);
+      const rates = async (host: EngineHost): Promise<number> => {
+        // The kernel still takes down what the other side removed.
+        await systemClock.sleep(BURST_PAUSE_MS);
+        return (await burst(host, BURST, CLIENTS)).perSecond;
+      };
       return { part, containers: BURST, clients: CLIENTS, perSecond: await inTurns(sides, few, rates) };
     }
     case 'memory': {
@@ -132,12 +127,4 @@ async function measure(part: EnginePart, sides: Sides, options: EngineBenchOptio
     default:
       return unreachable(part);
   }
-}
-
-/** Keeps the other parts as they were measured before. */
-function store(part: EnginePart, result: object): void {
-  const before = existsSync(RESULTS) ? (JSON.parse(readFileSync(RESULTS, 'utf8')) as { parts?: object }).parts : {};
-  const parts = { ...before, [part]: { date: new Date().toISOString(), ...result } };
-  mkdirSync(dirname(RESULTS), { recursive: true });
-  writeFileSync(RESULTS, `${JSON.stringify({ benchmark: 'engine', machine: machineFacts(), parts }, undefined, 2)}\n`);
 }

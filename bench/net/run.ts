@@ -1,10 +1,9 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { directSpawner, invalidArgument, runChecked, unreachable } from '../../base/index.ts';
-import { machineFacts } from '../machine.ts';
+import { directSpawner, runChecked, unreachable } from '../../base/index.ts';
 import { median } from '../measure.ts';
+import { resultsFile, storePart } from '../results.ts';
 import { dnsPart } from './dns.ts';
 import type { ManyServicesResult } from './many-services.ts';
 import type { OneHostResult } from './one-host.ts';
@@ -25,7 +24,6 @@ import { pushPart } from './push.ts';
 import { throughputPart } from './throughput-part.ts';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const RESULTS = join(HERE, '..', 'results', 'net.json');
 const ENDPOINTS = 5000;
 const SERVICES = 10_000;
 const TASKS_EACH = 10;
@@ -45,25 +43,14 @@ export interface NetBenchOptions {
   signal: AbortSignal;
 }
 
-/** Each part as it was last measured, with how busy the machine was before. */
-type Stored = Partial<Record<NetPart, { date: string; loadBefore: number; [more: string]: unknown }>>;
-
-/** @returns the parts of a `--only` list. @throws ShoalError InvalidArgument */
-export function netParts(names: readonly string[] | undefined): readonly NetPart[] {
-  if (names === undefined) return PARTS;
-  const known = PARTS.filter((part) => names.includes(part));
-  if (known.length !== new Set(names).size) throw invalidArgument(`--only must be one of ${PARTS.join(', ')}`);
-  return known;
-}
-
 /** Measures networks on this machine; prints and stores the figures. */
 export async function netBench(options: NetBenchOptions): Promise<void> {
   for (const part of options.parts) {
     const [loadBefore = 0] = loadavg();
-    store(part, loadBefore, await measurePart(part, options));
+    storePart('net', part, { loadBefore, ...(await measurePart(part, options)) });
     options.signal.throwIfAborted();
   }
-  console.log(`Stored in ${RESULTS}`);
+  console.log(`Stored in ${resultsFile('net')}`);
 }
 
 /** Measures and prints one part. @returns what is stored of it */
@@ -126,12 +113,4 @@ function hostSummary(result: OneHostResult): object {
       targetBytes: MEMORY_TARGET_BYTES,
     },
   };
-}
-
-function store(part: NetPart, loadBefore: number, figures: object): void {
-  const known = existsSync(RESULTS) ? (JSON.parse(readFileSync(RESULTS, 'utf8')) as { parts?: Stored }) : {};
-  const parts: Stored = { ...known.parts, [part]: { date: new Date().toISOString(), loadBefore, ...figures } };
-  mkdirSync(dirname(RESULTS), { recursive: true });
-  const result = { benchmark: 'net', machine: machineFacts(), parts };
-  writeFileSync(RESULTS, `${JSON.stringify(result, undefined, 2)}\n`);
 }

@@ -1,14 +1,4 @@
-import {
-  closeSync,
-  fsyncSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -23,9 +13,9 @@ import { printRaft } from './print.ts';
 import type { RaftResult, Stamp } from './result.ts';
 import { throughput, type ThroughputResult } from './throughput.ts';
 import { machineFacts } from '../machine.ts';
+import { resultsFile, storedResult, storeResult } from '../results.ts';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
-const RESULTS = join(ROOT, 'bench', 'results', 'raft.json');
 const MEMBERS = 3;
 const SYNCS = 200;
 /** etcd's own elections are measured beside, with fewer kills: they are not what is promised. */
@@ -64,10 +54,9 @@ export async function raftBench(options: RaftBenchOptions): Promise<void> {
     const program = await buildMember(ROOT, scratch);
     const run = new Run(options, scratch, program, programs);
     const result = await run.all();
-    mkdirSync(dirname(RESULTS), { recursive: true });
-    writeFileSync(RESULTS, `${JSON.stringify(result, undefined, 2)}\n`);
+    storeResult('raft', result);
     printRaft(result);
-    console.log(`Stored in ${RESULTS}`);
+    console.log(`Stored in ${resultsFile('raft')}`);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
@@ -88,7 +77,7 @@ class Run {
 
   async all(): Promise<RaftResult> {
     const { parts } = this.#options;
-    const before = stored();
+    const before = storedResult('raft') as RaftResult | undefined;
     const result: RaftResult = {
       benchmark: 'raft',
       machine: machine(this.#dir),
@@ -200,14 +189,6 @@ class Run {
     } finally {
       await etcd.stop();
     }
-  }
-}
-
-function stored(): RaftResult | undefined {
-  try {
-    return JSON.parse(readFileSync(RESULTS, 'utf8')) as RaftResult;
-  } catch {
-    return undefined;
   }
 }
 

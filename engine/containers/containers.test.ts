@@ -333,6 +333,19 @@ test('health checks make it healthy, then unhealthy', async () => {
   await engine.containers.remove(id, { force: true, volumes: false });
 });
 
+test('a health check given as text is run by the shell of the image', async () => {
+  const { image } = fixture.images;
+  const before = image.config.Shell;
+  image.config.Shell = ['/bin/busybox', 'sh', '-c'];
+  const health = { test: ['CMD-SHELL', 'echo $0'], intervalMs: 50, timeoutMs: 5000, startPeriodMs: 0, retries: 1 };
+  const { id } = await engine.containers.create(config({ cmd: ['sleep', '1000'], healthCheck: health }));
+  await engine.containers.start(id);
+  await until(() => (engine.containers.inspect(id).healthLog?.probes.length ?? 0) > 0, 'it was checked');
+  expect(engine.containers.inspect(id).healthLog?.probes[0]).toMatchObject({ exitCode: 0, output: 'sh\n' });
+  await engine.containers.remove(id, { force: true, volumes: false });
+  if (before === undefined) delete image.config.Shell;
+});
+
 test('thirty containers at once', async () => {
   const ids = await Promise.all(
     Array.from({ length: 30 }, async () => (await engine.containers.create(config({ cmd: ['sleep', '1000'] }))).id),

@@ -142,6 +142,7 @@ export class ContainerSet implements Containers {
     const { id, imageId, config } = stored.container;
     const image = (): Image => this.#parts.images.get(imageId);
     const unit = new ContainerUnit(this.#parts, stored, image, fromDisk && config.files.length > 0, (ended) => {
+      if (ended.removing) return;
       void this.#remove(ended, { force: true, volumes: true }).catch((error: unknown) => {
         this.#parts.log.error('an ended container could not be removed', { id, error });
       });
@@ -262,12 +263,16 @@ export class ContainerSet implements Containers {
   }
 
   async remove(reference: string, options: { force: boolean; volumes: boolean }): Promise<void> {
-    await this.#remove(this.unit(reference), options);
+    await this.#remove(this.unit(reference), options, reference);
   }
 
-  async #remove(unit: ContainerUnit, options: { force: boolean; volumes: boolean }): Promise<void> {
+  async #remove(
+    unit: ContainerUnit,
+    options: { force: boolean; volumes: boolean },
+    called = unit.container.config.name,
+  ): Promise<void> {
     const { clock, counters } = this.#parts;
-    await counters.timed('delete', clock, () => unit.remove(options));
+    await counters.timed('delete', clock, () => unit.remove(options, called));
     this.#units.delete(unit.container.id);
     const { name } = unit.container.config;
     if (this.#names.get(name) === unit.container.id) this.#names.delete(name);

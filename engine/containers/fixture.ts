@@ -185,7 +185,11 @@ export function makeFixture(
   };
   const destroy = async (): Promise<void> => {
     const engine = await open();
-    for (const { id } of engine.containers.list()) await engine.containers.remove(id, { force: true, volumes: true });
+    for (const { id } of engine.containers.list()) {
+      // One that removes itself is at it already.
+      await engine.containers.remove(id, { force: true, volumes: true }).catch(() => undefined);
+    }
+    await until(() => engine.containers.list().length === 0, 'all containers are removed');
     await engine.shutdown();
     const layout = readCgroupLayout();
     for (const tree of new Set([...layout.controllers.values(), ...(layout.unified ? [layout.unified] : [])])) {

@@ -33,6 +33,7 @@ export class HealthWatch {
     this.#monitor = new HealthMonitor(
       {
         check,
+        shell: container.config.shell?.length ? container.config.shell : image.Shell,
         clock: parts.clock,
         log: parts.log.with({ container: container.id }),
         startedMs: container.startedMs,

@@ -3,22 +3,25 @@ import { silentLogger, VirtualClock } from '../../base/index.ts';
 import type { ExecOutcome, HealthCheckRequest, HealthLog } from '../types.ts';
 import { HealthMonitor, type HealthStatus } from './health.ts';
 
-function monitor(check: Partial<HealthCheckRequest>, exitCode: () => number) {
+function monitor(check: Partial<HealthCheckRequest>, exitCode: () => number, shell?: string[]) {
   const clock = new VirtualClock();
   const seen: HealthStatus[] = [];
   const askedAtMs: number[] = [];
+  const commands: (readonly string[])[] = [];
   const whole = { test: ['CMD', 'probe'], intervalMs: 1_000, timeoutMs: 500, startPeriodMs: 0, retries: 2, ...check };
   const running = new HealthMonitor({
     check: whole,
+    shell,
     clock,
     log: silentLogger,
-    exec: async () => {
+    exec: async ({ command }) => {
       askedAtMs.push(clock.now());
+      commands.push(command);
       return { exitCode: exitCode(), stdout: new Uint8Array(), stderr: new Uint8Array() };
     },
     onStatus: (status) => seen.push(status),
   });
-  return { clock, seen, askedAtMs, running };
+  return { clock, seen, askedAtMs, commands, running };
 }
 
 test('failures count only after the start period, and then `retries` in a row', async () => {
@@ -81,4 +84,17 @@ test('a check that takes too long is a failure with that word', async () => {
   await clock.advanceAsync(91_000);
   expect(log?.probes).toMatchObject([{ exitCode: -1, output: 'Health check exceeded timeout (1m30s)' }]);
   running.stop();
+});
+
+test('a check given as text is run by the shell that container or image name, else by /bin/sh', async () => {
+  const run = async (test: string[], shell?: string[]): Promise<unknown> => {
+    const { clock, commands, running } = monitor({ test }, () => 0, shell);
+    await clock.advanceAsync(1_000);
+    running.stop();
+    return commands[0];
+  };
+  expect(await run(['CMD-SHELL', 'a | b'])).toEqual(['/bin/sh', '-c', 'a | b']);
+  expect(await run(['CMD-SHELL', 'a | b'], [])).toEqual(['/bin/sh', '-c', 'a | b']);
+  expect(await run(['CMD-SHELL', 'a | b'], ['/bin/ash', '-ec'])).toEqual(['/bin/ash', '-ec', 'a | b']);
+  expect(await run(['CMD', 'a', 'b'], ['/bin/ash', '-ec'])).toEqual(['a', 'b']);
 });

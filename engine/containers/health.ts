@@ -9,8 +9,13 @@ const OUTPUT_MAX_BYTES = 4096;
 /** Exit code of a probe that was not run to its end. */
 const EXIT_NOT_RUN = -1;
 
+/** What runs a check that is given as text, unless container or image name a shell. */
+const DEFAULT_SHELL = ['/bin/sh', '-c'];
+
 export interface HealthMonitorOptions {
   check: HealthCheckRequest;
+  /** Runs a check that is given as text; empty or left out: /bin/sh -c. */
+  shell?: readonly string[] | undefined;
   clock: Clock;
   log: Logger;
   exec: (request: ExecRequest, signal: AbortSignal) => Promise<ExecOutcome>;
@@ -36,8 +41,9 @@ function outputOf({ stdout, stderr }: Pick<ExecOutcome, 'stdout' | 'stderr'>): s
   return `${all.subarray(0, OUTPUT_MAX_BYTES).toString('utf8')}...`;
 }
 
-export function commandOf(test: readonly string[]): string[] {
-  return test[0] === 'CMD-SHELL' ? ['/bin/sh', '-c', test[1] ?? ''] : test.slice(1);
+function commandOf(test: readonly string[], shell: readonly string[] | undefined): string[] {
+  const command = test.slice(1);
+  return test[0] === 'CMD-SHELL' ? [...(shell?.length ? shell : DEFAULT_SHELL), ...command] : command;
 }
 
 /**
@@ -96,13 +102,13 @@ export class HealthMonitor {
   }
 
   async #probe(): Promise<HealthProbe> {
-    const { check, clock, exec } = this.#options;
+    const { check, shell, clock, exec } = this.#options;
     const startMs = clock.now();
     const timeout = new AbortController();
     const timer = clock.after(check.timeoutMs, () => timeout.abort(new Error('the health check took too long')));
     const signal = AbortSignal.any([timeout.signal, this.#abort.signal]);
     try {
-      const request = { command: commandOf(check.test), env: [], privileged: false };
+      const request = { command: commandOf(check.test, shell), env: [], privileged: false };
       const outcome = await exec(request, signal);
       return { startMs, endMs: clock.now(), exitCode: outcome.exitCode, output: outputOf(outcome) };
     } catch (error) {

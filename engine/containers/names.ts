@@ -14,6 +14,10 @@ export function nameConflict(name: string, id: string): Error {
   );
 }
 
+export function removalUnderWay(called: string): ShoalError {
+  return conflict(`removal of container ${called} is already in progress`);
+}
+
 /** @param state of a container that has a process, or waits to be started again. */
 export function runningConflict(name: string, state: string): ShoalError {
   const way = 'stop the container before removing or force remove';

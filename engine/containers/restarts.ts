@@ -26,7 +26,7 @@ export class Restarts {
   /** Whether its policy wants it started again, now that it has ended with `exitCode`. */
   wanted(exitCode: number): boolean {
     const { container, stored } = this.#record;
-    return shouldRestart(container.config.restart, exitCode, container.restartCount, stored.manuallyStopped);
+    return shouldRestart(container.config.restart, exitCode, container.restartCount, stored);
   }
 
   /** Starts it again after the delay that its last run earned. @param ranMs how long that was, ms. */

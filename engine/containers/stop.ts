@@ -3,13 +3,12 @@ import { signalNumber, signalProcess } from '../runtime/process.ts';
 import { stopRules } from './config.ts';
 import type { Life } from './life.ts';
 import { letGoOn } from './pause.ts';
+import type { StoredContainer } from './store.ts';
 import { comesWithin, type ExitStatus } from './waiter.ts';
 
 const SIGKILL = 9;
 /** After SIGKILL a process is gone at once, unless the kernel holds it in a disk wait. */
 const KILL_WAIT_MS = 10_000;
-/** Signals by which a user means the end, if the container has no stop signal of its own. */
-const ENDING_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGQUIT'].map(signalNumber);
 
 export interface StopOptions {
   signal?: string;
@@ -17,9 +16,15 @@ export interface StopOptions {
   graceMs?: number;
 }
 
+/** A user means the end: no policy brings it back. */
+function endPolicy(stored: StoredContainer): void {
+  stored.manuallyStopped = true;
+  stored.policyEnded = true;
+}
+
 /** A user ends what waits to be started again: nothing is left to be killed. */
 async function endRestarting({ record, restarts, waiters }: Life): Promise<void> {
-  record.stored.manuallyStopped = true;
+  endPolicy(record.stored);
   restarts.cancel();
   await record.note();
   waiters.notify(record.status(), 'next-exit', 'not-running');
@@ -39,7 +44,7 @@ export async function stopContainer(unit: Life, options: StopOptions): Promise<v
       return undefined;
     }
     if (!record.running) throw new ShoalError('NotModified', `container ${container.id} is not running`);
-    stored.manuallyStopped = true;
+    endPolicy(stored);
     await record.note();
     return { exit: unit.waiters.nextExit() };
   });
@@ -75,16 +80,16 @@ async function killed(unit: Life, exit: Promise<ExitStatus>): Promise<void> {
   throw unavailable(`container ${record.container.id} does not end after SIGKILL: the kernel holds it; try again`);
 }
 
-/** Whether a user means the end by this signal: its own stop signal, or the usual ones when it has none. */
+/** Whether a user means the end by this signal: SIGKILL, its own stop signal, or any when it has none (as dockerd). */
 function means(unit: Life, signal: number): boolean {
   const { config } = unit.record.container;
   const own = config.stopSignal || unit.record.imageConfig().StopSignal;
-  if (signal === SIGKILL) return true;
-  return own ? signal === signalNumber(own) : ENDING_SIGNALS.includes(signal);
+  return signal === SIGKILL || !own || signal === signalNumber(own);
 }
 
 /**
- * Sends a signal; one that means the end lets the restart policy rest. With SIGKILL it has ended when this returns.
+ * Sends a signal. One that means the end lets every restart policy rest, any other one only `unless-stopped`, as
+ * dockerd does. With SIGKILL it has ended when this returns.
  * @throws ShoalError Conflict when it does not run, InvalidArgument for an unknown signal.
  */
 export async function killContainer(unit: Life, signalText: string): Promise<void> {
@@ -95,6 +100,7 @@ export async function killContainer(unit: Life, signalText: string): Promise<voi
   const running = await unit.lock.run(async () => {
     if (container.state === 'restarting') {
       if (ending) await endRestarting(unit);
+      else stored.manuallyStopped = true;
       record.event('kill', { signal: String(signal) });
       return undefined;
     }
@@ -102,7 +108,8 @@ export async function killContainer(unit: Life, signalText: string): Promise<voi
     const sent = record.running && signalProcess(stored.monitored?.init, signal);
     if (!sent) throw conflict(`container ${container.id} is not running`);
     record.event('kill', { signal: String(signal) });
-    if (ending) stored.manuallyStopped = true;
+    if (ending) endPolicy(stored);
+    stored.manuallyStopped = true;
     await record.note();
     return next;
   });

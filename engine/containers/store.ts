@@ -19,8 +19,9 @@ export interface StoredContainer {
   monitored?: Monitored;
   /** How often the kernel killed a process of its present run for lack of memory, as far as it was told. */
   oomKills?: number;
-  /** A user stopped it: `unless-stopped` does not bring it back. */
+  /** See `UserActs`. */
   manuallyStopped: boolean;
+  policyEnded?: boolean;
 }
 
 /** A container whose removal was cut off after it had been decided. */

@@ -6,7 +6,7 @@ import { prepareBundle, releaseBundle } from './bundle.ts';
 import { runExec } from './exec.ts';
 import { HealthWatch } from './health-watch.ts';
 import { Limiter } from './limiter.ts';
-import { runningConflict } from './names.ts';
+import { removalUnderWay, runningConflict } from './names.ts';
 import { makeSandbox } from './networking.ts';
 import { noteOutOfMemory } from './oom.ts';
 import type { Parts } from './parts.ts';
@@ -39,6 +39,7 @@ export class ContainerUnit {
   readonly #filesLost: boolean;
   /** A user restarts it: its end is not the end. */
   beingRestarted = false;
+  #removing = false;
   #removed = false;
   #ending = false;
   #closed = false;
@@ -66,6 +67,11 @@ export class ContainerUnit {
     return this.record.running;
   }
 
+  /** Somebody removes it just now. */
+  get removing(): boolean {
+    return this.#removing;
+  }
+
   get removed(): boolean {
     return this.#removed;
   }
@@ -78,6 +84,7 @@ export class ContainerUnit {
       this.#checkPresent();
       this.restarts.cancel();
       stored.manuallyStopped = false;
+      delete stored.policyEnded;
       container.restartCount = 0;
       await parts.starts.run(() => this.#launch());
     });
@@ -245,10 +252,21 @@ export class ContainerUnit {
   }
 
   /**
-   * Removes the container and what is its own. @param force kills it first when it runs.
-   * @throws ShoalError Conflict in Docker's words when it runs and `force` is not set.
+   * Removes the container and what is its own. @param options.force kills it first when it runs.
+   * @param called what the user called it by
+   * @throws ShoalError Conflict in Docker's words when it runs and `force` is not set, or while it is being removed.
    */
-  async remove(options: { force: boolean; volumes: boolean }): Promise<void> {
+  async remove(options: { force: boolean; volumes: boolean }, called = this.container.config.name): Promise<void> {
+    if (this.#removing) throw removalUnderWay(called);
+    this.#removing = true;
+    try {
+      await this.#remove(options);
+    } finally {
+      this.#removing = false;
+    }
+  }
+
+  async #remove(options: { force: boolean; volumes: boolean }): Promise<void> {
     const { config, state } = this.container;
     if (this.running || state === 'restarting') {
       if (!options.force) throw runningConflict(config.name, state);
@@ -301,11 +319,12 @@ export class ContainerUnit {
     if (autoRemove && ['created', 'exited'].includes(container.state)) return this.#onAutoRemove(this);
     const { config, exitCode } = container;
     const ended = container.state === 'exited' && container.startedMs > 0;
-    const wanted = ended && shouldStartWithDaemon(config.restart, exitCode, stored.manuallyStopped);
+    const wanted = ended && shouldStartWithDaemon(config.restart, exitCode, stored);
     if (!wanted && container.state !== 'restarting') return;
     // A start of the daemon begins anew, as a start by hand does.
     Object.assign(container, { state: 'restarting', restartCount: 0 });
     stored.manuallyStopped = false;
+    delete stored.policyEnded;
     this.restarts.schedule(0);
   }
 

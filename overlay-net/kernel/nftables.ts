@@ -1,6 +1,4 @@
-import { createRequire } from 'node:module';
-import type koffi from 'koffi';
-import { inNetworkNamespace, ShoalError } from '../../base/index.ts';
+import { ffi, inNetworkNamespace, ShoalError } from '../../base/index.ts';
 import { LowDescriptors } from './low-descriptors.ts';
 
 /** A function of koffi that can also run on a thread of the pool. */
@@ -22,9 +20,7 @@ interface NftLibrary {
 
 /** Loads libnftables. @throws Error when it is not installed. */
 export function loadNftables(): NftLibrary {
-  const require = createRequire(import.meta.url);
-  const ffi = require('koffi') as typeof koffi;
-  const lib = ffi.load('libnftables.so.1');
+  const lib = ffi().load('libnftables.so.1');
   return {
     open: lib.func('void *nft_ctx_new(uint32_t flags)'),
     free: lib.func('void nft_ctx_free(void *ctx)'),
