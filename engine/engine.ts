@@ -337,7 +337,7 @@ function parentOf(options: Pick<EngineOptions, 'cgroupParent'>): string {
 }
 
 function runtimePaths(options: EngineOptions, facts: RuntimeFacts): Runtime['paths'] {
-  const { execRoot } = options;
+  const { dataRoot, execRoot } = options;
   return {
     runtime: facts.path,
     conmon: facts.conmonPath,
@@ -346,6 +346,7 @@ function runtimePaths(options: EngineOptions, facts: RuntimeFacts): Runtime['pat
     bundleRoot: join(execRoot, 'bundles'),
     attachDir: join(execRoot, 'attach'),
     execDir: join(execRoot, 'execs'),
+    outputOwner: join(dataRoot, 'output-owner'),
     conmonArgs: conmonArguments(facts.conmonVersion),
   };
 }

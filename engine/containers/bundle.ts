@@ -12,7 +12,7 @@ import type { OciMount } from '../runtime/oci.ts';
 import { findProgram } from '../runtime/probe.ts';
 import { containerSpec } from '../runtime/spec.ts';
 import type { ContainerConfig, ContainerMount, Image, MountRequest } from '../types.ts';
-import { hostRoot } from '../userns/ids.ts';
+import { hostProcessUser, hostRoot } from '../userns/ids.ts';
 import { bindSubpath, releaseSubpaths } from '../volumes/index.ts';
 import { placeFirstFiles } from './first-files.ts';
 import { placeFiles, requireFiles } from './injected-files.ts';
@@ -106,7 +106,11 @@ export async function prepareBundle(
   });
   await writeFile(join(bundle, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
   await beginLog(parts, container, true);
-  const monitor = { ...monitorRequest(container.logPath, id, config), runtime: runtime.path };
+  const monitor = {
+    ...monitorRequest(container.logPath, id, config),
+    runtime: runtime.path,
+    ...hostProcessUser(idMapping, spec.process.user),
+  };
   return { sandbox, mounts: user.shown, monitor, etc };
 }
 

@@ -32,6 +32,14 @@ export function hostOwner(
   return { uid: hostId(mapping.uids, owner.uid), gid: hostId(mapping.gids, owner.gid) };
 }
 
+/** Who a process of a container is on the host, for what is given to it; undefined when that is the same. */
+export function hostProcessUser(
+  mapping: IdMapping | undefined,
+  user: { uid: number; gid: number },
+): { outputOwner?: { uid: number; gid: number } } {
+  return mapping === undefined ? {} : { outputOwner: hostOwner(mapping, user) };
+}
+
 /** Who root of a container is on the host. */
 export function hostRoot(mapping: IdMapping | undefined): { uid: number; gid: number } {
   return hostOwner(mapping, { uid: 0, gid: 0 });

@@ -56,7 +56,9 @@ function lookUp(path: string, wanted: string): Named | undefined {
 function mustLookUp(kind: 'user' | 'group', path: string, wanted: string): Named {
   const found = lookUp(path, wanted);
   if (found !== undefined) return found;
-  throw invalidArgument(`--userns-remap: there is no ${kind} ${JSON.stringify(wanted)} in ${path}; make one, or name another`);
+  throw invalidArgument(
+    `--userns-remap: there is no ${kind} ${JSON.stringify(wanted)} in ${path}; make one, or name another`,
+  );
 }
 
 /** The first id that no range of a file reaches. */
@@ -84,7 +86,9 @@ function rangesIn(path: string, owners: readonly Named[]): IdRange[] {
     ranges.push(range);
   }
   if (ranges.length > RANGES_MAX) {
-    throw invalidArgument(`--userns-remap: ${path} has ${ranges.length} ranges for one user; the kernel takes ${RANGES_MAX}`);
+    throw invalidArgument(
+      `--userns-remap: ${path} has ${ranges.length} ranges for one user; the kernel takes ${RANGES_MAX}`,
+    );
   }
   return ranges;
 }
@@ -107,7 +111,9 @@ async function ensureDefault({ spawner, log }: RemapOptions, files: UserFiles): 
   if (lookUp(files.passwd, DEFAULT_USER) === undefined) {
     const args = ['--system', '--user-group', '--no-create-home', '--shell', '/bin/false', DEFAULT_USER];
     await runChecked(spawner, { file: 'useradd', args }).catch((error: unknown) => {
-      throw invalidArgument(`--userns-remap: the user ${DEFAULT_USER} cannot be made: ${String(error)}; make it by hand`);
+      throw invalidArgument(
+        `--userns-remap: the user ${DEFAULT_USER} cannot be made: ${String(error)}; make it by hand`,
+      );
     });
     log.info('made a user for user namespaces', { user: DEFAULT_USER });
   }
