@@ -6,7 +6,7 @@ import { applyCdi } from './cdi.ts';
 import { allowDevice, deviceRule, hostDevices, mappedDevices } from './devices.ts';
 import type { EtcFiles } from './etc-files.ts';
 import { maskedPaths, READONLY_PATHS } from './hidden-paths.ts';
-import { defaultMounts, fileMount, keptDefaults, rootPropagation, sortMounts } from './mounts.ts';
+import { defaultMounts, fileMount, keptDefaults, rootPropagation, sortMounts, withLockedFlags } from './mounts.ts';
 import { ociNamespaces, type JoinedNamespaces } from './namespaces.ts';
 import type { OciDevice, OciDeviceRule, OciIdMapping, OciMount, OciProcess, OciSpec } from './oci.ts';
 import { containerRlimits, ociResources } from './resources.ts';
@@ -174,7 +174,7 @@ export function containerSpec(input: SpecInput): OciSpec {
     process,
     root: { path: input.rootPath, readonly: config.readOnlyRootfs },
     ...(config.utsMode === 'host' ? {} : { hostname: containerHostname(input.id, config) }),
-    mounts,
+    mounts: config.idMapping === undefined ? mounts : withLockedFlags(mounts),
     ...(config.annotations === undefined ? {} : { annotations: config.annotations }),
     linux: {
       namespaces: ociNamespaces(config, input.joined),
