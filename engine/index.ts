@@ -6,4 +6,6 @@ export { diskUsage, type PressurePolicy } from './pressure/pressure.ts';
 export { Counters, DURATION_BOUNDS_SECONDS } from './containers/counters.ts';
 export { parseSize as byteSize } from './logs/policy.ts';
 export { openImages } from './images/index.ts';
+export { remapIds } from './userns/subordinate.ts';
+export { hostRoot } from './userns/ids.ts';
 export { openVolumes, volumeUsers } from './volumes/index.ts';
