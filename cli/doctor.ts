@@ -35,7 +35,7 @@ export const doctorCommands: CommandGroup = {
       option('repair', 'bool', 'Repair what can be repaired without losing anything'),
       option('data-root', 'string', 'Check the data root of a daemon that does not run'),
       option('exec-root', 'string', 'Its directory of run-time state (with --data-root)', { shown: '/run/shoal' }),
-      option('cgroup-parent', 'string', 'Its parent cgroup (with --data-root)', { shown: '/shoal' }),
+      option('cgroup-parent', 'string', 'Its parent cgroup (with --data-root)', { shown: '/shoal and shoal.slice' }),
     ],
     run: doctor,
   },

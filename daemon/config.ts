@@ -21,6 +21,7 @@ export interface DaemonConfig {
   dns: string[];
   swarmDefaultAdvertiseAddr: string;
   genericResources: string[];
+  /** A path or a slice; empty: the driver's own. */
   cgroupParent: string;
   bip: string;
   /** Whether the bridges that every host has get IPv6; and the default bridge's subnet of it, empty: a unique local one. */
@@ -196,7 +197,7 @@ export function loadConfig(flags: FlagValues, flagWarnings: readonly string[]): 
     dns: list('dns'),
     swarmDefaultAdvertiseAddr: text('swarm-default-advertise-addr', ''),
     genericResources: list('node-generic-resource'),
-    cgroupParent: text('cgroup-parent', '/shoal'),
+    cgroupParent: text('cgroup-parent', ''),
     bip: text('bip', '172.17.0.1/16'),
     ipv6: bool('ipv6', true),
     fixedCidrV6: text('fixed-cidr-v6', ''),

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { errorMessage, invalidArgument } from '../base/index.ts';
 import { byteSize, type ContainerDefaults } from '../engine/index.ts';
 import type { FlagName, FlagValues } from './flags.ts';
@@ -10,6 +10,8 @@ export interface ContainerSettings {
   /** Name → path. */
   runtimes: Record<string, string>;
   defaults: ContainerDefaults;
+  /** Who makes control groups; left out: by this host. */
+  cgroupDriver?: 'cgroupfs' | 'systemd';
 }
 
 const wrong = (flag: FlagName, text: string, want: string): Error =>
@@ -39,24 +41,23 @@ function seccomp(path: string): string {
   }
 }
 
-/** Control groups are made by the runtime itself. @throws ShoalError InvalidArgument for another driver */
-function checkExecOptions(options: readonly string[]): void {
-  for (const option of options) {
-    if (option === 'native.cgroupdriver=cgroupfs') continue;
-    if (option !== 'native.cgroupdriver=systemd')
-      throw wrong('exec-opt', option, 'native.cgroupdriver=cgroupfs is known');
-    const why = existsSync('/run/systemd/system')
-      ? 'control groups made by systemd are not supported'
-      : 'systemd does not run on this host';
-    throw wrong('exec-opt', option, `${why}; leave it out, or say native.cgroupdriver=cgroupfs`);
-  }
+/** The driver of control groups; the last one counts. @throws ShoalError InvalidArgument in Docker's words */
+function execOptions(options: readonly string[]): Pick<ContainerSettings, 'cgroupDriver'> {
+  const drivers = options.map((option) => {
+    const [, driver] = /^native\.cgroupdriver=(.*)$/i.exec(option) ?? [];
+    if (driver === undefined) throw wrong('exec-opt', option, 'native.cgroupdriver is known');
+    const known = (['cgroupfs', 'systemd'] as const).find((name) => name === driver);
+    if (known === undefined) throw invalidArgument(`native.cgroupdriver option ${driver} not supported`);
+    return known;
+  });
+  const last = drivers.at(-1);
+  return last === undefined ? {} : { cgroupDriver: last };
 }
 
 /** @throws ShoalError InvalidArgument naming the flag */
 export function containerSettings(values: FlagValues): ContainerSettings {
   const text = (name: FlagName): string => (values[name] as string | undefined) ?? '';
   const list = (name: FlagName): string[] => (values[name] as string[] | undefined) ?? [];
-  checkExecOptions(list('exec-opt'));
   const runtimes = list('add-runtime').map((entry): [string, string] => {
     const cut = entry.indexOf('=');
     const [name, path] = [entry.slice(0, cut), entry.slice(cut + 1)];
@@ -68,6 +69,7 @@ export function containerSettings(values: FlagValues): ContainerSettings {
   return {
     runtime: text('default-runtime'),
     runtimes: Object.fromEntries(runtimes),
+    ...execOptions(list('exec-opt')),
     defaults: {
       ...(values['no-new-privileges'] === true ? { noNewPrivileges: true } : {}),
       ...(ipc === '' ? {} : { ipcMode: choice('default-ipc-mode', ipc, ['private', 'shareable'] as const) }),

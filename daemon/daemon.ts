@@ -143,6 +143,7 @@ export class Daemon {
       clock: systemClock,
       random: systemRandom,
       cgroupParent: config.cgroupParent,
+      ...driverOption(config),
     });
     if (faults.length > 0) {
       throw new ShoalError('FailedPrecondition', `this host cannot run containers:\n  ${faults.join('\n  ')}`);
@@ -310,6 +311,7 @@ function containerOptions(config: DaemonConfig): Partial<EngineOptions> {
   const usual = Object.hasOwn(runtimes, runtime) ? runtimes[runtime] : runtime;
   return {
     cgroupParent: config.cgroupParent,
+    ...driverOption(config),
     defaultUlimits: config.defaultUlimits,
     dns: config.dns,
     initDefault: config.init,
@@ -317,6 +319,10 @@ function containerOptions(config: DaemonConfig): Partial<EngineOptions> {
     ...{ runtimes, containerDefaults: defaults },
     ...(usual ? { runtime: usual } : {}),
   };
+}
+
+function driverOption({ containers }: DaemonConfig): Pick<EngineOptions, 'cgroupDriver'> {
+  return containers.cgroupDriver === undefined ? {} : { cgroupDriver: containers.cgroupDriver };
 }
 
 function storageDriver(name: string): { storageDriver?: 'overlay2' | 'vfs' } {

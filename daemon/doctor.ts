@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { directSpawner, invalidArgument, systemClock, systemRandom } from '../base/index.ts';
 import { examineOffline } from '../engine/index.ts';
 
@@ -9,7 +8,7 @@ const HELP = `Usage:  shoal doctor --data-root DIR [OPTIONS]
 Check the data root of a daemon that does not run, and what its containers left on this host.
 
 Options:
-      --cgroup-parent PATH   Parent cgroup of its containers (default "/shoal")
+      --cgroup-parent PATH   Parent cgroup of its containers (default "/shoal" and "shoal.slice")
       --data-root DIR        Directory of its persistent state
       --deep                 Read every blob and compare it with its digest
       --exec-root DIR        Directory of its run-time state (default "/run/shoal")
@@ -48,7 +47,7 @@ export async function runDoctor(argv: readonly string[], print: (text: string) =
     {
       dataRoot: flags.get('data-root') ?? '/var/lib/shoal',
       execRoot: flags.get('exec-root') ?? '/run/shoal',
-      cgroupParent: join('/', flags.get('cgroup-parent') ?? 'shoal'),
+      cgroupParent: flags.get('cgroup-parent') ?? '',
       spawner: directSpawner,
       clock: systemClock,
       random: systemRandom,

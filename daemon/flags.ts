@@ -14,7 +14,10 @@ interface Flag {
 /** Flags of dockerd that mean something here, with dockerd's names, shorthands and daemon.json keys. */
 export const FLAGS = {
   bip: { kind: 'string', help: 'Address and prefix of the default bridge, such as 172.17.0.1/16' },
-  'cgroup-parent': { kind: 'string', help: 'Parent cgroup of all containers (default "/shoal")' },
+  'cgroup-parent': {
+    kind: 'string',
+    help: 'Parent cgroup of containers: a path or a slice (default "/shoal", "shoal.slice")',
+  },
   'config-file': { kind: 'string', help: 'Configuration file (default "/etc/shoal/daemon.json")' },
   'data-root': { kind: 'string', help: 'Directory of persistent state (default "/var/lib/shoal")' },
   debug: { kind: 'bool', short: 'D', help: 'Log at level debug' },
@@ -39,7 +42,11 @@ export const FLAGS = {
   'exec-root': { kind: 'string', help: 'Directory of run-time state (default "/run/shoal")' },
   'fixed-cidr-v6': { kind: 'string', help: 'IPv6 subnet of the default bridge (default: a unique local one)' },
   host: { kind: 'list', short: 'H', key: 'hosts', help: 'Socket to listen on: unix:///path or tcp://address:port' },
-  'exec-opt': { kind: 'list', key: 'exec-opts', help: 'Option of the runtime: native.cgroupdriver=cgroupfs' },
+  'exec-opt': {
+    kind: 'list',
+    key: 'exec-opts',
+    help: 'Option of the runtime: native.cgroupdriver=systemd or cgroupfs',
+  },
   init: { kind: 'bool', help: 'Run an init in every container' },
   'init-path': { kind: 'string', help: 'Program of the init (default: docker-init, then tini)' },
   'insecure-registry': {

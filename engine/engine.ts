@@ -18,6 +18,7 @@ import type { DiskPressure, PressurePolicy } from './pressure/pressure.ts';
 import { diskPressure, type PressedStore } from './pressure/sources.ts';
 import { Doctor, type ExaminedStore } from './doctor/engine-doctor.ts';
 import type { HostView } from './doctor/host-checks.ts';
+import { chooseGroups, systemdFacts, type CgroupDriver, type GroupPlace } from './runtime/cgroup-driver.ts';
 import { Cgroups, readCgroupLayout } from './runtime/cgroups.ts';
 import { Runtime } from './runtime/conmon.ts';
 import { conmonArguments } from './runtime/conmon-version.ts';
@@ -49,7 +50,6 @@ import type {
 const EVENTS_KEPT_MAX = 4096;
 /** Containers made at once; more only compete for the processors. */
 const STARTS_PER_CPU = 4;
-const DEFAULT_CGROUP_PARENT = 'shoal';
 
 export interface EngineOptions {
   /** Lasting state (containers/, …). */
@@ -69,7 +69,9 @@ export interface EngineOptions {
   /** When unused things are removed by themselves; absent: never. */
   pressure?: PressurePolicy;
   volumes: Volumes;
-  /** Cgroup below which containers stand; default `shoal`. */
+  /** Who makes control groups; default: by this host (see `chooseGroups`). */
+  cgroupDriver?: CgroupDriver;
+  /** Control group below which containers stand, a path or a slice; default `/shoal`, `shoal.slice`. */
   cgroupParent?: string;
   defaultUlimits?: readonly UlimitRequest[];
   /** Whether every container gets an init process, asked for or not; default false. */
@@ -96,7 +98,7 @@ export interface EngineOptions {
 export interface EngineInfo {
   containers: { total: number; running: number; paused: number; stopped: number };
   images: number;
-  cgroupDriver: 'cgroupfs';
+  cgroupDriver: CgroupDriver;
   cgroupVersion: '1' | '2';
   kernelVersion: string;
   architecture: string;
@@ -142,7 +144,7 @@ export class Engine {
   private constructor(
     options: EngineOptions,
     facts: RuntimeFacts,
-    cgroups: Cgroups,
+    { cgroups, groups }: { cgroups: Cgroups; groups: GroupPlace },
     runtimes: Runtimes,
     programs: HostPrograms,
   ) {
@@ -172,7 +174,7 @@ export class Engine {
       starts: new Limiter(STARTS_PER_CPU * cpus().length),
       ...logParts(options),
       filesRoot: join(options.execRoot, 'files'),
-      cgroupParent: `/${parentOf(options)}`,
+      groups,
       defaultUlimits: options.defaultUlimits ?? [],
       swapAccounting: facts.swapAccounting,
       x32: facts.x32,
@@ -203,12 +205,13 @@ export class Engine {
     await mkdir(options.execRoot, { recursive: true, mode: 0o711 });
     if (options.logDriver !== undefined) checkLogDefaults(options.logDriver);
     const cgroups = new Cgroups(readCgroupLayout(), options.clock);
-    const probe = { ...options, cgroups, cgroupParent: `/${parentOf(options)}` };
+    const groups = groupsOf(options, cgroups);
+    const probe = { ...options, cgroups, groups };
     const facts = await probeRuntime(probe, options.runtime);
     const recursiveReadOnly = await knowsRecursiveReadOnly(probe, facts.path);
     const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe, options.runtimes);
-    guardProcesses(cgroups, `/${parentOf(options)}`, options.log);
-    const engine = new Engine(options, facts, cgroups, runtimes, await findPrograms(facts));
+    await guardProcesses(cgroups, groups, options.log);
+    const engine = new Engine(options, facts, { cgroups, groups }, runtimes, await findPrograms(facts));
     const { remap, dataRoot, images } = options;
     if (remap !== undefined) await checkRemap(dataRoot, remap, images, engine.#parts.users.namespaces);
     await engine.#set.open(() => engine.doctor.endStrays());
@@ -235,7 +238,7 @@ export class Engine {
     return {
       containers: this.#set.counts(),
       images: this.images.list().length,
-      cgroupDriver: 'cgroupfs',
+      cgroupDriver: this.#parts.groups.driver,
       cgroupVersion: this.#facts.cgroups.version === 'v2' ? '2' : '1',
       kernelVersion: kernel,
       architecture: process.arch === 'x64' ? 'x86_64' : process.arch === 'arm64' ? 'aarch64' : process.arch,
@@ -279,7 +282,7 @@ export class Engine {
     return {
       dataRoot,
       execRoot,
-      cgroupParent: `/${parentOf(this.#options)}`,
+      groups: [this.#parts.groups],
       cgroups: this.#cgroups,
       containers: this.#set.known(),
       unreadable: this.#parts.store.unreadable,
@@ -332,8 +335,10 @@ function given({
   return { clock, random, spawner, images, volumes, networks, swarm };
 }
 
-function parentOf(options: Pick<EngineOptions, 'cgroupParent'>): string {
-  return (options.cgroupParent ?? DEFAULT_CGROUP_PARENT).replace(/^\/+|\/+$/g, '');
+/** @throws ShoalError when control groups cannot be made as is asked for */
+function groupsOf(options: Pick<EngineOptions, 'cgroupDriver' | 'cgroupParent'>, { layout }: Cgroups): GroupPlace {
+  const { cgroupDriver: driver, cgroupParent: parent } = options;
+  return chooseGroups({ driver, parent }, layout.version, systemdFacts());
 }
 
 function runtimePaths(options: EngineOptions, facts: RuntimeFacts): Runtime['paths'] {
@@ -353,7 +358,7 @@ function runtimePaths(options: EngineOptions, facts: RuntimeFacts): Runtime['pat
 
 export type ProbeHostOptions = Pick<
   EngineOptions,
-  'dataRoot' | 'spawner' | 'clock' | 'random' | 'cgroupParent' | 'runtime'
+  'dataRoot' | 'spawner' | 'clock' | 'random' | 'cgroupDriver' | 'cgroupParent' | 'runtime'
 >;
 
 /** As `Engine.probe`, before an engine can be opened (`shoal doctor`, start of the daemon). */
@@ -366,7 +371,7 @@ export async function probeEngineHost(
     spawner: options.spawner,
     random: options.random,
     cgroups,
-    cgroupParent: `/${parentOf(options)}`,
+    groups: groupsOf(options, cgroups),
     dataRoot: options.dataRoot,
     ...(options.runtime === undefined ? {} : { runtime: options.runtime }),
   });

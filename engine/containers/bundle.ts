@@ -1,9 +1,10 @@
 import { mkdir, stat, writeFile } from 'node:fs/promises';
-import { dirname, join, posix } from 'node:path';
+import { dirname, join } from 'node:path';
 import { errorMessage, failedPrecondition, invalidArgument } from '../../base/index.ts';
 import type { SandboxResult } from '../../overlay-net/index.ts';
 import { conmonSizeLimit } from '../logs/keeper.ts';
 import { logPolicy } from '../logs/policy.ts';
+import { groupFor, isScope, recordedGroup } from '../runtime/cgroup-driver.ts';
 import type { MonitorRequest } from '../runtime/conmon.ts';
 import { writeEtcFiles, type EtcFiles } from '../runtime/etc-files.ts';
 import { resolveInRoot } from '../runtime/in-root.ts';
@@ -11,7 +12,7 @@ import { prepareBindSource, userMount } from '../runtime/mounts.ts';
 import type { OciMount } from '../runtime/oci.ts';
 import { findProgram } from '../runtime/probe.ts';
 import { containerSpec } from '../runtime/spec.ts';
-import type { ContainerConfig, ContainerMount, Image, MountRequest } from '../types.ts';
+import type { Container, ContainerConfig, ContainerMount, Image, MountRequest } from '../types.ts';
 import { hostProcessUser, hostRoot } from '../userns/ids.ts';
 import { bindSubpath, releaseSubpaths } from '../volumes/index.ts';
 import { placeFirstFiles } from './first-files.ts';
@@ -32,11 +33,14 @@ export interface Prepared {
   etc: EtcFiles;
 }
 
-/** Cgroup of a container in every tree. */
+/** Control group of a container in every tree. */
 export function cgroupPathOf(parts: Parts, id: string): string {
-  const parent = parts.find(id)?.config.cgroupParent || parts.cgroupParent;
-  // Cleaned, so that it stays below the root of the tree.
-  return posix.join('/', parent, id);
+  const container = parts.find(id);
+  return container === undefined ? groupFor(parts.groups, undefined, id).path : groupOf(parts, container);
+}
+
+function groupOf(parts: Parts, { id, cgroupPath, config }: Container): string {
+  return recordedGroup(parts.groups, { id, cgroupPath, cgroupParent: config.cgroupParent });
 }
 
 /**
@@ -58,6 +62,8 @@ export async function prepareBundle(
       : undefined;
   const joined = joinNamespaces(parts, container.config);
   const runtime = await parts.runtimes.get(container.config.runtime);
+  const group = groupFor(parts.groups, container.config.cgroupParent, id);
+  container.cgroupPath = group.path;
   const links = linkFacts(parts, container.config);
   const config = {
     ...container.config,
@@ -92,7 +98,7 @@ export async function prepareBundle(
     image: image.config,
     args: [container.path, ...container.args],
     rootPath,
-    cgroupPath: cgroupPathOf(parts, id),
+    cgroupPath: group.runtimePath,
     joined: { ...joined, user: users.user, network: sandbox?.namespacePath ?? shared?.namespacePath },
     shm,
     etc,
@@ -106,15 +112,16 @@ export async function prepareBundle(
   });
   await writeFile(join(bundle, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
   await beginLog(parts, container, true);
-  const monitor = {
-    ...monitorRequest(container.logPath, id, config),
+  const made = {
     runtime: runtime.path,
+    systemdGroup: isScope(group.path),
     ...hostProcessUser(idMapping, spec.process.user),
   };
+  const monitor = { ...monitorRequest(container.logPath, id, config), ...made };
   return { sandbox, mounts: user.shown, monitor, etc };
 }
 
-function monitorRequest(logPath: string, id: string, config: ContainerConfig): MonitorRequest {
+function monitorRequest(logPath: string, id: string, config: ContainerConfig): Omit<MonitorRequest, 'systemdGroup'> {
   const policy = logPolicy(config.logDriver);
   return {
     id,
@@ -204,7 +211,7 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
   };
   parts.users.end(id);
   // Processes first: what they hold open cannot be unmounted.
-  await quietly('cgroups', parts.cgroups.destroy(cgroupPathOf(parts, id)));
+  await quietly('cgroups', parts.cgroups.destroy(groupOf(parts, stored.container)));
   await Promise.all([
     config.network.mode === 'sandbox' ? quietly('network', parts.networks.removeSandbox(id)) : undefined,
     quietly('root file system', parts.roots.unmount(id)),

@@ -10,6 +10,7 @@ import {
   type Timer,
 } from '../../base/index.ts';
 import type { EndpointSpec } from '../../overlay-net/index.ts';
+import { groupFor } from '../runtime/cgroup-driver.ts';
 import { readCgroupUsage } from '../runtime/usage.ts';
 import { logPolicy, withLogDefaults } from '../logs/policy.ts';
 import type {
@@ -171,6 +172,8 @@ export class ContainerSet implements Containers {
         config: { ...config, name },
         createdMs: parts.clock.now(),
         ...NEVER_RUN,
+        // Known before anything is made there, so that a crash leaves nothing unfound.
+        cgroupPath: groupFor(parts.groups, config.cgroupParent, id).path,
         mounts: shown,
         logPath: policy.driver === 'none' ? '' : join(parts.store.directory(id), 'ctr.log'),
       };

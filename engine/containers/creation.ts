@@ -1,4 +1,5 @@
 import { invalidArgument } from '../../base/index.ts';
+import { checkCgroupParent } from '../runtime/cgroup-driver.ts';
 import { verifyLimits } from '../runtime/limits.ts';
 import type { Container, ContainerConfig, MountRequest } from '../types.ts';
 import { hostRoot } from '../userns/ids.ts';
@@ -34,6 +35,7 @@ export async function planContainer(
   const command = commandLine(merged, {});
   const { limits, warnings: lost } = verifyLimits(asked.resources, parts.sysInfo);
   await parts.runtimes.get(asked.runtime);
+  checkCgroupParent(parts.groups, asked.cgroupParent);
   const idMapping = mappingFor(asked, parts.users.remap);
   await checkConfig(asked, parts.defaultUlimits, hostRoot(idMapping));
   checkNetwork(asked, parts);

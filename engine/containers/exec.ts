@@ -1,6 +1,7 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { abortReason, conflict, invalidArgument, newHexId } from '../../base/index.ts';
+import { inScope } from '../runtime/cgroup-driver.ts';
 import { execFailure, lastRuntimeError } from '../runtime/conmon.ts';
 import { identify, signalProcess } from '../runtime/process.ts';
 import { processSpec } from '../runtime/spec.ts';
@@ -66,7 +67,7 @@ export async function runExec(
       file: program.file,
       env: { ...parts.runtime.env, ...program.env },
       args: [
-        ...parts.runtime.runtimeArgs(files.log),
+        ...parts.runtime.runtimeArgs(files.log, inScope(container)),
         ...['exec', '--process', files.spec, '--pid-file', files.pid, container.id],
       ],
       timeoutMs: EXEC_MAX_MS,

@@ -11,6 +11,7 @@ export function knownFacts({ container, monitored, mounts }: StoredContainer, bu
     busy,
     conmon: monitored?.conmon,
     init: monitored?.init,
+    cgroupPath: container.cgroupPath,
     cgroupParent: container.config.cgroupParent,
     volumes: mounts.filter((mount) => mount.type === 'volume').map((mount) => mount.source),
   };

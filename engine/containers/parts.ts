@@ -4,6 +4,7 @@ import type { Roots } from '../files/roots.ts';
 import type { LogKeeper } from '../logs/keeper.ts';
 import type { LogDriver } from '../logs/policy.ts';
 import type { LogShippers } from '../logs/shipper.ts';
+import type { GroupPlace } from '../runtime/cgroup-driver.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
 import type { ContainerStreams } from '../streams/streams.ts';
@@ -54,8 +55,8 @@ export interface Parts {
   logDefaults: LogDriver;
   /** Directory that is (or becomes) a tmpfs for injected files. */
   filesRoot: string;
-  /** Cgroup below which containers stand, with a leading slash. */
-  cgroupParent: string;
+  /** Where the control groups of containers stand. */
+  groups: GroupPlace;
   defaultUlimits: readonly UlimitRequest[];
   swapAccounting: boolean;
   /** The kernel runs x32 programs. */

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { rm, writeFile } from 'node:fs/promises';
 import { conflict, errorMessage, newHexId, ShoalError } from '../../base/index.ts';
 import type { ContainerUnit } from '../containers/unit.ts';
+import { inScope } from '../runtime/cgroup-driver.ts';
 import { verifyLimits } from '../runtime/limits.ts';
 import type { ContainerChange, ContainerConfig, LimitChange } from '../types.ts';
 
@@ -91,7 +92,13 @@ async function applyLimits(unit: ContainerUnit, document: object): Promise<void>
   const files = { json: `${base}.json`, log: `${base}.log` };
   await writeFile(files.json, JSON.stringify(document), { mode: 0o600 });
   try {
-    const args = [...runtime.runtimeArgs(files.log), 'update', '--resources', files.json, container.id];
+    const args = [
+      ...runtime.runtimeArgs(files.log, inScope(container)),
+      'update',
+      '--resources',
+      files.json,
+      container.id,
+    ];
     const result = await parts.spawner.run({
       file: (await parts.runtimes.get(container.config.runtime)).path,
       args,

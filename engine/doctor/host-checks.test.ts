@@ -17,7 +17,8 @@ mkdirSync(bundle, { recursive: true });
 function view(container?: Partial<KnownContainer>, more: Partial<HostView> = {}): HostView {
   const known: KnownContainer = { id: ID, name: 'web', running: false, busy: false, volumes: [], ...container };
   return {
-    ...{ dataRoot: join(base, 'data'), execRoot: join(base, 'exec'), cgroupParent: `/shoal-none-${process.pid}` },
+    ...{ dataRoot: join(base, 'data'), execRoot: join(base, 'exec') },
+    groups: [{ driver: 'cgroupfs', parent: `/shoal-none-${process.pid}` }],
     cgroups: new Cgroups(readCgroupLayout(), systemClock),
     containers: new Map(container === undefined ? [] : [[ID, known]]),
     unreadable: new Set(),

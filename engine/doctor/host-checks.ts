@@ -1,6 +1,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { basename, dirname, join, posix } from 'node:path';
+import { groupFor, groupOwner, parentPath, recordedGroup, type GroupPlace } from '../runtime/cgroup-driver.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import { isAlive, type ProcessIdentity } from '../runtime/process.ts';
 import { mountPoints, unmountEvery } from '../storage/index.ts';
@@ -17,7 +18,9 @@ export interface KnownContainer {
   busy: boolean;
   conmon?: ProcessIdentity | undefined;
   init?: ProcessIdentity | undefined;
-  /** Its control group, when it stands below another parent than all. */
+  /** Its control group since its last start. */
+  cgroupPath?: string | undefined;
+  /** Parent of its control group, when it has one of its own. */
   cgroupParent?: string | undefined;
   /** Names of its volumes. */
   volumes: readonly string[];
@@ -27,8 +30,8 @@ export interface KnownContainer {
 export interface HostView {
   dataRoot: string;
   execRoot: string;
-  /** Cgroup of all containers, with a leading slash. */
-  cgroupParent: string;
+  /** Where the control groups of containers stand; the first is that of new ones. */
+  groups: readonly [GroupPlace, ...GroupPlace[]];
   cgroups: Cgroups;
   containers: ReadonlyMap<string, KnownContainer>;
   /** Ids (directory names) whose record cannot be read: nothing of theirs is judged. */
@@ -53,8 +56,10 @@ const isOurs = (view: HostView, bundle: string): boolean =>
   ['bundles', 'execs'].some((directory) => dirname(bundle) === join(view.execRoot, directory));
 
 /** The control group of a container. */
-const groupOf = (view: HostView, id: string): string =>
-  posix.join('/', view.containers.get(id)?.cgroupParent || view.cgroupParent, id);
+function groupOf({ groups: [place], containers }: HostView, id: string): string {
+  const known = containers.get(id);
+  return known === undefined ? groupFor(place, undefined, id).path : recordedGroup(place, known);
+}
 
 const short = (id: string): string => id.slice(0, 12);
 
@@ -161,14 +166,15 @@ function checkLost(view: HostView, found: Found): void {
 function checkCgroups(view: HostView, monitors: readonly ConmonProcess[], owners: Owners, found: Found): void {
   // Another daemon may use the same parent: its containers have monitors with other bundles.
   const foreign = new Set(monitors.filter(({ bundle }) => !isOurs(view, bundle)).map((m) => m.containerId));
-  const own = [...view.containers.values()].map((container) => container.cgroupParent || view.cgroupParent);
-  const parents = new Set([view.cgroupParent, ...own].map((parent) => posix.join('/', parent)));
-  const groups = [...parents].flatMap((parent) => view.cgroups.children(parent).map((id) => [parent, id] as const));
-  for (const [parent, id] of groups) {
-    if (!CONTAINER_ID.test(id) || foreign.has(id)) continue;
+  const own = [...view.containers.values()].map(({ id }) => dirname(groupOf(view, id)));
+  const parents = new Set([...view.groups.map(parentPath), ...own]);
+  const groups = [...parents].flatMap((parent) => view.cgroups.children(parent).map((name) => ({ parent, name })));
+  for (const { parent, name } of groups) {
+    const id = groupOwner(name);
+    if (id === undefined || foreign.has(id)) continue;
     const why = owners.orphan(id);
     if (why === undefined) continue;
-    const path = posix.join(parent, id);
+    const path = posix.join(parent, name);
     found({
       kind: 'cgroup-orphan',
       subject: path,

@@ -14,6 +14,7 @@ import { knownFacts } from '../containers/known.ts';
 import { ContainerStore } from '../containers/store.ts';
 import { openImages, readStore } from '../images/index.ts';
 import { checkStore, type StoreView } from '../images/store-check.ts';
+import { DEFAULT_PARENTS, type GroupPlace } from '../runtime/cgroup-driver.ts';
 import { Cgroups, readCgroupLayout } from '../runtime/cgroups.ts';
 import { unmountEvery } from '../storage/index.ts';
 import { examine, type DoctorRequest } from './doctor.ts';
@@ -23,11 +24,20 @@ import { checkHost, type HostView } from './host-checks.ts';
 export interface OfflineOptions {
   dataRoot: string;
   execRoot: string;
-  /** With a leading slash. */
+  /** A path, or a slice's name; empty: the daemon's own ones, of either driver. */
   cgroupParent: string;
   spawner: Spawner;
   clock: Clock;
   random: Random;
+}
+
+/** Where a daemon may have put its containers. @throws ShoalError InvalidArgument */
+function placesOf(parent: string): [GroupPlace, ...GroupPlace[]] {
+  const path: GroupPlace = { driver: 'cgroupfs', parent: parent || DEFAULT_PARENTS.cgroupfs };
+  const slice = parent || DEFAULT_PARENTS.systemd;
+  if (!slice.endsWith('.slice')) return [path];
+  // A path that ends so may be meant too.
+  return [path, { driver: 'systemd', parent: slice }];
 }
 
 /** Opening the store sweeps and repairs it; once is enough for all faults. */
@@ -92,7 +102,7 @@ export async function examineOffline(options: OfflineOptions, request: DoctorReq
     const view: HostView = {
       dataRoot,
       execRoot,
-      cgroupParent,
+      groups: placesOf(cgroupParent),
       cgroups: new Cgroups(readCgroupLayout(), options.clock),
       containers,
       unreadable: store.unreadable,

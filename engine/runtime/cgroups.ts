@@ -1,9 +1,11 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { readFile, rmdir, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Clock } from '../../base/index.ts';
+import { isScope, systemdFacts } from './cgroup-driver.ts';
 import type { CgroupLayout } from './cgroup-layout.ts';
 import { thawForKill } from './freezer.ts';
+import { SystemdUnits } from './systemd-units.ts';
 
 export type { CgroupLayout };
 
@@ -39,10 +41,13 @@ const gone = (error: unknown): boolean => (error as NodeJS.ErrnoException).code 
 export class Cgroups {
   readonly layout: CgroupLayout;
   readonly #clock: Clock;
+  /** Asked only of groups that are units of systemd. */
+  readonly units: Pick<SystemdUnits, 'forget' | 'limitTasks'>;
 
-  constructor(layout: CgroupLayout, clock: Clock) {
+  constructor(layout: CgroupLayout, clock: Clock, units: Cgroups['units'] = new SystemdUnits(clock)) {
     this.layout = layout;
     this.#clock = clock;
+    this.units = units;
   }
 
   #trees(): string[] {
@@ -51,8 +56,8 @@ export class Cgroups {
     return [...trees];
   }
 
-  /** How often the kernel killed a process of this group for lack of memory; 0 when unknown. */
-  oomKills(path: string): number {
+  /** How often the kernel killed a process of this group for lack of memory; undefined when the group is gone. */
+  oomKills(path: string): number | undefined {
     const memory = this.layout.controllers.get('memory');
     const file =
       memory === undefined
@@ -61,7 +66,7 @@ export class Cgroups {
     try {
       return Number(/^oom_kill (\d+)$/m.exec(readFileSync(file, 'latin1'))?.[1] ?? 0);
     } catch {
-      return 0;
+      return undefined;
     }
   }
 
@@ -78,8 +83,14 @@ export class Cgroups {
     return [...names];
   }
 
-  /** Kills every process of the group, then removes the group from all trees. Idempotent. */
+  /** Kills every process of the group, then removes the group from all trees, and from systemd. Idempotent. */
   async destroy(path: string): Promise<void> {
+    await this.#remove(path);
+    // It knows of an end by itself only when it sees the group empty before it is gone.
+    if (isScope(path) && systemdFacts().running) await this.units.forget(basename(path));
+  }
+
+  async #remove(path: string): Promise<void> {
     for (let attempt = 0; attempt < RMDIR_ATTEMPTS_MAX; attempt++) {
       const results = await Promise.all(this.#trees().map((tree) => removeTree(join(tree, path))));
       if (results.every(Boolean)) return;

@@ -1,10 +1,13 @@
-import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readSync, writeSync } from 'node:fs';
 import { readFile, unlink, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeFifo, ShoalError, unavailable, type Clock, type Spawner } from '../../base/index.ts';
+import { makeFifo, unavailable, type Clock, type Spawner } from '../../base/index.ts';
+import { execFailure, lastRuntimeError, startFailure } from './runtime-words.ts';
 import type { OciProcess } from './oci.ts';
 import { outputOwnerEnv, writeOutputOwner, type HostUser } from './output-owner.ts';
 import { identify, isAlive, type ProcessIdentity } from './process.ts';
+
+export { ExecFailed, execFailure, lastRuntimeError, StartFailed, startFailure } from './runtime-words.ts';
 
 /** Digits of the id that name the attach socket's directory: a unix socket path has at most 107 bytes. */
 const SOCKET_NAME_DIGITS = 32;
@@ -48,6 +51,8 @@ export interface MonitorRequest {
   runtime?: string;
   /** Whoever the process is on the host, when its container has other users; left out: the runtime sees to it. */
   outputOwner?: HostUser;
+  /** Its control group is made by systemd. */
+  systemdGroup: boolean;
 }
 
 export interface ExecMonitorRequest {
@@ -59,63 +64,13 @@ export interface ExecMonitorRequest {
   /** Program of the container's OCI runtime; left out: the daemon's own. */
   runtime?: string;
   outputOwner?: HostUser;
+  /** The container's control group was made by systemd. */
+  systemdGroup: boolean;
 }
 
 export interface Monitored {
   init: ProcessIdentity;
   conmon: ProcessIdentity | undefined;
-}
-
-/** A start that the runtime refused: `exitCode` as docker run reports it (127 not found, 126 not executable, else 128). */
-export class StartFailed extends ShoalError {
-  readonly exitCode: number;
-  constructor(message: string, exitCode: number) {
-    super('InvalidArgument', message);
-    this.exitCode = exitCode;
-  }
-}
-
-/** Turns the runtime's words into Docker's message and exit code. */
-export function startFailure(runtimeWords: string): StartFailed {
-  const words = runtimeWords.trim();
-  const exitCode = /executable file not found|no such file or directory/i.test(words)
-    ? 127
-    : /permission denied|is a directory/i.test(words)
-      ? 126
-      : 128;
-  return new StartFailed(
-    `failed to create task for container: failed to create shim task: OCI runtime create failed: ${words}: unknown`,
-    exitCode,
-  );
-}
-
-/** An exec that the runtime refused: `exitCode` as docker exec reports it (127 not found, 126 else). */
-export class ExecFailed extends ShoalError {
-  readonly exitCode: number;
-  constructor(message: string, exitCode: number) {
-    super('InvalidArgument', message);
-    this.exitCode = exitCode;
-  }
-}
-
-/** Turns the runtime's words about an exec into Docker's message and exit code. */
-export function execFailure(runtimeWords: string): ExecFailed {
-  const words = runtimeWords.trim();
-  const exitCode = /executable file not found|no such file or directory/i.test(words) ? 127 : 126;
-  return new ExecFailed(`OCI runtime exec failed: ${words}: unknown`, exitCode);
-}
-
-/** The last error in a runtime's log of JSON lines. */
-export function lastRuntimeError(log: string): string | undefined {
-  for (const line of log.split('\n').reverse()) {
-    try {
-      const entry = JSON.parse(line) as { level?: string; msg?: string };
-      if ((entry.level === 'error' || entry.level === 'fatal') && entry.msg !== undefined) return entry.msg;
-    } catch {
-      // Not a log line (the file ends with a line end).
-    }
-  }
-  return undefined;
 }
 
 /** Starts containers: the OCI runtime under conmon. */
@@ -141,13 +96,26 @@ export class Runtime {
     return join(this.paths.bundleRoot, id);
   }
 
+  /** Whether conmon saw processes of the container's present run killed for lack of memory. */
+  sawOutOfMemory(id: string): boolean {
+    return existsSync(join(this.bundle(id), 'oom'));
+  }
+
   exitFile(id: string): string {
     return join(this.paths.exitDir, id);
   }
 
-  /** Arguments of the runtime itself, before its verb. */
-  runtimeArgs(logFile: string): string[] {
-    return ['--root', this.paths.stateRoot, '--log', logFile, '--log-format', 'json'];
+  /**
+   * Arguments of the runtime itself, before its verb. runc, crun and youki have the same.
+   * @param systemdGroup the container's control group is made by systemd
+   */
+  runtimeArgs(logFile: string, systemdGroup: boolean): string[] {
+    const args = ['--root', this.paths.stateRoot, '--log', logFile, '--log-format', 'json'];
+    return systemdGroup ? ['--systemd-cgroup', ...args] : args;
+  }
+
+  #runtimeWords(logFile: string, systemdGroup: boolean): string[] {
+    return this.runtimeArgs(logFile, systemdGroup).flatMap((argument) => ['--runtime-arg', argument]);
   }
 
   /** What is run as the runtime, and what it needs to know. */
@@ -162,7 +130,7 @@ export class Runtime {
     const bundle = this.bundle(id);
     const args = ['--api-version', '1', '-c', id, '-n', id, '-u', id.slice(0, SOCKET_NAME_DIGITS)];
     args.push('-r', this.program(request).file);
-    for (const argument of this.runtimeArgs(join(bundle, 'runtime.log'))) args.push('--runtime-arg', argument);
+    args.push(...this.#runtimeWords(join(bundle, 'runtime.log'), request.systemdGroup));
     args.push('-b', bundle, '-p', join(bundle, 'pid'), '-P', join(bundle, 'conmon.pid'));
     args.push('-l', request.log, '--exit-dir', this.paths.exitDir, '--socket-dir-path', this.paths.attachDir);
     args.push('--log-level', 'error', ...this.paths.conmonArgs);
@@ -245,7 +213,8 @@ export class Runtime {
     const log = join(this.bundle(id), 'runtime.log');
     const result = await this.#spawner.run({
       file: runtime,
-      args: [...this.runtimeArgs(log), 'start', id],
+      // It only lets go: whoever made the control group.
+      args: [...this.runtimeArgs(log, false), 'start', id],
     });
     if (result.code === 0) return;
     const words = lastRuntimeError(await readFile(log, 'utf8').catch(() => '')) ?? result.stderr.toString('utf8');
@@ -335,7 +304,7 @@ export class Runtime {
     const id = request.containerId;
     const args = ['--api-version', '1', '-c', id, '-n', id, '-u', request.sessionId.slice(0, SOCKET_NAME_DIGITS)];
     args.push('-r', this.program(request).file);
-    for (const argument of this.runtimeArgs(join(directory, 'runtime.log'))) args.push('--runtime-arg', argument);
+    args.push(...this.#runtimeWords(join(directory, 'runtime.log'), request.systemdGroup));
     args.push('-b', directory, '-p', join(directory, 'pid'), '--full-attach', '-l', 'null');
     args.push('--exit-dir', join(directory, 'exit'), '--log-level', 'error');
     args.push('--exec', '--exec-attach', '--exec-process-spec', join(directory, 'process.json'));

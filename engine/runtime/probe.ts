@@ -13,6 +13,7 @@ import {
   kernelRunsX32,
 } from '../../base/index.ts';
 
+import { groupFor, isScope, type GroupPlace } from './cgroup-driver.ts';
 import { readCgroupLayout, type CgroupLayout, type Cgroups } from './cgroups.ts';
 
 /** Runtimes in the order in which they are tried. */
@@ -57,8 +58,8 @@ export interface ProbeOptions {
   spawner: Spawner;
   random: Random;
   cgroups: Cgroups;
-  /** Cgroup below which the trial container is put. */
-  cgroupParent: string;
+  /** Where the trial container is put. */
+  groups: GroupPlace;
 }
 
 /** A program that exists in any root file system we can make: none. The trial stops at its absence, after all else. */
@@ -83,11 +84,12 @@ function trialConfig(rootPath: string, cgroupPath: string): object {
 export async function tryRuntime(path: string, options: ProbeOptions): Promise<string | undefined> {
   const directory = await mkdtemp(join(tmpdir(), 'shoal-probe-'));
   const id = `shoal-probe-${newHexId(options.random).slice(0, 12)}`;
-  const cgroupPath = `${options.cgroupParent}/${id}`;
+  const group = groupFor(options.groups, undefined, id);
   try {
     mkdirSync(join(directory, 'root/proc'), { recursive: true });
-    await writeFile(join(directory, 'config.json'), JSON.stringify(trialConfig(join(directory, 'root'), cgroupPath)));
-    const state = ['--root', join(directory, 'state')];
+    const config = trialConfig(join(directory, 'root'), group.runtimePath);
+    await writeFile(join(directory, 'config.json'), JSON.stringify(config));
+    const state = ['--root', join(directory, 'state'), ...(isScope(group.path) ? ['--systemd-cgroup'] : [])];
     const result = await options.spawner.run({
       file: path,
       args: [...state, 'run', '--bundle', directory, id],
@@ -97,7 +99,7 @@ export async function tryRuntime(path: string, options: ProbeOptions): Promise<s
     if (/shoal-probe["`']?:? .*no such file|executable file .*not found/i.test(words)) return undefined;
     return words === '' ? `it ended with ${result.code ?? result.signal} and no words` : words;
   } finally {
-    await options.cgroups.destroy(cgroupPath);
+    await options.cgroups.destroy(group.path);
     await rm(directory, { recursive: true, force: true });
   }
 }

@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorMessage, type Logger } from '../../base/index.ts';
+import { isInside, parentPath, type GroupPlace } from './cgroup-driver.ts';
 import type { Cgroups } from './cgroups.ts';
 
 /** Share of the host's processes that all containers together may have. */
@@ -18,11 +19,16 @@ function processesMax(): number {
  * Keeps a part of the host's process numbers for the host: containers that have no `--pids-limit` of their own fork until
  * the limit of all of them is reached, and the daemon and its users can still start programs.
  */
-export function guardProcesses(cgroups: Cgroups, parent: string, log: Logger): void {
+export async function guardProcesses(cgroups: Cgroups, place: GroupPlace, log: Logger): Promise<void> {
   const tree = cgroups.layout.controllers.get('pids') ?? cgroups.layout.unified;
   if (tree === undefined) return;
   const limit = Math.floor(processesMax() * CONTAINERS_SHARE);
+  const parent = parentPath(place);
   try {
+    // A slice that holds the daemon and other services too must not be limited because of containers.
+    if (isInside(parent)) throw new Error('this daemon itself is in the same group; name another --cgroup-parent');
+    // Written to the file it would last until systemd writes its own value there.
+    if (place.driver === 'systemd') return await cgroups.units.limitTasks(place.parent, limit);
     mkdirSync(join(tree, parent), { recursive: true });
     writeFileSync(join(tree, parent, 'pids.max'), String(limit), { flag: 'r+' });
   } catch (error) {

@@ -11,7 +11,7 @@ test('a runtime is tried when it is first named; one that is missing or makes no
   const parent = `shoal-test-runtimes-${process.pid}`;
   const options = {
     ...{ spawner: directSpawner, random: systemRandom, cgroups: new Cgroups(layout, systemClock) },
-    cgroupParent: `/${parent}`,
+    groups: { driver: 'cgroupfs', parent: `/${parent}` } as const,
   };
   const path = must(await findProgram('runc'), 'runc');
   const usual = { path: '/usual', recursiveReadOnly: false };

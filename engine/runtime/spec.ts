@@ -29,6 +29,7 @@ export interface SpecInput {
   /** Entrypoint and arguments. */
   args: readonly string[];
   rootPath: string;
+  /** In the runtime's form. */
   cgroupPath: string;
   /** Namespaces that exist already. */
   joined: JoinedNamespaces;

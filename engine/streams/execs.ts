@@ -1,5 +1,6 @@
 import { conflict, errorMessage, invalidArgument, newHexId, notFound, ShoalError } from '../../base/index.ts';
 import type { Parts } from '../containers/parts.ts';
+import { inScope } from '../runtime/cgroup-driver.ts';
 import { ExecFailed } from '../runtime/conmon.ts';
 import { identify, isAlive } from '../runtime/process.ts';
 import { processSpec } from '../runtime/spec.ts';
@@ -144,6 +145,7 @@ export class ExecSet {
         ...hostProcessUser(container.config.idMapping, command.user),
         openStdin: request.attachStdin,
         runtime: (await this.#parts.runtimes.get(container.config.runtime)).path,
+        systemdGroup: inScope(container),
       };
       session.pid = await runtime.exec(started, () => connected(hub, directory, process));
       // conmon makes the terminal non-blocking for whoever connects when it is there; the first came before it.

@@ -11,6 +11,8 @@ export interface Container {
   createdMs: number;
   state: ContainerState;
   pid: number;
+  /** Its control group below every tree, since its last start. */
+  cgroupPath?: string;
   exitCode: number;
   oomKilled: boolean;
   error: string;
