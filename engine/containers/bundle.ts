@@ -83,11 +83,7 @@ export async function prepareBundle(
     prepareMounts(parts, stored, rootPath, runtime.recursiveReadOnly),
     placeFiles(parts.filesRoot, id, config.files, idMapping),
     shared?.etc ??
-      writeEtcFiles(
-        parts.store.directory(id),
-        etcRequest(parts, container, sandbox?.endpoints ?? [], links.lines),
-        idMapping === undefined ? undefined : hostRoot(idMapping),
-      ),
+      writeEtcFiles(parts.store.directory(id), etcRequest(parts, container, sandbox?.endpoints ?? [], links.lines)),
   ]);
   const bundle = parts.runtime.bundle(id);
   await mkdir(bundle, { recursive: true, mode: 0o700 });

@@ -11,6 +11,7 @@ import {
 } from '../runtime/etc-files.ts';
 import { containerHostname } from '../runtime/spec.ts';
 import type { Container, ContainerConfig, NetworkRequest } from '../types.ts';
+import { hostRoot } from '../userns/ids.ts';
 import type { Parts } from './parts.ts';
 import { localNetwork, networkIdOf, placed } from './swarm-networks.ts';
 
@@ -153,6 +154,7 @@ export function etcRequest(
     gateway: usual || endpoints.find((endpoint) => endpoint.gateway !== '')?.gateway,
     resolver: endpoints.some(({ networkName }) => networkName !== DEFAULT_NETWORK),
     linkLines,
+    ...(config.idMapping === undefined ? {} : { owner: hostRoot(config.idMapping) }),
   };
 }
 

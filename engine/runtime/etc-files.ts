@@ -18,6 +18,8 @@ export interface EtcFilesRequest {
   resolver: boolean;
   /** Lines of containers that it is linked to. */
   linkLines: readonly string[];
+  /** Root of the container on the host, where that is another. */
+  owner?: { uid: number; gid: number };
 }
 
 export interface EtcFiles {
@@ -92,15 +94,8 @@ async function hostFile(path: string): Promise<string> {
   return readFile(path, 'utf8').catch(() => '');
 }
 
-/**
- * Writes hostname, hosts and resolv.conf of a container into `directory`; returns their paths.
- * @param owner root of the container on the host, when that is another
- */
-export async function writeEtcFiles(
-  directory: string,
-  request: EtcFilesRequest,
-  owner?: { uid: number; gid: number },
-): Promise<EtcFiles> {
+/** Writes hostname, hosts and resolv.conf of a container into `directory`; returns their paths. */
+export async function writeEtcFiles(directory: string, request: EtcFilesRequest): Promise<EtcFiles> {
   const paths: EtcFiles = {
     hostname: join(directory, 'hostname'),
     hosts: join(directory, 'hosts'),
@@ -115,6 +110,7 @@ export async function writeEtcFiles(
     writeFile(paths.hosts, hosts, { mode: 0o644 }),
     writeFile(paths.resolvConf, resolvConfText(request, await hostResolvConf()), { mode: 0o644 }),
   ]);
+  const { owner } = request;
   if (owner !== undefined) {
     await Promise.all(Object.values(paths).map((path) => chown(path as string, owner.uid, owner.gid)));
   }
