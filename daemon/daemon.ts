@@ -17,6 +17,7 @@ import { ApiServer, metricsRoutes } from '../api/index.ts';
 import {
   Engine,
   hostRoot,
+  imageUsers,
   openImages,
   openVolumes,
   remapIds,
@@ -219,8 +220,7 @@ export class Daemon {
       log: log.with({ component: 'images' }),
       registries: { insecure: config.insecureRegistries, mirrors: config.registryMirrors },
       onEvent,
-      usedBy: (imageId) =>
-        (users.engine?.containers.list() ?? []).filter((c) => c.imageId === imageId).map((c) => c.id),
+      usedBy: (imageId) => imageUsers(users.engine?.containers.list() ?? [], imageId),
       isRunning: (id) => (users.engine?.containers.list() ?? []).some((c) => c.id === id && c.state === 'running'),
       ...storageDriver(config.storageDriver),
     });

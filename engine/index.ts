@@ -5,6 +5,7 @@ export type { DoctorReport, Finding } from './doctor/fault.ts';
 export { diskUsage, type PressurePolicy } from './pressure/pressure.ts';
 export { Counters, DURATION_BOUNDS_SECONDS } from './containers/counters.ts';
 export { parseSize as byteSize } from './logs/policy.ts';
+export { imageUsers } from './containers/image-mounts.ts';
 export { openImages } from './images/index.ts';
 export { remapIds } from './userns/subordinate.ts';
 export { hostRoot } from './userns/ids.ts';

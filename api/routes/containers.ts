@@ -7,6 +7,7 @@ import { containerToJson, sizesToJson } from '../shapes/container.ts';
 import { Fields } from '../shapes/fields.ts';
 import { sendEmpty, sendJson } from '../stream.ts';
 import { stopOptions } from './container-control.ts';
+import { olderThan } from '../versions.ts';
 import { networkKey } from './networks.ts';
 
 const name = ({ params }: RequestContext): string => must(params['id'], 'id');
@@ -77,6 +78,9 @@ async function create(context: RequestContext): Promise<void> {
   const json = new Fields(await readJson(context));
   const local = ports.engine.networks.localNetworks();
   const { config, warnings } = containerFromJson((query.get('name') ?? '').replace(/^\//, ''), json, local);
+  if (olderThan(context.version, '1.48') && config.mounts.some(({ type }) => type === 'image')) {
+    throw invalidArgument('Mount type "Image" needs API v1.48 or newer');
+  }
   const platform = query.get('platform') ?? '';
   const asked = { ...(await withNames(ports, config)), ...(platform === '' ? {} : { platform }) };
   const made = await ports.engine.containers.create(asked);

@@ -1,3 +1,4 @@
+import { invalidArgument } from '../../base/index.ts';
 import { ContainerSpec, durationFromNs, durationToNs, Mount, type Driver, type Partially } from '../../proto/index.ts';
 import type { JsonObject } from '../ports.ts';
 import { Fields, listOrNothing, mapOrNothing, textOrNothing, wordOf } from './fields.ts';
@@ -23,6 +24,11 @@ function mountFromJson(json: Fields): Partially<Mount> {
   const bind = json.object('BindOptions');
   const volume = json.object('VolumeOptions');
   const tmpfs = json.object('TmpfsOptions');
+  if (json.string('Type') === 'image') {
+    throw invalidArgument(
+      'invalid mount type: image: services mount no images; put the files into a volume or a config',
+    );
+  }
   return {
     type: json.choice<Mount['type']>('Type', MOUNT_TYPE, MOUNT_TYPE.volume),
     source: json.string('Source'),

@@ -186,6 +186,13 @@ describe('service specification', () => {
     ],
     ['a word', minimal({ EndpointSpec: { Mode: 'anycast' } }), 'invalid Mode: "anycast"'],
     ['a word of JavaScript', minimal({ EndpointSpec: { Mode: 'constructor' } }), 'invalid Mode: "constructor"'],
+    [
+      'a mount',
+      minimal({
+        TaskTemplate: { ContainerSpec: { Image: 'i', Mounts: [{ Type: 'image', Source: 'i', Target: '/x' }] } },
+      }),
+      'invalid mount type: image: services mount no images',
+    ],
     ['a number', minimal({ Mode: { Replicated: { Replicas: '3' } } }), 'Mode.Replicated.Replicas must be a number'],
   ])('refuses %s that is wrong, and names it', (_what, body, message) => {
     expect(() => serviceSpecFromJson(body)).toThrow(message);

@@ -1,6 +1,6 @@
 import { mkdir, stat, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { errorMessage, failedPrecondition, invalidArgument } from '../../base/index.ts';
+import { join } from 'node:path';
+import { errorMessage, failedPrecondition } from '../../base/index.ts';
 import type { SandboxResult } from '../../overlay-net/index.ts';
 import { conmonSizeLimit } from '../logs/keeper.ts';
 import { logPolicy } from '../logs/policy.ts';
@@ -16,6 +16,7 @@ import type { Container, ContainerConfig, ContainerMount, Image, MountRequest } 
 import { hostProcessUser, hostRoot } from '../userns/ids.ts';
 import { bindSubpath, releaseSubpaths } from '../volumes/index.ts';
 import { placeFirstFiles } from './first-files.ts';
+import { imageSource, releaseImages, subpathPlace } from './image-mounts.ts';
 import { placeFiles, requireFiles } from './injected-files.ts';
 import { linkFacts } from './links.ts';
 import { beginLog, endLog } from './logging.ts';
@@ -161,8 +162,8 @@ async function prepareMounts(
         source = await volumeSource(parts, stored.container.id, mount, rootPath, oci.length);
         break;
       case 'image':
-        // Refused when the container is made.
-        throw invalidArgument(`mount at ${mount.target}: mounts of images are not supported`);
+        source = await imageSource(parts, stored.container.id, mount, oci.length);
+        break;
     }
     oci.push(userMount(mount, source, recursive));
     shown.push(...shownMount(mount, source));
@@ -186,9 +187,6 @@ async function volumeSource(
   if (info?.isDirectory() === true) await parts.volumes.fill(mount.source, from);
   return path;
 }
-
-/** Where the parts of volumes are bound that a container mounts. */
-const subpathPlace = (parts: Parts, id: string): string => join(dirname(parts.filesRoot), 'subpaths', id);
 
 /**
  * Takes down what `prepareBundle` made and what the runtime left: processes, cgroups, state, network, mounts. Goes
@@ -221,12 +219,14 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
 
 async function releaseVolumes(
   parts: Parts,
-  { container, mounts }: StoredContainer,
+  stored: StoredContainer,
   quietly: (what: string, work: Promise<void>) => Promise<void>,
 ): Promise<void> {
+  const { container, mounts } = stored;
   const { id } = container;
   // A binding of a part keeps its volume from being unmounted.
   await quietly('parts of volumes', (async () => releaseSubpaths(subpathPlace(parts, id)))());
+  await quietly('mounts of images', releaseImages(parts, stored));
   const volumes = mounts.filter((mount) => mount.type === 'volume');
   await Promise.all(volumes.map((mount) => quietly('volume', parts.volumes.release(mount.source, id))));
 }

@@ -10,6 +10,7 @@ import { parseSeccompProfile } from '../runtime/seccomp.ts';
 import type { ContainerConfig, HealthCheckRequest, ImageConfig, MountRequest, UlimitRequest } from '../types.ts';
 import { checkOptions } from './check-options.ts';
 import { checkName } from './names.ts';
+import type { StoredMount } from './store.ts';
 
 const NS_PER_MS = 1e6;
 const HEALTH_DEFAULTS = { intervalMs: 30_000, timeoutMs: 30_000, startPeriodMs: 0, retries: 3, startIntervalMs: 5_000 };
@@ -70,10 +71,10 @@ export function withPorts(config: ContainerConfig, image: ImageConfig): Containe
  * The user's mounts over those of other containers, and an anonymous volume for each declared place that is left.
  * @param taken mounts taken over from other containers
  */
-export function wantedMounts(config: ContainerConfig, taken: readonly MountRequest[] = []): MountRequest[] {
+export function wantedMounts(config: ContainerConfig, taken: readonly StoredMount[] = []): StoredMount[] {
   const place = (mount: MountRequest): string => posix.normalize(mount.target);
   const own = config.mounts.map((mount) => ({ ...mount, target: place(mount) }));
-  const byPlace = new Map([...taken, ...own].map((mount) => [place(mount), mount]));
+  const byPlace = new Map<string, StoredMount>([...taken, ...own].map((mount) => [place(mount), mount]));
   for (const declared of config.volumes ?? []) {
     const target = posix.normalize(declared);
     const driver = config.volumeDriver === undefined ? {} : { volumeDriver: config.volumeDriver };

@@ -1,7 +1,7 @@
 import { invalidArgument } from '../../base/index.ts';
 import { checkCgroupParent } from '../runtime/cgroup-driver.ts';
 import { verifyLimits } from '../runtime/limits.ts';
-import type { Container, ContainerConfig, MountRequest } from '../types.ts';
+import type { Container, ContainerConfig } from '../types.ts';
 import { hostRoot } from '../userns/ids.ts';
 import { mappingFor } from '../userns/rules.ts';
 import { checkPlatform } from './check-options.ts';
@@ -10,11 +10,11 @@ import { checkConfig, commandLine, wantedMounts, withPorts } from './config.ts';
 import { checkNetwork } from './networking.ts';
 import type { Parts } from './parts.ts';
 import { plannedMounts } from './shown-mounts.ts';
-import type { StoredContainer } from './store.ts';
+import type { StoredMount } from './store.ts';
 
 /** What a container will be, with its volumes made. */
 export interface Planned extends Pick<Container, 'config' | 'imageId' | 'path' | 'args'> {
-  mounts: StoredContainer['mounts'];
+  mounts: readonly StoredMount[];
   shown: Container['mounts'];
   warnings: string[];
 }
@@ -27,7 +27,7 @@ export interface Planned extends Pick<Container, 'config' | 'imageId' | 'path' |
 export async function planContainer(
   parts: Parts,
   asked: ContainerConfig,
-  mountsOf: (reference: string) => StoredContainer['mounts'] | undefined,
+  mountsOf: (reference: string) => readonly StoredMount[] | undefined,
 ): Promise<Planned> {
   const image = parts.images.get(asked.image);
   const warnings = checkPlatform(asked, image);
@@ -61,8 +61,8 @@ function networkWarnings(parts: Parts, { network }: ContainerConfig): string[] {
 /** Mounts of the containers that `--volumes-from` names. What stands in a volume already is not copied again. */
 function takenMounts(
   { volumesFrom = [] }: ContainerConfig,
-  mountsOf: (reference: string) => StoredContainer['mounts'] | undefined,
-): MountRequest[] {
+  mountsOf: (reference: string) => readonly StoredMount[] | undefined,
+): StoredMount[] {
   return volumesFrom.flatMap((text) => {
     const cut = text.indexOf(':');
     const [reference, mode] = cut < 0 ? [text, 'rw'] : [text.slice(0, cut), text.slice(cut + 1) || 'rw'];
@@ -84,9 +84,13 @@ function takenMounts(
   });
 }
 
-async function makeVolumes(parts: Parts, mounts: readonly MountRequest[]): Promise<StoredContainer['mounts']> {
-  const made: (MountRequest & { anonymous?: boolean })[] = [];
+async function makeVolumes(parts: Parts, mounts: readonly StoredMount[]): Promise<StoredMount[]> {
+  const made: StoredMount[] = [];
   for (const mount of mounts) {
+    if (mount.type === 'image') {
+      made.push({ ...mount, readOnly: true, imageId: mount.imageId ?? parts.images.get(mount.source).id });
+      continue;
+    }
     if (mount.type !== 'volume') {
       made.push(mount);
       continue;

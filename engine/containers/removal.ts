@@ -1,4 +1,5 @@
 import { releaseBundle } from './bundle.ts';
+import { removeImages } from './image-mounts.ts';
 import { removeFiles } from './injected-files.ts';
 import type { Parts } from './parts.ts';
 import type { ContainerRecord } from './record.ts';
@@ -14,6 +15,7 @@ export async function takeAway(record: ContainerRecord, volumes: boolean): Promi
   await record.end();
   // What removes itself is removed again after a power cut.
   await parts.store.retire(id, volumes, !record.container.config.autoRemove);
+  await removeImages(parts, stored);
   await parts.roots.remove(id);
   await removeFiles(parts.filesRoot, id);
   if (volumes) await removeVolumes(parts, stored);
@@ -34,6 +36,7 @@ async function removeVolumes(parts: Parts, { container, mounts }: StoredContaine
 export async function endRemovals(parts: Parts): Promise<void> {
   for (const { id, volumes, stored } of await parts.store.retired()) {
     if (stored !== undefined) await releaseBundle(parts, stored);
+    if (stored !== undefined) await removeImages(parts, stored);
     await parts.images.removeRoot(id);
     await removeFiles(parts.filesRoot, id);
     if (volumes && stored !== undefined) await removeVolumes(parts, stored);

@@ -1,8 +1,9 @@
 import { posix } from 'node:path';
-import type { ContainerMount, MountRequest, Volumes } from '../types.ts';
+import type { ContainerMount, Volumes } from '../types.ts';
+import type { StoredMount } from './store.ts';
 
 /** A mount as `docker inspect` tells of it; a place of `--tmpfs` is told of in the host configuration only. */
-export function shownMount(mount: MountRequest, source: string): ContainerMount[] {
+export function shownMount(mount: StoredMount, source: string): ContainerMount[] {
   if (mount.from === 'tmpfs') return [];
   const common = { type: mount.type, source, destination: posix.normalize(mount.target), readOnly: mount.readOnly };
   switch (mount.type) {
@@ -11,7 +12,12 @@ export function shownMount(mount: MountRequest, source: string): ContainerMount[
     case 'bind':
       return [{ ...common, propagation: mount.propagation || 'rprivate', mode: mount.mode ?? '' }];
     case 'image':
-      return [{ ...common, name: mount.source, propagation: 'rprivate', readOnly: true }];
+      return [
+        {
+          ...{ ...common, name: mount.source, propagation: 'rprivate', readOnly: true },
+          ...(mount.imageId === undefined ? {} : { imageId: mount.imageId }),
+        },
+      ];
     case 'volume': {
       const driver = mount.volumeDriver || 'local';
       // Docker's mark of a volume that only needs its label changed, where nothing else is said.
@@ -22,7 +28,7 @@ export function shownMount(mount: MountRequest, source: string): ContainerMount[
 }
 
 /** Mounts of a container that has not run: volumes stand where they will be. */
-export function plannedMounts(mounts: readonly MountRequest[], volumes: Pick<Volumes, 'get'>): ContainerMount[] {
+export function plannedMounts(mounts: readonly StoredMount[], volumes: Pick<Volumes, 'get'>): ContainerMount[] {
   return mounts.flatMap((mount) => {
     const source = mount.type === 'volume' ? volumes.get(mount.source).mountpoint : mount.source;
     return shownMount(mount, source);

@@ -10,11 +10,19 @@ const FILE_NAME = 'container.json';
 const STATE_NAME = 'state.json';
 const VERSION = 1;
 
+/** A mount with what it was found to mean when the container was made. */
+export type StoredMount = MountRequest & {
+  /** A volume that nobody named. */
+  anonymous?: boolean;
+  /** The image that `source` stood for. */
+  imageId?: string;
+};
+
 /** A container as it is kept on disk. Injected files are named there, their bytes never are. */
 export interface StoredContainer {
   container: Container;
   /** The user's and the image's mounts; volumes have their real names. */
-  mounts: readonly (MountRequest & { anonymous?: boolean })[];
+  mounts: readonly StoredMount[];
   /** The processes of its present run. */
   monitored?: Monitored;
   /** How often the kernel killed a process of its present run for lack of memory, as far as it was told. */

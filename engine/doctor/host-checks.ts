@@ -45,6 +45,8 @@ export interface HostView {
 }
 
 const CONTAINER_ID = /^[0-9a-f]{64}$/;
+/** The root of a container, or of an image that it mounts. */
+const ROOT_NAME = /^([0-9a-f]{64})(?:-[0-9a-f]{12})?$/;
 /** Names below `netns` and `attach` are cut to these lengths (overlay-net, conmon.ts). */
 const NAMESPACE_DIGITS = 12;
 const SOCKET_DIGITS = 32;
@@ -194,12 +196,13 @@ function checkMounts(view: HostView, owners: Owners, found: Found): number {
   let looked = 0;
   for (const point of new Set(mountPoints())) {
     const root = point.startsWith(`${roots}/`) ? point.slice(roots.length + 1).split('/') : [];
+    const owner = ROOT_NAME.exec(root[0] ?? '')?.[1];
     const volume = point.startsWith(`${volumes}/`) ? point.slice(volumes.length + 1).split('/') : [];
     if (root.length === 0 && volume.length === 0) continue;
     looked++;
     const why =
-      root[1] === 'merged' && root.length === 2 && CONTAINER_ID.test(root[0] ?? '')
-        ? owners.orphan(root[0] ?? '')
+      root[1] === 'merged' && root.length === 2 && owner !== undefined
+        ? owners.orphan(owner)
         : volume[1] === '_data' && volume.length === 2 && view.unreadable.size === 0 && !used.has(volume[0] ?? '')
           ? `no running container uses the volume ${volume[0]}`
           : undefined;
@@ -209,7 +212,7 @@ function checkMounts(view: HostView, owners: Owners, found: Found): number {
       subject: point,
       problem: `${point} is mounted, but ${why}`,
       remedy: 'it is unmounted',
-      repair: owners.repair(root[0] ?? '', () => unmountEvery(point)),
+      repair: owners.repair(owner ?? '', () => unmountEvery(point)),
     });
   }
   return looked;

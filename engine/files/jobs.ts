@@ -11,10 +11,12 @@ import {
   type Random,
   type Spawner,
 } from '../../base/index.ts';
+import { holdImage } from '../containers/image-mounts.ts';
 import { Limiter } from '../containers/limiter.ts';
+import type { StoredMount } from '../containers/store.ts';
 import type { ContainerUnit } from '../containers/unit.ts';
 import { isAlive } from '../runtime/process.ts';
-import type { IdMapping, Images, MountRequest, Volumes } from '../types.ts';
+import type { Container, IdMapping, Images, Volumes } from '../types.ts';
 import { bindSubpath, releaseSubpaths } from '../volumes/index.ts';
 import type { Roots } from './roots.ts';
 import { openSession, type Session } from './session.ts';
@@ -196,24 +198,43 @@ export class Jobs {
       if (existsSync(source)) mounts.push({ source, target, readOnly: false });
     }
     for (const mount of unit.record.stored.mounts) {
-      const source = await this.#sourceOf(mount, id, releases);
+      const source = await this.#sourceOf(mount, unit.container, releases);
       if (source !== undefined) mounts.push({ source, target: mount.target, readOnly: mount.readOnly });
     }
     const byDepth = (a: ViewMount, b: ViewMount): number => a.target.split('/').length - b.target.split('/').length;
     return this.tree(root, mounts.sort(byDepth), task.kind === 'write' && config.readOnlyRootfs);
   }
 
-  async #sourceOf(mount: MountRequest, id: string, releases: (() => Promise<void>)[]): Promise<string | undefined> {
-    if (mount.type === 'bind') return existsSync(mount.source) ? mount.source : undefined;
-    if (mount.type !== 'volume') return undefined;
-    const user = `${id}-files`;
-    const source = await this.#options.volumes.acquire(mount.source, user);
-    releases.push(() => this.#options.volumes.release(mount.source, user));
-    if (!mount.volumeSubpath) return source;
+  async #sourceOf(
+    mount: StoredMount,
+    { id, config }: Container,
+    releases: (() => Promise<void>)[],
+  ): Promise<string | undefined> {
+    switch (mount.type) {
+      case 'bind':
+        return existsSync(mount.source) ? mount.source : undefined;
+      case 'tmpfs':
+        return undefined;
+      case 'image': {
+        const held = await holdImage(this.#options.roots, id, mount, config.idMapping);
+        releases.push(held.release);
+        return this.#partOf(held.path, mount.imageSubpath, releases);
+      }
+      case 'volume': {
+        const user = `${id}-files`;
+        const source = await this.#options.volumes.acquire(mount.source, user);
+        releases.push(() => this.#options.volumes.release(mount.source, user));
+        return this.#partOf(source, mount.volumeSubpath, releases);
+      }
+    }
+  }
+
+  #partOf(source: string, subpath: string | undefined, releases: (() => Promise<void>)[]): string {
+    if (!subpath) return source;
     const place = join(this.directory, `${PART}${newHexId(this.#options.random).slice(0, 16)}`);
     // After the volume in this list, so before it when all is let go: a part keeps its volume mounted.
     releases.push(() => Promise.resolve(releaseSubpaths(place)));
-    return bindSubpath(source, mount.volumeSubpath, place, 0);
+    return bindSubpath(source, subpath, place, 0);
   }
 
   /** Begins a job when there is a place for one; the place is free again after `release`. */

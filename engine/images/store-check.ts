@@ -38,6 +38,9 @@ export interface StoreView {
   };
 }
 
+/** The root of a container, or of an image that it mounts. */
+const ROOT_NAME = /^([0-9a-f]{64})(?:-[0-9a-f]{12})?$/;
+
 const shown = (digest: string): string => digest.slice(0, 'sha256:'.length + 12);
 
 /** Names in a directory; none when it is missing. */
@@ -177,7 +180,7 @@ class StoreCheck {
       const path = join(this.#overlay, name);
       if (name === 'l' || known.has(path)) continue;
       if (name.startsWith('tmp-') || name.startsWith('probe-')) this.#temporary(path, this.#view.mend.discard);
-      else if (/^[0-9a-f]{64}$/.test(name)) this.#root(name, path, layers, recorded);
+      else if (ROOT_NAME.test(name)) this.#root(name, path, layers, recorded);
       else if (!this.#view.busy) {
         this.#found({
           kind: 'layer-orphan',
@@ -191,14 +194,15 @@ class StoreCheck {
     return layers;
   }
 
-  #root(id: string, path: string, layers: Map<string, string>, recorded: ReadonlySet<string>): void {
+  #root(name: string, path: string, layers: Map<string, string>, recorded: ReadonlySet<string>): void {
+    const id = ROOT_NAME.exec(name)?.[1] ?? name;
     if (!this.#view.containers.has(id)) {
       this.#found({
         kind: 'root-orphan',
-        subject: id,
+        subject: name,
         problem: `the root file system of ${id.slice(0, 12)} is on the disk, but there is no such container`,
         remedy: 'it is removed',
-        repair: () => this.#view.mend.removeRoot(id),
+        repair: () => this.#view.mend.removeRoot(name),
       });
       return;
     }

@@ -96,7 +96,9 @@ export function checkMount(mount: MountRequest): void {
       tmpfsOptions(mount);
       return;
     case 'image':
-      throw wrong('mounts of images are not supported; put its files into a volume, or build on it');
+      if (mount.source === '') throw wrong('field Source must not be empty');
+      if (!isLocal(mount.imageSubpath)) throw wrong('subpath must be a relative path within the volume');
+      return;
   }
 }
 
@@ -115,10 +117,13 @@ function checkBind(mount: MountRequest, wrong: (why: string) => Error): void {
 function checkSubpath(subpath: string | undefined, anonymous: boolean, wrong: (why: string) => Error): void {
   if (subpath === undefined || subpath === '') return;
   if (anonymous) throw wrong('must not set Subpath when using anonymous volumes');
+  if (!isLocal(subpath)) throw wrong('subpath must be a relative path within the volume');
+}
+
+/** A path leads nowhere outside by its words. */
+function isLocal(subpath = ''): boolean {
   const inside = posix.normalize(subpath);
-  if (posix.isAbsolute(subpath) || inside === '..' || inside.startsWith('../')) {
-    throw wrong('subpath must be a relative path within the volume');
-  }
+  return !posix.isAbsolute(subpath) && inside !== '..' && !inside.startsWith('../');
 }
 
 /**

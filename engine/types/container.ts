@@ -61,6 +61,8 @@ export interface ContainerMount {
   propagation: string;
   /** Words that the user gave with it. */
   mode?: string;
+  /** Of a mounted image. */
+  imageId?: string;
 }
 
 export interface LogLine {

@@ -96,16 +96,25 @@ it('gives volumes, files and memory to the users inside', async () => {
     { type: 'volume', source: 'empty', target: '/v', readOnly: false },
     { type: 'volume', source: 'filled', target: '/etc', readOnly: false },
     { type: 'bind', source, target: '/b', readOnly: false, createMountpoint: true },
+    { type: 'image', source: 'busybox', target: '/i', readOnly: true },
     { type: 'tmpfs', source: '', target: '/t', readOnly: false, tmpfsOptions: ['uid=5', 'mode=700'] },
   ];
   const id = await running({ mounts, files: [file], ipcMode: 'shareable', workingDir: '/w/d' });
   const seen = await inside(
     id,
-    'touch /v/f /b/f /etc/f /dev/shm/f /t/f; ls -ln /v/f /b/f /etc/f /etc/passwd /dev/shm/f /run/secrets/s | ' +
+    'touch /v/f /b/f /etc/f /dev/shm/f /t/f; ls -ln /v/f /b/f /etc/f /etc/passwd /dev/shm/f /run/secrets/s /i/bin/busybox | ' +
       "tr -s ' ' | cut -d' ' -f3,4,9; ls -lnd /t /dev/shm /w/d | tr -s ' ' | cut -d' ' -f3,9",
   );
   expect(seen.split('\n')).toEqual([
-    ...['0 0 /b/f', '0 0 /dev/shm/f', '0 0 /etc/f', '0 0 /etc/passwd', '7 8 /run/secrets/s', '0 0 /v/f'],
+    ...[
+      '0 0 /b/f',
+      '0 0 /dev/shm/f',
+      '0 0 /etc/f',
+      '0 0 /etc/passwd',
+      '0 0 /i/bin/busybox',
+      '7 8 /run/secrets/s',
+      '0 0 /v/f',
+    ],
     ...['0 /dev/shm', '5 /t', '0 /w/d'],
   ]);
   const volume = (name: string): string => engine.volumes.get(name).mountpoint;

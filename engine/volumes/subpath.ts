@@ -12,22 +12,22 @@ const TRIES_MAX = 10;
 const O_PATH = 0o10000000;
 
 /** Checks the form of a sub-path. @throws ShoalError InvalidArgument */
-export function checkSubpath(subpath: string): void {
+export function checkSubpath(subpath: string, what: 'volume' | 'image' = 'volume'): void {
   const clean = posix.normalize(subpath);
   if (subpath.includes('\0') || posix.isAbsolute(subpath) || clean === '..' || clean.startsWith('../')) {
-    throw invalidArgument(`invalid mount config for type "volume": Subpath ${subpath} must be a relative path inside`);
+    throw invalidArgument(`invalid mount config for type "${what}": Subpath ${subpath} must be a relative path inside`);
   }
 }
 
 /** The parts of a path with all links followed, none of which may lead out. */
-function resolve(root: string, subpath: string): string[] {
+function resolve(root: string, subpath: string, what: string): string[] {
   const pending = subpath.split('/').reverse();
   const done: string[] = [];
   let links = 0;
   for (let part = pending.pop(); part !== undefined; part = pending.pop()) {
     if (part === '' || part === '.') continue;
     if (part === '..') {
-      if (done.pop() === undefined) throw invalidArgument(`subpath ${subpath} escapes the volume`);
+      if (done.pop() === undefined) throw invalidArgument(`subpath ${subpath} escapes the ${what}`);
       continue;
     }
     const at = join(root, ...done, part);
@@ -38,7 +38,7 @@ function resolve(root: string, subpath: string): string[] {
       continue;
     }
     const to = readlinkSync(at);
-    if (to.startsWith('/')) throw invalidArgument(`subpath ${subpath} escapes the volume: ${part} leads to ${to}`);
+    if (to.startsWith('/')) throw invalidArgument(`subpath ${subpath} escapes the ${what}: ${part} leads to ${to}`);
     if (++links > LINKS_MAX) throw invalidArgument(`too many levels of symbolic links in ${subpath}`);
     pending.push(...to.split('/').reverse());
   }
@@ -70,11 +70,17 @@ class ChangedError extends Error {}
  * containers that write the volume cannot lead the mount out of it, not even by swapping directories while we look.
  * @returns the path to mount @throws ShoalError InvalidArgument when the part is missing or leads out
  */
-export function bindSubpath(volumePath: string, subpath: string, place: string, number: number): string {
-  checkSubpath(subpath);
+export function bindSubpath(
+  volumePath: string,
+  subpath: string,
+  place: string,
+  number: number,
+  what: 'volume' | 'image' = 'volume',
+): string {
+  checkSubpath(subpath, what);
   for (let tries = 1; ; tries++) {
     try {
-      const fd = openBelow(volumePath, resolve(volumePath, subpath));
+      const fd = openBelow(volumePath, resolve(volumePath, subpath, what));
       try {
         return bindTo(fd, place, number);
       } finally {
