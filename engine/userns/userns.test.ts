@@ -245,6 +245,6 @@ it('finds its containers again, and holds nothing open for them', async () => {
   await engine.control.restart(id, { graceMs: 0 });
   expect(await inside(id, 'ls /after')).toBe('/after');
   expect(engine.info().remapped).toBe(true);
-  expect(await engine.doctor.examine({ deep: false, repair: false } as never)).toMatchObject({ findings: [] });
+  expect(await engine.doctor.examine({ deep: false, repair: false })).toMatchObject({ findings: [] });
   await end(id);
 });
