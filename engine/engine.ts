@@ -25,7 +25,7 @@ import { conmonArguments } from './runtime/conmon-version.ts';
 import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
 import { findPrograms, type HostPrograms } from './runtime/programs.ts';
 import { readSysInfo, type SysInfo } from './runtime/sysinfo.ts';
-import { CDI_DIRECTORIES } from './runtime/cdi.ts';
+import { CDI_DIRECTORIES, CdiFiles } from './runtime/cdi-files.ts';
 import { guardProcesses } from './runtime/process-guard.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
 import { checkRemap } from './userns/host-check.ts';
@@ -166,6 +166,7 @@ export class Engine {
       roots,
       users,
       cgroups,
+      cdi: new CdiFiles(),
       runtimes,
       sysInfo: readSysInfo(cgroups.layout),
       runtime,

@@ -104,6 +104,7 @@ export async function prepareBundle(
     defaultUlimits: parts.defaultUlimits,
     swapAccounting: parts.swapAccounting,
     appArmor: parts.sysInfo.appArmor,
+    cdi: (config.deviceRequests ?? []).length === 0 ? undefined : await parts.cdi.read(),
     defaultSeccomp: parts.defaults.seccomp ?? 'default',
     x32: parts.x32,
   });

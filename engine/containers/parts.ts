@@ -4,6 +4,7 @@ import type { Roots } from '../files/roots.ts';
 import type { LogKeeper } from '../logs/keeper.ts';
 import type { LogDriver } from '../logs/policy.ts';
 import type { LogShippers } from '../logs/shipper.ts';
+import type { CdiFiles } from '../runtime/cdi-files.ts';
 import type { GroupPlace } from '../runtime/cgroup-driver.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
@@ -46,6 +47,7 @@ export interface Parts {
   /** What the kernel can limit. */
   sysInfo: SysInfo;
   cgroups: Cgroups;
+  cdi: CdiFiles;
   store: ContainerStore;
   /** Bounds how many containers are made at once. */
   starts: Limiter;

@@ -3,6 +3,7 @@ import { posix } from 'node:path';
 import type { ContainerConfig, IdMapping, ImageConfig, UlimitRequest } from '../types.ts';
 import { containerCapabilities } from './capabilities.ts';
 import { applyCdi } from './cdi.ts';
+import type { CdiRegistry } from './cdi-files.ts';
 import { allowDevice, deviceRule, hostDevices, mappedDevices } from './devices.ts';
 import type { EtcFiles } from './etc-files.ts';
 import { maskedPaths, READONLY_PATHS } from './hidden-paths.ts';
@@ -43,6 +44,8 @@ export interface SpecInput {
   defaultUlimits: readonly UlimitRequest[];
   swapAccounting: boolean;
   appArmor: boolean;
+  /** What vendors say of their devices, when some were asked for. */
+  cdi: CdiRegistry | undefined;
   /** Seccomp profile of containers that name none. */
   defaultSeccomp: string;
   /** Whether the kernel runs x32 programs. */
@@ -189,7 +192,7 @@ export function containerSpec(input: SpecInput): OciSpec {
       ...(propagation === undefined ? {} : { rootfsPropagation: propagation }),
     },
   };
-  applyCdi(spec, config.deviceRequests ?? []);
+  if (input.cdi !== undefined) applyCdi(spec, config.deviceRequests ?? [], input.cdi);
   return spec;
 }
 
