@@ -20,6 +20,7 @@ import type {
   UlimitRequest,
   Volumes,
 } from '../types.ts';
+import type { ContainerUsers } from '../userns/container-users.ts';
 import type { Counters } from './counters.ts';
 import type { Limiter } from './limiter.ts';
 import type { ContainerStore } from './store.ts';
@@ -34,6 +35,8 @@ export interface Parts {
   /** Mounts the roots of containers; `images` has them, others look at them too. */
   roots: Roots;
   volumes: Volumes;
+  /** Ids that users of containers have on the host. */
+  users: ContainerUsers;
   networks: HostNetworks;
   /** Absent: there are networks of this host only. */
   swarm?: SwarmNetworks | undefined;

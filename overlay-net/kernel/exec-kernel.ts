@@ -120,10 +120,11 @@ function within(namespace: string | null, file: string, args: string[]): { file:
 /** The kernel through programs: one process for each run of like lines. */
 export function createExecKernel(spawner: Spawner): Kernel {
   return {
-    async createNamespace(path) {
+    async createNamespace(path, existing) {
       if (isNamespace(path)) return;
       await runChecked(spawner, { file: 'sh', args: ['-c', 'mkdir -p "$(dirname "$0")" && : >"$0"', path] });
-      await runChecked(spawner, { file: 'unshare', args: [`--net=${path}`, 'true'] });
+      if (existing === undefined) await runChecked(spawner, { file: 'unshare', args: [`--net=${path}`, 'true'] });
+      else await runChecked(spawner, { file: 'mount', args: ['--bind', existing, path] });
     },
     removeNamespace: dropNamespace,
     apply: (namespace, ops) => applyLines(spawner, namespace, ops.flatMap(toLines)),

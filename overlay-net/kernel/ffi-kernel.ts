@@ -17,7 +17,7 @@ import { queueOp } from './route-ops.ts';
 export function createFfiKernel(): Kernel {
   const queue = new NftQueue(loadNftables());
   return {
-    createNamespace: async (path) => makeNamespace(path),
+    createNamespace: async (path, existing) => makeNamespace(path, existing),
     removeNamespace: dropNamespace,
     apply: applyPaced,
     nft: (namespace, text, urgent) => queue.run(namespace, text, urgent ?? false),

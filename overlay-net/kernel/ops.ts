@@ -107,8 +107,8 @@ export interface NamespaceState {
 
 /** The kernel's network as seen through one back end. A namespace is a path, or null for the caller's own. */
 export interface Kernel {
-  /** Makes a namespace bound to `path`. */
-  createNamespace(path: string): Promise<void>;
+  /** Makes a namespace bound to `path`, or binds the one that `existing` names. */
+  createNamespace(path: string, existing?: string): Promise<void>;
   /** Lets go of a namespace; it ends with its last process. */
   removeNamespace(path: string): void;
   /** Runs ops in order. @throws ShoalError that names the op which failed; those before it stay done. */
