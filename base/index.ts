@@ -9,6 +9,7 @@ export * from './ids.ts';
 export * from './inotify.ts';
 export { ffi } from './ffi.ts';
 export * from './libc.ts';
+export * from './libc-mounts.ts';
 export * from './libc-tree.ts';
 export * from './log.ts';
 export * from './made-up-name.ts';

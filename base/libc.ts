@@ -3,9 +3,9 @@ import { ShoalError } from './errors.ts';
 import { errnoOf, ffi, loadLibc } from './ffi.ts';
 
 /*
- * The system calls that Node has no name for. All FFI of the C library stands in this file, in libc-tree.ts and in
- * posix-spawn.ts. Calls are synchronous and run on the thread that makes them; what `setns` does, it does to that
- * thread alone.
+ * The system calls that Node has no name for. All FFI of the C library stands in this file, in libc-tree.ts, in
+ * libc-mounts.ts and in posix-spawn.ts. Calls are synchronous and run on the thread that makes them; what `setns` does,
+ * it does to that thread alone.
  */
 
 /** A call that may also run on a thread of the pool. */

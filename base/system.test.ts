@@ -154,7 +154,7 @@ describe('programs of a large process', () => {
     const before = descriptors();
     const parents = await Promise.all(Array.from({ length: 100 }, () => runChecked(native, sh('echo $PPID'))));
     expect(new Set(parents)).toEqual(new Set([`${process.pid}\n`]));
-    await vi.waitFor(() => expect(descriptors()).toBeLessThanOrEqual(before));
+    await vi.waitFor(() => expect(descriptors()).toBeLessThanOrEqual(before), { timeout: 10_000 });
     const children = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(/\s+/);
     const states = children.map((pid) => readFileIfExists(`/proc/${pid}/stat`)?.split(') ')[1]?.[0]);
     expect(states).not.toContain('Z');

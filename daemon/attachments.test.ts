@@ -12,6 +12,7 @@ let attachments: Attachments;
 let controllers: Map<string, TaskController>;
 let answer: (request: AttachNetworkRequest) => Promise<string>;
 const never = new AbortController().signal;
+const PATIENCE = { timeout: 10_000 };
 
 function task(id: string, container: string): Task {
   const network = { id: 'net1', spec: { annotations: { name: 'open' } } };
@@ -73,7 +74,7 @@ it('a place is there when it was assigned and its network stands, in whichever o
   await attachments.attach({ ...request, containerId: 'c2' });
   expect(calls).toEqual([]);
   attachments.detach('c1');
-  await vi.waitFor(() => expect(calls).toEqual(['detach p1']));
+  await vi.waitFor(() => expect(calls).toEqual(['detach p1']), PATIENCE);
 });
 
 it('before the swarm is ready it waits; a refusal is told in Docker’s words', async () => {
@@ -100,7 +101,7 @@ it('a container that ends while it is attached leaves no place', async () => {
   attachments.detach('c1');
   await assign('p1', 'c1');
   await expect(place).rejects.toThrow('ended while it was attached');
-  await vi.waitFor(() => expect(calls).toContain('detach p1'));
+  await vi.waitFor(() => expect(calls).toContain('detach p1'), PATIENCE);
 });
 
 it('after a restart places of running containers stay, others are given back as soon as that is possible', async () => {
@@ -113,7 +114,7 @@ it('after a restart places of running containers stay, others are given back as 
   await new Promise((resolve) => setImmediate(resolve));
   expect(calls).toEqual([]);
   membership = ready;
-  await vi.waitFor(() => expect(calls).toEqual(['detach p2']), { timeout: 4_000 });
+  await vi.waitFor(() => expect(calls).toEqual(['detach p2']), PATIENCE);
 });
 
 it('a place that the managers end is asked for anew, while its container runs', async () => {
@@ -124,7 +125,7 @@ it('a place that the managers end is asked for anew, while its container runs', 
   const ended = controller.wait(never);
   await controller.remove();
   expect(await ended).toEqual({ exitCode: 0 });
-  await vi.waitFor(() => expect(calls).toEqual(['disconnect c1 net1', 'connect c1 open']));
+  await vi.waitFor(() => expect(calls).toEqual(['disconnect c1 net1', 'connect c1 open']), PATIENCE);
 });
 
 it('when the node leaves the swarm, its containers leave the networks', async () => {

@@ -33,6 +33,8 @@ export interface DaemonConfig {
   /** `host:port` that serves measurements alone; empty: none does. */
   metricsAddr: string;
   storageDriver: string;
+  /** Whose subordinate ids containers get: default, user[:group], uid[:gid]; empty: nobody's. */
+  usernsRemap: string;
   /** When unused things are removed by themselves; undefined: never. */
   diskPressure: PressurePolicy | undefined;
   /** Log driver of containers that name none, with its options. */
@@ -204,6 +206,7 @@ export function loadConfig(flags: FlagValues, flagWarnings: readonly string[]): 
     metricsAddr: metricsAddr(text('metrics-addr', '')),
     mtu: mtu(values.mtu as string | undefined),
     storageDriver: text('storage-driver', ''),
+    usernsRemap: text('userns-remap', ''),
     diskPressure: diskPressure(text('disk-high-mark', ''), text('disk-low-mark', ''), text('disk-image-age', '')),
     logDriver: {
       type: text('log-driver', 'json-file'),

@@ -16,9 +16,11 @@ import {
 import { ApiServer, metricsRoutes } from '../api/index.ts';
 import {
   Engine,
+  hostRoot,
   imageUsers,
   openImages,
   openVolumes,
+  remapIds,
   probeEngineHost,
   volumeUsers,
   type EngineEvent,
@@ -223,9 +225,11 @@ export class Daemon {
       ...storageDriver(config.storageDriver),
     });
     this.#onStop('images', () => images.close());
+    const remap = await remapIds(config.usernsRemap, { spawner, log });
     const volumes = await openVolumes({
       ...common,
       log: log.with({ component: 'volumes' }),
+      ...(remap === undefined ? {} : { owner: hostRoot(remap) }),
       onEvent,
       usedBy: (name) => volumeUsers(users.engine?.containers.list() ?? [], name),
     });
@@ -246,6 +250,7 @@ export class Daemon {
       images,
       volumes,
       ...(config.diskPressure === undefined ? {} : { pressure: config.diskPressure }),
+      ...(remap === undefined ? {} : { remap }),
       ...containerOptions(config),
     });
     users.engine = engine;

@@ -50,7 +50,6 @@ describe('flags', () => {
     [['--debug=maybe'], 'invalid argument "maybe" for "--debug" flag'],
     [['--data-root'], 'flag needs an argument: --data-root'],
     [['--tlsverify'], '--tlsverify: TLS on the API socket is not supported yet'],
-    [['--userns-remap=default'], '--userns-remap: user namespace remapping'],
   ])('%j is refused', (argv, words) => expect(() => parseFlags(argv)).toThrow(words));
 
   it('of dockerd without a meaning here are taken with a warning', () => {
@@ -96,6 +95,7 @@ describe('configuration', () => {
       metricsAddr: '',
       mtu: undefined,
       storageDriver: '',
+      usernsRemap: '',
       logDriver: { type: 'json-file', config: {} },
       containers: { runtime: '', runtimes: {}, defaults: {} },
       configFile: none,
@@ -119,11 +119,13 @@ describe('configuration', () => {
       runtimes: { special: { path: '/opt/special' } },
       'default-shm-size': '1M',
       'seccomp-profile': 'unconfined',
+      'userns-remap': 'someone',
       'exec-opts': ['native.cgroupdriver=cgroupfs'],
       builder: {},
     });
     expect(read).toMatchObject({
       dataRoot: '/d',
+      usernsRemap: 'someone',
       logLevel: 'debug',
       hosts: ['unix:///s'],
       labels: { zone: 'a' },
@@ -175,7 +177,6 @@ describe('configuration', () => {
     ['unknown keys', [], { nothing: 1 }, "don't match any configuration option: nothing"],
     ['inherited keys', [], { constructor: 1 }, "don't match any configuration option: constructor"],
     ['TLS in the file', [], { tlsverify: true }, 'TLS on the API socket is not supported yet'],
-    ['remapping in the file', [], { 'userns-remap': 'default' }, 'user namespace remapping is not supported'],
     ['a wrong type', [], { debug: 'yes' }, 'debug must be true or false'],
     ['a list that is none', [], { hosts: 'unix:///x' }, 'hosts must be a list'],
     ['broken JSON', [], '{', 'unable to configure the daemon with file'],

@@ -70,6 +70,10 @@ export const FLAGS = {
   'seccomp-profile': { kind: 'string', help: 'File of the default seccomp profile, unconfined, or builtin' },
   'storage-driver': { kind: 'string', short: 's', help: 'overlay2 or vfs (default: chosen by probing)' },
   'swarm-default-advertise-addr': { kind: 'string', help: 'Address or interface that a swarm advertises by default' },
+  'userns-remap': {
+    kind: 'string',
+    help: 'User/Group setting for user namespaces: default, user[:group] or uid[:gid]',
+  },
 } as const satisfies Record<string, Flag>;
 
 export type FlagName = keyof typeof FLAGS;
@@ -122,7 +126,6 @@ const IGNORED: Readonly<Record<string, FlagKind>> = {
   tlsverify: 'bool',
   'userland-proxy': 'bool',
   'userland-proxy-path': 'string',
-  'userns-remap': 'string',
   validate: 'bool',
 };
 
@@ -130,7 +133,6 @@ const IGNORED: Readonly<Record<string, FlagKind>> = {
 const REFUSED: Readonly<Record<string, string>> = {
   tls: 'TLS on the API socket is not supported yet: listen on unix:// or put a TLS proxy in front',
   tlsverify: 'TLS on the API socket is not supported yet: listen on unix:// or put a TLS proxy in front',
-  'userns-remap': 'user namespace remapping is not supported yet',
   rootless: 'rootless mode is not supported: start the daemon as root',
 };
 

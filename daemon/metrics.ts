@@ -33,12 +33,14 @@ export interface MeasuredParts {
   gitCommit: string;
 }
 
+/** A measurement without labels. */
+const one = (name: string, type: Metric['type'], help: string, value: number): Metric => ({
+  ...{ name, type, help },
+  samples: [{ value }],
+});
+
 /** Counters of containers and events, and how long what is done to containers takes. */
 function counted({ counters }: Pick<Engine, 'counters'>, hub: MeasuredParts['hub']): Metric[] {
-  const one = (name: string, type: Metric['type'], help: string, value: number): Metric => ({
-    ...{ name, type, help },
-    samples: [{ value }],
-  });
   const durations = [...counters.durations()].flatMap(([action, { count, sumSeconds, upTo }]) => [
     ...DURATION_BOUNDS_SECONDS.map((bound, i) => {
       return { suffix: '_bucket', labels: { action, le: String(bound) }, value: upTo[i] ?? 0 };
@@ -71,10 +73,6 @@ export function daemonMetrics({ engine, hub, repairs, version, gitCommit }: Meas
   const { rss } = process.memoryUsage();
   const { user, system } = process.cpuUsage();
   const delay = loopDelay();
-  const one = (name: string, type: Metric['type'], help: string, value: number): Metric => ({
-    ...{ name, type, help },
-    samples: [{ value }],
-  });
   const info = { version, commit: gitCommit, architecture, kernel: kernelVersion };
   const states = { running: containers.running, paused: containers.paused, stopped: containers.stopped };
   const repaired = [...repairs.counts()].map(([kind, value]) => ({ labels: { kind }, value }));

@@ -67,6 +67,7 @@ function securityOptions(engine: Engine): string[] {
   return [
     ...(engine.sysInfo.appArmor ? ['name=apparmor'] : []),
     ...(seccomp ? ['name=seccomp,profile=builtin'] : []),
+    ...(engine.info().remapped ? ['name=userns'] : []),
     // Where containers get one of their own by default.
     ...(engine.sysInfo.cgroupNamespaces && engine.sysInfo.unified ? ['name=cgroupns'] : []),
   ];

@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { directSpawner } from '../base/index.ts';
-import { Bed, Client, DOCKER, SHOAL, until, type Outcome } from './kit/index.ts';
+import { Bed, Client, DOCKER, onTerminal, SHOAL, until, type Outcome, type TerminalStep } from './kit/index.ts';
 
 /** Standard streams of containers and execs, through pipes and terminals. */
 const bed = new Bed('attach');
@@ -12,68 +11,20 @@ beforeAll(async () => {
   await bed.up({ managers: 1, workers: 0, swarm: false });
   client = bed.client;
   await client.run('import', await bed.archive(), 'busybox:latest');
-  writeFileSync(bed.file('on-terminal.py'), PTY);
 });
 afterAll(() => bed.down());
 
-/**
- * Runs a program on a terminal of its own. Steps, one per line: `wait REGEX`, `send JSON-STRING`, `size ROWS COLUMNS`.
- * Prints all that came, then a line with the exit code; fails when a wait takes more than 10 s.
- */
-const PTY = `
-import fcntl, json, os, pty, re, select, struct, sys, termios, time
-steps = [line.split(' ', 1) for line in sys.argv[1].splitlines()]
-pid, fd = pty.fork()
-if pid == 0:
-    os.execvp(sys.argv[2], sys.argv[2:])
-fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))
-text, mark = '', 0
-def more(limit):
-    global text
-    ready, _, _ = select.select([fd], [], [], limit)
-    if not ready:
-        return True
-    try:
-        data = os.read(fd, 65536)
-    except OSError:
-        return False
-    text += data.decode('latin1')
-    return len(data) > 0
-for verb, rest in steps:
-    if verb == 'wait':
-        end = time.time() + 10
-        while True:
-            found = re.search(rest, text[mark:])
-            if found:
-                mark += found.end()
-                break
-            if time.time() > end or not more(0.2):
-                sys.exit('never came: ' + rest + ' in ' + repr(text))
-    elif verb == 'send':
-        os.write(fd, json.loads(rest).encode('latin1'))
-    elif verb == 'size':
-        rows, columns = map(int, rest.split())
-        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', rows, columns, 0, 0))
-while more(10):
-    pass
-_, status = os.waitpid(pid, 0)
-sys.stdout.write(text + '\\nexit ' + str(os.waitstatus_to_exitcode(status)) + '\\n')
-`;
+const wait = (match: string): TerminalStep => ({ match });
+const send = (type: string): TerminalStep => ({ type });
+const size = (rows: number, columns: number): TerminalStep => ({ size: [rows, columns] });
 
-const wait = (pattern: string): string => `wait ${pattern}`;
-const send = (text: string): string => `send ${JSON.stringify(text)}`;
-
-/** A command of the client on a terminal. */
-async function terminal(args: readonly string[], ...steps: string[]): Promise<string> {
+/** A command of the client on a terminal: all that it shows, then a line with the exit code. */
+async function terminal(args: readonly string[], ...steps: TerminalStep[]): Promise<string> {
   const program = client.program === 'docker' ? [DOCKER ?? 'docker'] : SHOAL;
-  const result = await directSpawner.run({
-    file: 'python3',
-    args: [bed.file('on-terminal.py'), steps.join('\n'), ...program, ...args],
-    env: { PATH: process.env.PATH ?? '', HOME: bed.file(''), DOCKER_HOST: client.host, TERM: 'xterm' },
-    timeoutMs: 40_000,
-  });
-  if (result.code !== 0) throw new Error(result.stderr.toString('utf8'));
-  return result.stdout.toString('utf8');
+  const env = { PATH: process.env.PATH ?? '', HOME: bed.file(''), DOCKER_HOST: client.host, TERM: 'xterm' };
+  const { text, code, missing } = await onTerminal([...program, ...args], env, steps);
+  if (missing !== null) throw new Error(`never came: ${missing} in ${JSON.stringify(text)}`);
+  return `${text}\nexit ${code}\n`;
 }
 
 const run = (...args: string[]): Promise<Outcome> => client.try(['run', '--rm', ...args]);
@@ -105,7 +56,7 @@ describe('pipes', () => {
         return Number(/VmRSS:\s+(\d+)/.exec(text)?.[1]) / 1024;
       });
     const before = await rss();
-    const size = await directSpawner.run({
+    const counted = await directSpawner.run({
       file: 'sh',
       args: [
         '-c',
@@ -113,7 +64,7 @@ describe('pipes', () => {
       ].concat('sh', ...(client.program === 'docker' ? [DOCKER ?? ''] : SHOAL)),
       env: { PATH: process.env.PATH ?? '', DOCKER_HOST: client.host, HOME: bed.file('') },
     });
-    expect(size.stdout.toString('utf8').trim()).toBe(String(64 * 1024 * 1024));
+    expect(counted.stdout.toString('utf8').trim()).toBe(String(64 * 1024 * 1024));
     expect((await rss()) - before).toBeLessThan(100);
   });
 
@@ -191,8 +142,8 @@ describe('exec', () => {
   it('has a terminal that is resized and left by keys of its own', async () => {
     const text = await terminal(
       ['exec', '-it', 'host', 'sh'],
-      ...[wait('# '), send('stty size\n'), wait('24 80\\r\\n')],
-      ...['size 30 99', send('while ! stty size | grep 30; do sleep 0.1; done\n'), wait('30 99\\r\\n')],
+      ...[wait('# '), send('stty size\n'), wait('30 100\\r\\n')],
+      ...[size(31, 99), send('while ! stty size | grep 31; do sleep 0.1; done\n'), wait('31 99\\r\\n')],
       send('exit 6\n'),
     );
     expect(text).toMatch(/exit 6\n$/);
@@ -210,8 +161,8 @@ describe('terminals', () => {
   it('run -it is left, found again, outlives the daemon, and ends with its code', async () => {
     const first = await terminal(
       ['run', '-it', '--name', 'shell', 'busybox', 'sh'],
-      ...[wait('# '), send('stty size; tty\n'), wait('24 80\\r\\n/dev/pts/0\\r\\n')],
-      ...['size 31 98', send('while ! stty size | grep 31; do sleep 0.1; done\n'), wait('31 98\\r\\n')],
+      ...[wait('# '), send('stty size; tty\n'), wait('30 100\\r\\n/dev/pts/0\\r\\n')],
+      ...[size(31, 98), send('while ! stty size | grep 31; do sleep 0.1; done\n'), wait('31 98\\r\\n')],
       ...[send('x=kept; echo $((41+1))\n'), wait('42\\r\\n'), send('\u0010\u0011')],
     );
     // docker run leaves without a word, docker exec and attach say so.

@@ -25,9 +25,12 @@ import { conmonArguments } from './runtime/conmon-version.ts';
 import { knowsRecursiveReadOnly, Runtimes } from './runtime/runtimes.ts';
 import { findPrograms, type HostPrograms } from './runtime/programs.ts';
 import { readSysInfo, type SysInfo } from './runtime/sysinfo.ts';
-import { CDI_DIRECTORIES } from './runtime/cdi.ts';
+import { CDI_DIRECTORIES, CdiFiles } from './runtime/cdi-files.ts';
 import { guardProcesses } from './runtime/process-guard.ts';
 import { probeHost, probeRuntime, type RuntimeFacts } from './runtime/probe.ts';
+import { checkRemap } from './userns/host-check.ts';
+import { ContainerUsers } from './userns/container-users.ts';
+import { UserNamespaces } from './userns/namespaces.ts';
 import { ContainerStreams } from './streams/streams.ts';
 import { EngineTerminals } from './streams/terminals.ts';
 import type {
@@ -35,6 +38,7 @@ import type {
   ContainerDefaults,
   Containers,
   EngineEvent,
+  IdMapping,
   Images,
   SwarmNetworks,
   Terminals,
@@ -84,6 +88,8 @@ export interface EngineOptions {
   runtime?: string;
   /** More OCI runtimes that containers may name: name → path. */
   runtimes?: Readonly<Record<string, string>>;
+  /** Ids that users of new containers have on the host; default: the same. The volumes should have the same. */
+  remap?: IdMapping;
   /** What containers get that say nothing themselves. */
   containerDefaults?: ContainerDefaults;
 }
@@ -108,6 +114,8 @@ export interface EngineInfo {
   /** Name of the init program that containers get; empty when none is installed. */
   initBinary: string;
   cdiDirectories: readonly string[];
+  /** New containers have other ids on the host. */
+  remapped: boolean;
 }
 
 /** The container engine of one host. Closing it leaves every container as it is; opening takes them over again. */
@@ -150,12 +158,15 @@ export class Engine {
     this.events = new Watch<EngineEvent>();
     const log = options.log.with({ component: 'engine' });
     const runtime = new Runtime(runtimePaths(options, facts), options.spawner, options.clock);
-    const roots = new Roots(options.images);
+    const users = new ContainerUsers(new UserNamespaces(options.spawner), options.remap);
+    const roots = new Roots(options.images, users.namespaces);
     const parts: Parts = {
       ...given(options),
       log,
       roots,
+      users,
       cgroups,
+      cdi: new CdiFiles(),
       runtimes,
       sysInfo: readSysInfo(cgroups.layout),
       runtime,
@@ -202,6 +213,8 @@ export class Engine {
     const runtimes = new Runtimes(facts.name, { path: facts.path, recursiveReadOnly }, probe, options.runtimes);
     await guardProcesses(cgroups, groups, options.log);
     const engine = new Engine(options, facts, { cgroups, groups }, runtimes, await findPrograms(facts));
+    const { remap, dataRoot, images } = options;
+    if (remap !== undefined) await checkRemap(dataRoot, remap, images, engine.#parts.users.namespaces);
     await engine.#set.open(() => engine.doctor.endStrays());
     await engine.doctor.repairAtStart();
     engine.pressure?.start();
@@ -240,6 +253,7 @@ export class Engine {
       runtimes: this.#programs.runtimes,
       initBinary: this.#programs.init,
       cdiDirectories: CDI_DIRECTORIES,
+      remapped: this.#options.remap !== undefined,
     };
   }
 
@@ -289,6 +303,7 @@ export class Engine {
     await this.pressure?.close();
     await this.#set.close();
     this.#parts.streams.close();
+    this.#parts.users.close();
     this.events.close();
   }
 }
@@ -328,7 +343,7 @@ function groupsOf(options: Pick<EngineOptions, 'cgroupDriver' | 'cgroupParent'>,
 }
 
 function runtimePaths(options: EngineOptions, facts: RuntimeFacts): Runtime['paths'] {
-  const { execRoot } = options;
+  const { dataRoot, execRoot } = options;
   return {
     runtime: facts.path,
     conmon: facts.conmonPath,
@@ -337,6 +352,7 @@ function runtimePaths(options: EngineOptions, facts: RuntimeFacts): Runtime['pat
     bundleRoot: join(execRoot, 'bundles'),
     attachDir: join(execRoot, 'attach'),
     execDir: join(execRoot, 'execs'),
+    outputOwner: join(dataRoot, 'output-owner'),
     conmonArgs: conmonArguments(facts.conmonVersion),
   };
 }

@@ -7,4 +7,6 @@ export { Counters, DURATION_BOUNDS_SECONDS } from './containers/counters.ts';
 export { parseSize as byteSize } from './logs/policy.ts';
 export { imageUsers } from './containers/image-mounts.ts';
 export { openImages } from './images/index.ts';
+export { remapIds } from './userns/subordinate.ts';
+export { hostRoot } from './userns/ids.ts';
 export { openVolumes, volumeUsers } from './volumes/index.ts';

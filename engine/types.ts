@@ -4,6 +4,7 @@ export type * from './types/container.ts';
 export type * from './types/control.ts';
 export type * from './types/event.ts';
 export type * from './types/host-options.ts';
+export type * from './types/id-mapping.ts';
 export type * from './types/image.ts';
 export type * from './types/swarm-networks.ts';
 export type * from './types/terminal.ts';

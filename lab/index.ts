@@ -1,4 +1,4 @@
-export { cgroupRoots, makeCgroup, processesIn } from './cgroups.ts';
+export { cgroupRoots, killCgroup, makeCgroup, processesIn, removeCgroup } from './cgroups.ts';
 export { get, Traffic } from './demo/steps.ts';
 export { dockerdAnswers, findDockerd, launchDockerd, makeMountPoints, removeMountPoints } from './dockerd.ts';
 export { writeBusyboxArchive, writeBusyboxImage, type BusyboxImage } from './image.ts';

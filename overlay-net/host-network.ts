@@ -244,7 +244,7 @@ export class HostNetwork implements HostNetworks {
 
   // --- sandboxes ------------------------------------------------------------------------------------------------
 
-  createSandbox(spec: SandboxSpec): Promise<SandboxResult> {
+  createSandbox(spec: SandboxSpec, existing?: string): Promise<SandboxResult> {
     return this.#locks.run(spec.id, async () => {
       const known = this.#sandboxes.get(spec.id);
       if (known !== undefined && this.#builder.alive(known)) return known.result;
@@ -252,7 +252,7 @@ export class HostNetwork implements HostNetworks {
       const ports = this.#ports.hold(spec.names[0] ?? spec.id.slice(0, 12), [...spec.ports], spec.id);
       let record: SandboxRecord | undefined;
       try {
-        record = await this.#builder.build(spec, ports);
+        record = await this.#builder.build(spec, ports, existing);
         this.#sandboxes.set(spec.id, record);
         await this.#names.open(record);
         await this.#rules.applyOne(record);

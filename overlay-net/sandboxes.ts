@@ -59,12 +59,12 @@ export class SandboxBuilder {
   }
 
   /** Makes namespace, links, addresses and default route. What was made is removed again when a step fails. */
-  async build(spec: SandboxSpec, ports: PublishedPort[]): Promise<SandboxRecord> {
+  async build(spec: SandboxSpec, ports: PublishedPort[], existing?: string): Promise<SandboxRecord> {
     const namespace = this.namespaceOf(spec.id);
     const planned: PlannedLeg[] = [];
     try {
       for (const endpoint of spec.endpoints) planned.push(this.#planLeg(spec, endpoint, planned.length));
-      await this.#o.kernel.createNamespace(namespace);
+      await this.#o.kernel.createNamespace(namespace, existing);
       await this.#o.kernel.apply(namespace, [
         { kind: 'sysctl', path: 'net/ipv6/conf/default/disable_ipv6', value: '1' },
         { kind: 'link', name: 'lo', up: true },

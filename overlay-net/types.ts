@@ -133,8 +133,11 @@ export interface HostNetworks {
   stop(): Promise<void>;
   /** Removes everything of this host from the kernel. */
   destroy(): Promise<void>;
-  /** Makes (or takes over) a container's namespace with all its interfaces. */
-  createSandbox(spec: SandboxSpec): Promise<SandboxResult>;
+  /**
+   * Makes (or takes over) a container's namespace with all its interfaces.
+   * @param existing path of a network namespace that becomes the container's, because it belongs to a user namespace
+   */
+  createSandbox(spec: SandboxSpec, existing?: string): Promise<SandboxResult>;
   /** The container is about to stop: no new connections are sent to it by this host. */
   drainSandbox(id: string): Promise<void>;
   removeSandbox(id: string): Promise<void>;

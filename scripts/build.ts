@@ -24,7 +24,7 @@ const common: BuildOptions = {
   target: 'node20',
   sourcemap: 'linked',
   // Native add-ons cannot be bundled; they are loaded from node_modules. So is what few daemons ever need.
-  external: ['koffi', 'level', 'classic-level', 'ws'],
+  external: ['koffi', 'level', 'classic-level', 'ws', 'yaml'],
   logLevel: 'warning',
 };
 // The client in parts: a command loads what it needs, and how much that is decides how fast it starts.

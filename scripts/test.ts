@@ -1,5 +1,5 @@
 /** Runs every suite, adds up what passed and failed, and ends with the one line that CI reads. */
-import { spawnSync } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
@@ -18,25 +18,63 @@ interface Outcome {
 /** Names of what failed, repeated at the end: where a log is cut, its end is what is left. */
 const failures: string[] = [];
 
-function run(file: string, args: readonly string[]): number {
-  const result = spawnSync(file, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
-  if (result.error !== undefined) console.error(`${file}: ${result.error.message}`);
-  return result.status ?? 1;
+/** Runs a command to its end; what it prints goes out as it comes. @returns its exit code */
+async function run(file: string, args: readonly string[]): Promise<number> {
+  const child = spawn(file, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  return await ended(file, child);
 }
 
-function timed(suite: string, body: () => { passed: number; failed: number }): Outcome {
-  console.log(`\n== ${suite}`);
+async function ended(file: string, child: ChildProcess): Promise<number> {
+  return await new Promise((resolve) => {
+    child.once('error', (error) => {
+      console.error(`${file}: ${error.message}`);
+      resolve(1);
+    });
+    child.once('close', (code) => resolve(code ?? 1));
+  });
+}
+
+async function timed(suite: string, body: () => Promise<{ passed: number; failed: number }>): Promise<Outcome> {
   const began = performance.now();
-  return { suite, ...body(), seconds: (performance.now() - began) / 1000 };
+  return { suite, ...(await body()), seconds: (performance.now() - began) / 1000 };
+}
+
+function judge(suite: string, status: number): { passed: number; failed: number } {
+  if (status === 0) return { passed: 1, failed: 0 };
+  failures.push(suite);
+  return { passed: 0, failed: 1 };
 }
 
 /** A command that passes or fails as one. */
-function check(suite: string, file: string, ...args: string[]): Outcome {
-  return timed(suite, () => {
-    if (run(file, args) === 0) return { passed: 1, failed: 0 };
-    failures.push(suite);
-    return { passed: 0, failed: 1 };
+async function check(suite: string, file: string, ...args: string[]): Promise<Outcome> {
+  console.log(`\n== ${suite}`);
+  return await timed(suite, async () => judge(suite, await run(file, args)));
+}
+
+/** An npm script that may run beside others: what it prints comes at its end, in one piece. */
+async function script(suite: string, name: string): Promise<Outcome> {
+  return await timed(suite, async () => {
+    const child = spawn('npm', ['run', '-s', name], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+    const printed: Buffer[] = [];
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (part: Buffer) => printed.push(part));
+    const status = await ended('npm', child);
+    console.log(`\n== ${suite}\n${Buffer.concat(printed).toString('utf8').trimEnd()}`);
+    return judge(suite, status);
   });
+}
+
+/** At most this many checks of the text run at a time. */
+const SCRIPTS_AT_ONCE = 2;
+
+/** Runs npm scripts beside each other, in the order given; the longest is best the first. */
+async function scripts(list: readonly (readonly [suite: string, name: string])[]): Promise<Outcome[]> {
+  const outcomes: Outcome[] = [];
+  const waiting = [...list];
+  const work = async (): Promise<void> => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) outcomes.push(await script(...next));
+  };
+  await Promise.all(Array.from({ length: SCRIPTS_AT_ONCE }, work));
+  return list.flatMap(([suite]) => outcomes.filter((outcome) => outcome.suite === suite));
 }
 
 /** The part of vitest's JSON report that is read here. */
@@ -62,11 +100,12 @@ function failuresOf(suite: string, file: Report['testResults'][number]): string[
 }
 
 /** A vitest suite, counted test by test; a suite that could not be loaded counts as one failure. */
-function vitest(suite: string, ...args: string[]): Outcome {
-  return timed(suite, () => {
+async function vitest(suite: string, ...args: string[]): Promise<Outcome> {
+  console.log(`\n== ${suite}`);
+  return await timed(suite, async () => {
     const report = join(scratch, `${suite.replaceAll(' ', '-')}.json`);
     const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-    const status = run('npx', ['--no-install', 'vitest', 'run', ...args, ...reporters]);
+    const status = await run('npx', ['--no-install', 'vitest', 'run', ...args, ...reporters]);
     if (!existsSync(report)) {
       failures.push(`${suite}: no report was written`);
       return { passed: 0, failed: 1 };
@@ -78,19 +117,17 @@ function vitest(suite: string, ...args: string[]): Outcome {
   });
 }
 
-const suites: (() => Outcome)[] = [
-  () => check('generated code', 'npm', 'run', '-s', 'gen:check'),
-  () => check('format', 'npm', 'run', '-s', 'format:check'),
-  () => check('types', 'npm', 'run', '-s', 'check'),
-  () => check('lint', 'npm', 'run', '-s', 'lint'),
-  () => check('import rules', 'npm', 'run', '-s', 'deps'),
-  () => vitest('unit'),
-  () => vitest('wire', '--config', 'e2e/wire/vitest.config.ts'),
-  () => vitest('end to end', '--config', 'e2e/vitest.config.ts'),
-  () => check('demo', 'scripts/demo.sh'),
-];
-
-const outcomes = suites.map((suite) => suite());
+const outcomes = await scripts([
+  ['format', 'format:check'],
+  ['generated code', 'gen:check'],
+  ['types', 'check'],
+  ['lint', 'lint'],
+  ['import rules', 'deps'],
+]);
+outcomes.push(await vitest('unit'));
+outcomes.push(await vitest('wire', '--config', 'e2e/wire/vitest.config.ts'));
+outcomes.push(await vitest('end to end', '--config', 'e2e/vitest.config.ts'));
+outcomes.push(await check('demo', 'scripts/demo.sh'));
 rmSync(scratch, { recursive: true, force: true });
 console.log('');
 for (const { suite, passed, failed, seconds } of outcomes) {

@@ -5,6 +5,7 @@ export * from './until.ts';
 export * from './updates.ts';
 export * from './web.ts';
 export * from './processes.ts';
+export * from './systemd-host.ts';
 export * from './long-lived.ts';
 export * from './network-bed.ts';
 export * from './terminal-play.ts';

@@ -5,7 +5,12 @@ import { directSpawner } from '../../base/index.ts';
  * for the end of the client are what follows the last step.
  */
 export type TerminalStep =
-  { expect: string } | { type: string } | { size: readonly [rows: number, columns: number] } | { signal: number };
+  | { expect: string }
+  /** A regular expression of Python. */
+  | { match: string }
+  | { type: string }
+  | { size: readonly [rows: number, columns: number] }
+  | { signal: number };
 
 export interface TerminalEnd {
   /** Exit code, or the negative number of the signal that ended it. */
@@ -23,7 +28,7 @@ const STEP_TIMEOUT_MS = 10_000;
 
 /** Plays the steps on a pseudo-terminal; node has none, Python's standard library does. */
 const PLAYER = `
-import fcntl, json, os, pty, select, signal, struct, sys, termios, time
+import fcntl, json, os, pty, re, select, signal, struct, sys, termios, time
 job = json.loads(sys.stdin.read())
 size = lambda fd, rows, columns: fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', rows, columns, 0, 0))
 master, slave = pty.openpty()
@@ -50,14 +55,16 @@ def ended():
         if done: status = os.waitstatus_to_exitcode(code)
     return status is not None
 for step in job['steps']:
-    if 'expect' in step:
-        wanted, limit = step['expect'].encode(), time.monotonic() + job['timeout']
-        while wanted not in shown[seen:] and time.monotonic() < limit:
+    if 'expect' in step or 'match' in step:
+        wanted = re.compile((step.get('match') or re.escape(step['expect'])).encode())
+        limit = time.monotonic() + job['timeout']
+        while not wanted.search(shown, seen) and time.monotonic() < limit:
             if not read(0.05) and ended(): break
-        if wanted not in shown[seen:]:
-            missing = step['expect']
+        found = wanted.search(shown, seen)
+        if not found:
+            missing = step.get('match') or step['expect']
             break
-        seen = shown.index(wanted, seen) + len(wanted)
+        seen = found.end()
     elif 'type' in step: os.write(master, step['type'].encode())
     elif 'size' in step: size(master, *step['size'])
     elif 'signal' in step: os.kill(pid, step['signal'])

@@ -13,6 +13,7 @@ import type { OciMount } from '../runtime/oci.ts';
 import { findProgram } from '../runtime/probe.ts';
 import { containerSpec } from '../runtime/spec.ts';
 import type { Container, ContainerConfig, ContainerMount, Image, MountRequest } from '../types.ts';
+import { hostProcessUser, hostRoot } from '../userns/ids.ts';
 import { bindSubpath, releaseSubpaths } from '../volumes/index.ts';
 import { placeFirstFiles } from './first-files.ts';
 import { imageSource, releaseImages, subpathPlace } from './image-mounts.ts';
@@ -70,16 +71,18 @@ export async function prepareBundle(
     env: [...links.env, ...container.config.env],
     ...(shared === undefined ? {} : { hostname: shared.hostname }),
   };
+  const { idMapping } = config;
+  const users = await parts.users.begin(id, config, parts.find);
   const [rootPath, sandbox, initPath] = await Promise.all([
-    parts.roots.mount(id, container.imageId),
-    makeSandbox(parts, id, config),
+    parts.roots.mount(id, container.imageId, idMapping),
+    makeSandbox(parts, id, config, [], users.network),
     config.init ? findInit(parts.defaults.initPath) : undefined,
   ]);
-  if (container.startedMs === 0) placeFirstFiles(rootPath);
+  if (container.startedMs === 0) placeFirstFiles(rootPath, hostRoot(idMapping));
   if (filesLost) await requireFiles(parts.filesRoot, id, config.files);
   const [user, files, etc] = await Promise.all([
     prepareMounts(parts, stored, rootPath, runtime.recursiveReadOnly),
-    placeFiles(parts.filesRoot, id, config.files),
+    placeFiles(parts.filesRoot, id, config.files, idMapping),
     shared?.etc ??
       writeEtcFiles(parts.store.directory(id), etcRequest(parts, container, sandbox?.endpoints ?? [], links.lines)),
   ]);
@@ -93,7 +96,7 @@ export async function prepareBundle(
     args: [container.path, ...container.args],
     rootPath,
     cgroupPath: group.runtimePath,
-    joined: { ...joined, network: sandbox?.namespacePath ?? shared?.namespacePath },
+    joined: { ...joined, user: users.user, network: sandbox?.namespacePath ?? shared?.namespacePath },
     shm,
     etc,
     mounts: [...user.oci, ...files],
@@ -101,12 +104,17 @@ export async function prepareBundle(
     defaultUlimits: parts.defaultUlimits,
     swapAccounting: parts.swapAccounting,
     appArmor: parts.sysInfo.appArmor,
+    cdi: (config.deviceRequests ?? []).length === 0 ? undefined : await parts.cdi.read(),
     defaultSeccomp: parts.defaults.seccomp ?? 'default',
     x32: parts.x32,
   });
   await writeFile(join(bundle, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
   await beginLog(parts, container, true);
-  const made = { runtime: runtime.path, systemdGroup: isScope(group.path) };
+  const made = {
+    runtime: runtime.path,
+    systemdGroup: isScope(group.path),
+    ...hostProcessUser(idMapping, spec.process.user),
+  };
   const monitor = { ...monitorRequest(container.logPath, id, config), ...made };
   return { sandbox, mounts: user.shown, monitor, etc };
 }
@@ -149,7 +157,7 @@ async function prepareMounts(
         source = '';
         break;
       case 'bind':
-        await prepareBindSource(mount);
+        await prepareBindSource(mount, hostRoot(stored.container.config.idMapping));
         break;
       case 'volume':
         source = await volumeSource(parts, stored.container.id, mount, rootPath, oci.length);
@@ -196,6 +204,7 @@ export async function releaseBundle(parts: Parts, stored: StoredContainer): Prom
       });
     });
   };
+  parts.users.end(id);
   // Processes first: what they hold open cannot be unmounted.
   await quietly('cgroups', parts.cgroups.destroy(groupOf(parts, stored.container)));
   await Promise.all([

@@ -86,9 +86,14 @@ export function wantedMounts(config: ContainerConfig, taken: readonly StoredMoun
 
 /**
  * Checks everything of a request that can be checked before anything is made.
+ * @param owner root of the container on the host, to whom sources of binds belong that are made
  * @throws ShoalError InvalidArgument in Docker's words.
  */
-export async function checkConfig(config: ContainerConfig, defaultUlimits: readonly UlimitRequest[]): Promise<void> {
+export async function checkConfig(
+  config: ContainerConfig,
+  defaultUlimits: readonly UlimitRequest[],
+  owner: { uid: number; gid: number },
+): Promise<void> {
   if (config.name !== '') checkName(config.name);
   checkOptions(config);
   containerRlimits(config.resources.ulimits ?? [], defaultUlimits);
@@ -119,5 +124,5 @@ export async function checkConfig(config: ContainerConfig, defaultUlimits: reado
   if (config.workingDir !== undefined && config.workingDir !== '' && !posix.isAbsolute(config.workingDir)) {
     throw invalidArgument(`the working directory '${config.workingDir}' is invalid, it needs to be an absolute path`);
   }
-  for (const mount of config.mounts) if (mount.type === 'bind') await prepareBindSource(mount);
+  for (const mount of config.mounts) if (mount.type === 'bind') await prepareBindSource(mount, owner);
 }

@@ -2,6 +2,8 @@ import { invalidArgument, isShoalError, ShoalError } from '../../base/index.ts';
 import { checkCgroupParent } from '../runtime/cgroup-driver.ts';
 import { verifyLimits } from '../runtime/limits.ts';
 import type { Container, ContainerConfig } from '../types.ts';
+import { hostRoot } from '../userns/ids.ts';
+import { mappingFor } from '../userns/rules.ts';
 import { checkPlatform } from './check-options.ts';
 import { withHostDefaults, withImage } from './complete.ts';
 import { checkConfig, commandLine, wantedMounts, withPorts } from './config.ts';
@@ -34,14 +36,15 @@ export async function planContainer(
   const { limits, warnings: lost } = verifyLimits(asked.resources, parts.sysInfo);
   await parts.runtimes.get(asked.runtime);
   checkCgroupParent(parts.groups, asked.cgroupParent);
-  await checkConfig(asked, parts.defaultUlimits);
+  const idMapping = mappingFor(asked, parts.users.remap);
+  await checkConfig(asked, parts.defaultUlimits, hostRoot(idMapping));
   checkNetwork(asked, parts);
   const host = { ...parts, runtimeName: parts.runtimes.defaultName };
   const complete = withHostDefaults({ ...withPorts(merged, image.config), resources: limits }, host);
   const dns = asked.dns.length > 0 || asked.network.mode === 'container' ? asked.dns : parts.dns;
   const mounts = await makeVolumes(parts, wantedMounts(merged, takenMounts(asked, mountsOf)));
   return {
-    config: { ...complete, dns },
+    config: { ...complete, dns, ...(idMapping === undefined ? {} : { idMapping }) },
     imageId: image.id,
     ...command,
     mounts,

@@ -6,6 +6,7 @@ import { execFailure, lastRuntimeError } from '../runtime/conmon.ts';
 import { identify, signalProcess } from '../runtime/process.ts';
 import { processSpec } from '../runtime/spec.ts';
 import type { Container, ExecOutcome, ExecRequest, ImageConfig } from '../types.ts';
+import { hostProcessUser } from '../userns/ids.ts';
 import type { Parts } from './parts.ts';
 
 /** An exec that collects its output may run this long, ms. */
@@ -58,8 +59,13 @@ export async function runExec(
   signal.addEventListener('abort', kill, { once: true });
   try {
     if (signal.aborted) throw abortReason(signal);
+    const program = parts.runtime.program({
+      runtime: (await parts.runtimes.get(container.config.runtime)).path,
+      ...hostProcessUser(container.config.idMapping, process.user),
+    });
     const result = await parts.spawner.run({
-      file: (await parts.runtimes.get(container.config.runtime)).path,
+      file: program.file,
+      env: { ...parts.runtime.env, ...program.env },
       args: [
         ...parts.runtime.runtimeArgs(files.log, inScope(container)),
         ...['exec', '--process', files.spec, '--pid-file', files.pid, container.id],

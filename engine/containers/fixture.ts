@@ -17,6 +17,7 @@ import { Engine, type EngineOptions } from '../engine.ts';
 import { readCgroupLayout } from '../runtime/cgroups.ts';
 import type { ContainerConfig, EngineEvent, Image, ImageConfig, Images } from '../types.ts';
 import type { LogLine, RootParts, Volumes } from '../types.ts';
+import { hostRoot } from '../userns/ids.ts';
 import { openVolumes, volumeUsers } from '../volumes/index.ts';
 
 /** What the tests of this room run on: one busybox image, real overlay mounts, real runc and conmon. */
@@ -169,6 +170,7 @@ export function makeFixture(
       onEvent: (event) => events.push(event),
       usedBy: (name) => volumeUsers(last.engine?.containers.list() ?? [], name),
       pluginDirectories: [join(base, 'plugins')],
+      ...(more.remap === undefined ? {} : { owner: hostRoot(more.remap) }),
     });
     last.volumes = volumes;
     last.engine = await Engine.open({

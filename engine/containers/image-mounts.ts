@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { dirname, join, posix } from 'node:path';
 import type { Roots } from '../files/roots.ts';
-import type { Container } from '../types.ts';
+import type { Container, IdMapping } from '../types.ts';
 import { bindSubpath } from '../volumes/index.ts';
 import type { Parts } from './parts.ts';
 import type { StoredContainer, StoredMount } from './store.ts';
@@ -28,7 +28,8 @@ export const subpathPlace = (parts: Parts, id: string): string => join(dirname(p
 
 /** Mounts the files of an image, or a part of them. @throws ShoalError NotFound for an image that is gone */
 export async function imageSource(parts: Parts, id: string, mount: StoredMount, number: number): Promise<string> {
-  const path = await parts.roots.mount(imageRootId(id, mount.target), mount.imageId ?? mount.source);
+  const mapping = parts.find(id)?.config.idMapping;
+  const path = await parts.roots.mount(imageRootId(id, mount.target), mount.imageId ?? mount.source, mapping);
   if (!mount.imageSubpath) return path;
   return bindSubpath(path, mount.imageSubpath, subpathPlace(parts, id), number, 'image');
 }
@@ -38,8 +39,9 @@ export async function holdImage(
   roots: Roots,
   id: string,
   mount: StoredMount,
+  mapping: IdMapping | undefined,
 ): Promise<{ path: string; release: () => Promise<void> }> {
-  return await roots.hold(imageRootId(id, mount.target), mount.imageId ?? mount.source, false);
+  return await roots.hold(imageRootId(id, mount.target), mount.imageId ?? mount.source, false, mapping);
 }
 
 /** The container has ended. Idempotent. */

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { failedPrecondition, mount, MS } from '../../base/index.ts';
 import { fileMount } from '../runtime/mounts.ts';
 import type { OciMount } from '../runtime/oci.ts';
-import type { InjectedFile } from '../types.ts';
+import type { IdMapping, InjectedFile } from '../types.ts';
+import { hostOwner } from '../userns/ids.ts';
 
 const mounting = new Map<string, Promise<void>>();
 
@@ -29,7 +30,12 @@ export function ensureMemoryDirectory(root: string): Promise<void> {
  * again, as the daemon forgets their bytes when it is started anew.
  * @throws ShoalError FailedPrecondition when bytes are needed that are gone.
  */
-export async function placeFiles(root: string, id: string, files: readonly InjectedFile[]): Promise<OciMount[]> {
+export async function placeFiles(
+  root: string,
+  id: string,
+  files: readonly InjectedFile[],
+  mapping?: IdMapping,
+): Promise<OciMount[]> {
   if (files.length === 0) return [];
   await ensureMemoryDirectory(root);
   const directory = join(root, id);
@@ -44,7 +50,8 @@ export async function placeFiles(root: string, id: string, files: readonly Injec
     if (!present) {
       const beside = `${path}.new`;
       await writeFile(beside, file.data, { mode: 0o600 });
-      await chown(beside, file.uid, file.gid);
+      const owner = hostOwner(mapping, file);
+      await chown(beside, owner.uid, owner.gid);
       await chmod(beside, file.mode);
       await rename(beside, path);
     }

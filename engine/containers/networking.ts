@@ -11,6 +11,7 @@ import {
 } from '../runtime/etc-files.ts';
 import { containerHostname } from '../runtime/spec.ts';
 import type { Container, ContainerConfig, NetworkRequest } from '../types.ts';
+import { hostRoot } from '../userns/ids.ts';
 import type { Parts } from './parts.ts';
 import { localNetwork, networkIdOf, placed } from './swarm-networks.ts';
 
@@ -71,12 +72,16 @@ function isDefault(networks: HostNetworks, key: string): boolean {
   return key === DEFAULT_NETWORK || localNetwork(networks, key)?.name === DEFAULT_NETWORK;
 }
 
-/** @param keep addresses of an earlier life, to be taken over. */
+/**
+ * @param keep addresses of an earlier life, to be taken over
+ * @param namespace path of the network namespace that becomes the sandbox', where it belongs to a user namespace
+ */
 export async function makeSandbox(
   parts: Parts,
   id: string,
   config: ContainerConfig,
   keep: Container['endpoints'] = [],
+  namespace?: string,
 ): Promise<SandboxResult | undefined> {
   const { network } = config;
   if (network.mode !== 'sandbox') return undefined;
@@ -89,7 +94,7 @@ export async function makeSandbox(
         : { ...endpoint, networkId: former.networkId, address: former.address, mac: former.mac },
     );
   }
-  return parts.networks.createSandbox({
+  const spec = {
     id,
     ...(network.taskId === undefined ? {} : { taskId: network.taskId }),
     names: [config.name, id.slice(0, 12), ...(config.hostname ? [config.hostname] : [])],
@@ -97,7 +102,10 @@ export async function makeSandbox(
     ports: network.ports,
     dns: config.dns,
     dnsOptions: config.dnsOptions,
-  });
+  };
+  // What an earlier start left belongs to a user namespace that is gone.
+  if (namespace !== undefined) await parts.networks.removeSandbox(id);
+  return parts.networks.createSandbox(spec, namespace);
 }
 
 /** The network of a container that shares another's: its namespace, name and files. @throws ShoalError Conflict */
@@ -146,6 +154,7 @@ export function etcRequest(
     gateway: usual || endpoints.find((endpoint) => endpoint.gateway !== '')?.gateway,
     resolver: endpoints.some(({ networkName }) => networkName !== DEFAULT_NETWORK),
     linkLines,
+    ...(config.idMapping === undefined ? {} : { owner: hostRoot(config.idMapping) }),
   };
 }
 

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { mount, MS, unmount } from '../../base/index.ts';
 import type { Engine } from '../engine.ts';
-import { applyCdi, readCdi } from '../runtime/cdi.ts';
+import { applyCdi } from '../runtime/cdi.ts';
+import { CdiFiles } from '../runtime/cdi-files.ts';
 import type { OciSpec } from '../runtime/oci.ts';
 import { readSysInfo } from '../runtime/sysinfo.ts';
 import { readCgroupLayout } from '../runtime/cgroups.ts';
@@ -163,7 +164,7 @@ describe('devices', () => {
     await remove(missing.id);
   });
 
-  test('CDI: edits of the vendor and of each device; a clear word where none fits', () => {
+  test('CDI: edits of the vendor and of each device; a clear word where none fits', async () => {
     const directory = join(fixture.base, 'cdi');
     mkdirSync(directory);
     const edits = {
@@ -181,7 +182,7 @@ describe('devices', () => {
     };
     writeFileSync(join(directory, 'v.json'), JSON.stringify(vendor));
     writeFileSync(join(directory, 'bad.json'), '{');
-    const registry = readCdi([directory, join(fixture.base, 'nothing')]);
+    const registry = await new CdiFiles([directory, join(fixture.base, 'nothing')]).read();
     const request = { driver: '', count: 1, deviceIds: [], capabilities: [['gpu']], options: {} };
     const spec = {
       process: { env: ['PATH=/usr', 'A=1'], user: { uid: 0, gid: 0, additionalGids: [0] } },

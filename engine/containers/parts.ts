@@ -4,6 +4,7 @@ import type { Roots } from '../files/roots.ts';
 import type { LogKeeper } from '../logs/keeper.ts';
 import type { LogDriver } from '../logs/policy.ts';
 import type { LogShippers } from '../logs/shipper.ts';
+import type { CdiFiles } from '../runtime/cdi-files.ts';
 import type { GroupPlace } from '../runtime/cgroup-driver.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import type { Runtime } from '../runtime/conmon.ts';
@@ -19,6 +20,7 @@ import type {
   UlimitRequest,
   Volumes,
 } from '../types.ts';
+import type { ContainerUsers } from '../userns/container-users.ts';
 import type { Counters } from './counters.ts';
 import type { Limiter } from './limiter.ts';
 import type { ContainerStore } from './store.ts';
@@ -33,6 +35,8 @@ export interface Parts {
   /** Mounts the roots of containers; `images` has them, others look at them too. */
   roots: Roots;
   volumes: Volumes;
+  /** Ids that users of containers have on the host. */
+  users: ContainerUsers;
   networks: HostNetworks;
   /** Absent: there are networks of this host only. */
   swarm?: SwarmNetworks | undefined;
@@ -43,6 +47,7 @@ export interface Parts {
   /** What the kernel can limit. */
   sysInfo: SysInfo;
   cgroups: Cgroups;
+  cdi: CdiFiles;
   store: ContainerStore;
   /** Bounds how many containers are made at once. */
   starts: Limiter;

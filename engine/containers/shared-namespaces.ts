@@ -5,6 +5,7 @@ import { sharedContainer, type JoinedNamespaces } from '../runtime/namespaces.ts
 import { SHM_BYTES } from '../runtime/mounts.ts';
 import { mountPoints, unmountEvery } from '../storage/index.ts';
 import type { Container, ContainerConfig } from '../types.ts';
+import { hostRoot } from '../userns/ids.ts';
 import type { Parts } from './parts.ts';
 
 /** Containers that join each other's memory in a row. */
@@ -62,7 +63,8 @@ export function makeShm(parts: Parts, id: string, config: ContainerConfig): stri
   mkdirSync(directory, { recursive: true });
   if (!mountPoints().includes(directory)) {
     const flags = MS.NOSUID | MS.NODEV | MS.NOEXEC;
-    mount('shm', directory, 'tmpfs', flags, `mode=1777,size=${config.shmBytes ?? SHM_BYTES}`);
+    const { uid, gid } = hostRoot(config.idMapping);
+    mount('shm', directory, 'tmpfs', flags, `mode=1777,size=${config.shmBytes ?? SHM_BYTES},uid=${uid},gid=${gid}`);
   }
   return directory;
 }

@@ -113,6 +113,7 @@ export class ContainerUnit {
       volumeEvents(this.record, 'mount');
       const prepared = await prepareBundle(parts, stored, image, this.#filesLost);
       const monitored = await parts.runtime.create(prepared.monitor);
+      parts.users.end(container.id);
       stored.monitored = monitored;
       parts.streams.begin(container, monitored.init);
       await parts.runtime.release(container.id, monitored.init, prepared.monitor.runtime);

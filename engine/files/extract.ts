@@ -14,6 +14,9 @@ import {
 } from 'node:fs';
 import { posix } from 'node:path';
 import { invalidArgument, makeNode, setExtendedAttributeBytes, setTimesNs, SystemCallError } from '../../base/index.ts';
+import type { IdMapping } from '../types.ts';
+import { capabilityOnHost } from '../userns/file-capabilities.ts';
+import { hostOwner, hostRoot } from '../userns/ids.ts';
 import { joined, look, pathBytes, pathText, writeAll } from './bytes.ts';
 import { TarReader, type TarEntry } from './tar-read.ts';
 import type { Input } from './bytes.ts';
@@ -31,8 +34,10 @@ const ENODATA = 61;
 export interface ExtractOptions {
   /** Refuses to replace a directory by something else and the other way round. */
   noOverwriteDirNonDir: boolean;
-  /** Owner of everything written; undefined: as the archive says. */
+  /** Owner of everything written, as the container sees it; undefined: as the archive says. */
   owner: { uid: number; gid: number } | undefined;
+  /** What users are on the host; undefined: the same. */
+  ids?: IdMapping | undefined;
 }
 
 /** A member's name as a clean path relative to the target; `.` for the target itself. */
@@ -95,8 +100,10 @@ export class Extractor {
     if (look(path) !== undefined) return;
     this.#parents(posix.dirname(path));
     mkdirSync(pathBytes(path), { mode: 0o755 });
-    const { owner } = this.#options;
-    if (owner !== undefined) lchownSync(pathBytes(path), owner.uid, owner.gid);
+    const { owner, ids } = this.#options;
+    if (owner === undefined && ids === undefined) return;
+    const { uid, gid } = hostOwner(ids, owner ?? { uid: 0, gid: 0 });
+    lchownSync(pathBytes(path), uid, gid);
   }
 
   #make(path: string, entry: TarEntry, reader: TarReader): void {
@@ -148,7 +155,7 @@ export class Extractor {
         end = offset + piece.length;
       });
       if (end < entry.size) ftruncateSync(fd, entry.size);
-      const { uid, gid } = this.#options.owner ?? entry;
+      const { uid, gid } = this.#owner(entry);
       fchownSync(fd, uid, gid);
       fchmodSync(fd, entry.mode);
     } finally {
@@ -159,8 +166,18 @@ export class Extractor {
   }
 
   #own(at: Buffer, entry: TarEntry): void {
-    const { uid, gid } = this.#options.owner ?? entry;
+    const { uid, gid } = this.#owner(entry);
     lchownSync(at, uid, gid);
+  }
+
+  #owner(entry: TarEntry): { uid: number; gid: number } {
+    return hostOwner(this.#options.ids, this.#options.owner ?? entry);
+  }
+
+  #onHost(name: string, value: Buffer): Buffer {
+    const { ids } = this.#options;
+    const own = ids !== undefined && name === 'security.capability';
+    return own ? capabilityOnHost(value, hostRoot(ids).uid) : value;
   }
 
   /** Attributes of another host's file systems and security rules mean nothing here. */
@@ -168,7 +185,7 @@ export class Extractor {
     for (const [name, value] of entry.attributes) {
       if (name.startsWith('trusted.') || name === 'security.selinux' || name === 'security.ima') continue;
       try {
-        setExtendedAttributeBytes(at, name, value);
+        setExtendedAttributeBytes(at, name, this.#onHost(name, value));
       } catch (error) {
         if (!(error instanceof SystemCallError) || ![EPERM, EOPNOTSUPP, ENODATA].includes(error.errno)) throw error;
       }

@@ -337,7 +337,7 @@ describe('roots that are looked at', () => {
     const { id } = await runToEnd(engine, ['sh', '-c', 'echo kept >/kept']);
     const merged = join(fixture.base, 'roots', id, 'merged');
     // A container whose end is known may still be taken down.
-    const gone = (): Promise<void> => vi.waitFor(() => expect(isMountPoint(merged)).toBe(false));
+    const gone = (): Promise<void> => vi.waitFor(() => expect(isMountPoint(merged)).toBe(false), { timeout: 10_000 });
     await gone();
     const { archive } = await engine.files.read(id, '/kept');
     expect(isMountPoint(merged)).toBe(true);

@@ -146,7 +146,7 @@ export class ContainerFiles {
     const held = await this.#jobs.hold(unit);
     try {
       const view = this.#jobs.tree(held.value, []);
-      const session = await this.#jobs.session(view, { kind: 'export' }, signal);
+      const session = await this.#jobs.session(view, { kind: 'export' }, signal, unit.container.config.idMapping);
       unit.record.event('export');
       return answerStream(session.value, async () => {
         await session.release();

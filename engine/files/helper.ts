@@ -2,6 +2,8 @@ import { readFileSync } from 'node:fs';
 import { AF_UNIX, errorMessage, invalidArgument, isShoalError } from '../../base/index.ts';
 import { closeFd, SOCK_STREAM, socketAddressUnix, sockets, unreachable } from '../../base/index.ts';
 import { resolveUser } from '../runtime/users.ts';
+import type { IdMapping } from '../types.ts';
+import { hostRoot } from '../userns/ids.ts';
 import { errnoOf, Input, Output, pathOfText, pathText } from './bytes.ts';
 import { archiveChanges, changesSize, ChangeWalk, treeSize } from './changes.ts';
 import { Extractor } from './extract.ts';
@@ -34,17 +36,17 @@ function checkWritable(task: Extract<Task, { kind: 'write' }>, path: string): vo
   if (over === undefined && task.readOnlyRoot) throw invalidArgument('container rootfs is marked read-only');
 }
 
-function write(task: Extract<Task, { kind: 'write' }>, socket: number): void {
+function write(task: Extract<Task, { kind: 'write' }>, socket: number, ids: IdMapping | undefined): void {
   const wanted = absolutePath(pathOfText(task.path));
   const target = realPath(wanted);
   if (!mustLook(target).isDirectory()) throw invalidArgument('extraction point is not a directory');
   checkWritable(task, pathText(target));
   const owner = task.owner === '' ? undefined : resolveUser('/', task.owner);
   const { noOverwriteDirNonDir } = task;
-  new Extractor(target, { noOverwriteDirNonDir, owner }).run(new Input(socket));
+  new Extractor(target, { noOverwriteDirNonDir, owner, ids }).run(new Input(socket));
 }
 
-function perform(task: Task, socket: number): void {
+function perform({ task, ids }: Job, socket: number): void {
   const out = new Output(socket);
   switch (task.kind) {
     case 'stat':
@@ -53,17 +55,17 @@ function perform(task: Task, socket: number): void {
       const stats = mustLook(path);
       line(out, pathStat(path, stats));
       if (task.kind === 'read') {
-        const writer = new TarWriter(out);
+        const writer = new TarWriter(out, ids);
         archiveResource(writer, path, stats);
         writer.finish();
       }
       break;
     }
     case 'write':
-      write(task, socket);
+      write(task, socket, ids);
       break;
     case 'export': {
-      const writer = new TarWriter(out);
+      const writer = new TarWriter(out, ids);
       archiveRoot(writer);
       writer.finish();
       break;
@@ -74,7 +76,7 @@ function perform(task: Task, socket: number): void {
       break;
     }
     case 'layer': {
-      const writer = new TarWriter(out);
+      const writer = new TarWriter(out, ids);
       archiveChanges(writer, task.merged, new ChangeWalk(task).run());
       writer.finish();
       break;
@@ -115,8 +117,8 @@ function main(): void {
   const socket = sockets.open(AF_UNIX, SOCK_STREAM);
   sockets.connect(socket, socketAddressUnix(job.socket));
   try {
-    enterView(job.view);
-    perform(job.task, socket);
+    enterView(job.view, hostRoot(job.ids));
+    perform(job, socket);
   } catch (error) {
     reply = replyTo(error);
   }

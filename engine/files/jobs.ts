@@ -16,7 +16,7 @@ import { Limiter } from '../containers/limiter.ts';
 import type { StoredMount } from '../containers/store.ts';
 import type { ContainerUnit } from '../containers/unit.ts';
 import { isAlive } from '../runtime/process.ts';
-import type { Images, Volumes } from '../types.ts';
+import type { Container, IdMapping, Images, Volumes } from '../types.ts';
 import { bindSubpath, releaseSubpaths } from '../volumes/index.ts';
 import type { Roots } from './roots.ts';
 import { openSession, type Session } from './session.ts';
@@ -101,11 +101,11 @@ export class Jobs {
   /** Mounts the root of a container for a job. @throws ShoalError Conflict while it is being removed */
   async hold(unit: ContainerUnit): Promise<Held<string>> {
     return await unit.lock.run(async () => {
-      const { id, imageId, state } = unit.container;
+      const { id, imageId, state, config } = unit.container;
       if (unit.removed) throw notFound(`No such container: ${id}`);
       if (state === 'removing' || state === 'dead')
         throw conflict('container is marked for removal and cannot be used');
-      const { path, release } = await this.#options.roots.hold(id, imageId, unit.running);
+      const { path, release } = await this.#options.roots.hold(id, imageId, unit.running, config.idMapping);
       return { value: path, release };
     });
   }
@@ -120,11 +120,14 @@ export class Jobs {
     try {
       const { id, config } = unit.container;
       const parts = this.#options.images.rootParts(id);
+      const { idMapping: ids } = config;
       const shown = (source: string, target: string): ViewMount => ({ source, target, readOnly: true });
+      // The root shows them with the owners that they have for the container: only so can they be compared.
+      const shifted = ids === undefined ? {} : { shiftedBy: await this.#options.roots.namespacePath(ids) };
       const view = this.only([
         shown(held.value, '/merged'),
         ...(parts.upper === '' ? [] : [shown(parts.upper, '/upper')]),
-        ...parts.layers.map(({ path }, i) => shown(path, `/layers/${i}`)),
+        ...parts.layers.map(({ path }, i) => ({ ...shown(path, `/layers/${i}`), ...shifted })),
       ]);
       const job: ChangesJob = {
         merged: '/merged',
@@ -132,7 +135,7 @@ export class Jobs {
         layers: parts.layers.map(({ removed, opaque }, i) => ({ path: `/layers/${i}`, removed, opaque })),
         ignored: [...RUNTIME_PLACES, ...config.files.map(({ target }) => target)],
       };
-      const session = await this.session(view, { kind, ...job }, signal);
+      const session = await this.session(view, { kind, ...job }, signal, ids);
       try {
         return await use(session.value);
       } finally {
@@ -171,7 +174,7 @@ export class Jobs {
     };
     try {
       const view = await this.#viewOf(unit, held.value, task, releases);
-      const session = await this.session(view, task, signal);
+      const session = await this.session(view, task, signal, unit.container.config.idMapping);
       releases.push(session.release);
       return { value: session.value, release };
     } catch (error) {
@@ -199,21 +202,25 @@ export class Jobs {
       if (existsSync(source)) mounts.push({ source, target, readOnly: false });
     }
     for (const mount of unit.record.stored.mounts) {
-      const source = await this.#sourceOf(mount, id, releases);
+      const source = await this.#sourceOf(mount, unit.container, releases);
       if (source !== undefined) mounts.push({ source, target: mount.target, readOnly: mount.readOnly });
     }
     const byDepth = (a: ViewMount, b: ViewMount): number => a.target.split('/').length - b.target.split('/').length;
     return this.tree(root, mounts.sort(byDepth), task.kind === 'write' && config.readOnlyRootfs);
   }
 
-  async #sourceOf(mount: StoredMount, id: string, releases: (() => Promise<void>)[]): Promise<string | undefined> {
+  async #sourceOf(
+    mount: StoredMount,
+    { id, config }: Container,
+    releases: (() => Promise<void>)[],
+  ): Promise<string | undefined> {
     switch (mount.type) {
       case 'bind':
         return existsSync(mount.source) ? mount.source : undefined;
       case 'tmpfs':
         return undefined;
       case 'image': {
-        const held = await holdImage(this.#options.roots, id, mount);
+        const held = await holdImage(this.#options.roots, id, mount, config.idMapping);
         releases.push(held.release);
         return this.#partOf(held.path, mount.imageSubpath, releases);
       }
@@ -235,13 +242,22 @@ export class Jobs {
   }
 
   /** Begins a job when there is a place for one; the place is free again after `release`. */
-  async session(view: View, task: Task, signal: AbortSignal | undefined): Promise<Held<Session>> {
+  async session(view: View, task: Task, signal: AbortSignal | undefined, ids?: IdMapping): Promise<Held<Session>> {
     mkdirSync(this.#scratch, { recursive: true, mode: 0o700 });
     const { spawner, random, fileHelper: helper } = this.#options;
     return await new Promise<Held<Session>>((resolve, reject) => {
       void this.#running.run(async () => {
         try {
-          const value = await openSession({ spawner, random, helper, directory: this.directory, view, task, signal });
+          const value = await openSession({
+            spawner,
+            random,
+            helper,
+            directory: this.directory,
+            view,
+            task,
+            signal,
+            ids,
+          });
           await new Promise<void>((done) => {
             const release = async (): Promise<void> => {
               value.socket.destroy();

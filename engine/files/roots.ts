@@ -1,4 +1,6 @@
-import type { Images } from '../types.ts';
+import type { IdMapping, Images, RootIds } from '../types.ts';
+import { hostRoot } from '../userns/ids.ts';
+import { pathOfDescriptor, type UserNamespaces } from '../userns/namespaces.ts';
 
 interface Hold {
   count: number;
@@ -12,17 +14,30 @@ interface Hold {
  */
 export class Roots {
   readonly #images: Pick<Images, 'mountRoot' | 'unmountRoot' | 'removeRoot'>;
+  readonly #users: Pick<UserNamespaces, 'shared'>;
   readonly #holds = new Map<string, Hold>();
 
-  constructor(images: Pick<Images, 'mountRoot' | 'unmountRoot' | 'removeRoot'>) {
+  constructor(images: Pick<Images, 'mountRoot' | 'unmountRoot' | 'removeRoot'>, users: Pick<UserNamespaces, 'shared'>) {
     this.#images = images;
+    this.#users = users;
   }
 
   /** Mounts for a container that starts. Idempotent. */
-  mount(containerId: string, imageId: string): Promise<string> {
+  mount(containerId: string, imageId: string, mapping?: IdMapping): Promise<string> {
     const hold = this.#holds.get(containerId);
     if (hold !== undefined) hold.unmount = false;
-    return this.#images.mountRoot(containerId, imageId);
+    return this.#mount(containerId, imageId, mapping);
+  }
+
+  #mount(containerId: string, imageId: string, mapping: IdMapping | undefined): Promise<string> {
+    if (mapping === undefined) return this.#images.mountRoot(containerId, imageId);
+    const withIds = (namespace: number): RootIds => ({ ...hostRoot(mapping), namespace });
+    return this.#users.shared(mapping).then((fd) => this.#images.mountRoot(containerId, imageId, withIds(fd)));
+  }
+
+  /** Path of a user namespace with this mapping, for the processes of jobs. */
+  async namespacePath(mapping: IdMapping): Promise<string> {
+    return pathOfDescriptor(await this.#users.shared(mapping));
   }
 
   /** Whether someone looks at its files just now. */
@@ -49,6 +64,7 @@ export class Roots {
     containerId: string,
     imageId: string,
     running: boolean,
+    mapping?: IdMapping,
   ): Promise<{ path: string; release: () => Promise<void> }> {
     const hold = this.#holds.get(containerId) ?? { count: 0, unmount: !running };
     hold.count += 1;
@@ -59,7 +75,7 @@ export class Roots {
       if (hold.unmount) await this.#images.unmountRoot(containerId);
     };
     try {
-      return { path: await this.#images.mountRoot(containerId, imageId), release };
+      return { path: await this.#mount(containerId, imageId, mapping), release };
     } catch (error) {
       await release();
       throw error;

@@ -4,6 +4,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { newHexId, ShoalError, type Random, type Spawner } from '../../base/index.ts';
+import type { IdMapping } from '../types.ts';
 import type { Job, Reply, Task, View } from './words.ts';
 
 /** Time one job may take, ms: an archive may be large and its reader slow. */
@@ -41,6 +42,8 @@ export interface SessionOptions {
   directory: string;
   view: View;
   task: Task;
+  /** What users in archives are on the host. */
+  ids?: IdMapping | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -64,7 +67,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   try {
     server.listen(path);
     await once(server, 'listening');
-    const job: Job = { socket: path, view, task };
+    const job: Job = { socket: path, view, task, ...(options.ids === undefined ? {} : { ids: options.ids }) };
     const finished = spawner
       .run({
         file: process.execPath,

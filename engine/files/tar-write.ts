@@ -1,5 +1,8 @@
 import { closeSync, constants, fstatSync, openSync, readlinkSync, readSync, type BigIntStats } from 'node:fs';
 import { deviceParts, getExtendedAttribute, listExtendedAttributes } from '../../base/index.ts';
+import type { IdMapping } from '../types.ts';
+import { capabilityInside } from '../userns/file-capabilities.ts';
+import { hostRoot, insideId } from '../userns/ids.ts';
 import { errnoOf, Output, pathBytes } from './bytes.ts';
 
 const BLOCK_BYTES = 512;
@@ -58,12 +61,26 @@ function ustarName(name: string): [prefix: string, name: string] | undefined {
 /** Writes an archive in the pax form (POSIX.1-2001) to a descriptor, file by file, in constant memory. */
 export class TarWriter {
   readonly #out: Output;
+  readonly #ids: IdMapping | undefined;
   readonly #copy = Buffer.alloc(READ_BYTES);
   /** Name of the first of several hard links, by device and inode. */
   readonly #links = new Map<string, string>();
 
-  constructor(out: Output) {
+  /** @param ids by which owners are told as a container sees them */
+  constructor(out: Output, ids?: IdMapping) {
     this.#out = out;
+    this.#ids = ids;
+  }
+
+  #owner({ uid, gid }: BigIntStats): { uid: bigint; gid: bigint } {
+    if (this.#ids === undefined) return { uid, gid };
+    const { uids, gids } = this.#ids;
+    return { uid: BigInt(insideId(uids, Number(uid))), gid: BigInt(insideId(gids, Number(gid))) };
+  }
+
+  #attribute(name: string, value: Buffer): Buffer {
+    const own = this.#ids !== undefined && name === 'security.capability';
+    return own ? capabilityInside(value, hostRoot(this.#ids).uid) : value;
   }
 
   /**
@@ -73,7 +90,7 @@ export class TarWriter {
   add(path: string, name: string, stats: BigIntStats): void {
     const kind = stats.mode & S_IFMT;
     const header: Header = {
-      ...{ name, type: '0', linkName: '', mode: Number(stats.mode & 0o7777n), uid: stats.uid, gid: stats.gid },
+      ...{ name, type: '0', linkName: '', mode: Number(stats.mode & 0o7777n), ...this.#owner(stats) },
       ...{ size: 0n, mtime: stats.mtimeNs / NS_PER_S, major: 0, minor: 0 },
     };
     if (kind === S_IFREG) {
@@ -120,7 +137,7 @@ export class TarWriter {
       .filter(travels)
       .flatMap((name) => {
         const value = getExtendedAttribute(bytes, name);
-        return value === undefined ? [] : [paxRecord(`SCHILY.xattr.${name}`, value)];
+        return value === undefined ? [] : [paxRecord(`SCHILY.xattr.${name}`, this.#attribute(name, value))];
       });
   }
 

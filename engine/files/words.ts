@@ -1,10 +1,14 @@
 /* What the daemon and its file helper say to each other: one job as JSON on standard input, one reply on standard output. */
 
+import type { IdMapping } from '../types.ts';
+
 /** A host path that stands at a place of a tree view. */
 export interface ViewMount {
   source: string;
   target: string;
   readOnly: boolean;
+  /** Path of a user namespace whose ids the owners are shown by, as in the container's root; only for reading. */
+  shiftedBy?: string;
 }
 
 /** What a job sees as its whole file system. It is confined to it by the kernel. */
@@ -70,6 +74,8 @@ export interface Job {
   socket: string;
   view: View;
   task: Task;
+  /** What users in archives are on the host; left out: the same. */
+  ids?: IdMapping;
 }
 
 export type Reply = { ok: true } | { ok: false; code: 'NotFound' | 'InvalidArgument' | 'Internal'; message: string };

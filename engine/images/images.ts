@@ -94,11 +94,13 @@ export async function openImages(options: ImagesOptions): Promise<ImageStore> {
         .map(({ chainId }) => catalogue.layers.diffPath(chainId))
         .reverse(),
     search: (term, limit, auth, signal) => registry.search(term, limit, auth, signal),
-    mountRoot: (containerId, imageId) =>
-      catalogue.layers.mountRoot(containerId, imageId, () => {
+    mountRoot(containerId, imageId, ids) {
+      const layers = (): string[] => {
         const id = catalogue.has(imageId) ? imageId : catalogue.resolve(imageId).id;
         return catalogue.layersOf(id).map((layer) => layer.chainId);
-      }),
+      };
+      return catalogue.layers.mountRoot(containerId, imageId, layers, ids);
+    },
     rootParts: (containerId) => catalogue.layers.rootParts(containerId),
     unmountRoot: (containerId) => catalogue.layers.unmountRoot(containerId),
     async removeRoot(containerId) {

@@ -1,98 +1,12 @@
-import { readdirSync, readFileSync } from 'node:fs';
 import { lstatSync } from 'node:fs';
-import { join } from 'node:path';
-import { errorMessage, failedPrecondition, invalidArgument } from '../../base/index.ts';
+import { failedPrecondition, invalidArgument } from '../../base/index.ts';
 import type { DeviceRequest } from '../types.ts';
+import type { CdiDeviceNode, CdiEdits, CdiRegistry, CdiSpec } from './cdi-files.ts';
 import { allowDevice, deviceNumbers } from './devices.ts';
 import type { OciDevice, OciHook, OciMount, OciSpec } from './oci.ts';
 
-/**
- * Devices by the Container Device Interface (cncf-tags/container-device-interface, SPEC.md): JSON files of vendors say
- * what a device adds to a container. Later directories go before earlier ones.
- */
-export const CDI_DIRECTORIES: readonly string[] = ['/etc/cdi', '/var/run/cdi'];
-/** Files and bytes of one directory that are read. */
-const FILES_MAX = 256;
-const FILE_MAX_BYTES = 4 * 1024 * 1024;
 /** Kinds that `--gpus` looks for, the first that is there. */
 const GPU_KINDS = ['nvidia.com/gpu', 'amd.com/gpu', 'intel.com/gpu'];
-
-interface DeviceNode {
-  path: string;
-  hostPath?: string;
-  type?: string;
-  major?: number;
-  minor?: number;
-  fileMode?: number;
-  permissions?: string;
-  uid?: number;
-  gid?: number;
-}
-
-interface Edits {
-  env?: string[];
-  deviceNodes?: DeviceNode[];
-  hooks?: { hookName: string; path: string; args?: string[]; env?: string[]; timeout?: number }[];
-  mounts?: { hostPath: string; containerPath: string; type?: string; options?: string[] }[];
-  additionalGids?: number[];
-}
-
-interface CdiSpec {
-  kind: string;
-  containerEdits?: Edits;
-  devices: { name: string; containerEdits?: Edits }[];
-}
-
-interface CdiDevice {
-  spec: CdiSpec;
-  edits: Edits;
-}
-
-/** Devices by their qualified name `vendor.com/class=name`, and what is wrong with files. */
-export interface CdiRegistry {
-  devices: ReadonlyMap<string, CdiDevice>;
-  problems: readonly string[];
-}
-
-function parseSpec(text: string): CdiSpec {
-  const json = JSON.parse(text) as Partial<CdiSpec> | null;
-  if (typeof json?.kind !== 'string' || !/^[\w.-]+\/[\w.-]+$/.test(json.kind)) throw new Error('it has no sound kind');
-  const sound = Array.isArray(json.devices) && json.devices.every((device) => typeof device?.name === 'string');
-  if (!sound) throw new Error('devices must be a list of objects with names');
-  return json as CdiSpec;
-}
-
-/** Reads all JSON files of the directories; a damaged one is left out and told of. */
-export function readCdi(directories: readonly string[] = CDI_DIRECTORIES): CdiRegistry {
-  const devices = new Map<string, CdiDevice>();
-  const problems: string[] = [];
-  for (const directory of directories) {
-    for (const file of filesOf(directory)) {
-      try {
-        if (lstatSync(file).size > FILE_MAX_BYTES) throw new Error(`it has more than ${FILE_MAX_BYTES} bytes`);
-        const spec = parseSpec(readFileSync(file, 'utf8'));
-        for (const device of spec.devices) {
-          devices.set(`${spec.kind}=${device.name}`, { spec, edits: device.containerEdits ?? {} });
-        }
-      } catch (error) {
-        problems.push(`${file}: ${errorMessage(error)}`);
-      }
-    }
-  }
-  return { devices, problems };
-}
-
-function filesOf(directory: string): string[] {
-  try {
-    const names = readdirSync(directory).filter((name) => name.endsWith('.json'));
-    return names
-      .sort()
-      .slice(0, FILES_MAX)
-      .map((name) => join(directory, name));
-  } catch {
-    return [];
-  }
-}
 
 const listed = (lists: DeviceRequest['capabilities']): string =>
   `[${lists.map((words) => `[${words.join(' ')}]`).join(' ')}]`;
@@ -117,7 +31,7 @@ export function cdiNames(request: DeviceRequest, registry: CdiRegistry): string[
  * Puts into a container's configuration what its devices add.
  * @throws ShoalError InvalidArgument naming the devices that no file describes.
  */
-export function applyCdi(spec: OciSpec, requests: readonly DeviceRequest[], registry = readCdi()): void {
+export function applyCdi(spec: OciSpec, requests: readonly DeviceRequest[], registry: CdiRegistry): void {
   if (requests.length === 0) return;
   const names = [...new Set(requests.flatMap((request) => cdiNames(request, registry)))];
   const missing = names.filter((name) => !registry.devices.has(name));
@@ -135,7 +49,7 @@ export function applyCdi(spec: OciSpec, requests: readonly DeviceRequest[], regi
   }
 }
 
-function applyEdits(spec: OciSpec, edits: Edits): void {
+function applyEdits(spec: OciSpec, edits: CdiEdits): void {
   for (const entry of edits.env ?? []) {
     const name = `${entry.split('=')[0] ?? ''}=`;
     spec.process.env = [...spec.process.env.filter((present) => !present.startsWith(name)), entry];
@@ -155,7 +69,7 @@ function applyEdits(spec: OciSpec, edits: Edits): void {
 }
 
 /** A device node; type and numbers that are not given are those of the host's node. */
-function nodeOf(node: DeviceNode): OciDevice {
+function nodeOf(node: CdiDeviceNode): OciDevice {
   const more = {
     ...(node.fileMode === undefined ? {} : { fileMode: node.fileMode }),
     ...(node.uid === undefined ? {} : { uid: node.uid }),
@@ -174,7 +88,7 @@ function nodeOf(node: DeviceNode): OciDevice {
   return { path: node.path, type: info.isBlockDevice() ? 'b' : 'c', ...deviceNumbers(info.rdev), ...own, ...more };
 }
 
-function mountOf({ hostPath, containerPath, type, options = [] }: NonNullable<Edits['mounts']>[number]): OciMount {
+function mountOf({ hostPath, containerPath, type, options = [] }: NonNullable<CdiEdits['mounts']>[number]): OciMount {
   const bound = options.includes('bind') || options.includes('rbind') || (type !== undefined && type !== 'bind');
   const all = bound ? options : ['rbind', ...options];
   return { destination: containerPath, source: hostPath, type: type ?? 'bind', options: all };

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { makeFifo, unavailable, type Clock, type Spawner } from '../../base/index.ts';
 import { execFailure, lastRuntimeError, startFailure } from './runtime-words.ts';
 import type { OciProcess } from './oci.ts';
+import { outputOwnerEnv, writeOutputOwner, type HostUser } from './output-owner.ts';
 import { identify, isAlive, type ProcessIdentity } from './process.ts';
 
 export { ExecFailed, execFailure, lastRuntimeError, StartFailed, startFailure } from './runtime-words.ts';
@@ -30,6 +31,8 @@ export interface RuntimePaths {
   attachDir: string;
   /** Files of exec sessions, one directory each. */
   execDir: string;
+  /** Where the program stands that gives pipes away; on a file system that programs may be run from. */
+  outputOwner: string;
   /** Arguments that this version of conmon knows. */
   conmonArgs: readonly string[];
 }
@@ -46,6 +49,8 @@ export interface MonitorRequest {
   stdinOnce: boolean;
   /** Program of the OCI runtime; left out: the daemon's own. */
   runtime?: string;
+  /** Whoever the process is on the host, when its container has other users; left out: the runtime sees to it. */
+  outputOwner?: HostUser;
   /** Its control group is made by systemd. */
   systemdGroup: boolean;
 }
@@ -58,6 +63,7 @@ export interface ExecMonitorRequest {
   openStdin: boolean;
   /** Program of the container's OCI runtime; left out: the daemon's own. */
   runtime?: string;
+  outputOwner?: HostUser;
   /** The container's control group was made by systemd. */
   systemdGroup: boolean;
 }
@@ -72,13 +78,14 @@ export class Runtime {
   readonly paths: RuntimePaths;
   readonly #spawner: Spawner;
   readonly #clock: Clock;
-  readonly #env: Readonly<Record<string, string>>;
+  /** Environment of programs. */
+  readonly env: Readonly<Record<string, string>>;
 
   constructor(paths: RuntimePaths, spawner: Spawner, clock: Clock) {
     this.paths = paths;
     this.#spawner = spawner;
     this.#clock = clock;
-    this.#env = Object.fromEntries(
+    this.env = Object.fromEntries(
       Object.entries(process.env).filter((entry): entry is [string, string] => {
         return entry[1] !== undefined;
       }),
@@ -111,11 +118,18 @@ export class Runtime {
     return this.runtimeArgs(logFile, systemdGroup).flatMap((argument) => ['--runtime-arg', argument]);
   }
 
+  /** What is run as the runtime, and what it needs to know. */
+  program(request: Pick<MonitorRequest, 'runtime' | 'outputOwner'>): { file: string; env: Record<string, string> } {
+    const runtime = request.runtime ?? this.paths.runtime;
+    if (request.outputOwner === undefined) return { file: runtime, env: {} };
+    return { file: this.paths.outputOwner, env: outputOwnerEnv(runtime, request.outputOwner) };
+  }
+
   #conmonArgs(request: MonitorRequest): string[] {
     const { id } = request;
     const bundle = this.bundle(id);
     const args = ['--api-version', '1', '-c', id, '-n', id, '-u', id.slice(0, SOCKET_NAME_DIGITS)];
-    args.push('-r', request.runtime ?? this.paths.runtime);
+    args.push('-r', this.program(request).file);
     args.push(...this.#runtimeWords(join(bundle, 'runtime.log'), request.systemdGroup));
     args.push('-b', bundle, '-p', join(bundle, 'pid'), '-P', join(bundle, 'conmon.pid'));
     args.push('-l', request.log, '--exit-dir', this.paths.exitDir, '--socket-dir-path', this.paths.attachDir);
@@ -141,7 +155,7 @@ export class Runtime {
       // conmon leaves a file `oom` in its working directory when the container runs out of memory.
       cwd: bundle,
       // conmon goes into the background and writes one line (pid or error of the runtime) to the descriptor named here.
-      env: { ...this.#env, _OCI_SYNCPIPE: '3', GOMAXPROCS: '1', GOGC: 'off' },
+      env: { ...this.env, ...this.program(request).env, _OCI_SYNCPIPE: '3', GOMAXPROCS: '1', GOGC: 'off' },
       statusLine: { stderrFile: errFile },
       timeoutMs: CREATE_TIMEOUT_MS,
     });
@@ -250,7 +264,8 @@ export class Runtime {
           args: this.#execArgs(request, directory),
           cwd: directory,
           env: {
-            ...this.#env,
+            ...this.env,
+            ...this.program(request).env,
             _OCI_SYNCPIPE: '3',
             _OCI_STARTPIPE: '4',
             _OCI_ATTACHPIPE: '5',
@@ -288,7 +303,7 @@ export class Runtime {
   #execArgs(request: ExecMonitorRequest, directory: string): string[] {
     const id = request.containerId;
     const args = ['--api-version', '1', '-c', id, '-n', id, '-u', request.sessionId.slice(0, SOCKET_NAME_DIGITS)];
-    args.push('-r', request.runtime ?? this.paths.runtime);
+    args.push('-r', this.program(request).file);
     args.push(...this.#runtimeWords(join(directory, 'runtime.log'), request.systemdGroup));
     args.push('-b', directory, '-p', join(directory, 'pid'), '--full-attach', '-l', 'null');
     args.push('--exit-dir', join(directory, 'exit'), '--log-level', 'error');
@@ -328,6 +343,7 @@ export class Runtime {
     for (const path of [stateRoot, exitDir, bundleRoot, attachDir, execDir]) {
       await mkdir(path, { recursive: true, mode: 0o700 });
     }
+    await writeOutputOwner(this.paths.outputOwner);
   }
 }
 

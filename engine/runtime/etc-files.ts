@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { chown, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ContainerConfig } from '../types.ts';
 
@@ -18,6 +18,8 @@ export interface EtcFilesRequest {
   resolver: boolean;
   /** Lines of containers that it is linked to. */
   linkLines: readonly string[];
+  /** Root of the container on the host, where that is another. */
+  owner?: { uid: number; gid: number };
 }
 
 export interface EtcFiles {
@@ -108,5 +110,9 @@ export async function writeEtcFiles(directory: string, request: EtcFilesRequest)
     writeFile(paths.hosts, hosts, { mode: 0o644 }),
     writeFile(paths.resolvConf, resolvConfText(request, await hostResolvConf()), { mode: 0o644 }),
   ]);
+  const { owner } = request;
+  if (owner !== undefined) {
+    await Promise.all(Object.values(paths).map((path) => chown(path as string, owner.uid, owner.gid)));
+  }
   return paths;
 }

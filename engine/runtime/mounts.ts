@@ -1,5 +1,5 @@
-import { readFileSync, realpathSync } from 'node:fs';
-import { mkdir, stat } from 'node:fs/promises';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
+import { chown, mkdir, stat } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { failedPrecondition, invalidArgument } from '../../base/index.ts';
 import type { ContainerConfig, MountRequest } from '../types.ts';
@@ -11,7 +11,10 @@ export const SHM_BYTES = 64 * 1024 * 1024;
 const PROPAGATIONS = ['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave'];
 const STRICT = ['nosuid', 'noexec', 'nodev'];
 
-type BaseOptions = Pick<ContainerConfig, 'privileged' | 'writableCgroups' | 'shmBytes' | 'ipcMode'>;
+type BaseOptions = Pick<ContainerConfig, 'privileged' | 'writableCgroups' | 'shmBytes' | 'ipcMode' | 'idMapping'>;
+
+/** Flags of a mount that whoever binds it in a user namespace must keep (mount_namespaces(7)). */
+const LOCKED = ['ro', 'nosuid', 'nodev', 'noexec', 'noatime', 'nodiratime', 'relatime'];
 
 /**
  * What every container has mounted.
@@ -28,9 +31,19 @@ export function defaultMounts(config: BaseOptions, shm?: string): OciMount[] {
     { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: devpts },
     { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...STRICT, ...readOnly(config.privileged)] },
     { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [...cgroups, ...STRICT] },
-    { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: STRICT },
+    ...queueMount(config),
     ...shmMount(config, shm),
   ];
+}
+
+function queueMount({ ipcMode, idMapping }: BaseOptions): OciMount[] {
+  const destination = '/dev/mqueue';
+  if (idMapping === undefined || ipcMode !== 'host') {
+    return [{ destination, type: 'mqueue', source: 'mqueue', options: STRICT }];
+  }
+  // The host's queues do not belong to the container's user namespace: it cannot mount them, but they can be shown.
+  const bind = { destination, type: 'bind', source: destination, options: ['rbind', 'rprivate', ...STRICT] };
+  return existsSync(destination) ? [bind] : [];
 }
 
 function shmMount({ ipcMode, shmBytes }: BaseOptions, shared: string | undefined): OciMount[] {
@@ -116,8 +129,12 @@ function isLocal(subpath = ''): boolean {
   return !posix.isAbsolute(subpath) && inside !== '..' && !inside.startsWith('../');
 }
 
-/** Makes sure that the source of a bind exists. @throws ShoalError InvalidArgument in Docker's words. */
-export async function prepareBindSource(mount: MountRequest): Promise<void> {
+/**
+ * Makes sure that the source of a bind exists.
+ * @param owner root of the container on the host, to whom directories belong that are made
+ * @throws ShoalError InvalidArgument in Docker's words.
+ */
+export async function prepareBindSource(mount: MountRequest, owner: { uid: number; gid: number }): Promise<void> {
   try {
     await stat(mount.source);
   } catch (error) {
@@ -125,7 +142,11 @@ export async function prepareBindSource(mount: MountRequest): Promise<void> {
     if (mount.createMountpoint !== true) {
       throw invalidArgument(`invalid mount config for type "bind": bind source path does not exist: ${mount.source}`);
     }
-    await mkdir(mount.source, { recursive: true, mode: 0o755 });
+    const first = await mkdir(mount.source, { recursive: true, mode: 0o755 });
+    if (owner.uid === 0 || first === undefined) return;
+    for (let path = posix.normalize(mount.source); path.startsWith(first); path = posix.dirname(path)) {
+      await chown(path, owner.uid, owner.gid);
+    }
   }
 }
 
@@ -165,16 +186,18 @@ export function sortMounts(mounts: readonly OciMount[]): OciMount[] {
 }
 
 /** The mount that a host path lies on, and its optional fields (proc_pid_mountinfo(5)). */
-function mountOf(path: string): { point: string; optional: string } {
+function mountOf(path: string): { point: string; optional: string; flags: string[] } {
   const real = realpathSync(path);
-  let found = { point: '/', optional: '' };
+  let found: ReturnType<typeof mountOf> = { point: '/', optional: '', flags: [] };
   for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
     const [front = ''] = line.split(' - ');
     const fields = front.split(' ');
     const point = (fields[4] ?? '').replaceAll('\\040', ' ');
     const holds = point === '/' || real === point || real.startsWith(`${point}/`);
     // A later mount at the same place hides the earlier.
-    if (holds && point.length >= found.point.length) found = { point, optional: fields.slice(6).join(' ') };
+    if (holds && point.length >= found.point.length) {
+      found = { point, optional: fields.slice(6).join(' '), flags: (fields[5] ?? '').split(',') };
+    }
   }
   return found;
 }
@@ -200,4 +223,16 @@ export function rootPropagation(mounts: readonly OciMount[]): string | undefined
     wanted = shared ? 'shared' : (wanted ?? 'rslave');
   }
   return wanted;
+}
+
+/** Mounts for a container in a user namespace: a bind keeps the flags of its source's mount, or the kernel refuses it. */
+export function withLockedFlags(mounts: readonly OciMount[]): OciMount[] {
+  return mounts.map((mount) => {
+    if (mount.type !== 'bind' || mount.source === undefined) return mount;
+    const options = mount.options ?? [];
+    const locked = mountOf(mount.source).flags.filter((flag) => LOCKED.includes(flag) && !options.includes(flag));
+    // Read-only is one of two words for the same.
+    const kept = locked.includes('ro') ? options.filter((option) => option !== 'rw') : options;
+    return { ...mount, options: [...kept, ...locked] };
+  });
 }

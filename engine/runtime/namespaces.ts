@@ -14,6 +14,8 @@ export interface JoinedNamespaces {
   network?: string | undefined;
   pid?: string | undefined;
   ipc?: string | undefined;
+  /** Of a container with ids of its own; left out: the host's. */
+  user?: string | undefined;
 }
 
 type Modes = Pick<ContainerConfig, 'pidMode' | 'ipcMode' | 'utsMode' | 'cgroupnsMode' | 'usernsMode'>;
@@ -31,9 +33,7 @@ export function checkNamespaces(config: Modes): void {
     throw invalidArgument(`invalid cgroup namespace mode: ${cgroupnsMode}`);
   }
   if (!['', 'host'].includes(usernsMode)) {
-    throw invalidArgument(
-      `invalid USER mode: ${usernsMode}: this daemon does not remap users; leave it out, or say host`,
-    );
+    throw invalidArgument(`invalid USER mode: ${usernsMode}: leave it out, or say host`);
   }
 }
 
@@ -42,6 +42,8 @@ export function ociNamespaces(config: ContainerConfig, joined: JoinedNamespaces)
   const own = (type: string, path: string | undefined): { type: string; path?: string } =>
     path === undefined ? { type } : { type, path };
   return [
+    // The first to be joined or made: the others belong to it.
+    ...(joined.user === undefined ? [] : [own('user', joined.user)]),
     { type: 'mount' },
     ...(config.utsMode === 'host' ? [] : [own('uts', undefined)]),
     ...(config.pidMode === 'host' ? [] : [own('pid', joined.pid)]),

@@ -94,6 +94,12 @@ export interface OciHook {
   timeout?: number;
 }
 
+export interface OciIdMapping {
+  containerID: number;
+  hostID: number;
+  size: number;
+}
+
 export interface OciSpec {
   ociVersion: string;
   process: OciProcess;
@@ -104,6 +110,8 @@ export interface OciSpec {
   annotations?: Readonly<Record<string, string>>;
   linux: {
     namespaces: { type: string; path?: string }[];
+    uidMappings?: OciIdMapping[];
+    gidMappings?: OciIdMapping[];
     resources: OciResources;
     cgroupsPath: string;
     devices?: OciDevice[];

@@ -1,14 +1,15 @@
 import { arch, hostname, release } from 'node:os';
 import { posix } from 'node:path';
-import type { ContainerConfig, ImageConfig, UlimitRequest } from '../types.ts';
+import type { ContainerConfig, IdMapping, ImageConfig, UlimitRequest } from '../types.ts';
 import { containerCapabilities } from './capabilities.ts';
 import { applyCdi } from './cdi.ts';
+import type { CdiRegistry } from './cdi-files.ts';
 import { allowDevice, deviceRule, hostDevices, mappedDevices } from './devices.ts';
 import type { EtcFiles } from './etc-files.ts';
 import { maskedPaths, READONLY_PATHS } from './hidden-paths.ts';
-import { defaultMounts, fileMount, keptDefaults, rootPropagation, sortMounts } from './mounts.ts';
+import { defaultMounts, fileMount, keptDefaults, rootPropagation, sortMounts, withLockedFlags } from './mounts.ts';
 import { ociNamespaces, type JoinedNamespaces } from './namespaces.ts';
-import type { OciDevice, OciDeviceRule, OciMount, OciProcess, OciSpec } from './oci.ts';
+import type { OciDevice, OciDeviceRule, OciIdMapping, OciMount, OciProcess, OciSpec } from './oci.ts';
 import { containerRlimits, ociResources } from './resources.ts';
 import { seccompFor } from './seccomp.ts';
 import { resolveUser } from './users.ts';
@@ -18,10 +19,9 @@ const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 /** Where the init program stands inside a container that asked for one (Docker's path). */
 const INIT_TARGET = '/sbin/docker-init';
 /** Default sysctls of a network namespace: echo sockets and low ports need no capability (moby daemon/oci_linux.go). */
-const NETWORK_SYSCTLS = {
-  'net.ipv4.ping_group_range': '0 2147483647',
-  'net.ipv4.ip_unprivileged_port_start': '0',
-};
+const NETWORK_SYSCTLS = { 'net.ipv4.ip_unprivileged_port_start': '0' };
+/** All groups; a user namespace does not have so many. */
+const PING_SYSCTLS = { 'net.ipv4.ping_group_range': '0 2147483647' };
 
 export interface SpecInput {
   id: string;
@@ -44,6 +44,8 @@ export interface SpecInput {
   defaultUlimits: readonly UlimitRequest[];
   swapAccounting: boolean;
   appArmor: boolean;
+  /** What vendors say of their devices, when some were asked for. */
+  cdi: CdiRegistry | undefined;
   /** Seccomp profile of containers that name none. */
   defaultSeccomp: string;
   /** Whether the kernel runs x32 programs. */
@@ -116,6 +118,7 @@ function deviceParts(config: ContainerConfig): { nodes: OciDevice[]; rules: OciD
 function sysctls({ config }: SpecInput): Record<string, string> {
   const own = config.network.mode === 'sandbox' || config.network.mode === 'none';
   return {
+    ...(own && config.idMapping === undefined ? PING_SYSCTLS : {}),
     ...(own ? NETWORK_SYSCTLS : {}),
     // The OCI versions that all runtimes know have no field for it; the sysctl is what setdomainname(2) sets.
     ...(config.domainname && config.utsMode !== 'host' ? { 'kernel.domainname': config.domainname } : {}),
@@ -129,6 +132,13 @@ function hiddenPaths(config: ContainerConfig): Pick<OciSpec['linux'], 'maskedPat
     maskedPaths: config.maskedPaths ?? (config.privileged ? [] : maskedPaths()),
     readonlyPaths: config.readonlyPaths ?? (config.privileged ? [] : READONLY_PATHS),
   };
+}
+
+function idMappings({ idMapping }: ContainerConfig): Pick<OciSpec['linux'], 'uidMappings' | 'gidMappings'> {
+  if (idMapping === undefined) return {};
+  const words = (ranges: IdMapping['uids']): OciIdMapping[] =>
+    ranges.map(({ inside, outside, count }) => ({ containerID: inside, hostID: outside, size: count }));
+  return { uidMappings: words(idMapping.uids), gidMappings: words(idMapping.gids) };
 }
 
 function seccompPart(input: SpecInput, capabilities: readonly string[]): Partial<OciSpec['linux']> {
@@ -168,10 +178,11 @@ export function containerSpec(input: SpecInput): OciSpec {
     process,
     root: { path: input.rootPath, readonly: config.readOnlyRootfs },
     ...(config.utsMode === 'host' ? {} : { hostname: containerHostname(input.id, config) }),
-    mounts,
+    mounts: config.idMapping === undefined ? mounts : withLockedFlags(mounts),
     ...(config.annotations === undefined ? {} : { annotations: config.annotations }),
     linux: {
       namespaces: ociNamespaces(config, input.joined),
+      ...idMappings(config),
       resources,
       cgroupsPath: input.cgroupPath,
       ...(devices.nodes.length === 0 ? {} : { devices: devices.nodes }),
@@ -181,7 +192,7 @@ export function containerSpec(input: SpecInput): OciSpec {
       ...(propagation === undefined ? {} : { rootfsPropagation: propagation }),
     },
   };
-  applyCdi(spec, config.deviceRequests ?? []);
+  if (input.cdi !== undefined) applyCdi(spec, config.deviceRequests ?? [], input.cdi);
   return spec;
 }
 

@@ -21,13 +21,13 @@ import {
   type Random,
   type Spawner,
 } from '../../base/index.ts';
-import type { RootParts } from '../types.ts';
+import type { RootIds, RootParts } from '../types.ts';
 import { partsOfRoot } from './root-parts.ts';
 import { chainId, layerLink, linkTarget, shortId, type Layer, type LayerBlob } from './layers.ts';
 import { applyLayer, type Whiteouts } from './apply.ts';
 import type { LayerDirectory, OnStep, StorageDriver } from './driver.ts';
 import { checkDriver, markLayer, readRoot, type RootRecord } from './root-record.ts';
-import { OverlayDriver, overlayProblem, unmountAll } from './overlay-driver.ts';
+import { OverlayDriver, overlayProblem, unmountRootParts } from './overlay-driver.ts';
 import { CopyDriver } from './vfs-driver.ts';
 
 const TEMPORARY = 'tmp-';
@@ -136,7 +136,7 @@ export class LayerStore {
   }
 
   #discardNow(path: string): void {
-    unmountAll(join(path, 'merged'));
+    unmountRootParts(path);
     rmSync(path, { recursive: true, force: true });
   }
 
@@ -150,7 +150,7 @@ export class LayerStore {
 
   /** Deletes a file or directory that stands in no record. */
   async clear(path: string): Promise<void> {
-    unmountAll(join(path, 'merged'));
+    unmountRootParts(path);
     await rm(path, { recursive: true, force: true });
   }
 
@@ -314,7 +314,12 @@ export class LayerStore {
   }
 
   /** Mounts the root of a container; a root that exists keeps the layers it was made with. Idempotent. */
-  async mountRoot(containerId: string, imageId: string, layers: () => readonly string[]): Promise<string> {
+  async mountRoot(
+    containerId: string,
+    imageId: string,
+    layers: () => readonly string[],
+    ids?: RootIds,
+  ): Promise<string> {
     const path = this.rootPath(containerId);
     let root = this.#roots.get(containerId);
     if (root === undefined || root.imageId === '') {
@@ -337,6 +342,7 @@ export class LayerStore {
     return await this.driver.mount(
       path,
       root.layers.map((id) => this.#directoryOf(id)),
+      ids,
     );
   }
 

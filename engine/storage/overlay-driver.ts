@@ -1,7 +1,8 @@
-import { existsSync, mkdirSync, rmSync, statSync, writeFileSync, readFileSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, rmSync, statSync, writeFileSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import {
   assert,
+  bindIdmapped,
   closeFd,
   failedPrecondition,
   invalidArgument,
@@ -11,7 +12,9 @@ import {
   SystemCallError,
   unmount,
 } from '../../base/index.ts';
+import type { RootIds } from '../types.ts';
 import type { LayerDirectory, StorageDriver } from './driver.ts';
+import { unmountEvery } from './mounts.ts';
 
 /** mount(2) takes one page of options, its closing zero included. */
 export const MOUNT_OPTIONS_MAX_BYTES = 4095;
@@ -43,6 +46,44 @@ function fixedOptions(): string {
   return existsSync('/sys/module/overlay/parameters/index') ? ',index=off' : '';
 }
 
+/** Where a root sees all layers with other owners, while it is being mounted. */
+const SHIFTED = 'shifted';
+
+/**
+ * Many layers below a long path, or seen elsewhere: the directory of short names is named by a descriptor, which is
+ * shorter still.
+ */
+function mountMany(links: string, merged: string, lower: readonly string[], options: (lower: string) => string): void {
+  const fd = openReadOnly(links);
+  try {
+    const text = options(lower.map((link) => `/proc/self/fd/${fd}/${basename(link)}`).join(':'));
+    const length = Buffer.byteLength(text);
+    if (length > MOUNT_OPTIONS_MAX_BYTES) {
+      throw failedPrecondition(
+        `cannot mount an image of ${lower.length} layers: the mount options take ${length} bytes of ` +
+          `${MOUNT_OPTIONS_MAX_BYTES}; use a shorter data root or an image with fewer layers`,
+      );
+    }
+    mount('overlay', merged, 'overlay', 0, text);
+  } finally {
+    closeFd(fd);
+  }
+}
+
+/** Takes everything off that `mount` put into a root's directory, and a crash in the middle of it. */
+export function unmountRootParts(root: string): void {
+  unmountAll(join(root, 'merged'));
+  if (existsSync(join(root, SHIFTED))) unmountEvery(join(root, SHIFTED));
+}
+
+/** The container's root user owns what stands for its `/`, and may pass through the directory above it. */
+function giveUpper(root: string, upper: string, { uid, gid }: RootIds): void {
+  // Only a new one belongs to root of the host: a container cannot give anything to it.
+  if (uid !== 0 && statSync(upper).uid === 0) chownSync(upper, uid, gid);
+  chownSync(root, 0, gid);
+  chmodSync(root, 0o710);
+}
+
 /** Kernel overlayfs: one mount for each container, no copying (kernel: filesystems/overlayfs). */
 export class OverlayDriver implements StorageDriver {
   readonly name = 'overlay2';
@@ -62,7 +103,7 @@ export class OverlayDriver implements StorageDriver {
   }
 
   // eslint-disable-next-line @typescript-eslint/require-await -- errors must become rejections
-  async mount(root: string, layers: readonly LayerDirectory[]): Promise<string> {
+  async mount(root: string, layers: readonly LayerDirectory[], ids?: RootIds): Promise<string> {
     const merged = join(root, 'merged');
     if (isMountPoint(merged)) return merged;
     const upper = join(root, 'diff');
@@ -70,32 +111,35 @@ export class OverlayDriver implements StorageDriver {
     for (const path of [upper, work, merged]) mkdirSync(path, { recursive: true, mode: 0o755 });
     const options = (lower: string): string => `lowerdir=${lower},upperdir=${upper},workdir=${work}${this.#fixed}`;
     const lower = layers.length === 0 ? [this.#empty] : layers.map((layer) => layer.link).reverse();
+    if (ids !== undefined) {
+      giveUpper(root, upper, ids);
+      this.#mountMapped(root, lower, options, ids);
+      return merged;
+    }
     const direct = options(lower.join(':'));
     if (Buffer.byteLength(direct) <= MOUNT_OPTIONS_MAX_BYTES) mount('overlay', merged, 'overlay', 0, direct);
-    else this.#mountMany(merged, lower, options);
+    else mountMany(join(this.#directory, 'l'), merged, lower, options);
     return merged;
   }
 
-  /** Many layers below a long path: the directory of short names is named by a descriptor, which is shorter still. */
-  #mountMany(merged: string, lower: readonly string[], options: (lower: string) => string): void {
-    const fd = openReadOnly(join(this.#directory, 'l'));
+  /**
+   * The layers are seen through a binding with other owners, one for all of them. overlayfs keeps what it needs of it,
+   * so the binding goes again at once. It is read-only: whatever is left by a crash cannot be deleted through it.
+   */
+  #mountMapped(root: string, lower: readonly string[], options: (lower: string) => string, ids: RootIds): void {
+    const shifted = join(root, SHIFTED);
+    mkdirSync(shifted, { recursive: true, mode: 0o700 });
+    unmountEvery(shifted);
+    bindIdmapped({ source: this.#directory, target: shifted, namespace: ids.namespace });
     try {
-      const text = options(lower.map((link) => `/proc/self/fd/${fd}/${basename(link)}`).join(':'));
-      const length = Buffer.byteLength(text);
-      if (length > MOUNT_OPTIONS_MAX_BYTES) {
-        throw failedPrecondition(
-          `cannot mount an image of ${lower.length} layers: the mount options take ${length} bytes of ` +
-            `${MOUNT_OPTIONS_MAX_BYTES}; use a shorter data root or an image with fewer layers`,
-        );
-      }
-      mount('overlay', merged, 'overlay', 0, text);
+      mountMany(join(shifted, 'l'), join(root, 'merged'), lower, options);
     } finally {
-      closeFd(fd);
+      unmountEvery(shifted);
     }
   }
 
   unmount(root: string): Promise<void> {
-    unmountAll(join(root, 'merged'));
+    unmountRootParts(root);
     return Promise.resolve();
   }
 }

@@ -1,6 +1,7 @@
 import { existsSync, lstatSync, mkdirSync, opendirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { runChecked, syncDirectory, type Spawner, writeFileDurably } from '../../base/index.ts';
+import { failedPrecondition, runChecked, syncDirectory, type Spawner, writeFileDurably } from '../../base/index.ts';
+import type { RootIds } from '../types.ts';
 import type { LayerDirectory, StorageDriver } from './driver.ts';
 
 /** Time one copy of a layer may take, ms. */
@@ -42,7 +43,11 @@ export class CopyDriver implements StorageDriver {
     this.#spawner = spawner;
   }
 
-  mount(root: string, layers: readonly LayerDirectory[]): Promise<string> {
+  mount(root: string, layers: readonly LayerDirectory[], ids?: RootIds): Promise<string> {
+    if (ids !== undefined) {
+      const why = 'containers with user namespaces need the storage driver overlay2; this daemon copies layers (vfs)';
+      return Promise.reject(failedPrecondition(why));
+    }
     const running = this.#copying.get(root);
     if (running !== undefined) return running;
     const copying = this.#copyAll(root, layers).finally(() => this.#copying.delete(root));

@@ -4,6 +4,7 @@ import { inScope } from '../runtime/cgroup-driver.ts';
 import { ExecFailed } from '../runtime/conmon.ts';
 import { identify, isAlive, requireAlive } from '../runtime/process.ts';
 import { processSpec } from '../runtime/spec.ts';
+import { hostProcessUser } from '../userns/ids.ts';
 import type { Attached, Container, ExecCreateRequest, ExecSession, ImageConfig, TerminalSize } from '../types.ts';
 import { parseDetachKeys } from './detach-keys.ts';
 import { StreamHub } from './hub.ts';
@@ -136,10 +137,12 @@ export class ExecSet {
     const directory = runtime.execDirectory(session.id);
     const process = { tty: request.tty, stdinOnce: !request.tty, alive: () => isAlive(identify(session.pid)) };
     try {
+      const command = this.#process(container, request, size);
       const started = {
         containerId: container.id,
         sessionId: session.id,
-        process: this.#process(container, request, size),
+        process: command,
+        ...hostProcessUser(container.config.idMapping, command.user),
         openStdin: request.attachStdin,
         runtime: (await this.#parts.runtimes.get(container.config.runtime)).path,
         systemdGroup: inScope(container),

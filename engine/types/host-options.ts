@@ -1,3 +1,5 @@
+import type { IdMapping } from './id-mapping.ts';
+
 /** A device node of the host, or a directory of them, shown in a container. */
 export interface DeviceMapping {
   pathOnHost: string;
@@ -50,6 +52,8 @@ export interface HostOptions {
   cgroupnsMode?: string;
   /** `host`; empty: as the daemon has it. */
   usernsMode?: string;
+  /** Ids of its users on the host, fixed when it is made; left out: the same as inside. */
+  idMapping?: IdMapping;
   /** Cgroup below which the container stands. */
   cgroupParent?: string;
   /** Size of /dev/shm, bytes. */

@@ -1,3 +1,5 @@
+import type { RootIds } from './id-mapping.ts';
+
 /** A progress report of a pull, load or import, in the words of the Docker API. */
 export interface ImageProgress {
   status?: string;
@@ -139,8 +141,11 @@ export interface Images {
   login(serverAddress: string, auth: RegistryAuth, signal: AbortSignal): Promise<void>;
   /** What all layers take. */
   diskUse(): ImageDiskUse;
-  /** Makes the writable root of a container over an image; returns the mounted path. Idempotent. */
-  mountRoot(containerId: string, imageId: string): Promise<string>;
+  /**
+   * Makes the writable root of a container over an image; returns the mounted path. Idempotent.
+   * @param ids other owners than the image's files have; the same for all of the container's life
+   */
+  mountRoot(containerId: string, imageId: string, ids?: RootIds): Promise<string>;
   unmountRoot(containerId: string): Promise<void>;
   /** What a container's root is made of. @throws ShoalError NotFound when it was never mounted. */
   rootParts(containerId: string): RootParts;

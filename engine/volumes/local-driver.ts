@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
@@ -29,6 +29,8 @@ export interface LocalDriverOptions {
   spawner: Spawner;
   random: Random;
   log: Logger;
+  /** Owner of new volumes; default root. */
+  owner?: { uid: number; gid: number };
 }
 
 /** What is kept about a volume besides its name. */
@@ -91,6 +93,8 @@ export class LocalDriver {
     const temporary = this.#temporary();
     mkdirSync(join(temporary, '_data'), { recursive: true, mode: 0o755 });
     try {
+      const { owner } = this.#options;
+      if (owner !== undefined) chownSync(join(temporary, '_data'), owner.uid, owner.gid);
       writeFileDurably(join(temporary, 'volume.json'), JSON.stringify(stored));
       renameSync(temporary, join(this.#directory, name));
       syncDirectory(this.#directory);

@@ -19,6 +19,8 @@ export interface VolumesOptions {
   onEvent: (event: EngineEvent) => void;
   /** Containers that have a volume, whether they run or not; none are known when absent. */
   usedBy?: (name: string) => string[];
+  /** Who owns new volumes of the local driver: root of containers on the host; default root. */
+  owner?: { uid: number; gid: number };
   /** Where plugins say how they are reached; default Docker's places. */
   pluginDirectories?: readonly string[];
 }

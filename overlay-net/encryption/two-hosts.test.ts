@@ -272,14 +272,16 @@ test('a host that can no longer encrypt refuses the network, and takes it again 
   // Another program takes the port while the device is away.
   await a.network.stop();
   process.kill(programOf(a), 'SIGKILL');
+  const listening = (): string => run(a.namespace, 'busybox', 'netstat', '-lun').out;
+  await expect.poll(listening).not.toContain(`:${PORT + 1} `);
   const args = [`--net=${a.namespace}`, 'socat', '-u', `UDP4-RECV:${PORT + 1}`, `CREATE:${hidden}`];
   const thief = spawn('nsenter', args, { stdio: 'ignore' });
-  await expect.poll(() => run(a.namespace, 'busybox', 'netstat', '-lun').out).toContain(`:${PORT + 1} `);
+  await expect.poll(listening).toContain(`:${PORT + 1} `);
   await a.restart(true);
   await a.network.start();
   await expect(a.network.waitForNetwork(NET, 1000)).rejects.toThrow(`UDP port ${PORT + 1}, which encrypted networks`);
   thief.kill('SIGKILL');
-  await expect.poll(() => run(a.namespace, 'busybox', 'netstat', '-lun').out).not.toContain(`:${PORT + 1} `);
+  await expect.poll(listening).not.toContain(`:${PORT + 1} `);
   await a.network.reconcile();
   await a.network.waitForNetwork(NET, 1000);
   await expect.poll(() => ask(inside(a), '10.9.1.6', 8080), { timeout: 15_000 }).toBe(`${MARK}-host2 10.9.1.5`);

@@ -6,7 +6,7 @@ import { dropNamespace, makeNamespace } from './namespace.ts';
 import { RouteSocket } from './netlink.ts';
 import { loadNftables, NftQueue } from './nftables.ts';
 import { sendNftBatch } from './nft-batch.ts';
-import type { Kernel, NamespaceState, Op } from './ops.ts';
+import { quietPort, type Kernel, type NamespaceState, type Op } from './ops.ts';
 import { readState, type Dumper } from './route-dump.ts';
 import { queueOp } from './route-ops.ts';
 
@@ -17,7 +17,7 @@ import { queueOp } from './route-ops.ts';
 export function createFfiKernel(): Kernel {
   const queue = new NftQueue(loadNftables());
   return {
-    createNamespace: async (path) => makeNamespace(path),
+    createNamespace: async (path, existing) => makeNamespace(path, existing),
     removeNamespace: dropNamespace,
     apply: applyPaced,
     nft: (namespace, text, urgent) => queue.run(namespace, text, urgent ?? false),
@@ -62,26 +62,44 @@ async function applyPaced(namespace: string | null, ops: readonly Op[]): Promise
   }
 }
 
+type SysctlOp = Extract<Op, { kind: 'sysctl' }>;
+
 function applyOps(namespace: string | null, ops: readonly Op[]): void {
   if (ops.length === 0) return;
   withSocket(namespace, (socket) => {
+    const switches: SysctlOp[] = [];
     for (const op of ops) {
       if (op.kind === 'sysctl') {
         socket.flush();
-        writeSysctl(namespace, op.path, op.value);
-      } else {
-        queueOp(socket, op);
+        switches.push(op);
+        continue;
       }
+      writeSysctls(namespace, switches.splice(0));
+      queueOp(socket, op);
+      if (op.kind === 'veth' && op.master !== undefined) openPort(namespace, socket, op);
     }
+    writeSysctls(namespace, switches);
     socket.flush();
   });
 }
 
-function writeSysctl(namespace: string | null, path: string, value: string): void {
-  const write = (): void => writeFileSync(`/proc/sys/${path}`, value);
+function openPort(namespace: string | null, socket: RouteSocket, op: Extract<Op, { kind: 'veth' }>): void {
+  const { name, isolated = false, hairpin = false } = op;
+  writeSysctls(namespace, [quietPort(name)]);
+  queueOp(socket, { kind: 'link', name, up: true, ...(isolated || hairpin ? { isolated, hairpin } : {}) });
+}
+
+/** Writes switches that follow each other on one visit to the namespace. */
+function writeSysctls(namespace: string | null, switches: readonly SysctlOp[]): void {
+  if (switches.length === 0) return;
+  const write = (): void => switches.forEach(writeSysctl);
+  if (namespace === null) write();
+  else inNetworkNamespace(namespace, write);
+}
+
+function writeSysctl({ path, value }: SysctlOp): void {
   try {
-    if (namespace === null) write();
-    else inNetworkNamespace(namespace, write);
+    writeFileSync(`/proc/sys/${path}`, value);
   } catch (error) {
     // A kernel without IPv6 has none of its switches.
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;

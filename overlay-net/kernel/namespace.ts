@@ -1,6 +1,6 @@
 import { closeSync, mkdirSync, openSync, statfsSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { createNetworkNamespace, unmount } from '../../base/index.ts';
+import { createNetworkNamespace, mount, MS, unmount } from '../../base/index.ts';
 
 const NSFS_MAGIC = 0x6e736673;
 
@@ -13,12 +13,13 @@ export function isNamespace(path: string): boolean {
   }
 }
 
-/** Makes a namespace at `path` unless there is one. */
-export function makeNamespace(path: string): void {
+/** Makes a namespace at `path` unless there is one. @param existing path of one that is bound there instead */
+export function makeNamespace(path: string, existing?: string): void {
   if (isNamespace(path)) return;
   mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
   closeSync(openSync(path, 'w', 0o644));
-  createNetworkNamespace(path);
+  if (existing === undefined) createNetworkNamespace(path);
+  else mount(existing, path, null, MS.BIND, null);
 }
 
 /** Unbinds and removes `path`; the kernel ends the namespace's links by itself, aside from this thread. */

@@ -93,6 +93,14 @@ export interface RouteInfo {
   table: number;
 }
 
+/**
+ * Switches off the IPv6 of a bridge's port before it is up: it never speaks for itself, and would tell its container, and
+ * through the bridge all others, of groups and a link-local address that nobody asks for.
+ */
+export function quietPort(name: string): Extract<Op, { kind: 'sysctl' }> {
+  return { kind: 'sysctl', path: `net/ipv6/conf/${name}/disable_ipv6`, value: '1' };
+}
+
 /** What a namespace holds of both families, as far as plans are compared with it. */
 export interface NamespaceState {
   links: LinkInfo[];
@@ -107,8 +115,8 @@ export interface NamespaceState {
 
 /** The kernel's network as seen through one back end. A namespace is a path, or null for the caller's own. */
 export interface Kernel {
-  /** Makes a namespace bound to `path`. */
-  createNamespace(path: string): Promise<void>;
+  /** Makes a namespace bound to `path`, or binds the one that `existing` names. */
+  createNamespace(path: string, existing?: string): Promise<void>;
   /** Lets go of a namespace; it ends with its last process. */
   removeNamespace(path: string): void;
   /** Runs ops in order. @throws ShoalError that names the op which failed; those before it stay done. */

@@ -48,8 +48,8 @@ export class WatchedKernel implements Kernel {
     return restored;
   }
 
-  createNamespace(path: string): Promise<void> {
-    return this.#kernel.createNamespace(path);
+  createNamespace(path: string, existing?: string): Promise<void> {
+    return this.#kernel.createNamespace(path, existing);
   }
 
   removeNamespace(path: string): void {

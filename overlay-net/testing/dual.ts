@@ -39,11 +39,15 @@ function socatAddress(address: string, port: number): string {
   return familyOf(address) === 6 ? `6:[${address}]:${port}` : `4:${address}:${port}`;
 }
 
-/** Says a word to a server of either protocol and family; what it answers, or socat's own words. */
+/**
+ * Says a word to a server of either protocol and family; the line that it answers, or socat's own words. Ends with the
+ * line: to wait for the end of an answer over UDP, which has none, would take a second each time.
+ */
 export function tell(namespace: string, address: string, port: number, protocol: 'TCP' | 'UDP' = 'TCP'): string {
   const target = `${protocol}${socatAddress(address, port)}${protocol === 'TCP' ? ',connect-timeout=2' : ''}`;
-  const command = `echo hello | socat -t1 -T2 - '${target}'`;
-  return run(namespace, 'sh', '-c', command).out.trim();
+  // Over TCP the server ends first: the line shall be printed all the same.
+  const after = protocol === 'TCP' ? '-t1' : '-t0';
+  return run(namespace, 'socat', after, '-T2', target, 'SYSTEM:echo hello; head -n 1 >&2').out.trim();
 }
 
 /** A server on IPv6 that answers each client with its name and the client's address; returns what ends it. */
