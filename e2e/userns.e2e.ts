@@ -95,6 +95,27 @@ it('refuses what needs the host’s users, and gives it with --userns=host', asy
   expect(await uidOf('host')).toBe('0');
 });
 
+it('runs tasks of a swarm with their secrets, configs and volumes', async () => {
+  await client.run('swarm', 'init', '--advertise-addr', bed.address('m1'));
+  await client.try(['secret', 'create', 'sec', '-'], { stdin: 'secret' });
+  await client.try(['config', 'create', 'cfg', '-'], { stdin: 'config' });
+  const script =
+    'cat /proc/self/uid_map; ls -ln /cfg /run/secrets/sec; cat /run/secrets/sec; touch /v/f && exec sleep 1000';
+  const more = ['--secret', 'source=sec,uid=12,gid=13,mode=0400', '--config', 'source=cfg,target=/cfg'];
+  const mount = ['--mount', 'type=volume,source=of-task,target=/v', '--stop-grace-period', '0s'];
+  await client.run('service', 'create', '-d', '--name', 'task', ...more, ...mount, 'busybox', 'sh', '-c', script);
+  await bed.replicas('task', 1);
+  const log = (await client.run('service', 'logs', '--raw', 'task')).replace(/ +/g, ' ');
+  expect(log).toMatch(
+    new RegExp(`^ ?0 ${first} 65536\n-r--r--r-- 1 0 0 6 .* /cfg\n-r-------- 1 12 13 6 .* /run/secrets/sec\nsecret`),
+  );
+  await client.run('service', 'create', '-d', '--name', 'wide', '--network', 'host', 'busybox', 'sleep', '1000');
+  await until('it is rejected', 10_000, async () => {
+    return (await bed.tasks('wide')).some(({ Status }) => Status.Err?.startsWith(`${NO_REMAP}'s network`) === true);
+  });
+  await client.run('service', 'rm', 'task', 'wide');
+});
+
 it('finds its containers again, also without remapping', async () => {
   await configure({});
   expect(await client.run('info', '--format', '{{.SecurityOptions}}')).not.toContain('name=userns');
