@@ -132,14 +132,14 @@ describe('a registry', () => {
 describe('an image that is missing', () => {
   it('is told by rejected tasks that do not spin; once it is there, the service converges', async () => {
     const flags = ['--detach', '--quiet', '--no-resolve-image', '--name', 'late', '--constraint', 'node.hostname==w1'];
-    await bed.client.run('service', 'create', ...flags, 'late:1');
+    await bed.client.run('service', 'create', ...flags, '--restart-delay', '2s', 'late:1');
     const began = systemClock.monotonic();
     const rejected = await until('a rejected task', 20_000, async () => {
       return (await bed.tasks('late')).find((task) => task.Status.State === 'rejected');
     });
     expect(rejected.Status.Err).toContain('No such image: late:1');
-    await systemClock.sleep(Math.max(0, 10_000 - (systemClock.monotonic() - began)));
-    // The first, its replacement at once, and one more after each delay of 5 s.
+    await systemClock.sleep(Math.max(0, 4_000 - (systemClock.monotonic() - began)));
+    // The first, its replacement at once, and one more after each delay of 2 s.
     expect((await bed.tasks('late')).length).toBeLessThanOrEqual(4);
     await importImage('w1', 'late:1', 'late');
     await bed.theTask('late', 20_000);

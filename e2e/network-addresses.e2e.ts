@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Bed, until } from './kit/index.ts';
+import { Bed, NO_NAME_SERVER, until } from './kit/index.ts';
 
 /** What networks, services and tasks are given for addresses, seen through the client. */
 const bed = new Bed('addresses');
@@ -14,7 +14,7 @@ interface NetworkFacts {
 }
 
 beforeAll(async () => {
-  await bed.up({ managers: 1, workers: 1, daemonFlags: ['--dns', '127.0.0.1'] });
+  await bed.up({ managers: 1, workers: 1, daemonFlags: NO_NAME_SERVER });
   web = await bed.serveImages();
 });
 afterAll(() => bed.down());

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { Bed } from './kit/index.ts';
+import { Bed, NO_NAME_SERVER } from './kit/index.ts';
 import { Client } from './kit/client.ts';
 
 /** `shoal network check` and `trace` on a swarm of three hosts: silent about what works, loud about what does not. */
@@ -7,7 +7,7 @@ const bed = new Bed('netcheck');
 const shoal = (): Client => bed.on('m1', 'shoal');
 
 beforeAll(async () => {
-  await bed.up({ managers: 1, workers: 2, daemonFlags: ['--dns', '127.0.0.1'] });
+  await bed.up({ managers: 1, workers: 2, daemonFlags: NO_NAME_SERVER });
   const web = await bed.serveImages();
   await bed.client.run('network', 'create', '-d', 'overlay', 'app');
   const create = (...args: string[]): Promise<string> =>

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { Bed, until } from './kit/index.ts';
+import { Bed, NO_NAME_SERVER, until } from './kit/index.ts';
 
 /** Names as containers see them through their own resolver, on two hosts. */
 const bed = new Bed('dns');
 let image = '';
 
 beforeAll(async () => {
-  await bed.up({ managers: 1, workers: 1, daemonFlags: ['--dns', '127.0.0.1'] });
+  await bed.up({ managers: 1, workers: 1, daemonFlags: NO_NAME_SERVER });
   image = `${await bed.serveImages()}:v1`;
   await bed.client.run('network', 'create', '-d', 'overlay', 'front');
   const create = (...args: string[]): Promise<string> =>

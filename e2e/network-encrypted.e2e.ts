@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { directSpawner, must, runChecked } from '../base/index.ts';
-import { Bed, until, type TaskFacts } from './kit/index.ts';
+import { Bed, NO_NAME_SERVER, until, type TaskFacts } from './kit/index.ts';
 
 /** An encrypted overlay between real containers, made with the stock client, while all that hosts send is recorded. */
 const bed = new Bed('encrypted');
@@ -28,7 +28,7 @@ const listens = async (host: string): Promise<boolean> =>
   (await bed.inside(host, ['ss', '-lun'])).includes(`:${WIREGUARD_PORT} `);
 
 beforeAll(async () => {
-  await bed.up({ managers: 1, workers: 2, daemonFlags: ['--dns', '127.0.0.1'] });
+  await bed.up({ managers: 1, workers: 2, daemonFlags: NO_NAME_SERVER });
   const web = await bed.serveImages();
   for (const host of HOSTS) {
     const script = `setsid tcpdump -Z root -i any -U -s0 -w ${record(host)} >/dev/null 2>&1 & echo $!`;

@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { must, systemClock } from '../base/index.ts';
-import { Bed, endGroups, until } from './kit/index.ts';
+import { Bed, endGroups, NO_NAME_SERVER, until } from './kit/index.ts';
 
 /**
  * An idle connection lives as long as the kernel's own connection tracking lets it: Swarm's IPVS cuts after 15 minutes. The
@@ -22,7 +22,7 @@ let serverPid = 0;
 const tracked: (readonly [host: string, enter: readonly string[]])[] = [];
 
 beforeAll(async () => {
-  await bed.up({ managers: 1, workers: 2, daemonFlags: ['--dns', '127.0.0.1'] });
+  await bed.up({ managers: 1, workers: 2, daemonFlags: NO_NAME_SERVER });
   const web = await bed.serveImages();
   await bed.client.run('network', 'create', '-d', 'overlay', 'app');
   const on = async (host: string, name: string, ...args: string[]): Promise<number> => {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Bed, until } from './kit/index.ts';
+import { Bed, NO_NAME_SERVER, until } from './kit/index.ts';
 
 /** Networks of one host, as `docker network` and `docker create` make them; looked at from inside and from outside. */
 const bed = new Bed('local');
@@ -8,7 +8,12 @@ const IMAGE = 'box:v1';
 const HOST = 'm1';
 
 beforeAll(async () => {
-  await bed.up({ managers: 1, workers: 1, swarm: false, daemonFlags: ['--fixed-cidr-v6', 'fd00:17::/64'] });
+  await bed.up({
+    managers: 1,
+    workers: 1,
+    swarm: false,
+    daemonFlags: ['--fixed-cidr-v6', 'fd00:17::/64', ...NO_NAME_SERVER],
+  });
   await bed.client.run('import', await bed.archive(), IMAGE);
 });
 afterAll(() => bed.down());

@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { must } from '../base/index.ts';
-import { Bed, endGroups, until } from './kit/index.ts';
+import { Bed, endGroups, NO_NAME_SERVER, until } from './kit/index.ts';
 import { FAMILIES, inPool, plain, PROTOCOLS, question, readable, type Family, type Protocol } from './kit/probes.ts';
 
 /**
@@ -114,7 +114,7 @@ async function serve(name: string, protocol: Protocol): Promise<void> {
 }
 
 beforeAll(async () => {
-  await bed.up({ managers: 1, workers: 2, daemonFlags: ['--dns', '127.0.0.1'] });
+  await bed.up({ managers: 1, workers: 2, daemonFlags: NO_NAME_SERVER });
   // The lab's hosts have IPv4 only.
   for (const host of HOSTS) {
     await bed.inside(host, ['ip', 'addr', 'add', `${hostAddress(host, 'IPv6')}/64`, 'dev', 'eth0', 'nodad']);

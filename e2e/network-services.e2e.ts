@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { Bed, until } from './kit/index.ts';
+import { Bed, NO_NAME_SERVER, until } from './kit/index.ts';
 
 /**
  * Many services on a network of the default pool. Swarm's users run out of addresses with some 200: each service takes one
@@ -26,7 +26,7 @@ interface NetworkFacts {
 }
 
 beforeAll(async () => {
-  await bed.up({ managers: 1, workers: 1, daemonFlags: ['--dns', '127.0.0.1'] });
+  await bed.up({ managers: 1, workers: 1, daemonFlags: NO_NAME_SERVER });
   web = await bed.serveImages();
 }, 60_000);
 afterAll(() => bed.down());

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bodies, Bed, get, until } from './kit/index.ts';
+import { bodies, Bed, get, NO_NAME_SERVER, until } from './kit/index.ts';
 
 /** Containers of services reach each other and are reached, across hosts. Services are made once, cases only look. */
 const bed = new Bed('network');
@@ -7,7 +7,7 @@ let web = '';
 const ALL = ['m1', 'w1', 'w2'];
 
 beforeAll(async () => {
-  await bed.up({ managers: 1, workers: 2, daemonFlags: ['--dns', '127.0.0.1'] });
+  await bed.up({ managers: 1, workers: 2, daemonFlags: NO_NAME_SERVER });
   web = await bed.serveImages();
   for (const network of ['front', 'back']) await bed.client.run('network', 'create', '-d', 'overlay', network);
   const create = (...args: string[]): Promise<string> =>

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { directSpawner, must } from '../base/index.ts';
 import { dockerdAnswers, findDockerd, launchDockerd, makeMountPoints, removeMountPoints } from '../lab/index.ts';
-import { Bed, DOCKER, ROOT } from './kit/index.ts';
+import { Bed, DOCKER, NO_NAME_SERVER, ROOT } from './kit/index.ts';
 import { atTerminal, type TerminalOutcome } from './kit/terminal.ts';
 import { expected, isExit, plain, readLessons, readWords, type Lesson } from './kit/tutorial.ts';
 
@@ -30,7 +30,8 @@ const bed = new Bed('tutorials');
 const dir = mkdtempSync(join(tmpdir(), 'shoal-tutorials-'));
 
 beforeAll(async () => {
-  await bed.up({ managers: 1, workers: 0, swarm: false, daemons: ON_DOCKERD === undefined });
+  const daemonFlags = [...NO_NAME_SERVER];
+  await bed.up({ managers: 1, workers: 0, swarm: false, daemonFlags, daemons: ON_DOCKERD === undefined });
   if (ON_DOCKERD !== undefined) {
     made.push(...makeMountPoints());
     launchDockerd(bed.lab, ON_DOCKERD, 'm1');

@@ -50,6 +50,12 @@ export interface NodeFacts {
   ManagerStatus?: { Leader?: boolean; Reachability: string };
 }
 
+/**
+ * Flags of a daemon whose containers ask nobody for names that are not its own: that is refused at once. The name servers of
+ * this machine cannot be reached from lab hosts, and a program that asks them waits for 5 s or 10 s.
+ */
+export const NO_NAME_SERVER = ['--dns', '127.0.0.1'] as const;
+
 /** A lab with clients: what every file of the suite begins with. */
 export class Bed {
   readonly lab: Lab;

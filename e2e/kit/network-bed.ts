@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { directSpawner, httpCall, must, readText, systemClock } from '../../base/index.ts';
-import { Bed } from './bed.ts';
+import { Bed, NO_NAME_SERVER } from './bed.ts';
 import { LongLived } from './long-lived.ts';
 import { endGroups } from './processes.ts';
 import { until } from './until.ts';
@@ -45,7 +45,7 @@ export class NetworkBed extends Bed {
   readonly addresses = new Map<string, string>();
 
   async make(managers: number): Promise<void> {
-    await this.up({ managers, workers: 2, daemonFlags: ['--dns', '127.0.0.1'] });
+    await this.up({ managers, workers: 2, daemonFlags: NO_NAME_SERVER });
     // The lab's hosts have IPv4 only.
     for (const [i, { name }] of this.hosts.entries()) await this.giveAddress6(name, i);
     const web = await this.serveImages();

@@ -1,6 +1,10 @@
 import { errorMessage, systemClock } from '../../base/index.ts';
 
+/** Time between two looks, ms: at first, and after many seconds. A look is often a client's process, which costs as much CPU. */
 const POLL_MS = 50;
+const MAX_POLL_MS = 250;
+/** By what part of the time that has passed the looks become rarer. */
+const SLOWER_BY = 1 / 50;
 
 /**
  * Polls until `probe` returns neither undefined nor false, and returns that value.
@@ -20,8 +24,9 @@ export async function until<T>(
     } catch (error) {
       last = `: ${errorMessage(error)}`;
     }
-    if (systemClock.monotonic() - began > timeoutMs) throw new Error(`${what}: not within ${timeoutMs} ms${last}`);
-    await systemClock.sleep(POLL_MS);
+    const passed = systemClock.monotonic() - began;
+    if (passed > timeoutMs) throw new Error(`${what}: not within ${timeoutMs} ms${last}`);
+    await systemClock.sleep(Math.min(MAX_POLL_MS, POLL_MS + passed * SLOWER_BY));
   }
 }
 
