@@ -40,14 +40,15 @@ it('refuses a way that belongs to others, and layers that are copied', async () 
 });
 
 it('refuses a file system whose files cannot be shown with other owners', async () => {
-  const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) => join(base, name)) as string[];
-  for (const path of [lower, upper, work, merged]) mkdirSync(path as string);
-  mount('overlay', merged as string, 'overlay', 0, `lowerdir=${lower},upperdir=${upper},workdir=${work}`);
+  const at = (name: string): string => join(base, name);
+  for (const name of ['lower', 'upper', 'work', 'merged']) mkdirSync(at(name));
+  const [merged, layers] = [at('merged'), `lowerdir=${at('lower')},upperdir=${at('upper')},workdir=${at('work')}`];
+  mount('overlay', merged, 'overlay', 0, layers);
   try {
-    const refused = checkRemap(join(merged as string, 'data'), mapping, overlay, users);
+    const refused = checkRemap(join(merged, 'data'), mapping, overlay, users);
     await expect(refused).rejects.toThrow(/that needs Linux 5\.19 and a file system with idmapped mounts .*EINVAL/);
   } finally {
-    unmount(merged as string);
+    unmount(merged);
   }
 });
 
