@@ -70,6 +70,17 @@ describe.each(['ffi', 'exec'])('local networks through the %s back end', (backen
     await expect(host.network.disconnectSandbox('1'.repeat(64), 'back')).rejects.toThrow('not connected');
   }, 60_000);
 
+  test('the host ends of containers are up, and without IPv6 of their own', () => {
+    const ports = [...run(host.namespace, 'bridge', 'link').out.matchAll(/^\d+: (\w+)@/gm)].map(
+      ([, name = '']) => name,
+    );
+    expect(ports.length).toBeGreaterThanOrEqual(3);
+    for (const port of ports) {
+      expect(run(host.namespace, 'ip', '-6', 'addr', 'show', 'dev', port).out).toBe('');
+      expect(run(host.namespace, 'ip', '-br', 'link', 'show', 'dev', port).out).toMatch(/ UP /);
+    }
+  });
+
   test('what was plugged is still there after the daemon was killed', async () => {
     await host.restart(true);
     await host.network.start();

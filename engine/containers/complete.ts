@@ -89,6 +89,8 @@ export function withHostDefaults(config: ContainerConfig, host: HostDefaults): C
   const securityOptions = open && !labelled ? [...security, 'label=disable'] : security;
   const { defaults } = host;
   const nnp = security.some((option) => option.startsWith('no-new-privileges'));
+  // A privileged container does not inherit a profile that confines the daemon.
+  const appArmor = config.appArmorProfile || (config.privileged && host.sysInfo.appArmor ? 'unconfined' : '');
   const netOwner = network.mode === 'container' ? host.find(network.container)?.id : undefined;
   return {
     ...config,
@@ -99,6 +101,7 @@ export function withHostDefaults(config: ContainerConfig, host: HostDefaults): C
     cgroupnsMode: config.cgroupnsMode ?? cgroupNamespace(config, host),
     shmBytes: config.shmBytes ?? defaults.shmBytes ?? SHM_BYTES,
     runtime: config.runtime ?? host.runtimeName,
+    ...(appArmor === '' ? {} : { appArmorProfile: appArmor }),
     ...(netOwner === undefined ? {} : { network: { mode: 'container' as const, container: netOwner } }),
     ...(securityOptions.length === 0 ? {} : { securityOptions }),
     ...hiddenPaths(config),

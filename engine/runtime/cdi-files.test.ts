@@ -79,7 +79,7 @@ test('damaged and hostile files are told of, and others are read', async () => {
   put('long.yaml', `# ${'x'.repeat(128 * 1024)}\nkind: a.b/c\ndevices: []\n`);
   put('nameless.yaml', 'kind: a.b/c\ndevices: [{name: null}]\n');
   put('two.yaml', 'kind: a.b/c\nkind: a.b/d\ndevices: []\n');
-  put('wide.yaml', Array.from({ length: 12_000 }, (_, at) => `k${at}: 1`).join('\n'));
+  put('wide.yaml', Array.from({ length: 2000 }, (_, at) => `k${at}: 1`).join('\n'));
   put('list.yaml', '- '.repeat(1000));
   put('empty.yaml', '');
   put('bad.json', '{');

@@ -171,6 +171,11 @@ export function decodeReply(buffer: Buffer): DbusReply | undefined {
   return reply;
 }
 
+export interface DbusAddress {
+  path: string;
+  direct?: boolean;
+}
+
 /** A connection to a message bus, for one piece of work. */
 export class DbusConnection {
   readonly #socket: Socket;
@@ -196,17 +201,21 @@ export class DbusConnection {
 
   /**
    * Does something with a bus; the connection is closed afterwards.
-   * @param path the bus's socket
+   * @param path the bus's socket; `direct`: that of one program, which is no bus and gives no names
    * @throws DbusError for an error that was answered; ShoalError Unavailable when the bus does not answer in time
    */
-  static async use<T>(path: string, clock: Clock, work: (bus: DbusConnection) => Promise<T>): Promise<T> {
+  static async use<T>(
+    { path, direct = false }: DbusAddress,
+    clock: Clock,
+    work: (bus: DbusConnection) => Promise<T>,
+  ): Promise<T> {
     const bus = new DbusConnection(path);
     const timer = clock.after(CALL_TIMEOUT_MS, () => {
       bus.#failure ??= unavailable(`the bus at ${path} does not answer in ${CALL_TIMEOUT_MS / 1000} s`);
       bus.#wake();
     });
     try {
-      await bus.#begin();
+      await bus.#begin(direct);
       return await work(bus);
     } finally {
       timer.cancel();
@@ -214,7 +223,7 @@ export class DbusConnection {
     }
   }
 
-  async #begin(): Promise<void> {
+  async #begin(direct: boolean): Promise<void> {
     const user = Buffer.from(String(process.getuid?.() ?? 0)).toString('hex');
     this.#socket.write(`\0AUTH EXTERNAL ${user}\r\n`);
     const line = await this.#take((buffer) => {
@@ -223,6 +232,7 @@ export class DbusConnection {
     });
     if (!line.text.startsWith('OK ')) throw unavailable(`the bus refuses this user: ${line.text}`);
     this.#socket.write('BEGIN\r\n');
+    if (direct) return;
     const name = 'org.freedesktop.DBus';
     await this.call({
       destination: name,

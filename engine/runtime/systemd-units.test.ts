@@ -84,7 +84,7 @@ const NO_UNIT = 'org.freedesktop.systemd1.NoSuchUnit';
 
 test('a scope that systemd has let go is not stopped again', async () => {
   const { path, calls } = await bus('gone', (member) => (member === 'GetUnit' ? NO_UNIT : undefined));
-  await new SystemdUnits(systemClock, path).forget('x.scope');
+  await new SystemdUnits(systemClock, [{ path }]).forget('x.scope');
   expect(calls).toEqual(['Hello', 'GetUnit']);
 });
 
@@ -92,24 +92,32 @@ test('one that is still known is stopped, and waited for; a failed one is taken 
   const { path, calls } = await bus('known', (member, count) =>
     member === 'GetUnit' && count > 5 ? NO_UNIT : undefined,
   );
-  await new SystemdUnits(systemClock, path).forget('x.scope');
+  await new SystemdUnits(systemClock, [{ path }]).forget('x.scope');
   expect(calls).toEqual(['Hello', 'GetUnit', 'StopUnit', 'GetUnit', 'ResetFailedUnit', 'GetUnit']);
 });
 
 test('many that end at once are asked for in turns', async () => {
   const { path, calls } = await bus('many', (member) => (member === 'GetUnit' ? NO_UNIT : undefined));
-  const units = new SystemdUnits(systemClock, path);
+  const units = new SystemdUnits(systemClock, [{ path }]);
   await Promise.all(Array.from({ length: 300 }, (_, index) => units.forget(`${index}.scope`)));
   expect(calls).toHaveLength(600);
+});
+
+test('without a bus systemd is asked at its own socket, which gives no names', async () => {
+  const { path, calls } = await bus('own', (member) => (member === 'GetUnit' ? NO_UNIT : undefined));
+  const addresses = [{ path: join(directory, 'none') }, { path, direct: true }];
+  await new SystemdUnits(systemClock, addresses).forget('x.scope');
+  expect(calls).toEqual(['GetUnit']);
 });
 
 test('what else systemd answers is told; so is a bus that is not there', async () => {
   const denied = 'org.freedesktop.DBus.Error.AccessDenied';
   const { path } = await bus('denied', (member) => (member === 'Hello' ? undefined : denied));
-  const units = new SystemdUnits(systemClock, path);
+  const units = new SystemdUnits(systemClock, [{ path }]);
   await expect(units.forget('x.scope')).rejects.toMatchObject({ errorName: denied });
   await expect(units.limitTasks('x.slice', 5)).rejects.toThrow('Unit x.scope not loaded.');
-  await expect(new SystemdUnits(systemClock, join(directory, 'none')).forget('x.scope')).rejects.toThrow('ENOENT');
+  const none = join(directory, 'none');
+  await expect(new SystemdUnits(systemClock, [{ path: none }]).forget('x.scope')).rejects.toThrow('ENOENT');
 });
 
 test('a call in the bytes of the specification', () => {

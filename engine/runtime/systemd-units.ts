@@ -1,8 +1,11 @@
-import { unavailable, type Clock } from '../../base/index.ts';
+import { must, unavailable, type Clock } from '../../base/index.ts';
 import { Limiter } from '../containers/limiter.ts';
 import { SYSTEM_BUS } from './cgroup-driver.ts';
-import { DbusConnection, DbusError, type DbusArgument } from './dbus.ts';
+import { DbusConnection, DbusError, type DbusAddress, type DbusArgument } from './dbus.ts';
 
+/** Where root reaches systemd also without a bus, as systemctl and runc do. */
+const OWN_SOCKET = '/run/systemd/private';
+const ADDRESSES: readonly DbusAddress[] = [{ path: SYSTEM_BUS }, { path: OWN_SOCKET, direct: true }];
 const SYSTEMD = 'org.freedesktop.systemd1';
 const NO_SUCH_UNIT = `${SYSTEMD}.NoSuchUnit`;
 const POLL_MS = 2;
@@ -14,21 +17,31 @@ const CONNECTIONS_MAX = 16;
 /** Units of systemd, asked for over the system's bus (org.freedesktop.systemd1(5)). */
 export class SystemdUnits {
   readonly #clock: Clock;
-  readonly #bus: string;
+  readonly #addresses: readonly DbusAddress[];
   readonly #turns = new Limiter(CONNECTIONS_MAX);
 
-  constructor(clock: Clock, bus = SYSTEM_BUS) {
+  /** @param addresses the first one that takes connections is asked */
+  constructor(clock: Clock, addresses = ADDRESSES) {
     this.#clock = clock;
-    this.#bus = bus;
+    this.#addresses = addresses;
   }
 
   #with<T>(work: (call: (member: string, ...words: DbusArgument[]) => Promise<string>) => Promise<T>): Promise<T> {
     const manager = { destination: SYSTEMD, path: '/org/freedesktop/systemd1', interface: `${SYSTEMD}.Manager` };
-    return this.#turns.run(() =>
-      DbusConnection.use(this.#bus, this.#clock, (bus) =>
+    const ask = (address: DbusAddress): Promise<T> =>
+      DbusConnection.use(address, this.#clock, (bus) =>
         work((member, ...words) => bus.call({ ...manager, member, arguments: words })),
-      ),
-    );
+      );
+    return this.#turns.run(async () => {
+      for (const address of this.#addresses.slice(0, -1)) {
+        try {
+          return await ask(address);
+        } catch (error) {
+          if (!nobodyListens(error)) throw error;
+        }
+      }
+      return ask(must(this.#addresses.at(-1), 'an address'));
+    });
   }
 
   /**
@@ -55,6 +68,9 @@ export class SystemdUnits {
     await this.#with((call) => call('SetUnitProperties', slice, true, properties));
   }
 }
+
+const nobodyListens = (error: unknown): boolean =>
+  ['ENOENT', 'ECONNREFUSED'].includes((error as NodeJS.ErrnoException).code ?? '');
 
 /** Whether the unit of a call is there. @throws what else the call answers */
 async function known(call: Promise<string>): Promise<boolean> {

@@ -2,7 +2,7 @@ import { ProgramFailed, runChecked, unreachable, type Spawner } from '../../base
 import { addressBits, familyOf, type Family } from '../ip.ts';
 import { dropNamespace, isNamespace } from './namespace.ts';
 import { nftError } from './nftables.ts';
-import type { Kernel, NamespaceState, Op } from './ops.ts';
+import { quietPort, type Kernel, type NamespaceState, type Op } from './ops.ts';
 
 /** Which program runs an op (`ip6` is `ip -6`), and with which line of its batch (`write`: which file gets what). */
 export interface Line {
@@ -29,6 +29,7 @@ export function toLines(op: Op): Line[] {
       const link: Op = { kind: 'link', name: op.name, up: true };
       return [
         line(`link add name ${op.name} mtu ${op.mtu} type veth ${peer}`, true),
+        ...(op.master === undefined ? [] : toLines(quietPort(op.name))),
         ...toLines({
           ...link,
           ...(op.master && { master: op.master }),

@@ -6,7 +6,7 @@ import { dropNamespace, makeNamespace } from './namespace.ts';
 import { RouteSocket } from './netlink.ts';
 import { loadNftables, NftQueue } from './nftables.ts';
 import { sendNftBatch } from './nft-batch.ts';
-import type { Kernel, NamespaceState, Op } from './ops.ts';
+import { quietPort, type Kernel, type NamespaceState, type Op } from './ops.ts';
 import { readState, type Dumper } from './route-dump.ts';
 import { queueOp } from './route-ops.ts';
 
@@ -76,10 +76,17 @@ function applyOps(namespace: string | null, ops: readonly Op[]): void {
       }
       writeSysctls(namespace, switches.splice(0));
       queueOp(socket, op);
+      if (op.kind === 'veth' && op.master !== undefined) openPort(namespace, socket, op);
     }
     writeSysctls(namespace, switches);
     socket.flush();
   });
+}
+
+function openPort(namespace: string | null, socket: RouteSocket, op: Extract<Op, { kind: 'veth' }>): void {
+  const { name, isolated = false, hairpin = false } = op;
+  writeSysctls(namespace, [quietPort(name)]);
+  queueOp(socket, { kind: 'link', name, up: true, ...(isolated || hairpin ? { isolated, hairpin } : {}) });
 }
 
 /** Writes switches that follow each other on one visit to the namespace. */

@@ -93,6 +93,14 @@ export interface RouteInfo {
   table: number;
 }
 
+/**
+ * Switches off the IPv6 of a bridge's port before it is up: it never speaks for itself, and would tell its container, and
+ * through the bridge all others, of groups and a link-local address that nobody asks for.
+ */
+export function quietPort(name: string): Extract<Op, { kind: 'sysctl' }> {
+  return { kind: 'sysctl', path: `net/ipv6/conf/${name}/disable_ipv6`, value: '1' };
+}
+
 /** What a namespace holds of both families, as far as plans are compared with it. */
 export interface NamespaceState {
   links: LinkInfo[];

@@ -120,12 +120,13 @@ function addBridge(socket: RouteSocket, op: Of<'bridge'>): void {
   });
 }
 
+/** A bridge's port stays down: what is set before it is up follows. */
 function addVeth(socket: RouteSocket, op: Of<'veth'>): void {
   const master = op.master === undefined ? undefined : needIndex(socket, op.master, op);
   const namespace = openReadOnly(op.peer.namespace);
   try {
     socket.queue(`veth ${op.name}`, RTM.NEWLINK, NLM_F_CREATE | NLM_F_EXCL, [ERRNO.EEXIST], (m) => {
-      interfaceInfo(m, 0, IFF_UP, IFF_UP);
+      interfaceInfo(m, 0, master === undefined ? IFF_UP : 0, IFF_UP);
       m.attributeText(IFLA.IFNAME, op.name).attributeU32(IFLA.MTU, op.mtu);
       if (master !== undefined) m.attributeU32(IFLA.MASTER, master);
       m.nested(IFLA.LINKINFO, () => {
@@ -145,10 +146,6 @@ function addVeth(socket: RouteSocket, op: Of<'veth'>): void {
     socket.flush();
   } finally {
     closeFd(namespace);
-  }
-  const { isolated, hairpin } = op;
-  if (isolated === true || hairpin === true) {
-    setLink(socket, { kind: 'link', name: op.name, isolated: isolated ?? false, hairpin: hairpin ?? false });
   }
 }
 
