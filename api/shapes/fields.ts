@@ -1,6 +1,9 @@
 import { invalidArgument } from '../../base/index.ts';
 import type { JsonObject } from '../ports.ts';
 
+/** Integers of Docker's API are smaller, as an amount. */
+const INT64_LIMIT = 2 ** 63;
+
 /** Typed reading of a JSON object; a member of another type is refused with its path. */
 export class Fields {
   readonly #json: JsonObject;
@@ -48,6 +51,7 @@ export class Fields {
     const value = this.#get(name);
     if (value === undefined) return undefined;
     if (typeof value !== 'number') throw this.#bad(name, 'a number');
+    if (Math.abs(value) >= INT64_LIMIT) throw this.#bad(name, 'a number of 64 bits');
     return value;
   }
 

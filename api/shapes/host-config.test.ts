@@ -142,6 +142,7 @@ describe('what is refused', () => {
     [{ Binds: ['/a:ro'] }, "invalid volume specification: '/a:ro'"],
     [{ Binds: ['/a:/b:ro,rw'] }, 'invalid mode: ro,rw'],
     [{ Binds: [':/b'] }, "invalid volume specification: ':/b'"],
+    [{ Memory: 2 ** 70 }, 'HostConfig.Memory must be a number of 64 bits'],
     [{ Mounts: [{ Type: 'npipe', Target: '/a' }] }, 'invalid mount config for type "npipe": mount type unknown'],
     [
       { Mounts: [{ Type: 'bind', Source: '/a', Target: '/a', VolumeOptions: {} }] },

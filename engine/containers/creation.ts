@@ -1,4 +1,4 @@
-import { invalidArgument } from '../../base/index.ts';
+import { invalidArgument, isShoalError, ShoalError } from '../../base/index.ts';
 import { checkCgroupParent } from '../runtime/cgroup-driver.ts';
 import { verifyLimits } from '../runtime/limits.ts';
 import type { Container, ContainerConfig } from '../types.ts';
@@ -86,22 +86,29 @@ function takenMounts(
 
 async function makeVolumes(parts: Parts, mounts: readonly StoredMount[]): Promise<StoredMount[]> {
   const made: StoredMount[] = [];
-  for (const mount of mounts) {
-    if (mount.type === 'image') {
-      made.push({ ...mount, readOnly: true, imageId: mount.imageId ?? parts.images.get(mount.source).id });
-      continue;
-    }
+  // First, so that an image that is missing leaves no volumes.
+  const found = mounts.map((mount): StoredMount => {
+    if (mount.type !== 'image') return mount;
+    return { ...mount, readOnly: true, imageId: mount.imageId ?? parts.images.get(mount.source).id };
+  });
+  for (const mount of found) {
     if (mount.type !== 'volume') {
       made.push(mount);
       continue;
     }
     const anonymous = mount.source === '';
-    const volume = await parts.volumes.create({
-      name: mount.source,
-      driver: mount.volumeDriver ?? '',
-      labels: { ...mount.volumeLabels },
-      options: { ...mount.volumeOptions },
-    });
+    const volume = await parts.volumes
+      .create({
+        name: mount.source,
+        driver: mount.volumeDriver ?? '',
+        labels: { ...mount.volumeLabels },
+        options: { ...mount.volumeOptions },
+      })
+      .catch((error: unknown) => {
+        if (!isShoalError(error, 'InvalidArgument', 'NotFound')) throw error;
+        // As Docker tells which volume it is about.
+        throw new ShoalError(error.code, `create ${mount.source}: ${error.message}`);
+      });
     const driver = volume.driver === 'local' ? {} : { volumeDriver: volume.driver };
     made.push({ ...mount, ...driver, source: volume.name, ...(anonymous ? { anonymous } : {}) });
   }

@@ -82,3 +82,13 @@ test('a tmpfs volume lives as long as one has it, over a restart of the daemon',
   await engine.containers.remove(ids[1] ?? '', { force: true, volumes: true });
   await fixture.volumes().remove('mem', false);
 });
+
+test('what is wrong with a volume of a container is told with its name', async () => {
+  const create = (source: string, more: Partial<MountRequest> = {}): Promise<unknown> =>
+    engine.containers.create(config({ mounts: [volume(source, '/x', more)] }));
+  await expect(create('rel/path')).rejects.toThrow('create rel/path: "rel/path" includes invalid characters');
+  await expect(create('v')).rejects.toThrow('create v: volume name is too short');
+  await expect(create('vv', { volumeDriver: 'none-such' })).rejects.toThrow(
+    'create vv: error looking up volume plugin',
+  );
+});

@@ -3,6 +3,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import { conflict, errorMessage, newHexId, ShoalError } from '../../base/index.ts';
 import type { ContainerUnit } from '../containers/unit.ts';
 import { inScope } from '../runtime/cgroup-driver.ts';
+import { requireAlive } from '../runtime/process.ts';
 import { verifyLimits } from '../runtime/limits.ts';
 import type { ContainerChange, ContainerConfig, LimitChange } from '../types.ts';
 
@@ -105,6 +106,7 @@ async function applyLimits(unit: ContainerUnit, document: object): Promise<void>
       timeoutMs: UPDATE_TIMEOUT_MS,
     });
     if (result.code === 0) return;
+    requireAlive(container);
     const words = result.stderr.toString('utf8').trim() || `the runtime ended with ${String(result.code)}`;
     throw new ShoalError('Internal', words);
   } finally {

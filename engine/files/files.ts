@@ -5,7 +5,7 @@ import type { ContainerUnit } from '../containers/unit.ts';
 import type { Image } from '../types.ts';
 import { commitContainer, type CommitOptions } from './commit.ts';
 import { imageGraphData } from './graph.ts';
-import { Jobs, orNone, RUNTIME_PLACES, type FilesOptions } from './jobs.ts';
+import { Jobs, orGone, orNone, RUNTIME_PLACES, type FilesOptions } from './jobs.ts';
 import { answerStream, firstLine, wholeAnswer } from './session.ts';
 import { sendArchive } from './upload.ts';
 import type { FileChange, PathStat, Task } from './words.ts';
@@ -14,6 +14,8 @@ import type { FileChange, PathStat, Task } from './words.ts';
 const CHANGES_MAX_BYTES = 256 * 1024 * 1024;
 /** Containers measured by one process. */
 const SIZES_PER_JOB = 200;
+/** Measured again so often when one of them goes meanwhile. */
+const SIZES_TRIES_MAX = 5;
 const SIZES_MAX_BYTES = 1024 * 1024;
 
 export interface WriteOptions {
@@ -69,7 +71,7 @@ export class ContainerFiles {
     } catch (error) {
       session.socket.destroy();
       await release();
-      throw error;
+      throw orGone(unit, error);
     }
   }
 
@@ -152,7 +154,7 @@ export class ContainerFiles {
       });
     } catch (error) {
       await held.release();
-      throw error;
+      throw orGone(unit, error);
     }
   }
 
@@ -186,21 +188,34 @@ export class ContainerFiles {
     return sizes;
   }
 
-  /** What the files below directories of the host take, bytes each. */
+  /** What the files below directories of the host take, bytes each; 0 for what is not there, or goes meanwhile. */
   async treeSizes(paths: readonly string[], signal?: AbortSignal, ignored: readonly string[] = []): Promise<number[]> {
-    const sizes: number[] = [];
+    const sizes = new Map<string, number>();
     for (let at = 0; at < paths.length; at += SIZES_PER_JOB) {
       const some = paths.slice(at, at + SIZES_PER_JOB);
-      const mounts = some.map((source, i) => ({ source, target: `/${i}`, readOnly: true }));
-      const task: Task = { kind: 'sizes', paths: mounts.map(({ target }) => target), ignored: [...ignored] };
-      const session = await this.#jobs.session(this.#jobs.only(mounts), task, signal);
-      try {
-        sizes.push(...(JSON.parse((await wholeAnswer(session.value, SIZES_MAX_BYTES)).toString('utf8')) as number[]));
-      } finally {
-        await session.release();
+      for (let tries = 1; ; tries++) {
+        const there = some.filter((path) => existsSync(path));
+        try {
+          const found = there.length === 0 ? [] : await this.#sizesOf(there, signal, ignored);
+          for (const [i, path] of there.entries()) sizes.set(path, found[i] ?? 0);
+          break;
+        } catch (error) {
+          if (!isShoalError(error, 'NotFound') || tries >= SIZES_TRIES_MAX) throw error;
+        }
       }
     }
-    return sizes;
+    return paths.map((path) => sizes.get(path) ?? 0);
+  }
+
+  async #sizesOf(paths: readonly string[], signal: AbortSignal | undefined, ignored: readonly string[]) {
+    const mounts = paths.map((source, i) => ({ source, target: `/${i}`, readOnly: true }));
+    const task: Task = { kind: 'sizes', paths: mounts.map(({ target }) => target), ignored: [...ignored] };
+    const session = await this.#jobs.session(this.#jobs.only(mounts), task, signal);
+    try {
+      return JSON.parse((await wholeAnswer(session.value, SIZES_MAX_BYTES)).toString('utf8')) as number[];
+    } finally {
+      await session.release();
+    }
   }
 
   async #comparedSize(unit: ContainerUnit, signal: AbortSignal | undefined): Promise<number> {

@@ -141,6 +141,8 @@ export class Jobs {
       } finally {
         await session.release();
       }
+    } catch (error) {
+      throw orGone(unit, error);
     } finally {
       await held.release();
     }
@@ -155,6 +157,8 @@ export class Jobs {
     const { value, release } = await this.begin(unit, task, signal);
     try {
       return await use(value);
+    } catch (error) {
+      throw orGone(unit, error);
     } finally {
       value.socket.destroy();
       await release();
@@ -175,7 +179,7 @@ export class Jobs {
       return { value: session.value, release };
     } catch (error) {
       await release();
-      throw error;
+      throw orGone(unit, error);
     }
   }
 
@@ -269,6 +273,12 @@ export class Jobs {
       });
     });
   }
+}
+
+/** What goes wrong with the files of a container that is being removed has that reason. */
+export function orGone(unit: ContainerUnit, error: unknown): unknown {
+  const { id, state } = unit.container;
+  return unit.removed || unit.removing || state === 'removing' ? notFound(`No such container: ${id}`) : error;
 }
 
 /** The value, or undefined when it cannot be had. */

@@ -77,6 +77,9 @@ export function checkMount(mount: MountRequest): void {
     if (!posix.isAbsolute(text)) throw wrong(`invalid mount path: '${text}' mount path must be absolute`);
   };
   if (mount.target === '') throw wrong('field Target must not be empty');
+  for (const text of [mount.source, mount.target]) {
+    if (text.includes('\0')) throw wrong(`invalid mount path: ${JSON.stringify(text)} must not contain a null byte`);
+  }
   if (posix.normalize(mount.target) === '/') throw wrong("invalid specification: destination can't be '/'");
   path(mount.target);
   switch (mount.type) {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
-import { invalidArgument } from '../../base/index.ts';
+import { conflict, invalidArgument } from '../../base/index.ts';
 
 /** A process that cannot be mistaken for a later one with the same number. */
 export interface ProcessIdentity {
@@ -31,6 +31,11 @@ export function identify(pid: number): ProcessIdentity | undefined {
 export function isAlive(identity: ProcessIdentity | undefined): boolean {
   if (identity === undefined) return false;
   return identify(identity.pid)?.startTicks === identity.startTicks;
+}
+
+/** @throws ShoalError Conflict when the process of a container has ended, recorded or not */
+export function requireAlive({ id, pid }: { id: string; pid: number }): void {
+  if (identify(pid) === undefined) throw conflict(`container ${id} is not running`);
 }
 
 /** Sends a signal to exactly this process; false when it has ended. */

@@ -2,7 +2,7 @@ import { conflict, errorMessage, invalidArgument, newHexId, notFound, ShoalError
 import type { Parts } from '../containers/parts.ts';
 import { inScope } from '../runtime/cgroup-driver.ts';
 import { ExecFailed } from '../runtime/conmon.ts';
-import { identify, isAlive } from '../runtime/process.ts';
+import { identify, isAlive, requireAlive } from '../runtime/process.ts';
 import { processSpec } from '../runtime/spec.ts';
 import { hostProcessUser } from '../userns/ids.ts';
 import type { Attached, Container, ExecCreateRequest, ExecSession, ImageConfig, TerminalSize } from '../types.ts';
@@ -157,6 +157,9 @@ export class ExecSet {
       });
       exec.endedMs = this.#parts.clock.monotonic();
       await runtime.forgetExec(session.id);
+      // The runtime's words for a container that has just ended or was paused say less.
+      requireRunning(container);
+      requireAlive(container);
       throw error;
     }
   }
