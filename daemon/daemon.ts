@@ -213,6 +213,8 @@ export class Daemon {
   ): Promise<OpenedEngine> {
     const { config, log, spawner } = this.#options;
     const common = { dataRoot: config.dataRoot, spawner, clock: systemClock, random: systemRandom };
+    // Before anything is made: who is asked for may be missing.
+    const remap = await remapIds(config.usernsRemap, { spawner, log });
     const networks = await this.#openNetworks(onEvent);
     const users: { engine?: Engine } = {};
     const images = await openImages({
@@ -225,7 +227,6 @@ export class Daemon {
       ...storageDriver(config.storageDriver),
     });
     this.#onStop('images', () => images.close());
-    const remap = await remapIds(config.usernsRemap, { spawner, log });
     const volumes = await openVolumes({
       ...common,
       log: log.with({ component: 'volumes' }),

@@ -116,12 +116,14 @@ function deviceParts(config: ContainerConfig): { nodes: OciDevice[]; rules: OciD
 }
 
 function sysctls({ config }: SpecInput): Record<string, string> {
+  // The kernel lets only root of the host write this one (kernel/utsname_sysctl.c); /etc/hosts has the name in any case.
+  const domainname = config.utsMode !== 'host' && config.idMapping === undefined ? config.domainname : undefined;
   const own = config.network.mode === 'sandbox' || config.network.mode === 'none';
   return {
     ...(own && config.idMapping === undefined ? PING_SYSCTLS : {}),
     ...(own ? NETWORK_SYSCTLS : {}),
     // The OCI versions that all runtimes know have no field for it; the sysctl is what setdomainname(2) sets.
-    ...(config.domainname && config.utsMode !== 'host' ? { 'kernel.domainname': config.domainname } : {}),
+    ...(domainname ? { 'kernel.domainname': domainname } : {}),
     ...config.sysctls,
   };
 }

@@ -1,16 +1,26 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { directSpawner, silentLogger, systemClock, systemRandom } from '../../base/index.ts';
+import { bindIdmapped, directSpawner, silentLogger, systemClock, systemRandom } from '../../base/index.ts';
 import { config, logText, makeFixture, runToEnd, until, type Fixture } from '../containers/fixture.ts';
 import type { Engine } from '../engine.ts';
 import { buildHelper, removeHelper } from '../files/testing.ts';
 import { openImages, type ImageStore } from '../images/index.ts';
 import { makeBusyboxArchive } from '../testing/busybox.ts';
 import type { ContainerConfig, IdMapping } from '../types.ts';
+import { UserNamespaces } from './namespaces.ts';
 
 const remap: IdMapping = {
   uids: [{ inside: 0, outside: 300_000, count: 65_536 }],
@@ -184,6 +194,54 @@ it('copies, compares, exports and commits with the ids that the container sees',
     await end(next);
   }
   await end(id);
+});
+
+it('keeps capabilities of files for the root inside, in both directions and through an image', async () => {
+  const tree = join(base, 'capable');
+  mkdirSync(tree);
+  writeFileSync(join(tree, 'program'), 'x');
+  const capability = '0x0100000200200000000000000000000000000000';
+  execFileSync('setfattr', ['-n', 'security.capability', '-v', capability, join(tree, 'program')]);
+  const archive = execFileSync('tar', ['-C', tree, '--xattrs', '--xattrs-include=*', '-cf', '-', 'program']);
+  const plain = { noOverwriteDirNonDir: false, copyUidGid: false };
+  const { id } = await engine.containers.create(config({ cmd: ['true'] }));
+  await engine.files.write(id, '/root', Readable.from([archive]), plain);
+  const stored = (path: string): string =>
+    execFileSync('getfattr', ['--only-values', '-n', 'security.capability', path]).toString('hex');
+  const atHost = `01000003${capability.slice(10)}${'e0930400'}`;
+  expect(stored(join(images.rootParts(id).upper, 'root/program'))).toBe(atHost);
+  const attribute = async (container: string): Promise<string> => {
+    const got = await bytes((await engine.files.read(container, '/root/program')).archive);
+    const at = got.indexOf('security.capability=') + 'security.capability='.length;
+    return `0x${got.subarray(at, at + 20).toString('hex')}`;
+  };
+  expect(await attribute(id)).toBe(capability);
+  const image = await engine.files.commit(id, { ...quiet, repository: 'capable' });
+  const next = await engine.containers.create(config({ image: image.id, cmd: ['true'] }));
+  expect(await attribute(next.id)).toBe(capability);
+  await engine.containers.start(next.id);
+  await engine.containers.wait(next.id, 'not-running', never);
+  expect(await engine.files.changes(next.id)).toEqual([]);
+  for (const one of [id, next.id]) await end(one);
+});
+
+it('loses nothing when a crash has left the layers bound below a root', async () => {
+  const { id } = await runToEnd(engine, ['touch', '/new']);
+  const root = dirname(images.rootParts(id).upper);
+  const users = new UserNamespaces(directSpawner);
+  const namespace = await users.shared(remap);
+  bindIdmapped({ source: dirname(root), target: join(root, 'shifted'), namespace });
+  // Also what is deleted without a look at its mounts is safe: the binding is read-only.
+  expect(() => rmSync(join(root, 'shifted', 'l'), { recursive: true })).toThrow('EROFS');
+  await engine.containers.start(id);
+  await engine.containers.wait(id, 'not-running', never);
+  bindIdmapped({ source: dirname(root), target: join(root, 'shifted'), namespace });
+  users.closeAll();
+  await end(id);
+  expect(existsSync(root)).toBe(false);
+  const next = await runToEnd(engine, ['ls', '/bin/busybox']);
+  expect(next.exitCode).toBe(0);
+  await end(next.id);
 });
 
 it('refuses what cannot be, and leaves the host its users where that is asked for', async () => {
