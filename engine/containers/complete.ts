@@ -58,7 +58,7 @@ export function withImage(config: ContainerConfig, image: ImageConfig): Containe
 }
 
 /** Without a slash at the end, as Docker keeps it. */
-function cleanPath(path: string): string {
+export function cleanPath(path: string): string {
   const clean = posix.normalize(path);
   return clean.length > 1 && clean.endsWith('/') ? clean.slice(0, -1) : clean;
 }

@@ -9,6 +9,7 @@ import { containerRlimits } from '../runtime/resources.ts';
 import { parseSeccompProfile } from '../runtime/seccomp.ts';
 import type { ContainerConfig, HealthCheckRequest, ImageConfig, MountRequest, UlimitRequest } from '../types.ts';
 import { checkOptions } from './check-options.ts';
+import { cleanPath } from './complete.ts';
 import { checkName } from './names.ts';
 import type { StoredMount } from './store.ts';
 
@@ -72,11 +73,11 @@ export function withPorts(config: ContainerConfig, image: ImageConfig): Containe
  * @param taken mounts taken over from other containers
  */
 export function wantedMounts(config: ContainerConfig, taken: readonly StoredMount[] = []): StoredMount[] {
-  const place = (mount: MountRequest): string => posix.normalize(mount.target);
+  const place = (mount: MountRequest): string => cleanPath(mount.target);
   const own = config.mounts.map((mount) => ({ ...mount, target: place(mount) }));
   const byPlace = new Map<string, StoredMount>([...taken, ...own].map((mount) => [place(mount), mount]));
   for (const declared of config.volumes ?? []) {
-    const target = posix.normalize(declared);
+    const target = cleanPath(declared);
     const driver = config.volumeDriver === undefined ? {} : { volumeDriver: config.volumeDriver };
     if (byPlace.has(target)) continue;
     byPlace.set(target, { type: 'volume', source: '', target, readOnly: false, declared: true, ...driver });
@@ -110,7 +111,7 @@ export async function checkConfig(
   const targets = new Set<string>();
   for (const mount of config.mounts) {
     checkMount(mount);
-    const target = posix.normalize(mount.target);
+    const target = cleanPath(mount.target);
     if (targets.has(target)) throw invalidArgument(`Duplicate mount point: ${target}`);
     targets.add(target);
   }

@@ -92,3 +92,14 @@ test('what is wrong with a volume of a container is told with its name', async (
     'create vv: error looking up volume plugin',
   );
 });
+
+test('a place is the same with a slash at its end', async () => {
+  const mounts = [volume('slash', '/x'), volume('other', '/x/')];
+  await expect(engine.containers.create(config({ mounts }))).rejects.toThrow('Duplicate mount point: /x');
+  const one = { mounts: [volume('slash', '/x//y/')], volumes: ['/x/y'] };
+  const { id, out } = await runToEnd(engine, ['grep', '-c', ' /x/y ', '/proc/mounts'], one);
+  expect(out).toBe('1\n');
+  expect(engine.containers.inspect(id).mounts).toMatchObject([{ name: 'slash', destination: '/x/y' }]);
+  await engine.containers.remove(id, { force: true, volumes: true });
+  await fixture.volumes().remove('slash', false);
+});
