@@ -69,6 +69,9 @@ export default defineConfig({
           exclude: [...LEFT_OUT, ...HOST_ROOMS.map((room) => `${room}/**`), ...MEASURING],
           // These keep nothing outside of their objects: a worker loads each room once, not once for each file.
           isolate: false,
+          // A test that fails between a spy and its end leaves it to no other.
+          restoreMocks: true,
+          unstubEnvs: true,
           maxWorkers: Math.max(2, CORES),
           sequence: { groupOrder: 1 },
         },
