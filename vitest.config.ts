@@ -43,6 +43,7 @@ const LONG = {
 export default defineConfig({
   test: {
     testTimeout: 60_000,
+    hookTimeout: 60_000,
     pool: 'forks',
     // As patient as a busy machine needs; the default of 1 s is not.
     expect: { poll: { timeout: 10_000 } },

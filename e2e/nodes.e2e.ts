@@ -151,9 +151,9 @@ describe('availability', () => {
   it('drain says at its timeout what cannot move, and why', async () => {
     await create('bound', '--constraint', 'node.labels.zone==b');
     await bed.replicas('bound', 1);
-    const outcome = await shoal().try(['node', 'drain', 'w2', '--wait', '--timeout', '8s']);
+    const outcome = await shoal().try(['node', 'drain', 'w2', '--wait', '--timeout', '5s']);
     expect(outcome.code).toBe(1);
-    expect(outcome.stderr).toContain('node w2 is not drained after 8s:');
+    expect(outcome.stderr).toContain('node w2 is not drained after 5s:');
     expect(outcome.stderr).toMatch(/the replacement of bound\.1 is pending: no suitable node \(.*constraints/);
     expect(outcome.stderr).not.toContain('web.');
     await shoal().run('node', 'activate', 'w2');

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { NetworkTable, PortConfig_Protocol, PortConfig_PublishMode } from '../../proto/index.ts';
+import { buildSync } from 'esbuild';
 import type { HostNetwork } from '../index.ts';
 import { createFfiKernel } from '../kernel/ffi-kernel.ts';
 import { dropNamespace } from '../kernel/namespace.ts';
@@ -112,11 +113,11 @@ async function startHost(
 ): Promise<TestHost> {
   const execRoot = join(root, `exec${index}`);
   const tag = (process.pid % 46_656).toString(36).padStart(3, '0') + index.toString(36);
-  const file = fileURLToPath(new URL('./host.ts', import.meta.url));
+  const file = hostProgram();
   let call: (method: string, args: unknown[]) => Promise<unknown> = () => Promise.reject(new Error('not started'));
   let child: ChildProcess | undefined;
   const launch = async (): Promise<void> => {
-    const args = [`--net=${namespace}`, process.execPath, '--import', 'tsx', file];
+    const args = [`--net=${namespace}`, process.execPath, file];
     const started = spawn('nsenter', [...args, execRoot, tag, '172.17.0.1/16', backend], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       serialization: 'advanced',
@@ -158,6 +159,31 @@ async function startHost(
       await launch();
     },
   };
+}
+
+let program: string | undefined;
+
+/**
+ * The program of a host and that of its resolvers' thread, in one file each, made once for a process of tests: as sources,
+ * each start of either costs half a second of CPU.
+ */
+function hostProgram(): string {
+  if (program !== undefined) return program;
+  const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+  // Where native add-ons, which cannot be bundled, are found.
+  const outdir = join(here('../..'), 'node_modules', '.cache', `shoal-test-host-${process.pid}`);
+  process.once('exit', () => rmSync(outdir, { recursive: true, force: true }));
+  buildSync({
+    entryPoints: { host: here('./host.ts'), 'dns-thread': here('../dns/thread.ts') },
+    ...{ outdir, outExtension: { '.js': '.mjs' }, bundle: true, platform: 'node', format: 'esm', target: 'node20' },
+    external: ['koffi', 'level', 'classic-level'],
+    banner: {
+      js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+    },
+    logLevel: 'warning',
+  });
+  program = join(outdir, 'host.mjs');
+  return program;
 }
 
 export interface Ran {
