@@ -270,6 +270,15 @@ it('refuses what cannot be, and leaves the host its users where that is asked fo
   for (const one of [host, id, join.id]) await end(one);
 });
 
+it('shows devices at other places than the host has them, though it can make no nodes', async () => {
+  const one = { pathOnHost: '/dev/zero', pathInContainer: '/dev/deep/naught', permissions: 'r' };
+  const same = { pathOnHost: '/dev/full', pathInContainer: '/dev/full', permissions: 'rwm' };
+  const script = 'ls -ln /dev/deep/naught /dev/full; dd if=/dev/deep/naught bs=4 count=1 2>/dev/null | wc -c';
+  const { out, id } = await runToEnd(engine, ['sh', '-c', script], { devices: [one, same] });
+  expect(out.replace(/ +/g, ' ')).toMatch(/ 1, 5 .* \/dev\/deep\/naught\n.* 1, 7 .* \/dev\/full\n4\n$/);
+  await end(id);
+});
+
 it('shares the user namespace of a container whose other namespaces are shared', async () => {
   const owner = await running({ ipcMode: 'shareable' });
   const shared: Partial<ContainerConfig> = {
