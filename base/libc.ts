@@ -382,3 +382,12 @@ const GETPID = 39;
 export function kernelRunsX32(): boolean {
   return process.arch === 'x64' && libc().syscall(X32_CALL + GETPID) === process.pid;
 }
+
+/** Gives pages that malloc holds free back to the system (malloc_trim(3)); C libraries other than glibc need no telling. */
+export function returnFreeMemory(): void {
+  try {
+    (loadLibc().func('int malloc_trim(size_t pad)') as (pad: number) => number)(0);
+  } catch {
+    // Not glibc.
+  }
+}

@@ -49,6 +49,8 @@ export interface Info {
     Mirrors?: string[] | null;
   } | null;
   LiveRestoreEnabled?: boolean;
+  CDISpecDirs?: string[] | null;
+  DiscoveredDevices?: { Source: string; ID: string }[] | null;
   Warnings?: string[] | null;
 }
 
@@ -140,6 +142,15 @@ function registryLines(config: Info['RegistryConfig']): string[] {
   ];
 }
 
+function deviceLines(info: Info): string[] {
+  const directories = info.CDISpecDirs ?? [];
+  const devices = info.DiscoveredDevices ?? [];
+  return [
+    ...(directories.length === 0 ? [] : [' CDI spec directories:', ...directories.map((path) => `  ${path}`)]),
+    ...(devices.length === 0 ? [] : [' Discovered Devices:', ...devices.map(({ Source, ID }) => `  ${Source}: ${ID}`)]),
+  ];
+}
+
 function runtimeLines(info: Info): string[] {
   const names = Object.keys(info.Runtimes ?? {});
   const runtimes =
@@ -177,6 +188,7 @@ export function prettyInfo(info: Info): string {
     `  Network: ${list(plugins.Network)}`,
     ...nonEmpty('  Authorization:', list(plugins.Authorization)),
     `  Log: ${list(plugins.Log)}`,
+    ...deviceLines(info),
     ...swarmLines(info.Swarm),
     ...runtimeLines(info),
     ...nonEmpty(' Kernel Version:', info.KernelVersion),

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { constants, setPriority } from 'node:os';
-import { createLogger, directSpawner, errorMessage, nativeSpawner } from '../base/index.ts';
+import { createLogger, directSpawner, errorMessage, nativeSpawner, systemClock } from '../base/index.ts';
 import { loadConfig } from './config.ts';
 import { Daemon } from './daemon.ts';
 import { openLogKeys } from './debug-keys.ts';
@@ -8,6 +8,7 @@ import { runDebug } from './debug.ts';
 import { runDoctor } from './doctor.ts';
 import { daemonHelp, parseFlags } from './flags.ts';
 import { install } from './install.ts';
+import { giveBackLater } from './start-memory.ts';
 import { VERSION } from './version.ts';
 
 /** A stop that takes longer than this is cut short, ms. */
@@ -51,6 +52,7 @@ async function runDaemon(argv: readonly string[]): Promise<void> {
     spawner.close();
     throw error;
   });
+  giveBackLater(systemClock);
   const stop = (signal: string): void => {
     log.info('stopping; containers go on', { signal });
     setTimeout(() => {

@@ -136,6 +136,7 @@ export interface InfoSources {
 export async function systemInfo(sources: InfoSources): Promise<JsonObject> {
   const { config, engine, hub, storageDriver, storageFallback } = sources;
   const facts = engine.info();
+  const cdi = await engine.cdiDevices();
   const generic = parseGenericResources(config.genericResources).map((resource) => {
     const { discrete_resource_spec: discrete, named_resource_spec: named } = resource;
     if (discrete) return { DiscreteResourceSpec: { Kind: discrete.kind, Value: discrete.value } };
@@ -181,6 +182,10 @@ export async function systemInfo(sources: InfoSources): Promise<JsonObject> {
     DefaultAddressPools: config.defaultAddressPools.map(({ base, size }) => ({ Base: base, Size: size })),
     FirewallBackend: { Driver: 'nftables' },
     CDISpecDirs: facts.cdiDirectories,
-    Warnings: warnings(engine, config),
+    ...(cdi.names.length === 0 ? {} : { DiscoveredDevices: cdi.names.map((ID) => ({ Source: 'cdi', ID })) }),
+    Warnings: [
+      ...warnings(engine, config),
+      ...cdi.problems.map((problem) => `CDI: Error associated with spec file ${problem}`),
+    ],
   };
 }

@@ -174,14 +174,18 @@ describe('what is not seen from inside', () => {
     const node = { path: '/dev/vendor0', hostPath: '/dev/null' };
     const device = { name: 'one', containerEdits: { deviceNodes: [node], env: ['VENDOR=1'] } };
     mkdirSync('/var/run/cdi', { recursive: true });
-    const file = `/var/run/cdi/shoal-e2e-${process.pid}.json`;
+    const file = `/var/run/cdi/shoal-e2e-${process.pid}`;
     const kind = `e2e${process.pid}.example/net`;
-    writeFileSync(file, JSON.stringify({ cdiVersion: '0.6.0', kind, devices: [device] }));
+    const yaml = `kind: ${kind}\ndevices:\n- name: two\n  containerEdits: {env: [VENDOR=2]}\n`;
+    writeFileSync(`${file}.json`, JSON.stringify({ cdiVersion: '0.6.0', kind, devices: [device] }));
+    writeFileSync(`${file}.yaml`, yaml);
     try {
       const { stdout } = await run(`--device ${kind}=one`, 'ls -l /dev/vendor0; echo $VENDOR');
       expect(stdout).toMatch(/1, +3 .*\n1\n/);
+      expect((await run(`--device ${kind}=two`, 'echo $VENDOR')).stdout).toBe('2\n');
+      expect(await bed.client.run('info')).toContain(`  cdi: ${kind}=one\n  cdi: ${kind}=two\n`);
     } finally {
-      await bed.inside('m1', ['rm', file]);
+      await bed.inside('m1', ['rm', `${file}.json`, `${file}.yaml`]);
     }
   });
 

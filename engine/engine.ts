@@ -257,6 +257,12 @@ export class Engine {
     };
   }
 
+  /** Qualified names of the devices that vendors describe (CDI) by now, and what is wrong with their files. */
+  async cdiDevices(): Promise<{ names: string[]; problems: readonly string[] }> {
+    const { devices, problems } = await this.#parts.cdi.read();
+    return { names: [...devices.keys()].sort(), problems };
+  }
+
   /** What the kernel of this host can limit. */
   get sysInfo(): SysInfo {
     return this.#parts.sysInfo;

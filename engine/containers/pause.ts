@@ -1,4 +1,4 @@
-import { conflict, errorMessage, ShoalError } from '../../base/index.ts';
+import { conflict, errorMessage, isShoalError, ShoalError } from '../../base/index.ts';
 import { isFrozen, setFrozen } from '../runtime/freezer.ts';
 import { cgroupPathOf } from './bundle.ts';
 import type { HealthWatch } from './health-watch.ts';
@@ -43,6 +43,8 @@ export function unpauseContainer({ record, lock, health }: Freezable): Promise<v
 export async function letGoOn(unit: Freezable): Promise<void> {
   if (unit.record.container.state !== 'paused') return;
   await unpauseContainer(unit).catch((error: unknown) => {
+    // It goes on already, or has ended.
+    if (isShoalError(error, 'Conflict')) return;
     const { parts, container } = unit.record;
     parts.log.warn('a paused container could not be let go on', { id: container.id, error });
   });

@@ -1,9 +1,10 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { systemClock } from '../../base/index.ts';
+import { mount, systemClock } from '../../base/index.ts';
 import { Cgroups, readCgroupLayout } from '../runtime/cgroups.ts';
+import { isMountPoint } from '../storage/index.ts';
 import { examine } from './doctor.ts';
 import type { Fault } from './fault.ts';
 import { checkHost, type HostView, type KnownContainer } from './host-checks.ts';
@@ -59,6 +60,19 @@ test('a record that speaks of a process that is gone', () => {
   rmSync(join(base, 'exec', 'exits'), { recursive: true });
 });
 
+test('mounts below the root of a container that does not run, also the one of a mount that was cut off', async () => {
+  const points = ['merged', 'shifted'].map((name) => join(base, 'data', 'overlay2', ID, name));
+  for (const point of points) {
+    mkdirSync(point, { recursive: true });
+    mount('tmpfs', point, 'tmpfs', 0, null);
+  }
+  expect(faults(view({ running: true })).filter(({ kind }) => kind === 'mount-orphan')).toEqual([]);
+  const found = faults(view({})).filter(({ kind }) => kind === 'mount-orphan');
+  expect(found.map(({ subject }) => subject)).toEqual(points);
+  for (const { repair } of found) await repair?.();
+  expect(points.map((point) => isMountPoint(point))).toEqual([false, false]);
+});
+
 test('while a daemon works, only what is seen twice is a fault', async () => {
   let looks = 0;
   const look = async (found: (fault: Fault) => void): Promise<Record<string, number>> => {
@@ -87,4 +101,39 @@ test('a repair that fails is told with its reason', async () => {
     '         it is unmounted, but that failed: the disk is read-only',
     '1 fault left',
   ]);
+});
+
+test('scopes of systemd below its slice and below that of a container, and groups of the other driver', async () => {
+  const layout = readCgroupLayout();
+  const slice = `shoaltest${process.pid}.slice`;
+  const own = `/shoalown${process.pid}.slice`;
+  const [gone, stopped, running] = ['c', 'd', 'e'].map((digit) => digit.repeat(64)) as [string, string, string];
+  const paths = [`/${slice}/shoal-${gone}.scope`, `${own}/shoal-${stopped}.scope`, `/${slice}/shoal-${running}.scope`];
+  const others = [`/${slice}/docker-${gone}.scope`, `/${slice}/system-x.slice`];
+  const tree = layout.controllers.get('pids') ?? layout.unified ?? '';
+  for (const path of [...paths, ...others]) mkdirSync(join(tree, path), { recursive: true });
+  const known = (id: string, more: Partial<KnownContainer>): [string, KnownContainer] => [
+    id,
+    { id, name: id.slice(0, 1), running: false, busy: false, volumes: [], ...more },
+  ];
+  try {
+    const found = faults(
+      view(undefined, {
+        groups: [{ driver: 'systemd', parent: slice }],
+        unreadable: new Set([ID]),
+        containers: new Map([
+          known(stopped, { cgroupPath: paths[1] ?? '' }),
+          known(running, { cgroupPath: paths[2] ?? '', running: true }),
+        ]),
+      }),
+    );
+    expect(found.map(({ kind, subject }) => [kind, subject])).toEqual([
+      ['cgroup-orphan', paths[0]],
+      ['cgroup-orphan', paths[1]],
+    ]);
+    for (const fault of found) await fault.repair?.();
+    expect([...paths, ...others].map((path) => existsSync(join(tree, path)))).toEqual([false, false, true, true, true]);
+  } finally {
+    for (const path of [paths[2] ?? '', ...others, `/${slice}`, own]) rmdirSync(join(tree, path));
+  }
 });

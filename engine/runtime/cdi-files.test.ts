@@ -83,6 +83,7 @@ test('damaged and hostile files are told of, and others are read', async () => {
   put('list.yaml', '- '.repeat(1000));
   put('empty.yaml', '');
   put('bad.json', '{');
+  put('bad.yaml', 'kind: a.b/c\ndevices: [x\n');
   put('other.yml', 'kind: a.b/c\ndevices: [{name: x}]\n');
   put('sound.yaml', 'kind: a.b/c\ndevices: [{name: x}]\n');
   const { devices, problems } = await new CdiFiles([directory]).read();
@@ -90,6 +91,7 @@ test('damaged and hostile files are told of, and others are read', async () => {
   const words = problems.map((problem) => problem.slice(directory.length + 1).split('\n')[0]);
   expect(words).toEqual([
     expect.stringMatching(/^bad\.json: .*JSON/),
+    expect.stringMatching(/^bad\.yaml: Flow sequence .* \(line 3, column 1\)$/),
     expect.stringMatching(/^bomb\.yaml: .*alias count/i),
     'deep.yaml: it is nested too deeply',
     'empty.yaml: it has no sound kind',

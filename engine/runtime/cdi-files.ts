@@ -108,9 +108,11 @@ export class CdiFiles {
 /** As go-yaml reads it for Docker: octal numbers begin with 0, merge keys are known. @throws what is wrong with it */
 async function parseYaml(text: string): Promise<unknown> {
   // Few hosts have such a file: the parser is not loaded for the others.
-  const { Composer, isScalar, Lexer, Parser, visit } = await import('yaml');
+  const { Composer, isScalar, Lexer, LineCounter, Parser, visit } = await import('yaml');
   // Of the three steps only the last one calls itself: too deep a nesting would end the whole process there.
-  const parser = new Parser();
+  const lines = new LineCounter();
+  lines.addNewLine(0);
+  const parser = new Parser(lines.addNewLine);
   const tokens = function* (): Generator<CST.Token> {
     for (const lexeme of new Lexer().lex(text)) {
       yield* parser.next(lexeme);
@@ -123,7 +125,10 @@ async function parseYaml(text: string): Promise<unknown> {
   const [document] = composer.compose(tokens(), true, text.length);
   if (document === undefined) return undefined;
   const [error] = document.errors;
-  if (error !== undefined) throw error;
+  if (error !== undefined) {
+    const { line, col } = lines.linePos(error.pos[0]);
+    throw new Error(`${error.message} (line ${line}, column ${col})`);
+  }
   visit(document, {
     Map: (_key, map) => {
       const seen = new Set<unknown>();
