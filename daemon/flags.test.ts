@@ -120,7 +120,7 @@ describe('configuration', () => {
       'default-shm-size': '1M',
       'seccomp-profile': 'unconfined',
       'userns-remap': 'someone',
-      'exec-opts': ['native.cgroupdriver=cgroupfs'],
+      'exec-opts': ['native.cgroupdriver=systemd'],
       builder: {},
     });
     expect(read).toMatchObject({
@@ -138,7 +138,10 @@ describe('configuration', () => {
       genericResources: ['gpu=U1'],
       mtu: 1400,
       logDriver: { type: 'local', config: { 'max-size': '1m' } },
-      containers: { runtimes: { special: '/opt/special' }, defaults: { shmBytes: 1 << 20, seccomp: 'unconfined' } },
+      containers: {
+        ...{ runtimes: { special: '/opt/special' }, cgroupDriver: 'systemd' },
+        defaults: { shmBytes: 1 << 20, seccomp: 'unconfined' },
+      },
     });
     expect(read.warnings.map((text) => text.replace(/^.*json: /, ''))).toEqual([
       'builder has no meaning for shoal and is ignored',

@@ -1,8 +1,8 @@
 import { statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { systemClock } from '../base/index.ts';
-import { Bed, until } from './kit/index.ts';
+import { directSpawner, systemClock } from '../base/index.ts';
+import { Bed, DOCKER, until } from './kit/index.ts';
 
 /** Logs as the stock client shows them. */
 const bed = new Bed('logs');
@@ -70,6 +70,30 @@ describe('docker logs', () => {
     expect((await bed.client.run('logs', '--tail', '3', name)).split('\n')).toEqual(['y', 'y', 'y']);
     await bed.client.run('kill', name);
   });
+
+  it('takes a line of 1 GB: neither the daemon nor the disk grows, and what is kept can be read', async () => {
+    const rssMb = async (): Promise<number> => {
+      const status = await bed.inside('m1', ['cat', `/proc/${bed.host('m1').pid}/status`]);
+      return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024;
+    };
+    const before = await rssMb();
+    const name = await run(
+      ['--log-opt', 'max-size=16m'],
+      "head -c 1073741824 /dev/zero | tr '\\0' x; echo; echo after",
+    );
+    expect(await ended(name)).toBe('0');
+    expect((await rssMb()) - before).toBeLessThan(64);
+    const { LogPath: path } = await bed.client.inspect<{ LogPath: string }>('inspect', name);
+    const kib = await bed.inside('m1', ['du', '-s', '-k', dirname(path)]);
+    // Two files of 16 MB, and what conmon may write between two looks of the daemon.
+    expect(Number(kib.split(/\s/)[0])).toBeLessThan((2 * 16 + 64) * 1024);
+    expect(await bed.client.run('logs', '--tail', '1', name)).toBe('after');
+    const end = await directSpawner.run({
+      file: 'sh',
+      args: ['-c', '"$@" | tail -c 1000', 'sh', DOCKER ?? 'docker', '-H', bed.client.host, 'logs', name],
+    });
+    expect(end.stdout.toString('utf8')).toMatch(/^x{900,}\nafter\n$/);
+  }, 120_000);
 
   it('refuses what it does not know, and says what cannot be read', async () => {
     const fails = (...flags: string[]): Promise<string> => bed.client.fails('run', ...flags, 'box', 'true');

@@ -117,7 +117,11 @@ describe('a network of several subnets', () => {
     const tasks = await bed.running('spread');
     for (const task of tasks) {
       const script = `for a in ${given.join(' ')}; do wget -q -O- http://$a/ >/dev/null || echo $a; done; wget -q -O- http://spread/`;
-      expect(await bed.inTask(task, 'sh', '-c', script)).toMatch(/^v1 \S+$/);
+      // A task that runs may not serve yet.
+      await until('all are reached', 10_000, async () => {
+        expect(await bed.inTask(task, 'sh', '-c', script)).toMatch(/^v1 \S+$/);
+        return true;
+      });
     }
     const answers = await bed.inTask(tasks[0]!, 'sh', '-c', 'for i in $(seq 24); do wget -q -O- http://spread/; done');
     expect(new Set(answers.split('\n')).size).toBe(8);

@@ -2,8 +2,9 @@ import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { systemClock } from '../../base/index.ts';
+import { mount, systemClock } from '../../base/index.ts';
 import { Cgroups, readCgroupLayout } from '../runtime/cgroups.ts';
+import { isMountPoint } from '../storage/index.ts';
 import { examine } from './doctor.ts';
 import type { Fault } from './fault.ts';
 import { checkHost, type HostView, type KnownContainer } from './host-checks.ts';
@@ -57,6 +58,19 @@ test('a record that speaks of a process that is gone', () => {
   mkdirSync(join(base, 'exec', 'exits', ID), { recursive: true });
   expect(faults(view({ running: true, init: gone, conmon: gone }))).toEqual([]);
   rmSync(join(base, 'exec', 'exits'), { recursive: true });
+});
+
+test('mounts below the root of a container that does not run, also the one of a mount that was cut off', async () => {
+  const points = ['merged', 'shifted'].map((name) => join(base, 'data', 'overlay2', ID, name));
+  for (const point of points) {
+    mkdirSync(point, { recursive: true });
+    mount('tmpfs', point, 'tmpfs', 0, null);
+  }
+  expect(faults(view({ running: true })).filter(({ kind }) => kind === 'mount-orphan')).toEqual([]);
+  const found = faults(view({})).filter(({ kind }) => kind === 'mount-orphan');
+  expect(found.map(({ subject }) => subject)).toEqual(points);
+  for (const { repair } of found) await repair?.();
+  expect(points.map((point) => isMountPoint(point))).toEqual([false, false]);
 });
 
 test('while a daemon works, only what is seen twice is a fault', async () => {

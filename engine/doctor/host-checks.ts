@@ -4,7 +4,7 @@ import { basename, dirname, join, posix } from 'node:path';
 import { groupFor, groupOwner, parentPath, recordedGroup, type GroupPlace } from '../runtime/cgroup-driver.ts';
 import type { Cgroups } from '../runtime/cgroups.ts';
 import { isAlive, type ProcessIdentity } from '../runtime/process.ts';
-import { mountPoints, unmountEvery } from '../storage/index.ts';
+import { mountPoints, SHIFTED, unmountEvery } from '../storage/index.ts';
 import type { Fault, Found } from './fault.ts';
 import { hostProcesses, namesIn, type ConmonProcess, type HostProcesses } from './host-facts.ts';
 
@@ -201,7 +201,7 @@ function checkMounts(view: HostView, owners: Owners, found: Found): number {
     if (root.length === 0 && volume.length === 0) continue;
     looked++;
     const why =
-      root[1] === 'merged' && root.length === 2 && owner !== undefined
+      ['merged', SHIFTED].includes(root[1] ?? '') && root.length === 2 && owner !== undefined
         ? owners.orphan(owner)
         : volume[1] === '_data' && volume.length === 2 && view.unreadable.size === 0 && !used.has(volume[0] ?? '')
           ? `no running container uses the volume ${volume[0]}`

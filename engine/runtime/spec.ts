@@ -1,15 +1,16 @@
 import { arch, hostname, release } from 'node:os';
 import { posix } from 'node:path';
-import type { ContainerConfig, IdMapping, ImageConfig, UlimitRequest } from '../types.ts';
+import type { ContainerConfig, ImageConfig, UlimitRequest } from '../types.ts';
+import { fitUserNamespace } from '../userns/oci-spec.ts';
 import { containerCapabilities } from './capabilities.ts';
 import { applyCdi } from './cdi.ts';
 import type { CdiRegistry } from './cdi-files.ts';
 import { allowDevice, deviceRule, hostDevices, mappedDevices } from './devices.ts';
 import type { EtcFiles } from './etc-files.ts';
 import { maskedPaths, READONLY_PATHS } from './hidden-paths.ts';
-import { defaultMounts, fileMount, keptDefaults, rootPropagation, sortMounts, withLockedFlags } from './mounts.ts';
+import { defaultMounts, fileMount, keptDefaults, rootPropagation, sortMounts } from './mounts.ts';
 import { ociNamespaces, type JoinedNamespaces } from './namespaces.ts';
-import type { OciDevice, OciDeviceRule, OciIdMapping, OciMount, OciProcess, OciSpec } from './oci.ts';
+import type { OciDevice, OciDeviceRule, OciMount, OciProcess, OciSpec } from './oci.ts';
 import { containerRlimits, ociResources } from './resources.ts';
 import { seccompFor } from './seccomp.ts';
 import { resolveUser } from './users.ts';
@@ -136,13 +137,6 @@ function hiddenPaths(config: ContainerConfig): Pick<OciSpec['linux'], 'maskedPat
   };
 }
 
-function idMappings({ idMapping }: ContainerConfig): Pick<OciSpec['linux'], 'uidMappings' | 'gidMappings'> {
-  if (idMapping === undefined) return {};
-  const words = (ranges: IdMapping['uids']): OciIdMapping[] =>
-    ranges.map(({ inside, outside, count }) => ({ containerID: inside, hostID: outside, size: count }));
-  return { uidMappings: words(idMapping.uids), gidMappings: words(idMapping.gids) };
-}
-
 function seccompPart(input: SpecInput, capabilities: readonly string[]): Partial<OciSpec['linux']> {
   const { config, x32 } = input;
   const own = !['', 'default'].includes(config.seccomp);
@@ -180,11 +174,10 @@ export function containerSpec(input: SpecInput): OciSpec {
     process,
     root: { path: input.rootPath, readonly: config.readOnlyRootfs },
     ...(config.utsMode === 'host' ? {} : { hostname: containerHostname(input.id, config) }),
-    mounts: config.idMapping === undefined ? mounts : withLockedFlags(mounts),
+    mounts,
     ...(config.annotations === undefined ? {} : { annotations: config.annotations }),
     linux: {
       namespaces: ociNamespaces(config, input.joined),
-      ...idMappings(config),
       resources,
       cgroupsPath: input.cgroupPath,
       ...(devices.nodes.length === 0 ? {} : { devices: devices.nodes }),
@@ -195,6 +188,7 @@ export function containerSpec(input: SpecInput): OciSpec {
     },
   };
   if (input.cdi !== undefined) applyCdi(spec, config.deviceRequests ?? [], input.cdi);
+  if (config.idMapping !== undefined) fitUserNamespace(spec, config.idMapping);
   return spec;
 }
 

@@ -13,7 +13,7 @@ export {
 } from './layers.ts';
 export { checkRoom, noSpace, roomBelow, spaceError } from './limits.ts';
 export { extractTar } from './apply.ts';
-export { isMountPoint, unmountAll } from './overlay-driver.ts';
+export { isMountPoint, SHIFTED, unmountAll } from './overlay-driver.ts';
 export { shiftedProblem } from './shifted-probe.ts';
 export { resolveInside } from './inside.ts';
 export { mountPoints, unmountEvery } from './mounts.ts';

@@ -47,7 +47,7 @@ function fixedOptions(): string {
 }
 
 /** Where a root sees all layers with other owners, while it is being mounted. */
-const SHIFTED = 'shifted';
+export const SHIFTED = 'shifted';
 
 /**
  * Many layers below a long path, or seen elsewhere: the directory of short names is named by a descriptor, which is

@@ -23,7 +23,11 @@ import type { ContainerConfig, IdMapping } from '../types.ts';
 import { UserNamespaces } from './namespaces.ts';
 
 const remap: IdMapping = {
-  uids: [{ inside: 0, outside: 300_000, count: 65_536 }],
+  // Two ranges, as several lines of /etc/subuid give them.
+  uids: [
+    { inside: 0, outside: 300_000, count: 60_000 },
+    { inside: 60_000, outside: 800_000, count: 5536 },
+  ],
   gids: [{ inside: 0, outside: 400_000, count: 65_536 }],
 };
 const base = mkdtempSync(join(tmpdir(), 'shoal-userns-'));
@@ -80,7 +84,7 @@ it('runs root of a container as another user of the host, with its own /proc, /s
     'cat /proc/self/uid_map /proc/self/gid_map | tr -s " "; id -u; ls -ln /etc/hosts /bin/busybox | cut -c1-30; ' +
     'echo told >/dev/stderr; echo x >>/etc/hosts && echo y >/dev/shm/f && touch /new /etc/new && ls /sys/class >/dev/null && echo all';
   const { out, err, id } = await runToEnd(engine, ['sh', '-c', script]);
-  expect(`${out}${err}`).toMatch(/^ 0 300000 65536\n 0 400000 65536\n0\n/);
+  expect(`${out}${err}`).toMatch(/^ 0 300000 60000\n 60000 800000 5536\n 0 400000 65536\n0\n/);
   expect(out).toMatch(/-rw-r--r-- +1 0 +0 /);
   expect(out).toMatch(/all\n$/);
   expect(err).toBe('told\n');
@@ -167,7 +171,7 @@ it('copies, compares, exports and commits with the ids that the container sees',
   expect(await inside(id, "ls -ln /tmp/in/file | tr -s ' ' | cut -d' ' -f3,4")).toBe('12 34');
   await inside(
     id,
-    'chown 5:6 /bin/busybox; echo again >/etc/passwd; rm /etc/group; mkdir -p /made/by; touch /made/by/7; chown 7 /made/by/7',
+    'chown 5:6 /bin/busybox; echo again >/etc/passwd; rm /etc/group; mkdir -p /made/by; touch /made/by/7; chown 60007 /made/by/7',
   );
   const expected = ['C /bin', 'C /bin/busybox', 'C /etc', 'C /etc/passwd', 'D /etc/group', 'A /made', 'A /made/by'];
   const changes = async (): Promise<string[]> =>
@@ -183,14 +187,14 @@ it('copies, compares, exports and commits with the ids that the container sees',
   expect(await read('/tmp/in')).toEqual(['12/34 in/', '12/34 in/file']);
   expect(await read('/etc/hosts')).toEqual(['0/0 hosts']);
   const whole = listed(await bytes(await engine.files.export(id)));
-  expect(whole).toEqual(expect.arrayContaining(['5/6 bin/busybox', '7/0 made/by/7', '0/0 etc/', '0/0 root/']));
+  expect(whole).toEqual(expect.arrayContaining(['5/6 bin/busybox', '60007/0 made/by/7', '0/0 etc/', '0/0 root/']));
   const image = await engine.files.commit(id, { ...quiet, repository: 'again' });
   for (const usernsMode of ['', 'host']) {
     const script =
       'stat -c "%u %g %n" /bin/busybox /made/by/7 /etc/passwd 2>/dev/null || ls -ln /bin/busybox /made/by/7';
     const { out, id: next } = await runToEnd(engine, ['sh', '-c', script], { image: image.id, usernsMode });
     expect(out).toMatch(/5 +6 .*busybox/);
-    expect(out).toMatch(/7 +0 .*made/);
+    expect(out).toMatch(/60007 +0 .*made/);
     await end(next);
   }
   await end(id);
@@ -264,6 +268,15 @@ it('refuses what cannot be, and leaves the host its users where that is asked fo
   const join = await engine.containers.create(config({ pidMode: `container:${host}` }));
   await expect(engine.containers.start(join.id)).rejects.toThrow(`container ${host} has other user ids on the host`);
   for (const one of [host, id, join.id]) await end(one);
+});
+
+it('shows devices at other places than the host has them, though it can make no nodes', async () => {
+  const one = { pathOnHost: '/dev/zero', pathInContainer: '/dev/deep/naught', permissions: 'r' };
+  const same = { pathOnHost: '/dev/full', pathInContainer: '/dev/full', permissions: 'rwm' };
+  const script = 'ls -ln /dev/deep/naught /dev/full; dd if=/dev/deep/naught bs=4 count=1 2>/dev/null | wc -c';
+  const { out, id } = await runToEnd(engine, ['sh', '-c', script], { devices: [one, same] });
+  expect(out.replace(/ +/g, ' ')).toMatch(/ 1, 5 .* \/dev\/deep\/naught\n.* 1, 7 .* \/dev\/full\n4\n$/);
+  await end(id);
 });
 
 it('shares the user namespace of a container whose other namespaces are shared', async () => {

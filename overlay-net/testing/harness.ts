@@ -2,7 +2,7 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { NetworkTable, PortConfig_Protocol, PortConfig_PublishMode } from '../../proto/index.ts';
 import { buildSync } from 'esbuild';
@@ -88,23 +88,25 @@ export async function startLab(count: number, backend = 'ffi'): Promise<Lab> {
   await plug(client, `${LAB_PREFIX}.99`, 'client');
   const hosts: TestHost[] = [];
   const children: ChildProcess[] = [];
+  const programs = bundleHost(basename(root));
   for (let i = 1; i <= count; i++) {
     const namespace = join(root, `host${i}`);
     const address = `${LAB_PREFIX}.${i}`;
     await plug(namespace, address, `host${i}`);
-    hosts.push(await startHost(root, i, namespace, address, children, backend));
+    hosts.push(await startHost(root, programs, i, namespace, address, children, backend));
   }
   const close = async (): Promise<void> => {
     for (const host of hosts) if (existsSync(join(host.execRoot, 'netns'))) await host.network.destroy();
     for (const child of children) child.kill('SIGKILL');
     for (const path of [...hosts.map((host) => host.namespace), client, hub]) dropNamespace(path);
-    rmSync(root, { recursive: true, force: true });
+    for (const dir of [root, programs]) rmSync(dir, { recursive: true, force: true });
   };
   return { root, hosts, client, clientAddress: `${LAB_PREFIX}.99`, close };
 }
 
 async function startHost(
   root: string,
+  programs: string,
   index: number,
   namespace: string,
   address: string,
@@ -113,7 +115,7 @@ async function startHost(
 ): Promise<TestHost> {
   const execRoot = join(root, `exec${index}`);
   const tag = (process.pid % 46_656).toString(36).padStart(3, '0') + index.toString(36);
-  const file = hostProgram();
+  const file = join(programs, 'host.mjs');
   let call: (method: string, args: unknown[]) => Promise<unknown> = () => Promise.reject(new Error('not started'));
   let child: ChildProcess | undefined;
   const launch = async (): Promise<void> => {
@@ -161,18 +163,14 @@ async function startHost(
   };
 }
 
-let program: string | undefined;
-
 /**
- * The program of a host and that of its resolvers' thread, in one file each, made once for a process of tests: as sources,
- * each start of either costs half a second of CPU.
+ * Writes the program of a host, and that of its resolvers' thread, as one file each: as sources, each start of either costs
+ * half a second of CPU. @returns the directory, to be removed with the lab
  */
-function hostProgram(): string {
-  if (program !== undefined) return program;
+function bundleHost(tag: string): string {
   const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
   // Where native add-ons, which cannot be bundled, are found.
-  const outdir = join(here('../..'), 'node_modules', '.cache', `shoal-test-host-${process.pid}`);
-  process.once('exit', () => rmSync(outdir, { recursive: true, force: true }));
+  const outdir = join(here('../..'), 'node_modules', '.cache', `shoal-test-host-${tag}`);
   buildSync({
     entryPoints: { host: here('./host.ts'), 'dns-thread': here('../dns/thread.ts') },
     ...{ outdir, outExtension: { '.js': '.mjs' }, bundle: true, platform: 'node', format: 'esm', target: 'node20' },
@@ -182,8 +180,7 @@ function hostProgram(): string {
     },
     logLevel: 'warning',
   });
-  program = join(outdir, 'host.mjs');
-  return program;
+  return outdir;
 }
 
 export interface Ran {
