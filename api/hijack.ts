@@ -5,6 +5,7 @@ import { invalidArgument } from '../base/index.ts';
 import { frame } from './stream.ts';
 import type { Takeover } from './router.ts';
 import type { AttachedFacts } from './stream-port.ts';
+import { acceptWebSocket, carryWebSocket, checkHandshake } from './websocket.ts';
 
 /** Body of a request that takes the connection over, bytes. */
 const BODY_MAX_BYTES = 1024 * 1024;
@@ -139,13 +140,12 @@ export class Hijack implements Takeover {
   }
 
   async carryWebSocket(attach: () => Promise<AttachedFacts>, binary: boolean): Promise<void> {
-    const { acceptWebSocket, carryWebSocket, checkHandshake } = await import('./websocket.ts');
     const socket = this.#socket;
     checkHandshake(this.#request);
     const attached = await attach();
     this.#taken = true;
     this.#response.detachSocket(socket);
-    const client = acceptWebSocket(this.#request, socket, this.#head);
+    const client = await acceptWebSocket(this.#request, socket, this.#head);
     if (client === undefined) attached.close();
     else await carryWebSocket(client, socket, attached, binary);
   }

@@ -1,7 +1,6 @@
-/* Loaded when the first client asks for a WebSocket: an idle daemon does not pay for it. */
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import { WebSocketServer, type RawData, type WebSocket } from 'ws';
+import type { RawData, WebSocket, WebSocketServer } from 'ws';
 import { invalidArgument, ShoalError } from '../base/index.ts';
 import type { AttachedFacts } from './stream-port.ts';
 
@@ -15,14 +14,21 @@ const NORMAL_CLOSURE = 1000;
 /** The connection has ended without a word of it. */
 const ABNORMAL_CLOSURE = 1006;
 
-const acceptor = new WebSocketServer({
-  noServer: true,
-  clientTracking: false,
-  maxPayload: MESSAGE_MAX_BYTES,
-  perMessageDeflate: false,
-  // Clients of docker send what a terminal sends as text messages, whatever it is.
-  skipUTF8Validation: true,
-});
+let acceptor: WebSocketServer | undefined;
+
+/** Loaded for the first client that asks: an idle daemon does not pay for it. */
+async function getAcceptor(): Promise<WebSocketServer> {
+  const { WebSocketServer: Server } = await import('ws');
+  acceptor ??= new Server({
+    noServer: true,
+    clientTracking: false,
+    maxPayload: MESSAGE_MAX_BYTES,
+    perMessageDeflate: false,
+    // Clients of docker send what a terminal sends as text messages, whatever it is.
+    skipUTF8Validation: true,
+  });
+  return acceptor;
+}
 
 const LOOPBACK = ['localhost', '127.0.0.1', '[::1]'];
 
@@ -55,10 +61,15 @@ export function checkHandshake(request: IncomingMessage): void {
 }
 
 /** Answers the handshake; undefined when the client has gone. */
-export function acceptWebSocket(request: IncomingMessage, socket: Socket, head: Buffer): WebSocket | undefined {
+export async function acceptWebSocket(
+  request: IncomingMessage,
+  socket: Socket,
+  head: Buffer,
+): Promise<WebSocket | undefined> {
+  const server = await getAcceptor();
   let accepted: WebSocket | undefined;
   // Called at once: nothing here waits.
-  acceptor.handleUpgrade(request, socket, head, (client) => (accepted = client));
+  server.handleUpgrade(request, socket, head, (client) => (accepted = client));
   return accepted;
 }
 
