@@ -1,3 +1,4 @@
+import { closeSync, openSync } from 'node:fs';
 import { loadLibc } from './ffi.ts';
 import { checked } from './libc.ts';
 
@@ -16,6 +17,7 @@ interface TreeCalls {
   setns: (fd: number, kind: number) => number;
   chroot: (path: string) => number;
   fchdir: (fd: number) => number;
+  ioctl: (fd: number, request: number, value: Uint8Array) => number;
 }
 
 let loaded: TreeCalls | undefined;
@@ -37,6 +39,7 @@ function calls(): TreeCalls {
     setns: lib.func('int setns(int fd, int nstype)'),
     chroot: lib.func('int chroot(const char *path)'),
     fchdir: lib.func('int fchdir(int fd)'),
+    ioctl: lib.func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *value)'),
   };
   return loaded;
 }
@@ -125,4 +128,27 @@ export function changeRoot(path: string): void {
 /** fchdir(2). @throws SystemCallError */
 export function changeDirectoryTo(fd: number): void {
   checked('fchdir', calls().fchdir(fd), `fd ${fd}`);
+}
+
+/** linux/fs.h */
+const FS_IOC_GETFLAGS = 0x8008_6601;
+const FS_IOC_SETFLAGS = 0x4008_6602;
+const FS_TOPDIR_FL = 0x0002_0000;
+
+/**
+ * Tells the file system that the directories in this one have nothing to do with each other (chattr(1), `T`). ext4 then
+ * puts each into a block group of its own. Otherwise all share one, where every new file passes over all that were
+ * deleted in the last minutes: where containers come and go, that was a third of the time of a start.
+ * @returns whether the file system took it; others than ext4 have no such attribute.
+ */
+export function spreadChildren(directory: string): boolean {
+  const fd = openSync(directory, 'r');
+  try {
+    const flags = Buffer.alloc(8);
+    if (calls().ioctl(fd, FS_IOC_GETFLAGS, flags) < 0) return false;
+    flags.writeUInt32LE((flags.readUInt32LE(0) | FS_TOPDIR_FL) >>> 0, 0);
+    return calls().ioctl(fd, FS_IOC_SETFLAGS, flags) === 0;
+  } finally {
+    closeSync(fd);
+  }
 }

@@ -1,6 +1,6 @@
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errorMessage, type Logger } from '../../base/index.ts';
+import { errorMessage, spreadChildren, type Logger } from '../../base/index.ts';
 import type { Monitored } from '../runtime/conmon.ts';
 import { spaceError } from '../storage/index.ts';
 import type { Container, MountRequest } from '../types.ts';
@@ -65,6 +65,7 @@ export class ContainerStore {
   /** All containers; one whose file cannot be read is left out and logged, its directory stays for the operator. */
   async load(): Promise<StoredContainer[]> {
     await mkdir(this.#root, { recursive: true, mode: 0o710 });
+    spreadChildren(this.#root);
     const found: StoredContainer[] = [];
     for (const id of await readdir(this.#root)) {
       if (!/^[0-9a-f]{64}$/.test(id)) continue;

@@ -17,6 +17,7 @@ import {
   newHexId,
   notFound,
   runChecked,
+  spreadChildren,
   type Logger,
   type Random,
   type Spawner,
@@ -80,6 +81,7 @@ export class LayerStore {
     this.#options = options;
     this.#directory = options.directory;
     mkdirSync(join(this.#directory, 'l'), { recursive: true, mode: 0o710 });
+    spreadChildren(this.#directory);
     this.driver = this.#chooseDriver();
     for (const layer of options.layers) this.#adopt(layer);
     this.#sweep();
