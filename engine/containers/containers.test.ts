@@ -1,23 +1,18 @@
 import { readFileSync, readdirSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import type { Engine } from '../engine.ts';
 import { ownHardLimits } from '../runtime/resources.ts';
 import type { EngineEvent } from '../types.ts';
-import { config, logText, makeFixture, runToEnd, until, type Fixture } from './fixture.ts';
+import { config, logText, runToEnd, until, type Fixture } from './fixture.ts';
+import { useFixture } from './use-fixture.ts';
 
 const never = new AbortController().signal;
 let fixture: Fixture;
 let engine: Engine;
-
-beforeAll(async () => {
-  fixture = makeFixture();
-  engine = await fixture.open();
-});
-
-afterAll(async () => {
-  await engine.shutdown();
-  await fixture.destroy();
+useFixture((made, ours) => {
+  fixture = made;
+  engine = ours;
 });
 
 const sh = (text: string): string[] => ['sh', '-c', text];

@@ -1,20 +1,17 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Engine } from '../engine.ts';
 import type { MountRequest } from '../types.ts';
-import { config, logText, makeFixture, runToEnd, type Fixture } from './fixture.ts';
+import { config, logText, runToEnd, type Fixture } from './fixture.ts';
+import { useFixture } from './use-fixture.ts';
 import { imageRootId, imageUsers } from './image-mounts.ts';
 
 let fixture: Fixture;
 let engine: Engine;
-beforeAll(async () => {
-  fixture = makeFixture();
-  engine = await fixture.open();
-});
-afterAll(async () => {
-  await engine.shutdown();
-  await fixture.destroy();
+useFixture((made, ours) => {
+  fixture = made;
+  engine = ours;
 });
 
 const image = (target: string, more: Partial<MountRequest> = {}): MountRequest => ({

@@ -1,25 +1,19 @@
 import { readFileSync } from 'node:fs';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Engine } from '../engine.ts';
 import { readCgroupLayout } from '../runtime/cgroups.ts';
 import { hostDevices } from '../runtime/devices.ts';
 import { readSysInfo } from '../runtime/sysinfo.ts';
 import type { ContainerConfig } from '../types.ts';
 import { withHostDefaults } from './complete.ts';
-import { config, makeFixture, runToEnd, type Fixture } from './fixture.ts';
+import { config, runToEnd } from './fixture.ts';
+import { useFixture } from './use-fixture.ts';
 
 /** What `--privileged` gives, by Docker's rules (moby daemon/oci_linux.go), looked at from inside. */
-let fixture: Fixture;
 let engine: Engine;
 const layout = readCgroupLayout();
-
-beforeAll(async () => {
-  fixture = makeFixture();
-  engine = await fixture.open();
-});
-afterAll(async () => {
-  await engine.shutdown();
-  await fixture.destroy();
+useFixture((_fixture, ours) => {
+  engine = ours;
 });
 
 async function prints(script: string, options: Partial<ContainerConfig> = {}): Promise<string> {

@@ -2,22 +2,15 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Engine } from '../engine.ts';
 import type { ContainerConfig, ExecCreateRequest } from '../types.ts';
-import { config, makeFixture, until, type Fixture } from './fixture.ts';
+import { config, until } from './fixture.ts';
+import { useFixture } from './use-fixture.ts';
 
-let fixture: Fixture;
 let engine: Engine;
-
-beforeAll(async () => {
-  fixture = makeFixture();
-  engine = await fixture.open();
-});
-
-afterAll(async () => {
-  await engine.shutdown();
-  await fixture.destroy();
+useFixture((_fixture, ours) => {
+  engine = ours;
 });
 
 async function started(overrides: Partial<ContainerConfig> = {}): Promise<string> {

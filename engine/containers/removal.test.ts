@@ -1,19 +1,12 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Engine } from '../engine.ts';
-import { config, makeFixture, type Fixture } from './fixture.ts';
+import { config } from './fixture.ts';
+import { useFixture } from './use-fixture.ts';
 
 const never = new AbortController().signal;
-let fixture: Fixture;
 let engine: Engine;
-
-beforeAll(async () => {
-  fixture = makeFixture();
-  engine = await fixture.open();
-});
-
-afterAll(async () => {
-  await engine.shutdown();
-  await fixture.destroy();
+useFixture((_fixture, ours) => {
+  engine = ours;
 });
 
 test('a removal while one is under way is a conflict, and the first goes on', async () => {

@@ -1,20 +1,13 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Engine } from '../engine.ts';
 import type { ContainerConfig } from '../types.ts';
-import { config, makeFixture, until, type Fixture } from './fixture.ts';
+import { config, until } from './fixture.ts';
+import { useFixture } from './use-fixture.ts';
 import { shouldRestart, shouldStartWithDaemon } from './restart.ts';
 
-let fixture: Fixture;
 let engine: Engine;
-
-beforeAll(async () => {
-  fixture = makeFixture();
-  engine = await fixture.open();
-});
-
-afterAll(async () => {
-  await engine.shutdown();
-  await fixture.destroy();
+useFixture((_fixture, ours) => {
+  engine = ours;
 });
 
 /** A container that ends with 3 when it gets one of the signals. */

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { config, makeFixture, until, type Fixture } from '../containers/fixture.ts';
+import { expect, test } from 'vitest';
+import { config, until, type Fixture } from '../containers/fixture.ts';
+import { useFixture } from '../containers/use-fixture.ts';
 import type { Engine } from '../engine.ts';
 import { readCgroupLayout } from '../runtime/cgroups.ts';
 import type { ContainerConfig, StatsSample } from '../types.ts';
@@ -12,15 +13,9 @@ const never = new AbortController().signal;
 const sh = (text: string): string[] => ['sh', '-c', text];
 let fixture: Fixture;
 let engine: Engine;
-
-beforeAll(async () => {
-  fixture = makeFixture();
-  engine = await fixture.open();
-});
-
-afterAll(async () => {
-  await engine.shutdown();
-  await fixture.destroy();
+useFixture((made, ours) => {
+  fixture = made;
+  engine = ours;
 });
 
 async function started(overrides: Partial<ContainerConfig> = {}): Promise<string> {
