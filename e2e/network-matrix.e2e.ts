@@ -22,6 +22,8 @@ const GATEWAY_HOST_PORT = 9300;
 const BRIDGE_PORT = 9400;
 /** Rows asked at the same time. */
 const POOL_SIZE = 12;
+/** Questions of one row that shall be answered. */
+const ASKED_MAX = 4;
 /** Clients on the bridges of a host. */
 const CONTAINERS = ['plain-client', 'lan-client', 'quiet-client'];
 const OVERLAYS = [
@@ -311,7 +313,10 @@ describe('the matrix', () => {
 
   beforeAll(async () => {
     await inPool(rows, POOL_SIZE, async (row) => {
-      answers.set(row, await ask(row));
+      // A packet may be lost on a busy machine: WireGuard repeats the first handshake of two hosts after 5 s only. Where no
+      // answer may come, one question is enough.
+      const most = row.heard === undefined ? 1 : ASKED_MAX;
+      for (let asked = 0; asked < most && !answers.get(row); asked++) answers.set(row, await ask(row));
     });
   }, 120_000);
 
