@@ -21,7 +21,7 @@ interface Ledger {
   state: 'asked' | 'created' | 'started' | 'stopped' | 'removed';
   /** Asked of it, and the daemon was killed before it answered. */
   unanswered: Set<'start' | 'stop' | 'remove'>;
-  /** A removal by force that was cut off has killed it; until its next start. */
+  /** A removal by force that was cut off has killed it; until a start of it is acknowledged. */
   killed: boolean;
   /** Process and start time, as told after an acknowledged start. */
   process: string;
@@ -29,7 +29,7 @@ interface Ledger {
 
 interface Inspected {
   Id: string;
-  State: { Status: string; Pid: number; ExitCode: number };
+  State: { Status: string; Pid: number; ExitCode: number; Error: string };
 }
 
 /** Field of /proc/PID/stat that tells when a process started; empty when there is none. */
@@ -156,11 +156,12 @@ export class EngineLoad {
 
   async #start(entry: Ledger): Promise<void> {
     entry.unanswered.add('start');
-    entry.killed = false;
     const text = await this.#ask('start', `/containers/${entry.id}/start`);
+    // A start that was cut off before it began leaves the end before it as it was.
     if (text === undefined) return;
     entry.unanswered.delete('start');
     if (text === false) return;
+    entry.killed = false;
     entry.state = 'started';
     entry.process = '';
     const facts = await this.#inspect(entry.id);
@@ -227,9 +228,10 @@ export class EngineLoad {
     return this.#judgeState(entry, facts);
   }
 
-  #judgeState(entry: Ledger, { State: { Status, Pid, ExitCode } }: Inspected): string | undefined {
+  #judgeState(entry: Ledger, { State: { Status, Pid, ExitCode, Error: words } }: Inspected): string | undefined {
     const maybe = entry.unanswered;
-    const seen = `${Status} (${ExitCode})`;
+    const open = [...maybe].map((verb) => `, ${verb} unanswered`).join('');
+    const seen = `${Status} (${ExitCode}${words === '' ? '' : `: ${words}`})${open}`;
     const ending = maybe.has('stop') || maybe.has('remove');
     if (Status === 'running') {
       if (entry.kind === 'short') return 'still runs';
