@@ -14,9 +14,12 @@ export function ffi(): Ffi {
   return loaded;
 }
 
-/** The C library. */
-export function loadLibc(): ReturnType<Ffi['load']> {
-  return ffi().load('libc.so.6');
+type Library = ReturnType<Ffi['load']>;
+
+/** What `declare` makes of the C library, at first use. */
+export function fromLibc<T>(declare: (lib: Library) => T): () => T {
+  let made: { calls: T } | undefined;
+  return () => (made ??= { calls: declare(ffi().load('libc.so.6')) }).calls;
 }
 
 /** Number and name of an error that a call gave. */

@@ -1,6 +1,6 @@
 import { Socket } from 'node:net';
 import { ShoalError } from './errors.ts';
-import { errnoOf, loadLibc } from './ffi.ts';
+import { errnoOf, fromLibc } from './ffi.ts';
 
 /* inotify(7) with a mask of our own: node's fs.watch asks for every write, which floods beside a busy log. */
 
@@ -24,18 +24,11 @@ const IN_NONBLOCK = 0o4000;
 /** struct inotify_event without its name: watch, mask, cookie, length of the name. */
 const HEADER_BYTES = 16;
 
-let loaded: InotifyCalls | undefined;
-
-function calls(): InotifyCalls {
-  if (loaded !== undefined) return loaded;
-  const lib = loadLibc();
-  loaded = {
-    inotify_init1: lib.func('int inotify_init1(int flags)'),
-    inotify_add_watch: lib.func('int inotify_add_watch(int fd, const char *path, uint32_t mask)'),
-    inotify_rm_watch: lib.func('int inotify_rm_watch(int fd, int wd)'),
-  };
-  return loaded;
-}
+const calls = fromLibc((lib): InotifyCalls => ({
+  inotify_init1: lib.func('int inotify_init1(int flags)'),
+  inotify_add_watch: lib.func('int inotify_add_watch(int fd, const char *path, uint32_t mask)'),
+  inotify_rm_watch: lib.func('int inotify_rm_watch(int fd, int wd)'),
+}));
 
 /** Tells when something is renamed into one of many directories: one descriptor, nothing to do while nothing happens. */
 export class MoveWatcher {

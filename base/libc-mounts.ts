@@ -1,4 +1,4 @@
-import { loadLibc } from './ffi.ts';
+import { fromLibc } from './ffi.ts';
 import { checked, closeFd } from './libc.ts';
 
 /**
@@ -33,22 +33,15 @@ const MOUNT_ATTR_IDMAP = 0x00100000;
 /** struct mount_attr of mount_setattr(2): attr_set, attr_clr, propagation, userns_fd, 64 bits each. */
 const ATTRIBUTES_BYTES = 32;
 
-let loaded: MountCalls | undefined;
-
-function calls(): MountCalls {
-  if (loaded !== undefined) return loaded;
-  const lib = loadLibc();
-  loaded = {
-    openTree: lib.func('long syscall(long number, long directory, const char *path, unsigned long flags)'),
-    moveMount: lib.func(
-      'long syscall(long number, long from, const char *fromPath, long to, const char *toPath, unsigned long flags)',
-    ),
-    setAttributes: lib.func(
-      'long syscall(long number, long tree, const char *path, unsigned long flags, const uint8_t *attr, size_t size)',
-    ),
-  };
-  return loaded;
-}
+const calls = fromLibc((lib): MountCalls => ({
+  openTree: lib.func('long syscall(long number, long directory, const char *path, unsigned long flags)'),
+  moveMount: lib.func(
+    'long syscall(long number, long from, const char *fromPath, long to, const char *toPath, unsigned long flags)',
+  ),
+  setAttributes: lib.func(
+    'long syscall(long number, long tree, const char *path, unsigned long flags, const uint8_t *attr, size_t size)',
+  ),
+}));
 
 export interface IdmappedBind {
   source: string;

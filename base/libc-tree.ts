@@ -1,5 +1,5 @@
 import { closeSync, openSync } from 'node:fs';
-import { loadLibc } from './ffi.ts';
+import { fromLibc } from './ffi.ts';
 import { checked } from './libc.ts';
 
 /*
@@ -20,29 +20,22 @@ interface TreeCalls {
   ioctl: (fd: number, request: number, value: Uint8Array) => number;
 }
 
-let loaded: TreeCalls | undefined;
-
-function calls(): TreeCalls {
-  if (loaded !== undefined) return loaded;
-  const lib = loadLibc();
-  loaded = {
-    llistxattr: lib.func('intptr_t llistxattr(const uint8_t *path, _Out_ uint8_t *list, size_t size)'),
-    lgetxattr: lib.func(
-      'intptr_t lgetxattr(const uint8_t *path, const uint8_t *name, _Out_ uint8_t *value, size_t size)',
-    ),
-    lsetxattr: lib.func(
-      'int lsetxattr(const uint8_t *path, const uint8_t *name, const uint8_t *value, size_t size, int flags)',
-    ),
-    mknod: lib.func('int mknod(const uint8_t *path, unsigned int mode, uint64_t dev)'),
-    utimensat: lib.func('int utimensat(int dir, const uint8_t *path, const uint8_t *times, int flags)'),
-    unshare: lib.func('int unshare(int flags)'),
-    setns: lib.func('int setns(int fd, int nstype)'),
-    chroot: lib.func('int chroot(const char *path)'),
-    fchdir: lib.func('int fchdir(int fd)'),
-    ioctl: lib.func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *value)'),
-  };
-  return loaded;
-}
+const calls = fromLibc((lib): TreeCalls => ({
+  llistxattr: lib.func('intptr_t llistxattr(const uint8_t *path, _Out_ uint8_t *list, size_t size)'),
+  lgetxattr: lib.func(
+    'intptr_t lgetxattr(const uint8_t *path, const uint8_t *name, _Out_ uint8_t *value, size_t size)',
+  ),
+  lsetxattr: lib.func(
+    'int lsetxattr(const uint8_t *path, const uint8_t *name, const uint8_t *value, size_t size, int flags)',
+  ),
+  mknod: lib.func('int mknod(const uint8_t *path, unsigned int mode, uint64_t dev)'),
+  utimensat: lib.func('int utimensat(int dir, const uint8_t *path, const uint8_t *times, int flags)'),
+  unshare: lib.func('int unshare(int flags)'),
+  setns: lib.func('int setns(int fd, int nstype)'),
+  chroot: lib.func('int chroot(const char *path)'),
+  fchdir: lib.func('int fchdir(int fd)'),
+  ioctl: lib.func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *value)'),
+}));
 
 const terminated = (bytes: Uint8Array): Buffer => Buffer.concat([bytes, Buffer.alloc(1)]);
 

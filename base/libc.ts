@@ -1,6 +1,6 @@
 import { assert } from './assert.ts';
 import { ShoalError } from './errors.ts';
-import { errnoOf, ffi, loadLibc } from './ffi.ts';
+import { errnoOf, ffi, fromLibc } from './ffi.ts';
 
 /*
  * The system calls that Node has no name for. All FFI of the C library stands in this file, in libc-tree.ts, in
@@ -53,43 +53,36 @@ interface Libc {
   sendmmsg: (fd: number, vector: unknown, length: number, flags: number) => number;
 }
 
-let loaded: Libc | undefined;
-
-function libc(): Libc {
-  if (loaded !== undefined) return loaded;
-  const lib = loadLibc();
-  loaded = {
-    setns: lib.func('int setns(int fd, int nstype)'),
-    unshare: lib.func('int unshare(int flags)'),
-    mount: lib.func(
-      'int mount(const char *src, const char *tgt, const char *type, unsigned long flags, const char *data)',
-    ),
-    umount2: lib.func('int umount2(const char *target, int flags)'),
-    socket: lib.func('int socket(int domain, int type, int protocol)'),
-    bind: lib.func('int bind(int fd, const uint8_t *addr, uint32_t len)'),
-    connect: lib.func('int connect(int fd, const uint8_t *addr, uint32_t len)'),
-    listen: lib.func('int listen(int fd, int backlog)'),
-    send: lib.func('intptr_t send(int fd, const uint8_t *buf, size_t len, int flags)'),
-    sendto: lib.func(
-      'intptr_t sendto(int fd, const uint8_t *buf, size_t len, int flags, const uint8_t *addr, uint32_t alen)',
-    ),
-    recv: lib.func('intptr_t recv(int fd, _Out_ uint8_t *buf, size_t len, int flags)'),
-    setsockopt: lib.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t len)'),
-    getsockopt: lib.func('int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *len)'),
-    open: lib.func('int open(const char *path, int flags, int mode)'),
-    close: lib.func('int close(int fd)'),
-    fcntl: lib.func('int fcntl(int fd, int command, long argument)'),
-    ioctl: lib.func('int ioctl(int fd, unsigned long request, unsigned long argument)'),
-    syscall: lib.func('long syscall(long number)'),
-    lsetxattr: lib.func(
-      'int lsetxattr(const char *path, const char *name, const uint8_t *value, size_t size, int flags)',
-    ),
-    mknod: lib.func('int mknod(const char *path, unsigned int mode, uint64_t dev)'),
-    recvmmsg: lib.func('int recvmmsg(int fd, void *vec, unsigned int len, int flags, void *timeout)'),
-    sendmmsg: lib.func('int sendmmsg(int fd, void *vec, unsigned int len, int flags)'),
-  };
-  return loaded;
-}
+const libc = fromLibc((lib): Libc => ({
+  setns: lib.func('int setns(int fd, int nstype)'),
+  unshare: lib.func('int unshare(int flags)'),
+  mount: lib.func(
+    'int mount(const char *src, const char *tgt, const char *type, unsigned long flags, const char *data)',
+  ),
+  umount2: lib.func('int umount2(const char *target, int flags)'),
+  socket: lib.func('int socket(int domain, int type, int protocol)'),
+  bind: lib.func('int bind(int fd, const uint8_t *addr, uint32_t len)'),
+  connect: lib.func('int connect(int fd, const uint8_t *addr, uint32_t len)'),
+  listen: lib.func('int listen(int fd, int backlog)'),
+  send: lib.func('intptr_t send(int fd, const uint8_t *buf, size_t len, int flags)'),
+  sendto: lib.func(
+    'intptr_t sendto(int fd, const uint8_t *buf, size_t len, int flags, const uint8_t *addr, uint32_t alen)',
+  ),
+  recv: lib.func('intptr_t recv(int fd, _Out_ uint8_t *buf, size_t len, int flags)'),
+  setsockopt: lib.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t len)'),
+  getsockopt: lib.func('int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *len)'),
+  open: lib.func('int open(const char *path, int flags, int mode)'),
+  close: lib.func('int close(int fd)'),
+  fcntl: lib.func('int fcntl(int fd, int command, long argument)'),
+  ioctl: lib.func('int ioctl(int fd, unsigned long request, unsigned long argument)'),
+  syscall: lib.func('long syscall(long number)'),
+  lsetxattr: lib.func(
+    'int lsetxattr(const char *path, const char *name, const uint8_t *value, size_t size, int flags)',
+  ),
+  mknod: lib.func('int mknod(const char *path, unsigned int mode, uint64_t dev)'),
+  recvmmsg: lib.func('int recvmmsg(int fd, void *vec, unsigned int len, int flags, void *timeout)'),
+  sendmmsg: lib.func('int sendmmsg(int fd, void *vec, unsigned int len, int flags)'),
+}));
 
 /** A failed system call: `errno` by number and name. */
 export class SystemCallError extends ShoalError {
@@ -383,10 +376,12 @@ export function kernelRunsX32(): boolean {
   return process.arch === 'x64' && libc().syscall(X32_CALL + GETPID) === process.pid;
 }
 
+const mallocTrim = fromLibc((lib): ((pad: number) => number) => lib.func('int malloc_trim(size_t pad)'));
+
 /** Gives pages that malloc holds free back to the system (malloc_trim(3)); C libraries other than glibc need no telling. */
 export function returnFreeMemory(): void {
   try {
-    (loadLibc().func('int malloc_trim(size_t pad)') as (pad: number) => number)(0);
+    mallocTrim()(0);
   } catch {
     // Not glibc.
   }

@@ -1,4 +1,4 @@
-import { errnoOf, ffi, loadLibc, type Errno } from './ffi.ts';
+import { errnoOf, ffi, fromLibc, type Errno } from './ffi.ts';
 
 /*
  * posix_spawn(3) of the C library: a child that shares the caller's memory until its program is loaded, so its cost does
@@ -36,13 +36,9 @@ const POSIX_SPAWN_SETSIGMASK = 0x08;
 const O_CLOEXEC = 0o2000000;
 const WNOHANG = 1;
 
-let loaded: Spawn | undefined;
-
 const struct = (): unknown => ffi().alloc('uint8_t', STRUCT_BYTES);
 
-function library(): Spawn {
-  if (loaded !== undefined) return loaded;
-  const lib = loadLibc();
+const library = fromLibc((lib): Spawn => {
   const [attributes, all, none] = [struct(), struct(), struct()];
   lib.func('int sigfillset(void *set)')(all);
   lib.func('int sigemptyset(void *set)')(none);
@@ -51,7 +47,7 @@ function library(): Spawn {
   lib.func('int posix_spawnattr_setsigmask(void *attr, void *set)')(attributes, none);
   const flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
   lib.func('int posix_spawnattr_setflags(void *attr, short flags)')(attributes, flags);
-  loaded = {
+  return {
     attributes,
     spawn: lib.func(
       'int posix_spawnp(_Out_ int *pid, const char *file, void *actions, void *attr, const char **argv, const char **envp)',
@@ -63,8 +59,7 @@ function library(): Spawn {
     pipe2: lib.func('int pipe2(_Out_ int *fds, int flags)'),
     waitpid: lib.func('int waitpid(int pid, _Out_ int *status, int options)'),
   };
-  return loaded;
-}
+});
 
 /** A pipe whose ends no other child inherits. @throws Error when no descriptor is left */
 export function makePipe(): { read: number; write: number } {

@@ -240,6 +240,13 @@ export function config(overrides: Partial<ContainerConfig> = {}): ContainerConfi
 
 const never = new AbortController().signal;
 
+/** Starts a container that sleeps, unless it is told otherwise. @returns its id */
+export async function startOne(engine: Engine, overrides: Partial<ContainerConfig> = {}): Promise<string> {
+  const { id } = await engine.containers.create(config({ cmd: ['sleep', '1000'], ...overrides }));
+  await engine.containers.start(id);
+  return id;
+}
+
 /** Creates, starts, and waits for the end; gives exit code and log. */
 export async function runToEnd(
   engine: Engine,

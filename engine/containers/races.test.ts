@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Engine } from '../engine.ts';
 import type { ContainerConfig, ExecCreateRequest } from '../types.ts';
-import { config, until } from './fixture.ts';
+import { config, startOne, until } from './fixture.ts';
 import { useFixture } from './use-fixture.ts';
 
 let engine: Engine;
@@ -13,12 +13,7 @@ useFixture((_fixture, ours) => {
   engine = ours;
 });
 
-async function started(overrides: Partial<ContainerConfig> = {}): Promise<string> {
-  const { id } = await engine.containers.create(config({ cmd: ['sleep', '1000'], ...overrides }));
-  await engine.containers.start(id);
-  return id;
-}
-
+const started = (overrides: Partial<ContainerConfig> = {}): Promise<string> => startOne(engine, overrides);
 const remove = (id: string): Promise<void> => engine.containers.remove(id, { force: true, volumes: true });
 const EXEC: ExecCreateRequest = {
   ...{ command: ['true'], env: [], privileged: false, tty: false, detachKeys: '' },

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { config, until, type Fixture } from '../containers/fixture.ts';
+import { config, startOne, until, type Fixture } from '../containers/fixture.ts';
 import { useFixture } from '../containers/use-fixture.ts';
 import type { Engine } from '../engine.ts';
 import { readCgroupLayout } from '../runtime/cgroups.ts';
@@ -18,12 +18,7 @@ useFixture((made, ours) => {
   engine = ours;
 });
 
-async function started(overrides: Partial<ContainerConfig> = {}): Promise<string> {
-  const { id } = await engine.containers.create(config({ cmd: ['sleep', '1000'], ...overrides }));
-  await engine.containers.start(id);
-  return id;
-}
-
+const started = (overrides: Partial<ContainerConfig> = {}): Promise<string> => startOne(engine, overrides);
 const remove = (id: string): Promise<void> => engine.containers.remove(id, { force: true, volumes: true });
 const actions = (id: string): string[] =>
   engine

@@ -1,13 +1,16 @@
 import { ShoalError } from '../../base/index.ts';
 
-/** A start that the runtime refused: `exitCode` as docker run reports it (127 not found, 126 not executable, else 128). */
-export class StartFailed extends ShoalError {
+/** What the runtime refused, with the exit code that docker gives for it. */
+abstract class RuntimeRefusal extends ShoalError {
   readonly exitCode: number;
   constructor(message: string, exitCode: number) {
     super('InvalidArgument', message);
     this.exitCode = exitCode;
   }
 }
+
+/** A start that the runtime refused: `exitCode` as docker run reports it (127 not found, 126 not executable, else 128). */
+export class StartFailed extends RuntimeRefusal {}
 
 /** Turns the runtime's words into Docker's message and exit code. */
 export function startFailure(runtimeWords: string): StartFailed {
@@ -24,13 +27,7 @@ export function startFailure(runtimeWords: string): StartFailed {
 }
 
 /** An exec that the runtime refused: `exitCode` as docker exec reports it (127 not found, 126 else). */
-export class ExecFailed extends ShoalError {
-  readonly exitCode: number;
-  constructor(message: string, exitCode: number) {
-    super('InvalidArgument', message);
-    this.exitCode = exitCode;
-  }
-}
+export class ExecFailed extends RuntimeRefusal {}
 
 /** Turns the runtime's words about an exec into Docker's message and exit code. */
 export function execFailure(runtimeWords: string): ExecFailed {

@@ -50,9 +50,13 @@ export function mapText(ranges: readonly IdRange[]): string {
   return ranges.map(({ inside, outside, count }) => `${inside} ${outside} ${count}\n`).join('');
 }
 
+/** A text that mappings share if they are alike. */
+export function mappingKey({ uids, gids }: IdMapping): string {
+  return `${mapText(uids)}:${mapText(gids)}`;
+}
+
 /** Whether two containers have the same ids. */
 export function sameMapping(a: IdMapping | undefined, b: IdMapping | undefined): boolean {
-  const text = (mapping: IdMapping | undefined): string =>
-    mapping === undefined ? '' : `${mapText(mapping.uids)}:${mapText(mapping.gids)}`;
-  return text(a) === text(b);
+  if (a === undefined || b === undefined) return a === b;
+  return mappingKey(a) === mappingKey(b);
 }

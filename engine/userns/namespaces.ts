@@ -1,7 +1,7 @@
 import { readlinkSync, writeFileSync } from 'node:fs';
 import { closeFd, errorMessage, failedPrecondition, openReadOnly, ShoalError, type Spawner } from '../../base/index.ts';
 import type { IdMapping } from '../types.ts';
-import { mapText } from './ids.ts';
+import { mappingKey, mapText } from './ids.ts';
 
 /** How long the process that a namespace is taken from lives when nobody ends it, seconds. */
 const HOLDER_LIFE_S = 10;
@@ -34,7 +34,7 @@ export class UserNamespaces {
 
   /** A namespace with this mapping that serves for mounts, the same each time. @throws ShoalError FailedPrecondition */
   shared(mapping: IdMapping): Promise<number> {
-    const key = `${mapText(mapping.uids)}:${mapText(mapping.gids)}`;
+    const key = mappingKey(mapping);
     const known = this.#shared.get(key);
     if (known !== undefined) return known;
     const made = this.make(mapping).then(({ user, network }) => {
