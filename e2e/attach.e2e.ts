@@ -51,11 +51,7 @@ describe('pipes', () => {
   });
 
   it('passes 64 MB through, and the daemon stays small', async () => {
-    const rss = (): Promise<number> =>
-      bed.inside('m1', ['cat', `/proc/${bed.host('m1').pid}/status`]).then((text) => {
-        return Number(/VmRSS:\s+(\d+)/.exec(text)?.[1]) / 1024;
-      });
-    const before = await rss();
+    const before = bed.daemonMb('m1');
     const counted = await directSpawner.run({
       file: 'sh',
       args: [
@@ -65,7 +61,7 @@ describe('pipes', () => {
       env: { PATH: process.env.PATH ?? '', DOCKER_HOST: client.host, HOME: bed.file('') },
     });
     expect(counted.stdout.toString('utf8').trim()).toBe(String(64 * 1024 * 1024));
-    expect((await rss()) - before).toBeLessThan(100);
+    expect(bed.daemonMb('m1') - before).toBeLessThan(100);
   });
 
   it('start -ai joins before the start; signals pass through', async () => {

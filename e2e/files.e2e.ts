@@ -32,12 +32,6 @@ afterAll(async () => {
 
 const client = (): Bed['client'] => bed.client;
 
-/** Memory of the daemon in MB. */
-function daemonMb(): number {
-  const status = readFileSync(`/proc/${bed.host('m1').pid}/status`, 'utf8');
-  return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024;
-}
-
 describe('docker cp', () => {
   it('copies files, directories and links both ways, also while the container is stopped', async () => {
     mkdirSync(at('tree/sub'), { recursive: true });
@@ -77,12 +71,12 @@ describe('docker cp', () => {
     const bytes = 256 * 1024 * 1024;
     writeFileSync(at('large'), '');
     truncateSync(at('large'), bytes);
-    const before = daemonMb();
+    const before = bed.daemonMb('m1');
     await client().run('cp', at('large'), 'cp:/tmp/large');
-    const during = daemonMb();
+    const during = bed.daemonMb('m1');
     await client().run('cp', 'cp:/tmp/large', at('back'));
     expect(statSync(at('back')).size).toBe(bytes);
-    expect(Math.max(during, daemonMb()) - before).toBeLessThan(80);
+    expect(Math.max(during, bed.daemonMb('m1')) - before).toBeLessThan(80);
     await client().run('rm', '-f', 'cp');
   });
 

@@ -72,17 +72,13 @@ describe('docker logs', () => {
   });
 
   it('takes a line of 1 GB: neither the daemon nor the disk grows, and what is kept can be read', async () => {
-    const rssMb = async (): Promise<number> => {
-      const status = await bed.inside('m1', ['cat', `/proc/${bed.host('m1').pid}/status`]);
-      return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024;
-    };
-    const before = await rssMb();
+    const before = bed.daemonMb('m1');
     const name = await run(
       ['--log-opt', 'max-size=16m'],
       "head -c 1073741824 /dev/zero | tr '\\0' x; echo; echo after",
     );
     expect(await ended(name)).toBe('0');
-    expect((await rssMb()) - before).toBeLessThan(64);
+    expect(bed.daemonMb('m1') - before).toBeLessThan(64);
     const { LogPath: path } = await bed.client.inspect<{ LogPath: string }>('inspect', name);
     const kib = await bed.inside('m1', ['du', '-s', '-k', dirname(path)]);
     // Two files of 16 MB, and what conmon may write between two looks of the daemon.

@@ -81,6 +81,12 @@ export class Bed {
     await this.lab.down();
   }
 
+  /** Resident memory of a host's daemon, MB. */
+  daemonMb(name: string): number {
+    const status = readFileSync(`/proc/${this.host(name).pid}/status`, 'utf8');
+    return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024;
+  }
+
   host(name: string): HostFacts {
     return must(
       this.hosts.find((host) => host.name === name),
